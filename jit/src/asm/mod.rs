@@ -1,0 +1,284 @@
+//! ISA-neutral vector macro-assembler: one emitter source, two back ends.
+//!
+//! One method is about one instruction; where a back end needs two, the method says so. Nothing here
+//! allocates registers, spills, or knows what a convolution is.
+
+use crate::{Code, Isa};
+
+/// General-purpose registers, by hardware number.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "hardware names")]
+pub enum Gp {
+    Rax = 0,
+    Rcx = 1,
+    Rdx = 2,
+    Rbx = 3,
+    Rsp = 4,
+    Rbp = 5,
+    Rsi = 6,
+    Rdi = 7,
+    R8 = 8,
+    R9 = 9,
+    R10 = 10,
+    R11 = 11,
+    R12 = 12,
+    R13 = 13,
+    R14 = 14,
+    R15 = 15,
+}
+
+/// Vector register (`ymm` or `zmm`), below [`VectorAsm::VREGS`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct V(pub u8);
+
+/// Lane mask. AVX-512: opmask register `k1..k7` (number 1..=7). AVX2: a vector register (number
+/// below 16) whose lanes are all ones or all zeros. [`VectorAsm::load_mask`] reads the form that
+/// [`VectorAsm::mask_bytes`] writes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct M(pub u8);
+
+/// Jump target.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Label(pub u32);
+
+/// Memory operand `[base + index·scale + disp]`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Mem {
+    /// Base register.
+    pub base: Gp,
+    /// Index register (not `Rsp`) and scale (1, 2, 4 or 8).
+    pub index: Option<(Gp, u8)>,
+    /// Displacement in bytes.
+    pub disp: i32,
+}
+
+impl Mem {
+    /// `[base + disp]`.
+    pub fn new(base: Gp, disp: i32) -> Self {
+        Self { base, index: None, disp }
+    }
+    /// `[base + index·scale + disp]`.
+    pub fn indexed(base: Gp, index: Gp, scale: u8, disp: i32) -> Self {
+        Self { base, index: Some((index, scale)), disp }
+    }
+}
+
+/// Condition of a jump after [`VectorAsm::cmp`], [`VectorAsm::cmp_imm`] or
+/// [`VectorAsm::sub_imm`] / [`VectorAsm::dec`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cond {
+    /// Equal / zero.
+    Equal,
+    /// Not equal / not zero.
+    NotEqual,
+    /// Below, unsigned.
+    Below,
+    /// Above or equal, unsigned.
+    AboveEqual,
+    /// Less, signed.
+    Less,
+    /// Greater or equal, signed.
+    GreaterEqual,
+}
+
+/// ISA-neutral vector emitter.
+///
+/// Vector arithmetic is on `f32` lanes unless the name says `i32`. Three-operand methods are
+/// `dst, a, b` = `dst = a op b`. Memory operands need no alignment.
+pub trait VectorAsm: Sized {
+    /// The instruction set of this back end.
+    const ISA: Isa;
+    /// `f32` lanes per vector register.
+    const LANES: usize;
+    /// Vector registers.
+    const VREGS: u8;
+
+    /// An empty assembler.
+    fn new() -> Self;
+    /// Resolves labels and returns the bytes. Panics on an unbound label (our bug).
+    fn finish(self) -> Code;
+    /// Bytes emitted so far.
+    fn offset(&self) -> usize;
+    /// Marks the current position as an entry named `name` of the finished [`Code`]. Aligned to
+    /// `align` bytes (a power of two) with padding.
+    fn entry(&mut self, name: &str, align: usize);
+    /// Pads with one-byte-or-longer no-ops to `align` bytes.
+    fn align(&mut self, align: usize);
+
+    /// A fresh label.
+    fn new_label(&mut self) -> Label;
+    /// Binds a label here.
+    fn bind(&mut self, label: Label);
+    /// Jump.
+    fn jmp(&mut self, label: Label);
+    /// Conditional jump.
+    fn jcc(&mut self, cond: Cond, label: Label);
+    /// Return. `vzeroupper` is emitted first (two instructions).
+    fn ret(&mut self);
+    /// Push a 64-bit register.
+    fn push(&mut self, reg: Gp);
+    /// Pop a 64-bit register.
+    fn pop(&mut self, reg: Gp);
+    /// Near call of a label in the same code (for shared subroutines). The callee ends with
+    /// [`VectorAsm::ret_near`].
+    fn call(&mut self, label: Label);
+    /// `ret` without `vzeroupper`.
+    fn ret_near(&mut self);
+
+    /// `dst = imm` (shortest form).
+    fn mov_imm(&mut self, dst: Gp, imm: i64);
+    /// `dst = src`.
+    fn mov(&mut self, dst: Gp, src: Gp);
+    /// 64-bit load.
+    fn load64(&mut self, dst: Gp, mem: Mem);
+    /// 32-bit load, zero-extended to 64.
+    fn load32(&mut self, dst: Gp, mem: Mem);
+    /// 32-bit load, sign-extended to 64.
+    fn load_i32(&mut self, dst: Gp, mem: Mem);
+    /// 16-bit load, zero-extended to 64.
+    fn load16(&mut self, dst: Gp, mem: Mem);
+    /// 8-bit load, zero-extended to 64.
+    fn load8(&mut self, dst: Gp, mem: Mem);
+    /// 64-bit store.
+    fn store64(&mut self, mem: Mem, src: Gp);
+    /// `dst = address of mem`.
+    fn lea(&mut self, dst: Gp, mem: Mem);
+    /// `dst += src`.
+    fn add(&mut self, dst: Gp, src: Gp);
+    /// `dst -= src`.
+    fn sub(&mut self, dst: Gp, src: Gp);
+    /// `dst += imm`; emits nothing for 0.
+    fn add_imm(&mut self, dst: Gp, imm: i32);
+    /// `dst -= imm` and sets flags; always emitted.
+    fn sub_imm(&mut self, dst: Gp, imm: i32);
+    /// `dst -= 1` and sets flags.
+    fn dec(&mut self, dst: Gp);
+    /// `dst = a · imm`, 64-bit.
+    fn imul_imm(&mut self, dst: Gp, a: Gp, imm: i32);
+    /// `dst *= src`, 64-bit.
+    fn imul(&mut self, dst: Gp, src: Gp);
+    /// `dst <<= bits`.
+    fn shl_imm(&mut self, dst: Gp, bits: u8);
+    /// `dst >>= bits`, unsigned.
+    fn shr_imm(&mut self, dst: Gp, bits: u8);
+    /// `dst &= imm`.
+    fn and_imm(&mut self, dst: Gp, imm: i32);
+    /// Compares (64-bit).
+    fn cmp(&mut self, a: Gp, b: Gp);
+    /// Compares with an immediate (64-bit, sign-extended).
+    fn cmp_imm(&mut self, a: Gp, imm: i32);
+
+    /// Runs `body` `count` (in a register) times; `count` is 0 afterwards. `count` must not be 0.
+    fn counted_loop(&mut self, count: Gp, body: impl FnOnce(&mut Self)) {
+        let top = self.new_label();
+        self.bind(top);
+        body(self);
+        self.dec(count);
+        self.jcc(Cond::NotEqual, top);
+    }
+
+    /// `dst = 0`.
+    fn zero(&mut self, dst: V);
+    /// `dst = src`.
+    fn vmov(&mut self, dst: V, src: V);
+    /// Loads a vector.
+    fn load(&mut self, dst: V, mem: Mem);
+    /// Loads the lanes of `mask`, zero elsewhere; lanes outside the mask do not touch memory.
+    fn load_masked(&mut self, dst: V, mem: Mem, mask: M);
+    /// Stores a vector.
+    fn store(&mut self, mem: Mem, src: V);
+    /// Stores the lanes of `mask`; other lanes do not touch memory.
+    fn store_masked(&mut self, mem: Mem, src: V, mask: M);
+    /// Stores lane 0.
+    fn store_lane0(&mut self, mem: Mem, src: V);
+    /// Loads lane 0, zero elsewhere.
+    fn load_lane0(&mut self, dst: V, mem: Mem);
+    /// One `f32` from memory to all lanes.
+    fn broadcast(&mut self, dst: V, mem: Mem);
+    /// A constant to all lanes, through `tmp` (two or three instructions).
+    fn broadcast_imm(&mut self, dst: V, value: f32, tmp: Gp);
+    /// A 32-bit integer constant to all lanes, through `tmp` (two or three instructions).
+    fn broadcast_imm_i32(&mut self, dst: V, value: i32, tmp: Gp);
+
+    /// `acc += a · b`.
+    fn fma(&mut self, acc: V, a: V, b: V);
+    /// `acc += a · [mem]`.
+    fn fma_mem(&mut self, acc: V, a: V, mem: Mem);
+    /// `acc += a · broadcast [mem]`; AVX2 loads the broadcast into `tmp` first (two instructions),
+    /// AVX-512 uses an embedded broadcast and leaves `tmp` alone.
+    fn fma_bcast(&mut self, acc: V, a: V, mem: Mem, tmp: V);
+    /// `acc = b − acc·a`... in full: `acc = −(a · b) + acc`.
+    fn fnma(&mut self, acc: V, a: V, b: V);
+    /// `dst = a + b`.
+    fn vadd(&mut self, dst: V, a: V, b: V);
+    /// `dst = a + [mem]`.
+    fn vadd_mem(&mut self, dst: V, a: V, mem: Mem);
+    /// `dst = a − b`.
+    fn vsub(&mut self, dst: V, a: V, b: V);
+    /// `dst = a · b`.
+    fn vmul(&mut self, dst: V, a: V, b: V);
+    /// `dst = a · [mem]`.
+    fn vmul_mem(&mut self, dst: V, a: V, mem: Mem);
+    /// `dst = a / b`.
+    fn vdiv(&mut self, dst: V, a: V, b: V);
+    /// `dst = max(a, b)`: `a > b ? a : b` (so `b` when either is NaN).
+    fn vmax(&mut self, dst: V, a: V, b: V);
+    /// `dst = max(a, [mem])`.
+    fn vmax_mem(&mut self, dst: V, a: V, mem: Mem);
+    /// `dst = min(a, b)`.
+    fn vmin(&mut self, dst: V, a: V, b: V);
+    /// `dst = √a`.
+    fn vsqrt(&mut self, dst: V, a: V);
+    /// Rounds to the nearest integer (ties to even), as `f32`.
+    fn vround(&mut self, dst: V, a: V);
+    /// `f32` to `i32`, rounded to nearest.
+    fn cvt_i32(&mut self, dst: V, a: V);
+    /// Bitwise and.
+    fn vand(&mut self, dst: V, a: V, b: V);
+    /// `i32` lanes: `dst = a + b`.
+    fn add_i32(&mut self, dst: V, a: V, b: V);
+    /// `i32` lanes: `dst = a << bits`.
+    fn shl_i32(&mut self, dst: V, a: V, bits: u8);
+
+    /// `dst[i] = src[idx[i]]` (`i32` lanes of `idx`, modulo LANES).
+    fn permute(&mut self, dst: V, idx: V, src: V);
+    /// `dst[i] = [base + idx[i]·scale]` for all lanes. Clobbers `tmp` (a mask: AVX-512 opmask, AVX2
+    /// vector register). `dst`, `idx` and the mask register must differ. Two instructions.
+    fn gather(&mut self, dst: V, base: Gp, idx: V, scale: u8, tmp: M);
+    /// LANES `u8` from memory, zero-extended to `i32`.
+    fn load_u8_i32(&mut self, dst: V, mem: Mem);
+    /// LANES `u16` from memory, zero-extended to `i32`.
+    fn load_u16_i32(&mut self, dst: V, mem: Mem);
+    /// Sum of all lanes into lane 0 of `dst`; `dst` may be `src`; clobbers `tmp` (several
+    /// instructions; the order of the additions is fixed).
+    fn sum_lanes(&mut self, dst: V, src: V, tmp: V);
+    /// Maximum of all lanes into lane 0 of `dst`; as [`VectorAsm::sum_lanes`].
+    fn max_lanes(&mut self, dst: V, src: V, tmp: V);
+    /// Lane 0 to all lanes.
+    fn broadcast_lane0(&mut self, dst: V, src: V);
+
+    /// Loads a lane mask in this ISA's form.
+    fn load_mask(&mut self, dst: M, mem: Mem);
+    /// Memory form of a lane mask (bit i = lane i): 2 bytes on AVX-512 (read as 16 bits), 32 on AVX2.
+    fn mask_bytes(bits: u32) -> Vec<u8>;
+    /// `dst[lane] = mask[lane] ? src[lane] : 0`.
+    fn vmask_zero(&mut self, dst: V, src: V, mask: M);
+
+    /// Prefetch into all levels.
+    fn prefetch(&mut self, mem: Mem);
+}
+
+/// Instructions that only AVX-512 has.
+pub trait Avx512Ext: VectorAsm {
+    /// `dst = (hi:lo) >> 32·shift`: lanes `lo[shift..]` followed by `hi[..shift]` (`valignd`).
+    fn align_lanes(&mut self, dst: V, hi: V, lo: V, shift: u8);
+    /// The same; lanes outside `mask` become zero.
+    fn align_lanes_masked(&mut self, dst: V, hi: V, lo: V, shift: u8, mask: M);
+    /// `idx[i] = (idx[i] bit 4 ? hi : lo)[idx[i] & 15]` (`vpermi2ps`).
+    fn permute2(&mut self, idx: V, lo: V, hi: V);
+    /// Lanes whose `a & b` (`i32`) is not zero become the mask (`vptestmd`).
+    fn test_mask(&mut self, dst: M, a: V, b: V);
+    /// `dst[lane] = mask[lane] ? b[lane] : a[lane]` (`vblendmps`).
+    fn blend(&mut self, dst: V, a: V, b: V, mask: M);
+}

@@ -1,0 +1,100 @@
+//! The one error type of this crate: where the fault is, what was found, what was expected.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Result with [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A fault in data from outside. Every part is optional except `found`; the text is one line:
+/// `net.prototxt:12:5: layer "conv1" (Convolution): stride_h: found 0, expected at least 1; <hint>`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Error {
+    /// File the fault is in.
+    pub file: Option<PathBuf>,
+    /// Line and column in `file`, both from 1.
+    pub position: Option<(u32, u32)>,
+    /// Layer name.
+    pub layer: Option<String>,
+    /// Field, as the format spells it (`convolution_param.stride`, `blobs[0].shape`).
+    pub field: Option<String>,
+    /// What was found.
+    pub found: String,
+    /// What would have been right.
+    pub expected: Option<String>,
+    /// What the user can do about it.
+    pub hint: Option<String>,
+}
+
+impl Error {
+    /// Starts an error from what was found.
+    pub fn new(found: impl Into<String>) -> Self {
+        Self { found: found.into(), ..Self::default() }
+    }
+    /// Adds the file, unless one is set already.
+    #[must_use]
+    pub fn file(mut self, file: impl AsRef<Path>) -> Self {
+        self.file.get_or_insert_with(|| file.as_ref().to_owned());
+        self
+    }
+    /// Adds line and column (from 1).
+    #[must_use]
+    pub fn position(mut self, line: u32, column: u32) -> Self {
+        self.position = Some((line, column));
+        self
+    }
+    /// Adds the layer, unless one is set already.
+    #[must_use]
+    pub fn layer(mut self, layer: impl Into<String>) -> Self {
+        self.layer.get_or_insert_with(|| layer.into());
+        self
+    }
+    /// Adds the field, unless one is set already.
+    #[must_use]
+    pub fn field(mut self, field: impl Into<String>) -> Self {
+        self.field.get_or_insert_with(|| field.into());
+        self
+    }
+    /// Adds what would have been right.
+    #[must_use]
+    pub fn expected(mut self, expected: impl Into<String>) -> Self {
+        self.expected = Some(expected.into());
+        self
+    }
+    /// Adds what the user can do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{}", file.display())?;
+            if let Some((line, column)) = self.position {
+                write!(f, ":{line}:{column}")?;
+            }
+            write!(f, ": ")?;
+        } else if let Some((line, column)) = self.position {
+            write!(f, "line {line}, column {column}: ")?;
+        }
+        if let Some(layer) = &self.layer {
+            write!(f, "layer \"{layer}\": ")?;
+        }
+        if let Some(field) = &self.field {
+            write!(f, "{field}: ")?;
+        }
+        write!(f, "found {}", self.found)?;
+        if let Some(expected) = &self.expected {
+            write!(f, ", expected {expected}")?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "; {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,11 @@
+//! The graph: values, nodes, weights, shapes, patterns.
+
+mod graph;
+mod pattern;
+mod shape;
+mod tensor;
+
+pub use graph::{Graph, Node, Value, ValueId, WeightId};
+pub use pattern::{Pattern, PatternStats};
+pub use shape::Shape;
+pub use tensor::{Tensor, TensorRef};

@@ -1,0 +1,14 @@
+//! The network: what is to be computed, and nothing about the machine that computes it.
+//!
+//! Caffe files become a [`Graph`] of [`Op`]s; every op knows its shape rule and a slow, obvious
+//! reference; [`interpreter`] runs a whole graph with those references and is the oracle that the
+//! engine is compared with.
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod ir;
+pub mod ops;
+
+pub use error::{Error, Result};
+pub use ir::{Graph, Node, Pattern, PatternStats, Shape, Tensor, TensorRef, Value, ValueId, WeightId};
+pub use ops::Op;

@@ -1,0 +1,1 @@
+//! Many kernels over time and threads.

@@ -1,0 +1,2 @@
+//! The skimjit command line.
+fn main() {}
