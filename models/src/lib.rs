@@ -5,6 +5,7 @@
 //! engine is compared with.
 #![forbid(unsafe_code)]
 
+pub mod artifact;
 pub mod error;
 pub mod ir;
 pub mod ops;

@@ -1,0 +1,15 @@
+//! Caps on what an artifact may declare, so that a damaged or hostile file cannot ask for more
+//! memory or time than its contents could need.
+
+/// Sections of one file.
+pub const MAX_SECTIONS: usize = 1 << 16;
+/// Bytes of a section's name.
+pub const MAX_NAME_BYTES: usize = 256;
+/// Elements of one weight tensor (1 GiB of `f32`; VGG's largest layer has 103 million).
+pub const MAX_TENSOR_ELEMENTS: usize = 1 << 28;
+/// Elements of all weights of a graph (4 GiB of `f32`).
+pub const MAX_GRAPH_ELEMENTS: usize = 1 << 30;
+/// Bytes of the graph section.
+pub const MAX_GRAPH_BYTES: usize = 1 << 26;
+/// Values, and also nodes, of a graph.
+pub const MAX_GRAPH_VALUES: usize = 1 << 18;

@@ -1,0 +1,60 @@
+//! The `.skim` container: a compiled network without machine code.
+//!
+//! An artifact is a recipe: the graph, its weights, and whatever sections other crates add (the
+//! runtime's plan). [`container`] knows sections and checksums only; [`graph`] and [`weights`] know
+//! what is inside two kinds of section. Nothing here touches the file system: the reader works on
+//! bytes that the caller has mapped or read.
+
+pub mod container;
+pub mod graph;
+pub mod limits;
+pub mod weights;
+
+mod bits;
+
+pub use container::{Kind, Reader, Section, Writer};
+
+use crate::{Error, Graph, Result, Tensor};
+
+/// Name of the single section of kind [`Kind::GRAPH`].
+pub const GRAPH_SECTION: &str = "graph";
+
+/// Name of the section that holds weight `index` of the graph.
+pub fn weight_section(index: usize) -> String {
+    format!("weight.{index}")
+}
+
+/// Adds the graph section and one section per weight tensor.
+pub fn write_graph(writer: &mut Writer<'_>, graph: &Graph) -> Result<()> {
+    writer.add(Kind::GRAPH, GRAPH_SECTION, graph::encode(graph)?)?;
+    for (index, weight) in graph.weights.iter().enumerate() {
+        writer.add(
+            Kind::WEIGHT,
+            &weight_section(index),
+            weights::encode(weight.data()),
+        )?;
+    }
+    Ok(())
+}
+
+/// Reads what [`write_graph`] wrote, and checks it as if it came from a stranger.
+pub fn read_graph(reader: &Reader<'_>) -> Result<Graph> {
+    let record = graph::decode(required(reader, Kind::GRAPH, GRAPH_SECTION)?)?;
+    let mut tensors = Vec::with_capacity(record.weight_shapes().len());
+    for (index, shape) in record.weight_shapes().iter().enumerate() {
+        let name = weight_section(index);
+        let bytes = required(reader, Kind::WEIGHT, &name)?;
+        let data = weights::decode(bytes, shape.count())
+            .map_err(|error| error.field(format!("section {name}")))?;
+        tensors.push(Tensor::new(shape.clone(), data));
+    }
+    record.into_graph(tensors)
+}
+
+fn required<'a>(reader: &Reader<'a>, kind: Kind, name: &str) -> Result<&'a [u8]> {
+    reader.section(kind, name).ok_or_else(|| {
+        Error::new(format!("no section {name} of kind {kind}"))
+            .expected("a complete .skim file")
+            .hint("compile the network again")
+    })
+}
