@@ -1,1 +1,4 @@
 //! skimjit.
+
+pub mod array;
+pub mod picture;

@@ -1,0 +1,485 @@
+//! Pictures (JPEG, PNG) as network inputs.
+//!
+//! The steps and their order are Caffe's: decode, resize, crop the centre, subtract the mean, scale.
+//! Transparency is ignored and a camera's orientation mark is obeyed, as OpenCV does for Caffe.
+
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
+use skimjit_models::{Error, Result, Shape, Tensor};
+use std::path::Path;
+
+/// Largest width and height of a picture.
+pub const MAX_SIDE: u32 = 1 << 14;
+/// Memory that decoding one picture may take, in bytes.
+pub const MAX_DECODE_BYTES: u64 = 1 << 30;
+
+/// Order of the colour channels that the network was trained with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ChannelOrder {
+    /// Blue first, as Caffe's own tools make it.
+    #[default]
+    Bgr,
+    /// Red first.
+    Rgb,
+}
+
+/// What size a picture is brought to before it is cropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resize {
+    /// Width and height, whatever the aspect ratio was.
+    Exact(u32, u32),
+    /// Length of the shorter side; the aspect ratio stays.
+    Short(u32),
+}
+
+/// What is subtracted from each pixel.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub enum Mean {
+    /// Nothing.
+    #[default]
+    None,
+    /// One value for all channels, or one per channel in the network's channel order.
+    Values(Vec<f32>),
+    /// A picture, `C × H × W` or `1 × C × H × W` in the network's channel order, of the size that
+    /// the input has before cropping; it is cropped with it.
+    Image(Tensor),
+}
+
+/// How a picture becomes an input: `(pixel − mean)·scale` with pixels of 0 to 255.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Preprocess {
+    /// Channel order of colour networks.
+    pub channel_order: ChannelOrder,
+    /// Resizing, if any.
+    pub resize: Option<Resize>,
+    /// Side of the square that is cut from the centre, if any.
+    pub crop: Option<u32>,
+    /// Mean.
+    pub mean: Mean,
+    /// Factor.
+    pub scale: f32,
+}
+
+impl Default for Preprocess {
+    fn default() -> Self {
+        let channel_order = ChannelOrder::default();
+        Self {
+            channel_order,
+            resize: None,
+            crop: None,
+            mean: Mean::None,
+            scale: 1.0,
+        }
+    }
+}
+
+/// Pixels of 8 bits, interleaved, with 1 channel or 3 in the network's order.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Picture {
+    width: u32,
+    height: u32,
+    channels: u32,
+    data: Vec<u8>,
+}
+
+/// Reads a picture for a network input of `[C, H, W]`; the result has that shape.
+pub fn load(path: &Path, input: [u32; 3], preprocess: &Preprocess) -> Result<Tensor> {
+    let picture = Picture::open(path, input[0], preprocess.channel_order)?;
+    preprocess
+        .apply(picture, input)
+        .map_err(|error| error.file(path))
+}
+
+impl Preprocess {
+    /// Makes the input of a network of `[C, H, W]` from a picture of C channels.
+    pub fn apply(&self, picture: Picture, input: [u32; 3]) -> Result<Tensor> {
+        let picture = match self.resize {
+            None => picture,
+            Some(Resize::Exact(width, height)) => picture.resized(width, height)?,
+            Some(Resize::Short(side)) => {
+                let (width, height) = picture.size_with_short_side(side);
+                picture.resized(width, height)?
+            }
+        };
+        let (left, top, width, height) = self.window(&picture)?;
+        let [channels, in_height, in_width] = input;
+        if (width, height) != (in_width, in_height) || picture.channels != channels {
+            return Err(Error::new(format!(
+                "a picture of {}x{width}x{height} (channels, width, height)",
+                picture.channels
+            ))
+            .expected(format!(
+                "{channels}x{in_width}x{in_height}, the network's input"
+            ))
+            .hint("bring it to that size with --resize or --crop"));
+        }
+        let mean = self.mean_of(&picture)?;
+        let mut data = Vec::with_capacity((channels * width * height) as usize);
+        for c in 0..channels {
+            for y in top..top + height {
+                let row = (left..left + width).map(|x| picture.at(x, y, c));
+                data.extend(
+                    row.map(|(index, pixel)| (f32::from(pixel) - mean.at(c, index)) * self.scale),
+                );
+            }
+        }
+        Ok(Tensor::new(Shape::new([channels, height, width])?, data))
+    }
+    /// Left, top, width and height of what is kept.
+    fn window(&self, picture: &Picture) -> Result<(u32, u32, u32, u32)> {
+        let (width, height) = (picture.width, picture.height);
+        match self.crop {
+            None => Ok((0, 0, width, height)),
+            Some(side) if (1..=width.min(height)).contains(&side) => {
+                Ok(((width - side) / 2, (height - side) / 2, side, side))
+            }
+            Some(side) => Err(Error::new(format!("a picture of {width}x{height}"))
+                .expected(format!("at least {side}x{side}, the crop"))
+                .hint("enlarge it with --resize, or crop less")),
+        }
+    }
+    fn mean_of(&self, picture: &Picture) -> Result<MeanView<'_>> {
+        let channels = picture.channels as usize;
+        match &self.mean {
+            Mean::None => Ok(MeanView {
+                values: &[0.0],
+                channel_stride: 0,
+                pixel_stride: 0,
+            }),
+            Mean::Values(values) if values.len() == 1 => Ok(MeanView {
+                values,
+                channel_stride: 0,
+                pixel_stride: 0,
+            }),
+            Mean::Values(values) if values.len() == channels => Ok(MeanView {
+                values,
+                channel_stride: 1,
+                pixel_stride: 0,
+            }),
+            Mean::Values(values) => Err(Error::new(format!("{} mean values", values.len()))
+                .expected(format!("1 or {channels}, one per channel"))),
+            Mean::Image(image) => {
+                let wanted = [picture.channels, picture.height, picture.width];
+                let dims = image.shape().dims();
+                if dims.strip_prefix(&[1]).unwrap_or(dims) != wanted && dims != wanted {
+                    return Err(Error::new(format!("a mean image of {}", image.shape()))
+                        .expected(format!("{}x{}x{}", wanted[0], wanted[1], wanted[2]))
+                        .hint("it must be as large as the picture before it is cropped"));
+                }
+                let plane = picture.width as usize * picture.height as usize;
+                Ok(MeanView {
+                    values: image.data(),
+                    channel_stride: plane,
+                    pixel_stride: 1,
+                })
+            }
+        }
+    }
+}
+
+/// Mean values with strides, so that all forms are read alike.
+struct MeanView<'a> {
+    values: &'a [f32],
+    channel_stride: usize,
+    pixel_stride: usize,
+}
+
+impl MeanView<'_> {
+    /// `index` is the pixel's position in the picture before cropping.
+    fn at(&self, channel: u32, index: usize) -> f32 {
+        self.values[channel as usize * self.channel_stride + index * self.pixel_stride]
+    }
+}
+
+impl Picture {
+    /// Decodes a JPEG or PNG file to 1 channel (brightness) or 3.
+    pub fn open(path: &Path, channels: u32, order: ChannelOrder) -> Result<Self> {
+        let image = decode(path)
+            .map_err(|error| Error::new(format!("no readable picture ({error})")).file(path))?;
+        Self::from_image(&image, channels, order).map_err(|error| error.file(path))
+    }
+    /// Takes pixels as they are: interleaved, row by row.
+    pub fn from_pixels(width: u32, height: u32, channels: u32, data: Vec<u8>) -> Result<Self> {
+        let pixels = u64::from(width) * u64::from(height);
+        let sides_fit = (1..=MAX_SIDE).contains(&width) && (1..=MAX_SIDE).contains(&height);
+        let count_fits = pixels * u64::from(channels) == data.len() as u64;
+        if sides_fit && matches!(channels, 1 | 3) && count_fits {
+            return Ok(Self {
+                width,
+                height,
+                channels,
+                data,
+            });
+        }
+        Err(Error::new(format!(
+            "{} pixel values for {width}x{height}x{channels}",
+            data.len()
+        ))
+        .expected(format!("sides of 1 to {MAX_SIDE}, 1 or 3 channels")))
+    }
+    fn from_image(image: &DynamicImage, channels: u32, order: ChannelOrder) -> Result<Self> {
+        let gray = !image.color().has_color();
+        let data = match (channels, order) {
+            // Gray stays gray: no detour over a weighted sum of three equal channels.
+            (1, _) if gray => image.to_luma8().into_raw(),
+            (1, _) => image
+                .to_rgb8()
+                .pixels()
+                .map(|pixel| luma(pixel.0))
+                .collect(),
+            (3, ChannelOrder::Rgb) => image.to_rgb8().into_raw(),
+            (3, ChannelOrder::Bgr) => {
+                let mut data = image.to_rgb8().into_raw();
+                data.chunks_exact_mut(3).for_each(<[u8]>::reverse);
+                data
+            }
+            _ => {
+                return Err(
+                    Error::new(format!("a network input of {channels} channels"))
+                        .expected("1 (gray) or 3 (colour)")
+                        .hint("give the input as a .npy array"),
+                );
+            }
+        };
+        Self::from_pixels(image.width(), image.height(), channels, data)
+    }
+    /// Width, in pixels.
+    pub fn width(&self) -> u32 {
+        self.width
+    }
+    /// Height, in pixels.
+    pub fn height(&self) -> u32 {
+        self.height
+    }
+    /// Pixel values, interleaved, row by row.
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
+    /// Position in a plane of this size, and value.
+    fn at(&self, x: u32, y: u32, channel: u32) -> (usize, u8) {
+        let index = y as usize * self.width as usize + x as usize;
+        (
+            index,
+            self.data[index * self.channels as usize + channel as usize],
+        )
+    }
+    fn size_with_short_side(&self, side: u32) -> (u32, u32) {
+        let short = u64::from(self.width.min(self.height));
+        let scaled = |length: u32| {
+            let length = (u64::from(length) * u64::from(side) + short / 2) / short;
+            u32::try_from(length).unwrap_or(u32::MAX)
+        };
+        (scaled(self.width), scaled(self.height))
+    }
+    /// Bilinear interpolation between the four nearest pixels, without smoothing when shrinking.
+    ///
+    /// Pixel centres lie at half-integers, `src = (dst + ½)·(src size / dst size) − ½`, clamped to
+    /// the outermost pixels: OpenCV's `INTER_LINEAR`, which Caffe's data layers use, up to one grey
+    /// level of rounding.
+    pub fn resized(&self, width: u32, height: u32) -> Result<Self> {
+        if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
+            return Err(
+                Error::new(format!("a size of {width}x{height} to resize to"))
+                    .expected(format!("sides of 1 to {MAX_SIDE}")),
+            );
+        }
+        if (width, height) == (self.width, self.height) {
+            return Ok(self.clone());
+        }
+        let (columns, rows) = (taps(self.width, width), taps(self.height, height));
+        let channels = self.channels as usize;
+        let pitch = self.width as usize * channels;
+        let mut data = Vec::with_capacity(width as usize * height as usize * channels);
+        for y in &rows {
+            let (above, below) = (
+                &self.data[y.first * pitch..],
+                &self.data[y.second * pitch..],
+            );
+            for x in &columns {
+                let (left, right) = (x.first * channels, x.second * channels);
+                data.extend((0..channels).map(|c| {
+                    let above = x.blend(u32::from(above[left + c]), u32::from(above[right + c]));
+                    let below = x.blend(u32::from(below[left + c]), u32::from(below[right + c]));
+                    ((y.blend(above, below) + (1 << (2 * TAP_BITS - 1))) >> (2 * TAP_BITS)) as u8
+                }));
+            }
+        }
+        Self::from_pixels(width, height, self.channels, data)
+    }
+}
+
+/// Fraction bits of interpolation weights, as in OpenCV.
+const TAP_BITS: u32 = 11;
+
+/// Two neighbouring source positions and the weight of the second, in 1/2^[`TAP_BITS`].
+struct Tap {
+    first: usize,
+    second: usize,
+    weight: u32,
+}
+
+impl Tap {
+    /// The mean of both, times 2^[`TAP_BITS`].
+    fn blend(&self, first: u32, second: u32) -> u32 {
+        first * ((1 << TAP_BITS) - self.weight) + second * self.weight
+    }
+}
+
+fn taps(source: u32, target: u32) -> Vec<Tap> {
+    let ratio = f64::from(source) / f64::from(target);
+    let last = source as usize - 1;
+    let tap = |index: u32| {
+        let place = ((f64::from(index) + 0.5) * ratio - 0.5).clamp(0.0, last as f64);
+        let first = place as usize;
+        let weight = ((place - first as f64) * f64::from(1u32 << TAP_BITS)).round() as u32;
+        Tap {
+            first,
+            second: (first + 1).min(last),
+            weight,
+        }
+    };
+    (0..target).map(tap).collect()
+}
+
+/// Brightness of a red, green, blue pixel by the weights of BT.601, which OpenCV uses.
+fn luma([red, green, blue]: [u8; 3]) -> u8 {
+    let sum = 299 * u32::from(red) + 587 * u32::from(green) + 114 * u32::from(blue);
+    ((sum + 500) / 1000) as u8
+}
+
+fn decode(path: &Path) -> std::result::Result<DynamicImage, ImageError> {
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_DECODE_BYTES);
+    let mut reader = ImageReader::open(path)?.with_guessed_format()?;
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder()?;
+    let orientation = decoder.orientation()?;
+    let mut image = DynamicImage::from_decoder(decoder)?;
+    image.apply_orientation(orientation);
+    Ok(image)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ramp(width: u32, height: u32, channels: u32) -> Picture {
+        let count = width * height * channels;
+        let data = (0..count).map(|i| (i * 7 % 251) as u8).collect();
+        Picture::from_pixels(width, height, channels, data).unwrap()
+    }
+
+    #[test]
+    fn bilinear_places_pixel_centres_at_half_integers() {
+        let row = Picture::from_pixels(2, 1, 1, vec![0, 200]).unwrap();
+        assert_eq!(row.resized(4, 1).unwrap().data(), [0, 50, 150, 200]);
+        let row = Picture::from_pixels(4, 1, 1, vec![10, 20, 30, 80]).unwrap();
+        assert_eq!(row.resized(2, 1).unwrap().data(), [15, 55]);
+        let flat = Picture::from_pixels(5, 7, 3, vec![255; 105]).unwrap();
+        assert!(
+            flat.resized(64, 3)
+                .unwrap()
+                .data()
+                .iter()
+                .all(|&pixel| pixel == 255)
+        );
+        let same = ramp(5, 4, 3);
+        assert!(same.resized(5, 4).unwrap() == same);
+        assert!(same.resized(0, 4).is_err());
+        assert!(same.resized(4, MAX_SIDE + 1).is_err());
+    }
+
+    #[test]
+    fn crop_mean_and_scale_use_source_positions() {
+        let picture = ramp(6, 5, 3);
+        let count = 6 * 5 * 3;
+        let mean = Tensor::new(
+            Shape::new([3, 5, 6]).unwrap(),
+            (0..count).map(|i| i as f32).collect(),
+        );
+        let preprocess = Preprocess {
+            crop: Some(3),
+            mean: Mean::Image(mean),
+            scale: 0.5,
+            ..Preprocess::default()
+        };
+        let input = preprocess.apply(picture.clone(), [3, 3, 3]).unwrap();
+        for (c, y, x) in (0..27).map(|i| (i / 9, i / 3 % 3, i % 3)) {
+            let (sy, sx) = (y + 1, x + 1);
+            let pixel = f32::from(picture.data()[(sy * 6 + sx) * 3 + c]);
+            let expected = (pixel - (c * 30 + sy * 6 + sx) as f32) * 0.5;
+            assert_eq!(input.data()[c * 9 + y * 3 + x], expected);
+        }
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit_are_refused_with_advice() {
+        let plain = Preprocess::default();
+        let text = plain
+            .apply(ramp(6, 5, 3), [3, 4, 4])
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("--resize"), "{text}");
+        assert!(plain.apply(ramp(6, 5, 1), [3, 5, 6]).is_err());
+        let crop = Preprocess {
+            crop: Some(7),
+            ..Preprocess::default()
+        };
+        assert!(crop.apply(ramp(6, 5, 3), [3, 7, 7]).is_err());
+        let resized = Preprocess {
+            resize: Some(Resize::Short(10)),
+            ..Preprocess::default()
+        };
+        assert!(resized.apply(ramp(6, 5, 3), [3, 10, 12]).is_ok());
+        let mean = Preprocess {
+            mean: Mean::Values(vec![1.0, 2.0]),
+            ..Preprocess::default()
+        };
+        assert!(mean.apply(ramp(6, 5, 3), [3, 5, 6]).is_err());
+        let wide = Preprocess {
+            resize: Some(Resize::Short(u32::MAX)),
+            ..Preprocess::default()
+        };
+        assert!(wide.apply(ramp(6, 5, 3), [3, 5, 6]).is_err());
+    }
+
+    #[test]
+    fn gray_and_colour_are_converted_either_way() {
+        let colour = DynamicImage::ImageRgba8(image::RgbaImage::from_pixel(
+            1,
+            1,
+            image::Rgba([10, 20, 30, 0]),
+        ));
+        let rgb = Picture::from_image(&colour, 3, ChannelOrder::Rgb).unwrap();
+        let bgr = Picture::from_image(&colour, 3, ChannelOrder::Bgr).unwrap();
+        assert_eq!(
+            (rgb.data(), bgr.data()),
+            (&[10, 20, 30][..], &[30, 20, 10][..])
+        );
+        assert_eq!(
+            Picture::from_image(&colour, 1, ChannelOrder::Bgr)
+                .unwrap()
+                .data(),
+            [18]
+        );
+        let gray = DynamicImage::ImageLumaA8(image::GrayAlphaImage::from_pixel(
+            1,
+            1,
+            image::LumaA([77, 9]),
+        ));
+        assert_eq!(
+            Picture::from_image(&gray, 3, ChannelOrder::Bgr)
+                .unwrap()
+                .data(),
+            [77; 3]
+        );
+        assert_eq!(
+            Picture::from_image(&gray, 1, ChannelOrder::Bgr)
+                .unwrap()
+                .data(),
+            [77]
+        );
+        assert!(Picture::from_image(&gray, 2, ChannelOrder::Bgr).is_err());
+    }
+}
