@@ -1,1 +1,22 @@
-//! The machine.
+//! The machine: instruction sets, a vector macro-assembler, executable memory.
+//!
+//! Nothing here knows what a network or a convolution is. Kernels write emitters against
+//! [`asm::VectorAsm`], get a relocation-free [`Code`], publish it into a [`CodeRegion`] (never
+//! writable and executable at once) and call it through a typed [`EntryPoint`].
+
+#[cfg(not(target_arch = "x86_64"))]
+compile_error!("skimjit generates x86-64 machine code and runs on x86-64 only");
+
+pub mod asm;
+mod cache;
+mod code;
+mod entry;
+mod isa;
+pub mod observe;
+mod region;
+
+pub use cache::{CacheStats, CachedCode, CodeCache, SpecHash, SpecHasher};
+pub use code::Code;
+pub use entry::EntryPoint;
+pub use isa::{CpuInfo, Isa, IsaError};
+pub use region::{CodeRegion, MAX_REGION_BYTES, RegionError};

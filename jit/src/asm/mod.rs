@@ -3,6 +3,17 @@
 //! One method is about one instruction; where a back end needs two, the method says so. Nothing here
 //! allocates registers, spills, or knows what a convolution is.
 
+mod avx2;
+mod avx512;
+mod evex;
+mod inst;
+mod opcodes;
+mod scalar;
+mod vex;
+
+pub use avx2::Avx2Asm;
+pub use avx512::Avx512Asm;
+
 use crate::{Code, Isa};
 
 /// General-purpose registers, by hardware number.
@@ -56,11 +67,19 @@ pub struct Mem {
 impl Mem {
     /// `[base + disp]`.
     pub fn new(base: Gp, disp: i32) -> Self {
-        Self { base, index: None, disp }
+        Self {
+            base,
+            index: None,
+            disp,
+        }
     }
     /// `[base + index·scale + disp]`.
     pub fn indexed(base: Gp, index: Gp, scale: u8, disp: i32) -> Self {
-        Self { base, index: Some((index, scale)), disp }
+        Self {
+            base,
+            index: Some((index, scale)),
+            disp,
+        }
     }
 }
 
@@ -100,8 +119,8 @@ pub trait VectorAsm: Sized {
     fn finish(self) -> Code;
     /// Bytes emitted so far.
     fn offset(&self) -> usize;
-    /// Marks the current position as an entry named `name` of the finished [`Code`]. Aligned to
-    /// `align` bytes (a power of two) with padding.
+    /// Pads to `align` bytes (a power of two), then marks the position as the entry `name` of the
+    /// finished [`Code`].
     fn entry(&mut self, name: &str, align: usize);
     /// Pads with one-byte-or-longer no-ops to `align` bytes.
     fn align(&mut self, align: usize);
@@ -126,7 +145,7 @@ pub trait VectorAsm: Sized {
     /// `ret` without `vzeroupper`.
     fn ret_near(&mut self);
 
-    /// `dst = imm` (shortest form).
+    /// `dst = imm` in the shortest form that leaves the flags alone.
     fn mov_imm(&mut self, dst: Gp, imm: i64);
     /// `dst = src`.
     fn mov(&mut self, dst: Gp, src: Gp);
@@ -208,7 +227,7 @@ pub trait VectorAsm: Sized {
     /// `acc += a · broadcast [mem]`; AVX2 loads the broadcast into `tmp` first (two instructions),
     /// AVX-512 uses an embedded broadcast and leaves `tmp` alone.
     fn fma_bcast(&mut self, acc: V, a: V, mem: Mem, tmp: V);
-    /// `acc = b − acc·a`... in full: `acc = −(a · b) + acc`.
+    /// `acc −= a · b`.
     fn fnma(&mut self, acc: V, a: V, b: V);
     /// `dst = a + b`.
     fn vadd(&mut self, dst: V, a: V, b: V);

@@ -1,0 +1,72 @@
+//! Typed calls into published code: the one place where data becomes a function.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::CodeRegion;
+
+/// A place in a region that can be called with a pointer to `A`. Keeps the region alive.
+///
+/// Making one is safe, since nothing runs; [`EntryPoint::call`] is where the caller vouches for the
+/// code.
+pub struct EntryPoint<A> {
+    region: Arc<CodeRegion>,
+    offset: usize,
+    args: PhantomData<fn(*const A)>,
+}
+
+impl<A> EntryPoint<A> {
+    /// The entry at byte `offset` of `region`; `None` outside its code.
+    pub fn new(region: &Arc<CodeRegion>, offset: usize) -> Option<Self> {
+        region.pointer(offset)?;
+        Some(Self {
+            region: Arc::clone(region),
+            offset,
+            args: PhantomData,
+        })
+    }
+
+    /// Byte offset in the region.
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// The region that holds the code.
+    pub fn region(&self) -> &Arc<CodeRegion> {
+        &self.region
+    }
+
+    /// Runs the code with `rdi` = address of `args`.
+    ///
+    /// # Safety
+    /// * A function of the System V convention, taking a pointer to `A` and keeping the callee-saved
+    ///   registers, must start at this entry.
+    /// * The CPU must have the instruction set that the code was generated for.
+    /// * What `args` points at must be valid for every access that the code is documented to make.
+    pub unsafe fn call(&self, args: &A) {
+        let Some(start) = self.region.pointer(self.offset) else {
+            unreachable!("new() checked that {self:?} is inside its region")
+        };
+        // SAFETY: `start` points into the executable mapping that `self.region` keeps alive, and the
+        // caller vouches that a function of this type starts there.
+        let function: extern "sysv64" fn(*const A) = unsafe { std::mem::transmute(start) };
+        function(args);
+    }
+}
+
+impl<A> Clone for EntryPoint<A> {
+    fn clone(&self) -> Self {
+        Self {
+            region: Arc::clone(&self.region),
+            offset: self.offset,
+            args: PhantomData,
+        }
+    }
+}
+
+impl<A> fmt::Debug for EntryPoint<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EntryPoint({:?} + {:#x})", self.region, self.offset)
+    }
+}
