@@ -7,6 +7,7 @@
 
 pub mod artifact;
 pub mod error;
+pub mod interpreter;
 pub mod ir;
 pub mod ops;
 

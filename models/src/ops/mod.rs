@@ -1,382 +1,59 @@
 //! What each layer computes: attributes, shape rule, slow reference.
+//!
+//! One file per op. A new op is a variant of [`Op`] and an `Operation`; the exhaustive matches below
+//! list what else it needs.
 
-use crate::{Error, Result, Shape, Tensor, TensorRef, WeightId};
+mod accuracy;
+mod activation;
+mod arg_max;
+mod axes;
+mod batch_norm;
+mod concat;
+mod convolution;
+mod crop;
+mod deconvolution;
+mod eltwise;
+mod identity;
+mod inner_product;
+mod loss;
+mod lrn;
+mod operands;
+mod operation;
+mod permute;
+mod pooling;
+mod prelu;
+mod reduction;
+mod reshape;
+mod scale;
+mod slice;
+mod softmax;
+mod tile;
+mod window;
+mod winograd_convolution;
+
+pub use accuracy::Accuracy;
+pub use activation::Activation;
+pub use arg_max::ArgMax;
+pub use batch_norm::BatchNorm;
+pub use convolution::Convolution;
+pub use crop::Crop;
+pub use eltwise::{Eltwise, EltwiseOp};
+pub use inner_product::InnerProduct;
+pub use loss::{Loss, Normalization};
+pub use lrn::Lrn;
+pub use pooling::{PoolMethod, PoolRange, Pooling};
+pub use prelu::PRelu;
+pub use reduction::{Reduction, ReductionOp};
+pub use reshape::Reshape;
+pub use scale::Scale;
+pub use slice::Slice;
+pub use window::{PostOps, Window};
+pub use winograd_convolution::WinogradConvolution;
+
+use crate::{Result, Shape, Tensor, TensorRef, WeightId};
+use operation::Operation;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-
-/// Geometry of a sliding window, height before width.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-pub struct Window {
-    /// kh, kw.
-    pub kernel: [u32; 2],
-    /// stride_h, stride_w.
-    pub stride: [u32; 2],
-    /// pad_h, pad_w (the same at both ends).
-    pub pad: [u32; 2],
-    /// dil_h, dil_w.
-    pub dilation: [u32; 2],
-}
-
-/// Activation fused behind a convolution or inner product.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
-pub struct PostOps {
-    /// `Some(slope)`: y = max(y, 0) + slope·min(y, 0).
-    pub relu: Option<f32>,
-}
-
-/// Convolution or deconvolution. Weights: conv `oc × ic/groups × kh × kw`,
-/// deconv `ic × oc/groups × kh × kw`; bias `oc`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Convolution {
-    /// Kernel, stride, pad, dilation.
-    pub window: Window,
-    /// Output channels.
-    pub oc: u32,
-    /// Groups; divides ic and oc.
-    pub groups: u32,
-    /// Weight tensor.
-    pub weights: WeightId,
-    /// Bias tensor.
-    pub bias: Option<WeightId>,
-    /// Fused activation.
-    pub post: PostOps,
-}
-
-/// Convolution whose weights are stored in the Winograd domain (spec §5): `m × m × oc × ic/groups`
-/// for output tiles of 4×4; kernel 3 (m = 6) or 5 (m = 8), stride 1.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct WinogradConvolution {
-    /// 3 or 5.
-    pub kernel: u32,
-    /// pad_h, pad_w.
-    pub pad: [u32; 2],
-    /// Output channels.
-    pub oc: u32,
-    /// Groups.
-    pub groups: u32,
-    /// Weight tensor.
-    pub weights: WeightId,
-    /// Bias tensor.
-    pub bias: Option<WeightId>,
-}
-
-/// Inner product over the dims from `axis` on. Weights `outputs × inputs`, or
-/// `inputs × outputs` when `transpose`; bias `outputs`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct InnerProduct {
-    /// Outputs.
-    pub outputs: u32,
-    /// First axis that is summed over (not negative).
-    pub axis: u32,
-    /// Weights stored transposed.
-    pub transpose: bool,
-    /// Weight tensor.
-    pub weights: WeightId,
-    /// Bias tensor.
-    pub bias: Option<WeightId>,
-    /// Fused activation.
-    pub post: PostOps,
-}
-
-/// Pooling method.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-pub enum PoolMethod {
-    /// Maximum.
-    Max,
-    /// Average with Caffe's divisor (padding inside `in + pad` counts).
-    Average,
-}
-
-/// Pooling; the window of a global pooling is the whole plane.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Pooling {
-    /// Method.
-    pub method: PoolMethod,
-    /// Kernel, stride, pad (dilation 1). Ignored when `global`.
-    pub window: Window,
-    /// Window = plane.
-    pub global: bool,
-    /// Output size rounded down instead of up.
-    pub round_down: bool,
-    /// Running maximum starts at 0 (SkimCaffe's ReLUPooling); `Max` only.
-    pub relu: bool,
-    /// Output is the flat index (y·w + x) of the maximum inside its plane instead of its value.
-    pub mask: bool,
-}
-
-/// Elementwise functions of one operand.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
-pub enum Activation {
-    /// max(x,0) + slope·min(x,0).
-    ReLU {
-        /// Slope below zero.
-        slope: f32,
-    },
-    /// x > 0 ? x : alpha·(eˣ − 1).
-    Elu {
-        /// Scale below zero.
-        alpha: f32,
-    },
-    /// 1 / (1 + e⁻ˣ).
-    Sigmoid,
-    /// tanh.
-    TanH,
-    /// |x|.
-    AbsVal,
-    /// log(1 + eˣ).
-    Bnll,
-    /// (shift + scale·x)^power.
-    Power {
-        /// Exponent.
-        power: f32,
-        /// Factor.
-        scale: f32,
-        /// Offset.
-        shift: f32,
-    },
-    /// base^(shift + scale·x); base −1 is e.
-    Exp {
-        /// Base.
-        base: f32,
-        /// Factor.
-        scale: f32,
-        /// Offset.
-        shift: f32,
-    },
-    /// log_base(shift + scale·x); base −1 is e.
-    Log {
-        /// Base.
-        base: f32,
-        /// Factor.
-        scale: f32,
-        /// Offset.
-        shift: f32,
-    },
-    /// x > t ? 1 : 0.
-    Threshold {
-        /// Threshold.
-        threshold: f32,
-    },
-    /// x·σ(beta·x).
-    Swish {
-        /// Factor inside the sigmoid.
-        beta: f32,
-    },
-    /// min(max(x, min), max).
-    Clip {
-        /// Lower bound.
-        min: f32,
-        /// Upper bound.
-        max: f32,
-    },
-}
-
-/// Parametric ReLU; `slope` has one element per channel (axis 1), or one in all.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct PRelu {
-    /// Slopes below zero.
-    pub slope: WeightId,
-}
-
-/// Local response normalisation.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Lrn {
-    /// Window size, odd.
-    pub size: u32,
-    /// Alpha (divided by the window's size across channels, by its area within a channel).
-    pub alpha: f32,
-    /// Beta.
-    pub beta: f32,
-    /// k; ignored (1) within a channel.
-    pub k: f32,
-    /// Window lies inside one channel's plane instead of across channels.
-    pub within_channel: bool,
-}
-
-/// Batch normalisation without learned scale.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct BatchNorm {
-    /// Running mean, variance and scale-factor blobs; `None`: statistics of this batch.
-    pub statistics: Option<[WeightId; 3]>,
-    /// Epsilon.
-    pub eps: f32,
-}
-
-/// y = x·scale + bias, broadcast from `axis` on; the factor is a weight or the second operand.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Scale {
-    /// First axis of the broadcast shape (not negative).
-    pub axis: u32,
-    /// Factor; `None`: the second operand, or 1 when there is only one operand (Bias layer).
-    pub scale: Option<WeightId>,
-    /// Offset as weight.
-    pub bias: Option<WeightId>,
-    /// Bias layer with two operands: the second operand is added instead of multiplied.
-    pub add_operand: bool,
-}
-
-/// Elementwise combination of operands of the same shape.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub enum EltwiseOp {
-    /// Product.
-    Product,
-    /// Σ coefficient·operand.
-    Sum {
-        /// One per operand.
-        coefficients: Vec<f32>,
-    },
-    /// Maximum.
-    Max,
-}
-
-/// Elementwise combination, with an activation fused behind it.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Eltwise {
-    /// How operands are combined.
-    pub op: EltwiseOp,
-    /// Fused activation.
-    pub post: PostOps,
-}
-
-/// Half-open range of one axis (one top of a Slice layer).
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Slice {
-    /// Axis (not negative).
-    pub axis: u32,
-    /// First index.
-    pub begin: u32,
-    /// One past the last index.
-    pub end: u32,
-}
-
-/// Reshape with Caffe's rules: 0 copies, −1 infers.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Reshape {
-    /// New dims for the span.
-    pub dims: Vec<i64>,
-    /// First axis of the span; negative counts from rank + 1.
-    pub axis: i32,
-    /// Axes of the span; −1: to the end.
-    pub num_axes: i32,
-}
-
-/// Crop of the first operand to the second's dims from `axis` on.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Crop {
-    /// First cropped axis (not negative).
-    pub axis: u32,
-    /// None: 0; one: for all; else one per cropped axis.
-    pub offset: Vec<u32>,
-}
-
-/// Indices (or values) of the largest elements.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct ArgMax {
-    /// How many.
-    pub top_k: u32,
-    /// Also (without axis) or instead (with axis) the values.
-    pub out_max_val: bool,
-    /// Axis; `None`: over all but the batch.
-    pub axis: Option<i32>,
-}
-
-/// Reduction method.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum ReductionOp {
-    /// Σ x.
-    Sum,
-    /// Σ |x|.
-    AbsSum,
-    /// Σ x².
-    SumOfSquares,
-    /// Mean.
-    Mean,
-}
-
-/// Reduction over all axes from `axis` on.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Reduction {
-    /// Method.
-    pub op: ReductionOp,
-    /// First reduced axis.
-    pub axis: i32,
-    /// Factor of the result.
-    pub coeff: f32,
-}
-
-/// What a loss is divided by.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Normalization {
-    /// outer·inner.
-    Full,
-    /// Positions that are not ignored.
-    Valid,
-    /// outer.
-    BatchSize,
-    /// 1.
-    None,
-}
-
-/// Loss layers; the output is a scalar. `loss_weight` is not applied to the value.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub enum Loss {
-    /// Operands: probabilities (a Softmax node before it), labels.
-    SoftmaxWithLoss {
-        /// Class axis (not negative).
-        axis: u32,
-        /// Skipped label.
-        ignore_label: Option<i32>,
-        /// Divisor.
-        normalization: Normalization,
-    },
-    /// ½N⁻¹Σ(a−b)².
-    Euclidean,
-    /// Operands: scores, targets.
-    SigmoidCrossEntropy {
-        /// Skipped target.
-        ignore_label: Option<i32>,
-        /// Divisor.
-        normalization: Normalization,
-    },
-    /// Operands: scores, labels.
-    Hinge {
-        /// L2 instead of L1.
-        l2: bool,
-    },
-    /// Operands: probabilities, labels.
-    MultinomialLogistic,
-    /// Operands: probabilities, labels, and the matrix as third operand unless `matrix`.
-    Infogain {
-        /// Infogain matrix H.
-        matrix: Option<WeightId>,
-        /// Class axis (not negative).
-        axis: u32,
-        /// Skipped label.
-        ignore_label: Option<i32>,
-        /// Divisor.
-        normalization: Normalization,
-    },
-    /// Operands: a, b, similarity.
-    Contrastive {
-        /// Margin.
-        margin: f32,
-        /// margin − d² instead of (margin − d)².
-        legacy: bool,
-    },
-}
-
-/// Share of correct predictions. Operands: scores, labels.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Accuracy {
-    /// Correct when the label is among the k best.
-    pub top_k: u32,
-    /// Class axis (not negative).
-    pub axis: u32,
-    /// Skipped label.
-    pub ignore_label: Option<i32>,
-    /// Output is the accuracy of each class instead of the overall one.
-    pub per_class: bool,
-}
 
 /// Everything a node can compute.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -452,15 +129,188 @@ pub enum Op {
     Constant(WeightId),
 }
 
+/// Binds the [`Operation`] of an [`Op`] to a name and evaluates an expression with it.
+macro_rules! dispatch {
+    ($op:expr, $operation:ident => $result:expr) => {
+        match $op {
+            Op::Convolution($operation) => $result,
+            Op::Deconvolution(convolution) => {
+                let $operation = deconvolution::Deconvolution(convolution);
+                $result
+            }
+            Op::WinogradConvolution($operation) => $result,
+            Op::InnerProduct($operation) => $result,
+            Op::Pooling($operation) => $result,
+            Op::Activation($operation) => $result,
+            Op::PRelu($operation) => $result,
+            Op::Lrn($operation) => $result,
+            Op::BatchNorm($operation) => $result,
+            Op::Scale($operation) => $result,
+            Op::Eltwise($operation) => $result,
+            &Op::Concat { axis } => {
+                let $operation = concat::Concat { axis };
+                $result
+            }
+            Op::Slice($operation) => $result,
+            &Op::Flatten { axis, end_axis } => {
+                let $operation = reshape::Flatten { axis, end_axis };
+                $result
+            }
+            Op::Reshape($operation) => $result,
+            Op::Permute { order } => {
+                let $operation = permute::Permute { order };
+                $result
+            }
+            Op::Crop($operation) => $result,
+            &Op::Tile { axis, tiles } => {
+                let $operation = tile::Tile { axis, tiles };
+                $result
+            }
+            Op::ArgMax($operation) => $result,
+            Op::Reduction($operation) => $result,
+            &Op::Softmax { axis } => {
+                let $operation = softmax::Softmax { axis };
+                $result
+            }
+            Op::Loss($operation) => $result,
+            Op::Accuracy($operation) => $result,
+            Op::Identity => {
+                let $operation = identity::Identity;
+                $result
+            }
+            &Op::Constant(weight) => {
+                let $operation = identity::Constant(weight);
+                $result
+            }
+        }
+    };
+}
+
 impl Op {
-    /// Shape of the result.
-    pub fn infer_shape(&self, _inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> { Err(Error::new("x")) }
-    /// Weights used.
-    pub fn weights(&self) -> Vec<WeightId> { vec![] }
-    /// Slow reference; writes every element of `output`; allocates nothing.
-    pub fn evaluate(&self, _inputs: &[TensorRef<'_>], _weights: &[Arc<Tensor>], _output_shape: &Shape, _output: &mut [f32]) {}
-    /// True when image n of the result depends only on image n of each operand.
-    pub fn per_image(&self, _inputs: &[&Shape]) -> bool { true }
-    /// Multiply-adds.
-    pub fn macs(&self, _inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> u64 { 0 }
+    /// Checks operands, weights and attributes; shape of the result. Never panics, whatever the
+    /// attributes are: graphs also come from files.
+    pub fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> Result<Shape> {
+        for (index, shape) in inputs.iter().enumerate() {
+            // A deserialised shape has not been checked yet.
+            Shape::new(shape.dims()).map_err(|error| error.field(format!("bottom[{index}]")))?;
+        }
+        dispatch!(self, op => op.infer_shape(inputs, weights))
+    }
+
+    /// Slow reference: `f64` throughout and one rounding to `f32`. Writes every element of
+    /// `output`, allocates nothing.
+    ///
+    /// # Panics
+    /// When `output_shape` is not what [`Op::infer_shape`] says for these operands and weights, or
+    /// `output` does not have its length.
+    pub fn evaluate(
+        &self,
+        inputs: &[TensorRef<'_>],
+        weights: &[Arc<Tensor>],
+        output_shape: &Shape,
+        output: &mut [f32],
+    ) {
+        assert_eq!(
+            output.len(),
+            output_shape.count(),
+            "{} {output_shape}",
+            self.name()
+        );
+        dispatch!(self, op => op.evaluate(inputs, weights, output_shape, output));
+    }
+
+    /// True when image n (axis 0) of the result depends only on image n of each operand, so that
+    /// the node can run image by image with a batch of 1. False where that is not certain.
+    pub fn per_image(&self, inputs: &[&Shape]) -> bool {
+        let Some(first) = inputs.first() else {
+            return false;
+        };
+        let same_batch = |shape: &&Shape| shape.rank() > 0 && shape.dim(0) == first.dim(0);
+        inputs.iter().all(same_batch) && dispatch!(self, op => op.per_image(inputs))
+    }
+
+    /// Multiply-adds of a dense execution of convolutions and inner products, biases not counted;
+    /// 0 for all other ops and for operands that [`Op::infer_shape`] refuses.
+    pub fn macs(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> u64 {
+        dispatch!(self, op => op.macs(inputs, weights))
+    }
+
+    /// Caffe's layer type. Attributes decide it where one op stands for several types; `Identity`
+    /// stands for Dropout and Split.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Convolution(_) => "Convolution",
+            Op::Deconvolution(_) => "Deconvolution",
+            Op::WinogradConvolution(_) => "Winograd",
+            Op::InnerProduct(_) => "InnerProduct",
+            Op::Pooling(pooling) if pooling.relu => "ReLUPooling",
+            Op::Pooling(_) => "Pooling",
+            Op::Activation(activation) => activation.name(),
+            Op::PRelu(_) => "PReLU",
+            Op::Lrn(_) => "LRN",
+            Op::BatchNorm(_) => "BatchNorm",
+            Op::Scale(scale) if scale.add_operand => "Bias",
+            Op::Scale(_) => "Scale",
+            Op::Eltwise(_) => "Eltwise",
+            Op::Concat { .. } => "Concat",
+            Op::Slice(_) => "Slice",
+            Op::Flatten { .. } => "Flatten",
+            Op::Reshape(_) => "Reshape",
+            Op::Permute { .. } => "Permute",
+            Op::Crop(_) => "Crop",
+            Op::Tile { .. } => "Tile",
+            Op::ArgMax(_) => "ArgMax",
+            Op::Reduction(_) => "Reduction",
+            Op::Softmax { .. } => "Softmax",
+            Op::Loss(loss) => loss.name(),
+            Op::Accuracy(_) => "Accuracy",
+            Op::Identity => "Identity",
+            Op::Constant(_) => "DummyData",
+        }
+    }
+
+    /// Weights used, in Caffe's blob order.
+    pub fn weights(&self) -> Vec<WeightId> {
+        // Only the ids are wanted, but one list of the fields is less to keep true than two.
+        self.clone()
+            .weights_mut()
+            .into_iter()
+            .map(|id| *id)
+            .collect()
+    }
+
+    /// Weights used, in Caffe's blob order, to be renumbered.
+    pub fn weights_mut(&mut self) -> Vec<&mut WeightId> {
+        match self {
+            Op::Convolution(op) | Op::Deconvolution(op) => {
+                [&mut op.weights].into_iter().chain(&mut op.bias).collect()
+            }
+            Op::WinogradConvolution(op) => {
+                [&mut op.weights].into_iter().chain(&mut op.bias).collect()
+            }
+            Op::InnerProduct(op) => [&mut op.weights].into_iter().chain(&mut op.bias).collect(),
+            Op::PRelu(op) => vec![&mut op.slope],
+            Op::BatchNorm(op) => op.statistics.iter_mut().flatten().collect(),
+            Op::Scale(op) => op.scale.iter_mut().chain(&mut op.bias).collect(),
+            Op::Loss(Loss::Infogain { matrix, .. }) => matrix.iter_mut().collect(),
+            Op::Constant(id) => vec![id],
+            Op::Pooling(_)
+            | Op::Activation(_)
+            | Op::Lrn(_)
+            | Op::Eltwise(_)
+            | Op::Concat { .. }
+            | Op::Slice(_)
+            | Op::Flatten { .. }
+            | Op::Reshape(_)
+            | Op::Permute { .. }
+            | Op::Crop(_)
+            | Op::Tile { .. }
+            | Op::ArgMax(_)
+            | Op::Reduction(_)
+            | Op::Softmax { .. }
+            | Op::Loss(_)
+            | Op::Accuracy(_)
+            | Op::Identity => Vec::new(),
+        }
+    }
 }

@@ -1,0 +1,120 @@
+//! Inner product (fully connected layer).
+
+use super::convolution::{bias_of, check_bias};
+use super::operation::Operation;
+use super::{PostOps, operands};
+use crate::{Result, Shape, Tensor, TensorRef, WeightId};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Inner product over the dims from `axis` on. Weights `outputs × inputs`, or
+/// `inputs × outputs` when `transpose`; bias `outputs`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct InnerProduct {
+    /// Outputs.
+    pub outputs: u32,
+    /// First axis that is summed over (not negative).
+    pub axis: u32,
+    /// Weights stored transposed.
+    pub transpose: bool,
+    /// Weight tensor.
+    pub weights: WeightId,
+    /// Bias tensor.
+    pub bias: Option<WeightId>,
+    /// Fused activation.
+    pub post: PostOps,
+}
+
+/// Outputs that are accumulated together on the stack when the weights are transposed.
+const BLOCK: usize = 64;
+
+impl Operation for InnerProduct {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> Result<Shape> {
+        let [input] = operands::exactly(inputs)?;
+        let axis = operands::axis(input, self.axis, "inner_product_param.axis")?;
+        operands::positive(self.outputs, "inner_product_param.num_output")?;
+        // Fits: a checked shape has at most 2³¹ elements.
+        let summed = input.count_of(axis, input.rank()) as u32;
+        let dims = if self.transpose {
+            [summed, self.outputs]
+        } else {
+            [self.outputs, summed]
+        };
+        operands::weight_dims(weights, self.weights, 0, &dims)?;
+        check_bias(weights, self.bias, self.outputs)?;
+        let mut dims = input.dims()[..axis].to_vec();
+        dims.push(self.outputs);
+        Shape::new(dims)
+    }
+
+    fn evaluate(
+        &self,
+        inputs: &[TensorRef<'_>],
+        weights: &[Arc<Tensor>],
+        _output_shape: &Shape,
+        output: &mut [f32],
+    ) {
+        let outputs = self.outputs as usize;
+        let summed = inputs[0]
+            .shape
+            .count_of(self.axis as usize, inputs[0].shape.rank());
+        for (dst, src) in output
+            .chunks_exact_mut(outputs)
+            .zip(inputs[0].data.chunks_exact(summed))
+        {
+            if self.transpose {
+                self.evaluate_transposed(src, weights, dst);
+            } else {
+                self.evaluate_row(src, weights, dst);
+            }
+        }
+    }
+
+    fn per_image(&self, _inputs: &[&Shape]) -> bool {
+        self.axis > 0
+    }
+
+    fn macs(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> u64 {
+        if self.infer_shape(inputs, weights).is_err() {
+            return 0;
+        }
+        (inputs[0].count() as u64).saturating_mul(u64::from(self.outputs))
+    }
+}
+
+impl InnerProduct {
+    fn evaluate_row(&self, src: &[f32], weights: &[Arc<Tensor>], dst: &mut [f32]) {
+        let matrix = weights[self.weights.0 as usize].data();
+        for (o, (value, row)) in dst
+            .iter_mut()
+            .zip(matrix.chunks_exact(src.len()))
+            .enumerate()
+        {
+            let sum: f64 = row
+                .iter()
+                .zip(src)
+                .map(|(&w, &x)| f64::from(w) * f64::from(x))
+                .sum();
+            *value = self.post.apply(bias_of(weights, self.bias, o) + sum) as f32;
+        }
+    }
+
+    fn evaluate_transposed(&self, src: &[f32], weights: &[Arc<Tensor>], dst: &mut [f32]) {
+        let matrix = weights[self.weights.0 as usize].data();
+        for (block, dst) in dst.chunks_mut(BLOCK).enumerate() {
+            let begin = block * BLOCK;
+            let mut sums = [0.0; BLOCK];
+            for (row, &x) in matrix.chunks_exact(self.outputs as usize).zip(src) {
+                for (sum, &w) in sums.iter_mut().zip(&row[begin..begin + dst.len()]) {
+                    *sum += f64::from(w) * f64::from(x);
+                }
+            }
+            for (j, (value, sum)) in dst.iter_mut().zip(sums).enumerate() {
+                *value = self
+                    .post
+                    .apply(bias_of(weights, self.bias, begin + j) + sum)
+                    as f32;
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! What every op must say about itself.
+
+use crate::{Result, Shape, Tensor, TensorRef};
+use std::sync::Arc;
+
+/// One kind of node. [`Op`](super::Op) dispatches here after it has checked the operands' shapes, so
+/// that counts and products of dims of operands cannot overflow.
+pub(super) trait Operation {
+    /// Checks attributes, operands and weights; shape of the result. Must not panic.
+    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> Result<Shape>;
+    /// Slow reference: `f64` throughout, one rounding to `f32` at the end, no heap.
+    fn evaluate(
+        &self,
+        inputs: &[TensorRef<'_>],
+        weights: &[Arc<Tensor>],
+        output_shape: &Shape,
+        output: &mut [f32],
+    );
+    /// See [`Op::per_image`](super::Op::per_image); every operand has the same axis 0.
+    fn per_image(&self, inputs: &[&Shape]) -> bool;
+    /// Multiply-adds of a dense execution.
+    fn macs(&self, _inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> u64 {
+        0
+    }
+}

@@ -1,0 +1,50 @@
+//! Parametric ReLU.
+
+use super::operation::Operation;
+use super::{operands, window};
+use crate::{Result, Shape, Tensor, TensorRef, WeightId};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Parametric ReLU; `slope` has one element per channel (axis 1), or one in all.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PRelu {
+    /// Slopes below zero.
+    pub slope: WeightId,
+}
+
+impl Operation for PRelu {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> Result<Shape> {
+        let [input] = operands::exactly(inputs)?;
+        operands::at_least_rank(input, 0, 2)?;
+        if operands::weight(weights, self.slope, 0)?.shape().count() != 1 {
+            operands::weight_count(weights, self.slope, 0, input.dim(1) as usize)?;
+        }
+        Ok(input.clone())
+    }
+
+    fn evaluate(
+        &self,
+        inputs: &[TensorRef<'_>],
+        weights: &[Arc<Tensor>],
+        output_shape: &Shape,
+        output: &mut [f32],
+    ) {
+        let slopes = weights[self.slope.0 as usize].data();
+        let plane = output_shape.count_of(2, output_shape.rank());
+        let planes = output
+            .chunks_exact_mut(plane)
+            .zip(inputs[0].data.chunks_exact(plane));
+        for (index, (dst, src)) in planes.enumerate() {
+            let channel = index % output_shape.dim(1) as usize;
+            let slope = f64::from(slopes[channel % slopes.len()]);
+            for (value, &x) in dst.iter_mut().zip(src) {
+                *value = window::relu(x.into(), slope) as f32;
+            }
+        }
+    }
+
+    fn per_image(&self, _inputs: &[&Shape]) -> bool {
+        true
+    }
+}

@@ -1,0 +1,53 @@
+//! Part of an axis.
+
+use super::operation::Operation;
+use super::{axes, operands};
+use crate::{Error, Result, Shape, Tensor, TensorRef};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Half-open range of one axis (one top of a Slice layer).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Slice {
+    /// Axis (not negative).
+    pub axis: u32,
+    /// First index.
+    pub begin: u32,
+    /// One past the last index.
+    pub end: u32,
+}
+
+impl Operation for Slice {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+        let [input] = operands::exactly(inputs)?;
+        let axis = operands::axis(input, self.axis, "slice_param.axis")?;
+        if self.begin >= self.end || self.end > input.dim(axis) {
+            return Err(Error::new(format!("range {}..{}", self.begin, self.end))
+                .field("slice_param.slice_point")
+                .expected(format!(
+                    "a part of the {} elements of axis {axis}",
+                    input.dim(axis)
+                )));
+        }
+        axes::with_dim(input, axis, u64::from(self.end - self.begin))
+    }
+
+    fn evaluate(
+        &self,
+        inputs: &[TensorRef<'_>],
+        _weights: &[Arc<Tensor>],
+        _output_shape: &Shape,
+        output: &mut [f32],
+    ) {
+        let [_, dim, inner] = axes::split(inputs[0].shape, self.axis as usize);
+        let part = self.begin as usize * inner..self.end as usize * inner;
+        let rows = inputs[0].data.chunks_exact(dim * inner);
+        for (dst, src) in output.chunks_exact_mut(part.len()).zip(rows) {
+            dst.copy_from_slice(&src[part.clone()]);
+        }
+    }
+
+    fn per_image(&self, _inputs: &[&Shape]) -> bool {
+        self.axis > 0
+    }
+}

@@ -1,0 +1,180 @@
+//! Geometry of sliding windows.
+
+use super::operands;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// Geometry of a sliding window, height before width.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Window {
+    /// kh, kw.
+    pub kernel: [u32; 2],
+    /// stride_h, stride_w.
+    pub stride: [u32; 2],
+    /// pad_h, pad_w (the same at both ends).
+    pub pad: [u32; 2],
+    /// dil_h, dil_w.
+    pub dilation: [u32; 2],
+}
+
+/// Suffixes of Caffe's field names per axis.
+pub(super) const AXIS_SUFFIX: [&str; 2] = ["h", "w"];
+
+impl Window {
+    /// The same kernel, stride and pad along both axes, without dilation.
+    pub fn square(kernel: u32, stride: u32, pad: u32) -> Self {
+        Self {
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            pad: [pad; 2],
+            dilation: [1; 2],
+        }
+    }
+
+    /// Refuses kernels, strides and dilations of 0; `param` is the message that holds the fields.
+    pub(super) fn check(&self, param: &str) -> Result<()> {
+        for (axis, suffix) in AXIS_SUFFIX.iter().enumerate() {
+            operands::positive(self.kernel[axis], &format!("{param}.kernel_{suffix}"))?;
+            operands::positive(self.stride[axis], &format!("{param}.stride_{suffix}"))?;
+            operands::positive(self.dilation[axis], &format!("{param}.dilation"))?;
+        }
+        Ok(())
+    }
+
+    /// Input elements that the kernel spans along `axis` (0 = h, 1 = w) with dilation. A `u64`, as
+    /// attributes of untrusted files can be anything.
+    pub fn extent(&self, axis: usize) -> u64 {
+        u64::from(self.dilation[axis]) * u64::from(self.kernel[axis]).saturating_sub(1) + 1
+    }
+
+    /// Convolution output size along `axis` (0 = h, 1 = w): ⌊(in + 2·pad − extent) / stride⌋ + 1.
+    pub fn output_size(&self, axis: usize, input: u32) -> Result<u32> {
+        self.check("convolution_param")?;
+        let padded = u64::from(input) + 2 * u64::from(self.pad[axis]);
+        let extent = self.extent(axis);
+        let Some(room) = padded.checked_sub(extent) else {
+            return Err(Error::new(format!("a kernel that spans {extent}"))
+                .field(format!("convolution_param.kernel_{}", AXIS_SUFFIX[axis]))
+                .expected(format!("at most {padded}, the padded input")));
+        };
+        size(room / u64::from(self.stride[axis]) + 1, axis)
+    }
+
+    /// Deconvolution output size along `axis`: stride·(in − 1) + extent − 2·pad.
+    pub fn transposed_output_size(&self, axis: usize, input: u32) -> Result<u32> {
+        self.check("convolution_param")?;
+        let steps = u128::from(self.stride[axis]) * u128::from(input.saturating_sub(1));
+        let full = steps + u128::from(self.extent(axis));
+        let pads = 2 * u128::from(self.pad[axis]);
+        if full <= pads {
+            return Err(Error::new(pads.to_string())
+                .field(format!("convolution_param.pad_{}", AXIS_SUFFIX[axis]))
+                .expected(format!(
+                    "both pads together less than {full}, the unpadded output"
+                )));
+        }
+        size(u64::try_from(full - pads).unwrap_or(u64::MAX), axis)
+    }
+
+    /// Outputs `o` along `axis` whose kernel element `tap` reads inside the input:
+    /// 0 ≤ o·stride − pad + tap·dilation < input.
+    pub fn valid_outputs(&self, axis: usize, tap: u32, input: u32, outputs: u32) -> Range<u32> {
+        let first = i64::from(tap) * i64::from(self.dilation[axis]) - i64::from(self.pad[axis]);
+        let stride = i64::from(self.stride[axis]);
+        // Smallest o with o·stride ≥ bound.
+        let reach = |bound: i64| (bound.max(0) + stride - 1) / stride;
+        let end = reach(i64::from(input) - first).min(i64::from(outputs));
+        let begin = reach(-first).min(end);
+        begin as u32..end as u32
+    }
+}
+
+fn size(size: u64, axis: usize) -> Result<u32> {
+    u32::try_from(size).map_err(|_| {
+        Error::new(format!(
+            "an output of {size} along axis {}",
+            AXIS_SUFFIX[axis]
+        ))
+        .expected("a size that fits 32 bits")
+    })
+}
+
+/// Activation fused behind a convolution, an inner product or an elementwise combination.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct PostOps {
+    /// `Some(slope)`: y = max(y, 0) + slope·min(y, 0).
+    pub relu: Option<f32>,
+}
+
+impl PostOps {
+    /// The fused activation of one element.
+    pub fn apply(&self, x: f64) -> f64 {
+        self.relu.map_or(x, |slope| relu(x, f64::from(slope)))
+    }
+}
+
+/// max(x, 0) + slope·min(x, 0) with the comparisons of C++, which let NaN through.
+pub(super) fn relu(x: f64, slope: f64) -> f64 {
+    let positive = if x < 0.0 { 0.0 } else { x };
+    if slope == 0.0 || x >= 0.0 {
+        positive
+    } else {
+        positive + slope * x
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn caffenet_sizes() {
+        assert_eq!(Window::square(11, 4, 0).output_size(0, 227), Ok(55));
+        assert_eq!(Window::square(5, 1, 2).output_size(1, 27), Ok(27));
+        assert_eq!(
+            Window::square(4, 2, 1).transposed_output_size(0, 16),
+            Ok(32)
+        );
+    }
+
+    #[test]
+    fn faults_name_the_field() {
+        let error = Window::square(3, 0, 0).output_size(0, 9).unwrap_err();
+        assert_eq!(error.field.as_deref(), Some("convolution_param.stride_h"));
+        let error = Window::square(9, 1, 0).output_size(1, 7).unwrap_err();
+        assert_eq!(error.field.as_deref(), Some("convolution_param.kernel_w"));
+        assert!(
+            Window::square(3, 1, 9)
+                .transposed_output_size(0, 5)
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn relu_lets_nan_through() {
+        assert!(PostOps { relu: Some(0.0) }.apply(f64::NAN).is_nan());
+        assert_eq!(PostOps { relu: Some(0.0) }.apply(f64::NEG_INFINITY), 0.0);
+        assert_eq!(PostOps { relu: Some(0.5) }.apply(-4.0), -2.0);
+    }
+
+    proptest! {
+        #[test]
+        fn valid_outputs_match_a_scan(
+            kernel in 1u32..6, stride in 1u32..5, pad in 0u32..6, dilation in 1u32..4,
+            input in 1u32..12, outputs in 1u32..12,
+        ) {
+            let window = Window { dilation: [dilation; 2], ..Window::square(kernel, stride, pad) };
+            for tap in 0..kernel {
+                let inside = |o: &u32| {
+                    let i = i64::from(o * stride + tap * dilation) - i64::from(pad);
+                    (0..i64::from(input)).contains(&i)
+                };
+                let scan: Vec<u32> = (0..outputs).filter(inside).collect();
+                let range: Vec<u32> = window.valid_outputs(0, tap, input, outputs).collect();
+                prop_assert_eq!(scan, range);
+            }
+        }
+    }
+}
