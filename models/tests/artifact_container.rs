@@ -132,7 +132,8 @@ fn another_format_names_the_version_that_wrote_it() {
 
 #[test]
 fn forged_tables_are_refused() {
-    let cases: [(&str, fn(&mut Vec<u8>)); 8] = [
+    type Edit = fn(&mut Vec<u8>);
+    let cases: [(&str, Edit); 8] = [
         ("overlap", |file| {
             file[TABLE + 8..TABLE + 16].copy_from_slice(&64u64.to_le_bytes())
         }),

@@ -29,7 +29,7 @@ fn network() -> Graph {
         ..Graph::default()
     };
     let sparse = |i: usize| {
-        if i % 5 == 0 {
+        if i.is_multiple_of(5) {
             i as f32 * 0.25 - 3.0
         } else {
             0.0

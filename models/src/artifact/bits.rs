@@ -133,7 +133,7 @@ impl<'a> BitReader<'a> {
         Some(quotient << parameter | low)
     }
     /// True when nothing but the zero padding of the last byte is left.
-    pub fn is_finished(mut self) -> bool {
+    pub fn is_finished(&mut self) -> bool {
         self.refill();
         self.filled < 8 && self.buffer == 0
     }
