@@ -115,7 +115,7 @@ pub trait VectorAsm: Sized {
 
     /// An empty assembler.
     fn new() -> Self;
-    /// Resolves labels and returns the bytes. Panics on an unbound label (our bug).
+    /// Resolves labels and returns the bytes. Panics if a jump or call has an unbound label (our bug).
     fn finish(self) -> Code;
     /// Bytes emitted so far.
     fn offset(&self) -> usize;
