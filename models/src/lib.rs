@@ -10,6 +10,7 @@ pub mod error;
 pub mod interpreter;
 pub mod ir;
 pub mod ops;
+pub mod passes;
 
 pub use error::{Error, Result};
 pub use ir::{Graph, Node, Pattern, PatternStats, Shape, Tensor, TensorRef, Value, ValueId, WeightId};

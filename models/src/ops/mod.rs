@@ -190,10 +190,7 @@ impl Op {
     /// Checks operands, weights and attributes; shape of the result. Never panics, whatever the
     /// attributes are: graphs also come from files.
     pub fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> Result<Shape> {
-        for (index, shape) in inputs.iter().enumerate() {
-            // A deserialised shape has not been checked yet.
-            Shape::new(shape.dims()).map_err(|error| error.field(format!("bottom[{index}]")))?;
-        }
+        check_shapes(inputs)?;
         dispatch!(self, op => op.infer_shape(inputs, weights))
     }
 
@@ -226,13 +223,18 @@ impl Op {
             return false;
         };
         let same_batch = |shape: &&Shape| shape.rank() > 0 && shape.dim(0) == first.dim(0);
-        inputs.iter().all(same_batch) && dispatch!(self, op => op.per_image(inputs))
+        inputs.iter().all(same_batch)
+            && check_shapes(inputs).is_ok()
+            && dispatch!(self, op => op.per_image(inputs))
     }
 
     /// Multiply-adds of a dense execution of convolutions and inner products, biases not counted;
     /// 0 for all other ops and for operands that [`Op::infer_shape`] refuses.
     pub fn macs(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> u64 {
-        dispatch!(self, op => op.macs(inputs, weights))
+        match self.infer_shape(inputs, weights) {
+            Ok(output) => dispatch!(self, op => op.macs(inputs, weights, &output)),
+            Err(_) => 0,
+        }
     }
 
     /// Caffe's layer type. Attributes decide it where one op stands for several types; `Identity`
@@ -313,4 +315,12 @@ impl Op {
             | Op::Identity => Vec::new(),
         }
     }
+}
+
+/// Checks the operands' shapes again: deserialised ones have not been checked yet.
+fn check_shapes(shapes: &[&Shape]) -> Result<()> {
+    for (index, shape) in shapes.iter().enumerate() {
+        Shape::new(shape.dims()).map_err(|error| error.field(format!("bottom[{index}]")))?;
+    }
+    Ok(())
 }

@@ -18,8 +18,8 @@ pub(super) trait Operation {
     );
     /// See [`Op::per_image`](super::Op::per_image); every operand has the same axis 0.
     fn per_image(&self, inputs: &[&Shape]) -> bool;
-    /// Multiply-adds of a dense execution.
-    fn macs(&self, _inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> u64 {
+    /// Multiply-adds of a dense execution that gives `output`, the inferred shape.
+    fn macs(&self, _inputs: &[&Shape], _weights: &[Arc<Tensor>], _output: &Shape) -> u64 {
         0
     }
 }

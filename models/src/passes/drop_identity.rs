@@ -1,0 +1,100 @@
+//! Drops copies: Dropout at test time, Split.
+
+use super::dead;
+use super::uses::Uses;
+use crate::{Graph, Op, ValueId};
+
+/// Lets the readers of a copy read the original. A copy that is an output takes the original's
+/// place, so that its name stays; where the original is a network input or an output itself, the
+/// copy stays.
+#[must_use]
+pub fn run(mut graph: Graph) -> Graph {
+    while let Some((index, from, to)) = find(&graph) {
+        graph.nodes.remove(index);
+        let replace = |id: &mut ValueId| {
+            if *id == from {
+                *id = to;
+            }
+        };
+        for node in &mut graph.nodes {
+            node.inputs.iter_mut().for_each(replace);
+            replace(&mut node.output);
+        }
+    }
+    dead(graph)
+}
+
+/// A copy that can go: its node, and the value whose place another takes.
+fn find(graph: &Graph) -> Option<(usize, ValueId, ValueId)> {
+    let uses = Uses::of(graph);
+    graph.nodes.iter().enumerate().find_map(|(index, node)| {
+        let (Op::Identity, &[original]) = (&node.op, node.inputs.as_slice()) else {
+            return None;
+        };
+        if !uses.is_output(node.output) {
+            return Some((index, node.output, original));
+        }
+        let movable = uses.producer(original).is_some() && !uses.is_output(original);
+        movable.then_some((index, original, node.output))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Activation;
+    use crate::{Shape, Tensor, interpreter};
+
+    /// data → relu → {copy, other}; copy → abs.
+    fn graph(outputs: &[&str]) -> Graph {
+        let shape = Shape::new([2]).unwrap();
+        let mut graph = Graph::default();
+        let data = graph.add_value("data", shape);
+        graph.inputs = vec![data];
+        let relu = Op::Activation(Activation::ReLU { slope: 0.5 });
+        let first = graph
+            .add_node("copy0", Op::Identity, vec![data], "copy0")
+            .unwrap();
+        let x = graph.add_node("relu", relu, vec![first], "x").unwrap();
+        let copy = graph
+            .add_node("copy", Op::Identity, vec![x], "copy")
+            .unwrap();
+        graph
+            .add_node("other", Op::Identity, vec![x], "other")
+            .unwrap();
+        let abs = Op::Activation(Activation::AbsVal);
+        graph.add_node("abs", abs, vec![copy], "abs").unwrap();
+        graph.outputs = outputs
+            .iter()
+            .map(|name| graph.find(name).unwrap())
+            .collect();
+        graph
+    }
+
+    #[track_caller]
+    fn check(outputs: &[&str], nodes: &[&str]) {
+        let before = graph(outputs);
+        let after = run(before.clone());
+        after.check().unwrap();
+        let names: Vec<&str> = after.nodes.iter().map(|node| node.name.as_str()).collect();
+        assert_eq!(names, nodes);
+        let kept: Vec<&str> = after
+            .outputs
+            .iter()
+            .map(|&id| after.value(id).name.as_str())
+            .collect();
+        assert_eq!(kept, outputs);
+        let input = [Tensor::new(Shape::new([2]).unwrap(), vec![-4.0, 3.0])];
+        let run = |graph| interpreter::run_outputs(graph, &input).unwrap();
+        assert_eq!(run(&before), run(&after));
+    }
+
+    #[test]
+    fn copies_go_and_names_stay() {
+        check(&["abs"], &["relu", "abs"]);
+        check(&["abs", "copy"], &["relu", "abs"]);
+        check(&["copy", "other"], &["relu", "other"]);
+        check(&["x", "copy"], &["relu", "copy"]);
+        check(&["copy0"], &["copy0"]);
+    }
+}

@@ -1,0 +1,29 @@
+//! Graph → graph rewrites that keep what the network computes.
+//!
+//! Each pass takes a checked graph ([`Graph::check`], [`Graph::infer_shapes`]) and returns one. The
+//! values of `graph.outputs` survive with their names, in their order, and with the same numbers up
+//! to rounding; every other value and every id may go. No value is left that nothing computes.
+
+mod dead;
+mod drop_identity;
+mod fold_batch_norm;
+mod fuse_relu;
+mod uses;
+
+pub use dead::run as dead;
+pub use drop_identity::run as drop_identity;
+pub use fold_batch_norm::run as fold_batch_norm;
+pub use fuse_relu::run as fuse_relu;
+
+use crate::{Graph, Result};
+
+/// Checks the graph and runs all passes in the order in which each finds most to do.
+pub fn optimize(mut graph: Graph) -> Result<Graph> {
+    graph.check()?;
+    graph.infer_shapes()?;
+    // Without copies in between, the layers that belong together are neighbours; and a ReLU can
+    // only be fused behind a convolution once the normalisation between them is folded.
+    let mut graph = dead(fuse_relu(fold_batch_norm(drop_identity(graph))));
+    graph.infer_shapes()?;
+    Ok(graph)
+}

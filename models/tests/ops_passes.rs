@@ -1,0 +1,343 @@
+//! Passes keep what random small graphs compute, and find what real nets contain.
+
+mod ops_cases;
+
+use ops_cases::Random;
+use proptest::prelude::*;
+use skimjit_models::ops::*;
+use skimjit_models::{Graph, Op, Shape, Tensor, ValueId, interpreter, passes};
+
+/// Adds a node with the weights of a case, whose operand shapes the caller vouches for.
+fn add(graph: &mut Graph, mut op: Op, weights: &[Tensor], inputs: &[ValueId], name: &str) {
+    for id in op.weights_mut() {
+        *id = graph.add_weight(weights[id.0 as usize].clone());
+    }
+    graph.add_node(name, op, inputs.to_vec(), name).unwrap();
+}
+
+/// A chain of convolutions and what is fused behind them, with branches, copies, shared weights
+/// and random outputs.
+fn graph(random: &mut Random) -> Graph {
+    let mut graph = Graph::default();
+    let (n, c, size) = (random.range(1, 2), random.range(1, 4), random.range(4, 7));
+    let data = graph.add_value("data", Shape::new([n, c, size, size]).unwrap());
+    graph.inputs = vec![data];
+    for layer in 0..random.range(3, 14) {
+        let newest = ValueId(graph.values.len() as u32 - 1);
+        let any = ValueId(random.range(0, newest.0));
+        let mut input = if random.range(0, 3) > 0 { newest } else { any };
+        if graph.shape(input).rank() != 4 {
+            input = data;
+        }
+        add_layer(&mut graph, random, input, &format!("layer{layer}"));
+    }
+    let last = ValueId(graph.values.len() as u32 - 1);
+    graph.outputs = (1..=last.0)
+        .map(ValueId)
+        .filter(|_| random.range(0, 5) == 0)
+        .collect();
+    if !graph.outputs.contains(&last) {
+        graph.outputs.push(last);
+    }
+    graph
+}
+
+fn add_layer(graph: &mut Graph, random: &mut Random, input: ValueId, name: &str) {
+    let shape = graph.shape(input).clone();
+    let c = shape.dim(1);
+    match random.range(0, 9) {
+        0 | 1 => add_convolution(graph, random, input, name),
+        2 => {
+            let outputs = random.range(1, 4);
+            let summed = shape.count_of(1, 4) as u32;
+            let transpose = random.flag();
+            let dims = if transpose {
+                [summed, outputs]
+            } else {
+                [outputs, summed]
+            };
+            let weights = [random.sparse_tensor(&dims), random.tensor(&[outputs])];
+            let bias = random.flag().then_some(skimjit_models::WeightId(1));
+            let (post, weight) = (PostOps { relu: None }, skimjit_models::WeightId(0));
+            let op = InnerProduct {
+                outputs,
+                axis: 1,
+                transpose,
+                weights: weight,
+                bias,
+                post,
+            };
+            add(graph, Op::InnerProduct(op), &weights, &[input], name);
+            let flat = graph.find(name).unwrap();
+            add_affine(graph, random, flat, &format!("{name}/affine"));
+        }
+        3 => {
+            let window = Window::square(random.range(1, 2), 1, 0);
+            if shape.dim(2) < 3 {
+                return add(graph, Op::Identity, &[], &[input], name);
+            }
+            let method = random.pick(&[PoolMethod::Max, PoolMethod::Max, PoolMethod::Average]);
+            let op = Pooling {
+                method,
+                window,
+                global: false,
+                round_down: false,
+                relu: false,
+                mask: false,
+            };
+            add(graph, Op::Pooling(op), &[], &[input], name);
+        }
+        4 => {
+            let op = EltwiseOp::Sum {
+                coefficients: vec![1.0, random.value()],
+            };
+            let op = Eltwise {
+                op,
+                post: PostOps { relu: None },
+            };
+            let same = (0..graph.values.len() as u32)
+                .map(ValueId)
+                .find(|&id| *graph.shape(id) == shape);
+            add(
+                graph,
+                Op::Eltwise(op),
+                &[],
+                &[input, same.unwrap_or(input)],
+                name,
+            );
+        }
+        5 => {
+            let slope = random.pick(&[0.0, 0.0, 0.25]);
+            add(
+                graph,
+                Op::Activation(Activation::ReLU { slope }),
+                &[],
+                &[input],
+                name,
+            );
+        }
+        6 => add(graph, Op::Identity, &[], &[input], name),
+        _ if c > 0 => add_affine(graph, random, input, name),
+        _ => {}
+    }
+}
+
+fn add_convolution(graph: &mut Graph, random: &mut Random, input: ValueId, name: &str) {
+    let ic = graph.shape(input).dim(1);
+    let shared = graph.nodes.iter().rev().find_map(|node| match &node.op {
+        Op::Convolution(op) if graph.shape(node.inputs[0]).dim(1) == ic => Some(op.clone()),
+        _ => None,
+    });
+    let shared = shared.filter(|_| random.flag());
+    if shared.is_some_and(|op| {
+        graph
+            .add_node(name, Op::Convolution(op), vec![input], name)
+            .is_ok()
+    }) {
+        return;
+    }
+    let groups = if ic.is_multiple_of(2) {
+        random.pick(&[1, 2])
+    } else {
+        1
+    };
+    let oc = groups * random.range(1, 3);
+    let transposed = random.range(0, 3) == 0;
+    let dims = if transposed {
+        [ic, oc / groups, 3, 3]
+    } else {
+        [oc, ic / groups, 3, 3]
+    };
+    let weights = [random.sparse_tensor(&dims), random.tensor(&[oc])];
+    let op = Convolution {
+        window: Window::square(3, 1, 1),
+        oc,
+        groups,
+        weights: skimjit_models::WeightId(0),
+        bias: random.flag().then_some(skimjit_models::WeightId(1)),
+        post: PostOps { relu: None },
+    };
+    let op = if transposed {
+        Op::Deconvolution(op)
+    } else {
+        Op::Convolution(op)
+    };
+    add(graph, op, &weights, &[input], name);
+}
+
+fn add_affine(graph: &mut Graph, random: &mut Random, input: ValueId, name: &str) {
+    let dims = graph.shape(input).dims().to_vec();
+    if random.flag() {
+        let case = ops_cases::batch_norm(random, &dims);
+        let weights: Vec<Tensor> = case.weights.iter().map(|w| (**w).clone()).collect();
+        return add(graph, case.op, &weights, &[input], name);
+    }
+    let weights = [random.tensor(&dims[1..2]), random.tensor(&dims[1..2])];
+    let mut weight = |id| random.flag().then_some(skimjit_models::WeightId(id));
+    let op = Scale {
+        axis: 1,
+        scale: weight(0),
+        bias: weight(1),
+        add_operand: false,
+    };
+    add(graph, Op::Scale(op), &weights, &[input], name);
+}
+
+/// Compares within the rounding of the folded weights, relative to the largest value: folding
+/// reorders sums of numbers of that size.
+fn check(before: &Graph, after: &Graph, random: &mut Random) -> Result<(), TestCaseError> {
+    after.check().unwrap();
+    let inputs: Vec<Tensor> = before
+        .inputs
+        .iter()
+        .map(|&id| random.tensor(before.shape(id).dims()))
+        .collect();
+    let largest = |tensors: &[Tensor]| {
+        tensors
+            .iter()
+            .flat_map(Tensor::data)
+            .fold(1.0f32, |largest, x| largest.max(x.abs()))
+    };
+    let all = interpreter::run(before, &inputs).unwrap();
+    let expected = interpreter::run_outputs(before, &inputs).unwrap();
+    let found = interpreter::run_outputs(after, &inputs).unwrap();
+    let tolerance = 1e-5 * largest(&all);
+    let names = |graph: &Graph| -> Vec<String> {
+        graph
+            .outputs
+            .iter()
+            .map(|&id| graph.value(id).name.clone())
+            .collect()
+    };
+    prop_assert_eq!(names(before), names(after));
+    for (expected, found) in expected.iter().zip(&found) {
+        prop_assert_eq!(expected.shape(), found.shape());
+        for (a, b) in expected.data().iter().zip(found.data()) {
+            prop_assert!(
+                (a - b).abs() <= tolerance || a.to_bits() == b.to_bits(),
+                "{} {}",
+                a,
+                b
+            );
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn passes_keep_outputs(seed: u64) {
+        let mut random = Random(seed);
+        let before = graph(&mut random);
+        for pass in [passes::dead, passes::drop_identity, passes::fold_batch_norm, passes::fuse_relu] {
+            check(&before, &pass(before.clone()), &mut random)?;
+        }
+        let after = passes::optimize(before.clone()).unwrap();
+        check(&before, &after, &mut random)?;
+        let again = passes::optimize(after.clone()).unwrap();
+        prop_assert_eq!(&after.nodes, &again.nodes, "a second run finds nothing");
+    }
+
+    #[test]
+    fn folding_keeps_zeros(seed: u64) {
+        let mut random = Random(seed);
+        let mut graph = Graph::default();
+        let data = graph.add_value("data", Shape::new([1, 2, 5, 5]).unwrap());
+        graph.inputs = vec![data];
+        add_convolution(&mut graph, &mut random, data, "conv");
+        let conv = graph.find("conv").unwrap();
+        let zeros = |graph: &Graph| {
+            let weights = graph.weight(graph.nodes[0].op.weights()[0]).clone();
+            weights.data().iter().map(|&w| w == 0.0).collect::<Vec<_>>()
+        };
+        let before = zeros(&graph);
+        let ones = Tensor::new(Shape::new([graph.shape(conv).dim(1)]).unwrap(), vec![-3.0; graph.shape(conv).dim(1) as usize]);
+        let scale = graph.add_weight(ones);
+        let op = Scale { axis: 1, scale: Some(scale), bias: None, add_operand: false };
+        let out = graph.add_node("scale", Op::Scale(op), vec![conv], "scale").unwrap();
+        graph.outputs = vec![out];
+        let after = passes::optimize(graph).unwrap();
+        prop_assert_eq!((after.nodes.len(), zeros(&after)), (1, before));
+    }
+}
+
+/// conv → bn → scale → relu → dropout → max pool → relu, in place as in Caffe's nets.
+#[test]
+fn a_typical_block_becomes_two_nodes() {
+    let mut random = Random(7);
+    let mut graph = Graph::default();
+    let data = graph.add_value("data", Shape::new([2, 3, 8, 8]).unwrap());
+    graph.inputs = vec![data];
+    let weights = [random.tensor(&[4, 3, 3, 3])];
+    let conv = Convolution {
+        window: Window::square(3, 1, 1),
+        oc: 4,
+        groups: 1,
+        weights: skimjit_models::WeightId(0),
+        bias: None,
+        post: PostOps { relu: None },
+    };
+    add(&mut graph, Op::Convolution(conv), &weights, &[data], "conv");
+    let mut last = graph.find("conv").unwrap();
+    let affine = |random: &mut Random| {
+        let scale = graph.add_weight(random.tensor(&[4]));
+        let bias = graph.add_weight(random.tensor(&[4]));
+        Op::Scale(Scale {
+            axis: 1,
+            scale: Some(scale),
+            bias: Some(bias),
+            add_operand: false,
+        })
+    };
+    let pool = Pooling {
+        method: PoolMethod::Max,
+        window: Window::square(3, 2, 0),
+        global: false,
+        round_down: false,
+        relu: false,
+        mask: false,
+    };
+    let mut affine = affine;
+    let relu = Op::Activation(Activation::ReLU { slope: 0.0 });
+    let ops = [
+        (affine(&mut random), "conv"),
+        (affine(&mut random), "conv"),
+        (relu.clone(), "conv"),
+        (Op::Identity, "conv"),
+        (Op::Pooling(pool), "pool"),
+        (relu, "pool"),
+    ];
+    for (op, name) in ops {
+        last = graph.add_node(name, op, vec![last], name).unwrap();
+    }
+    graph.outputs = vec![last];
+    let after = passes::optimize(graph.clone()).unwrap();
+    check(&graph, &after, &mut random).unwrap();
+    assert_eq!(
+        (after.nodes.len(), after.values.len(), after.weights.len()),
+        (2, 3, 2)
+    );
+    let (Op::Convolution(conv), Op::Pooling(pool)) = (&after.nodes[0].op, &after.nodes[1].op)
+    else {
+        panic!("{:?}", after.nodes)
+    };
+    assert!(conv.post.relu == Some(0.0) && pool.relu);
+    // A value that the user keeps stays as it is.
+    let mut kept = graph.clone();
+    kept.outputs = vec![kept.nodes[1].output, last];
+    let after = passes::optimize(kept.clone()).unwrap();
+    check(&kept, &after, &mut random).unwrap();
+    let names: Vec<&str> = after.nodes.iter().map(|node| node.op.name()).collect();
+    assert_eq!(names, ["Convolution", "Scale", "ReLU", "ReLUPooling"]);
+}
+
+#[test]
+fn the_interpreter_refuses_other_inputs() {
+    let graph = graph(&mut Random(3));
+    assert!(interpreter::run(&graph, &[]).is_err());
+    let other = Tensor::zeros(Shape::new([1]).unwrap());
+    let error = interpreter::run_outputs(&graph, &[other]).unwrap_err();
+    assert_eq!(error.field.as_deref(), Some("input \"data\""));
+}
