@@ -1,1 +1,33 @@
 //! One layer on one machine.
+//!
+//! A [`Problem`] says what a layer computes and how its operands lie in memory; the [`registry`]
+//! lists the [`Variant`]s that can compute it, best first; building one yields position-independent
+//! code, packed weights and a list of [`Task`]s that may run in any order on any thread.
+
+pub mod channelwise;
+mod compiled;
+pub mod dense_conv;
+pub mod eltwise;
+mod emit;
+pub mod fc;
+mod flat;
+pub mod limits;
+mod layout;
+pub mod lrn;
+pub mod peak;
+pub mod pool;
+mod problem;
+pub mod registry;
+pub mod softmax;
+pub mod sparse_conv;
+pub mod stage;
+mod variant;
+
+pub use compiled::{AlignedBuf, CompiledKernel, KernelArgs, KernelIo};
+pub use layout::Planes;
+pub use problem::{
+    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem,
+    PoolProblem, Problem, Relu, SoftmaxProblem,
+};
+pub use skimjit_jit as jit;
+pub use variant::{Built, Cost, Extent, Footprint, KernelError, Task, Unsupported, Variant, Weights};

@@ -1,1 +1,35 @@
-//! Many kernels over time and threads.
+//! Many kernels over time and threads: the planner turns a graph into a [`Plan`], a [`Session`] runs
+//! it on a [`ThreadPool`].
+
+mod arena;
+mod buffers;
+mod error;
+pub mod machine;
+pub mod plan;
+mod planner;
+mod pool;
+mod profile;
+mod session;
+
+pub use error::{PlanError, RunError};
+pub use plan::{Choice, Plan, Port};
+pub use planner::plan;
+pub use pool::ThreadPool;
+pub use profile::{Profile, StepTime};
+pub use session::Session;
+pub use skimjit_kernels as kernels;
+pub use skimjit_kernels::jit;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// How a graph is planned.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// Variant by layer name, tried first (from an artifact).
+    pub variants: HashMap<String, String>,
+    /// Keep each kernel's bytes for disassembly.
+    pub keep_code: bool,
+    /// Is told where each kernel lies.
+    pub observer: Option<Arc<dyn jit::observe::CodeObserver>>,
+}

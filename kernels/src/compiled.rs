@@ -1,0 +1,190 @@
+//! Built kernels that can be called, and the memory they own. One of the few files with `unsafe`.
+
+use crate::{Built, Footprint, Task, stage::Staging};
+use skimjit_jit::{CodeRegion, EntryPoint};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Most operands a kernel can read.
+pub const MAX_OPERANDS: usize = 8;
+
+/// The one argument of every generated function.
+#[repr(C)]
+pub struct KernelArgs {
+    /// Operands; entry 0 is the source, entry 1 the residual of a convolution.
+    pub src: [*const u8; MAX_OPERANDS],
+    /// Result.
+    pub dst: *mut u8,
+    /// Packed weights of this task.
+    pub wei: *const u8,
+    /// Bias of this task.
+    pub bias: *const u8,
+    /// Tables of this task.
+    pub aux: *const u8,
+    /// Scratch memory of this thread.
+    pub scratch: *mut u8,
+    /// Loop trips of this task.
+    pub count: u64,
+}
+
+/// Operands of one call: pointers to plane 0 of each.
+#[derive(Clone, Copy)]
+pub struct KernelIo<'a> {
+    /// Sources.
+    pub src: &'a [*const f32],
+    /// Result.
+    pub dst: *mut f32,
+    /// At least [`Footprint::scratch_bytes`] bytes that no other thread uses, 64-byte aligned.
+    pub scratch: *mut f32,
+}
+
+/// A kernel whose code is in executable memory.
+pub struct CompiledKernel {
+    entries: Vec<EntryPoint<KernelArgs>>,
+    packed: Arc<AlignedBuf>,
+    tasks: Vec<Task>,
+    staging: Option<Staging>,
+    footprint: Footprint,
+}
+
+impl CompiledKernel {
+    /// Binds a built kernel to the region its code was published in, `base` bytes from its start.
+    ///
+    /// # Panics
+    /// When an entry lies outside the region (our bug).
+    pub fn new(built: Built, region: &Arc<CodeRegion>, base: usize) -> Self {
+        let entries = built
+            .entries
+            .iter()
+            .map(|&offset| EntryPoint::new(region, base + offset).expect("entry inside the region"))
+            .collect();
+        Self {
+            entries,
+            packed: built.packed,
+            tasks: built.tasks,
+            staging: built.staging,
+            footprint: built.footprint,
+        }
+    }
+    /// Units of work.
+    pub fn tasks(&self) -> &[Task] {
+        &self.tasks
+    }
+    /// Copy of the source to make before the tasks run.
+    pub fn staging(&self) -> Option<&Staging> {
+        self.staging.as_ref()
+    }
+    /// Memory touched.
+    pub fn footprint(&self) -> Footprint {
+        self.footprint
+    }
+    /// Bytes of packed weights and tables.
+    pub fn packed_bytes(&self) -> usize {
+        self.packed.len()
+    }
+
+    /// Runs all tasks of a kernel whose footprint is empty (the peak measurement).
+    ///
+    /// # Panics
+    /// When the footprint is not empty.
+    pub fn run_without_memory(&self, io: &KernelIo<'_>) {
+        assert_eq!(self.footprint, Footprint::default(), "the kernel touches memory");
+        // SAFETY: an empty footprint touches no operand.
+        unsafe { self.run(io, 0..self.tasks.len()) };
+    }
+
+    /// Runs some of the tasks.
+    ///
+    /// # Safety
+    /// * `io` has as many sources as the problem and each may be read over `footprint().src`, `dst`
+    ///   written over `footprint().dst`, and `scratch` is as documented there;
+    /// * no other thread writes the sources or touches the parts of `dst` that these tasks write.
+    pub unsafe fn run(&self, io: &KernelIo<'_>, tasks: Range<usize>) {
+        let packed = self.packed.as_ptr();
+        for task in &self.tasks[tasks] {
+            let mut src = [std::ptr::null(); MAX_OPERANDS];
+            for (slot, &operand) in src.iter_mut().zip(io.src) {
+                *slot = operand.cast::<u8>().wrapping_offset(task.src as isize);
+            }
+            // Operand 1 lies as `dst` does: a convolution's residual, or an eltwise operand (whose
+            // tasks move `src` and `dst` alike).
+            if let Some(operand) = io.src.get(1) {
+                src[1] = operand.cast::<u8>().wrapping_offset(task.dst as isize);
+            }
+            let args = KernelArgs {
+                src,
+                dst: io.dst.cast::<u8>().wrapping_offset(task.dst as isize),
+                wei: packed.wrapping_add(task.wei as usize),
+                bias: packed.wrapping_add(task.bias as usize),
+                aux: packed.wrapping_add(task.aux as usize),
+                scratch: io.scratch.cast(),
+                count: task.count,
+            };
+            // SAFETY: the caller vouches for `io`; `Built::tasks` come from the emitter of this
+            // very code and keep every access inside the footprint; `packed` lives in `self`.
+            unsafe { self.entries[task.entry as usize].call(&args) };
+        }
+    }
+}
+
+/// A cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// Bytes that start on a cache line: packed weights and tables.
+#[derive(Default)]
+pub struct AlignedBuf {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+impl AlignedBuf {
+    /// Empty.
+    pub fn new() -> Self {
+        Self::default()
+    }
+    /// Empty, with room for `bytes`.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { lines: Vec::with_capacity(bytes.div_ceil(64)), len: 0 }
+    }
+    /// Bytes written.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+    /// True when nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+    /// Address of byte 0, 64-byte aligned.
+    pub fn as_ptr(&self) -> *const u8 {
+        self.lines.as_ptr().cast()
+    }
+    /// Appends bytes.
+    pub fn extend(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let at = self.len % 64;
+            if at == 0 {
+                self.lines.push(Line([0; 64]));
+            }
+            let part = bytes.len().min(64 - at);
+            let line = self.lines.len() - 1;
+            self.lines[line].0[at..at + part].copy_from_slice(&bytes[..part]);
+            self.len += part;
+            bytes = &bytes[part..];
+        }
+    }
+    /// Appends numbers.
+    pub fn extend_f32(&mut self, values: impl IntoIterator<Item = f32>) {
+        for value in values {
+            self.extend(&value.to_ne_bytes());
+        }
+    }
+    /// Pads with zeros to a multiple of `to` (a power of two) and returns the length.
+    pub fn align(&mut self, to: usize) -> u64 {
+        while self.len % to != 0 {
+            self.extend(&[0]);
+        }
+        self.len as u64
+    }
+}

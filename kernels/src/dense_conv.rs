@@ -1,0 +1,277 @@
+//! Dense convolution: the sparse geometry with all taps present and the input channels in a loop.
+
+use crate::emit::{BIAS, COUNT, SRC, TMP, WEI, WEI_START, load_args, vector_bytes};
+use crate::flat::Flat;
+use crate::sparse_conv::baked::check_sizes;
+use crate::variant::{Built, Cost, KernelError, Task, Unsupported, Variant, Weights, balanced};
+use crate::{AlignedBuf, ConvProblem, Footprint, Problem, limits};
+use skimjit_jit::Isa;
+use skimjit_jit::asm::{Avx2Asm, Avx512Asm, Cond, Gp, Mem, V, VectorAsm};
+use skimjit_models::Pattern;
+use std::ops::Range;
+
+/// Dense convolution: 1×1, k×k, depthwise and grouped.
+///
+/// Formula and layouts as [`crate::sparse_conv::baked::Baked`], over all weights.
+/// * wei: per chunk of output channels `[ic][tap][channel]`, `f32`.
+/// * task = one chunk × one segment of the plane.
+/// * refused: more than [`limits::UNROLLED_TAPS`] taps, operands beyond the limits.
+pub struct Rolled;
+
+/// Register tile: `rows` output channels × `vectors` vectors.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Tile {
+    rows: u32,
+    vectors: u32,
+}
+
+impl Tile {
+    /// Most rows for a number of vectors: accumulators, one source vector each, one weight; four
+    /// registers must be free for the store.
+    fn most_rows(isa: Isa, vectors: u32) -> u32 {
+        let registers = if isa == Isa::Avx512 { 32 } else { 16 };
+        ((registers - 1 - vectors) / vectors).min((registers - 4) / vectors)
+    }
+
+    /// The tile with the lowest modelled time.
+    fn choose(problem: &ConvProblem, isa: Isa) -> (Self, Cost) {
+        let most = if isa == Isa::Avx512 { 14 } else { 6 };
+        let candidates = (1..=most).filter_map(|vectors| {
+            let rows = Self::most_rows(isa, vectors).min(problem.ocg());
+            (rows > 0).then(|| {
+                let chunks = problem.ocg().div_ceil(rows);
+                let tile = Self { rows: problem.ocg().div_ceil(chunks), vectors };
+                (tile, tile.cost(problem, isa))
+            })
+        });
+        candidates
+            .min_by(|(_, a), (_, b)| a.cycles.total_cmp(&b.cycles))
+            .expect("one vector always fits")
+    }
+
+    fn cost(self, problem: &ConvProblem, isa: Isa) -> Cost {
+        let flat = self.geometry(problem, isa);
+        let (rows, vectors) = (f64::from(self.rows), f64::from(self.vectors));
+        // Two multiply-adds and two loads a cycle; a 512-bit load that crosses a line counts twice.
+        let load = if isa == Isa::Avx512 { 1.9 } else { 1.5 };
+        let step = (0.5 * rows * vectors).max(0.5 * (load * vectors + rows)).max(2.0);
+        let chunks = f64::from(problem.ocg().div_ceil(self.rows) * problem.groups);
+        let per_step = f64::from(problem.cols()) * step * 1.05 + 2.0 * rows * vectors + 20.0;
+        let code = f64::from(problem.taps()) * rows * vectors * 7.0;
+        Cost {
+            cycles: chunks * per_step * f64::from(flat.steps()),
+            code_bytes: (code + 512.0) as u64,
+        }
+    }
+
+    fn geometry(self, problem: &ConvProblem, isa: Isa) -> Flat {
+        let lanes = if isa == Isa::Avx512 { 16 } else { 8 };
+        let chunks = problem.ocg().div_ceil(self.rows) * problem.groups;
+        Flat::new(problem, isa, lanes, self.vectors, chunks)
+    }
+}
+
+impl Variant for Rolled {
+    fn name(&self) -> &'static str {
+        "dense_conv.rolled"
+    }
+
+    fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
+        let Problem::Conv(problem) = problem else {
+            return Err(Unsupported("not a convolution".into()));
+        };
+        if problem.taps() > limits::UNROLLED_TAPS {
+            let most = limits::UNROLLED_TAPS;
+            return Err(Unsupported(format!("{} taps, expected at most {most}", problem.taps())));
+        }
+        check_sizes(problem)
+    }
+
+    fn cost(&self, problem: &Problem, _pattern: &Pattern, isa: Isa) -> Cost {
+        let Problem::Conv(problem) = problem else { unreachable!("supported") };
+        Tile::choose(problem, isa).1
+    }
+
+    fn build(
+        &self,
+        problem: &Problem,
+        weights: Weights<'_>,
+        isa: Isa,
+    ) -> Result<Built, KernelError> {
+        self.supports(problem, isa)?;
+        let Problem::Conv(problem) = problem else { unreachable!("supported") };
+        match isa {
+            Isa::Avx2 => Ok(build::<Avx2Asm>(problem, weights)),
+            Isa::Avx512 => Ok(build::<Avx512Asm>(problem, weights)),
+        }
+    }
+}
+
+fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Built {
+    let (tile, _) = Tile::choose(problem, A::ISA);
+    let flat = tile.geometry(problem, A::ISA);
+    let mut packed = AlignedBuf::with_capacity(weights.values.len() * 4);
+    let table = flat.write_table::<A>(&mut packed);
+    let mut tasks = Vec::new();
+    // Chunk sizes differ by at most one, so two entries serve all chunks.
+    let mut sizes: Vec<u32> = Vec::new();
+    let ocg = problem.ocg();
+    for group in 0..problem.groups {
+        for rows in balanced(ocg, tile.rows) {
+            let entry = sizes.iter().position(|&size| size == rows.len() as u32);
+            let entry = entry.unwrap_or_else(|| {
+                sizes.push(rows.len() as u32);
+                sizes.len() - 1
+            });
+            let rows = rows.start + group * ocg..rows.end + group * ocg;
+            let task = pack_chunk(&mut packed, problem, &flat, weights, group, rows);
+            flat.push_tasks::<A>(&mut tasks, Task { entry: entry as u32, aux: table, ..task });
+        }
+    }
+    if problem.src.elems() > weights.values.len() {
+        // Segment by segment: the part of the source that all chunks read stays in cache.
+        tasks.sort_by_key(|task| task.aux);
+    }
+    let mut asm = A::new();
+    let entries =
+        sizes.iter().map(|&size| emit(&mut asm, problem, &flat, Tile { rows: size, ..tile }));
+    let entries = entries.collect();
+    Built {
+        code: asm.finish(),
+        entries,
+        packed: packed.into(),
+        tasks,
+        staging: flat.staging(),
+        footprint: Footprint {
+            src: flat.src_extent(),
+            dst: flat.dst_extent(),
+            scratch_bytes: 0,
+        },
+    }
+}
+
+fn pack_chunk(
+    packed: &mut AlignedBuf,
+    problem: &ConvProblem,
+    flat: &Flat,
+    weights: Weights<'_>,
+    group: u32,
+    rows: Range<u32>,
+) -> Task {
+    let bias = packed.align(64);
+    packed.extend_f32(
+        rows.clone().map(|row| weights.bias.get(row as usize).copied().unwrap_or(0.0)),
+    );
+    let wei = packed.align(64);
+    let cols = problem.cols() as usize;
+    let mut column = Vec::with_capacity(rows.len() * 4);
+    for col in 0..cols {
+        column.clear();
+        for row in rows.clone() {
+            column.extend_from_slice(&weights.values[row as usize * cols + col].to_ne_bytes());
+        }
+        packed.extend(&column);
+    }
+    Task {
+        entry: 0,
+        src: i64::from(group * problem.icg()) * i64::from(flat.channel_elems()) * 4,
+        dst: i64::from(rows.start) * i64::from(problem.dst.pitch) * 4,
+        wei,
+        bias,
+        aux: 0,
+        count: 0,
+        cost: cols as f32 * rows.len() as f32,
+    }
+}
+
+/// Source of the current input channel.
+const SRC_IC: Gp = Gp::Rbx;
+
+/// One entry for a tile size; returns its offset.
+fn emit<A: VectorAsm>(asm: &mut A, problem: &ConvProblem, flat: &Flat, tile: Tile) -> usize {
+    asm.align(64);
+    let entry = asm.offset();
+    let accs: Vec<Vec<V>> = (0..tile.rows)
+        .map(|j| (0..tile.vectors).map(|t| V((j * tile.vectors + t) as u8)).collect())
+        .collect();
+    asm.push(SRC_IC);
+    load_args(asm);
+    asm.mov(WEI_START, WEI);
+    let top = asm.new_label();
+    asm.bind(top);
+    flat.load_masks(asm);
+    asm.mov(WEI, WEI_START);
+    asm.mov(SRC_IC, SRC);
+    for (j, acc) in accs.iter().enumerate() {
+        asm.broadcast(acc[0], Mem::new(BIAS, 4 * j as i32));
+        acc[1..].iter().for_each(|&other| asm.vmov(other, acc[0]));
+    }
+    emit_channels(asm, problem, flat, &accs);
+    flat.store(asm, &accs, [4, 3, 2, 1].map(|i| V(A::VREGS - i)));
+    flat.advance(asm);
+    asm.dec(COUNT);
+    asm.jcc(Cond::NotEqual, top);
+    asm.pop(SRC_IC);
+    asm.ret();
+    entry
+}
+
+/// The loop over input channels, unrolled to about eight taps.
+fn emit_channels<A: VectorAsm>(
+    asm: &mut A,
+    problem: &ConvProblem,
+    flat: &Flat,
+    accs: &[Vec<V>],
+) {
+    let unroll = (8 / problem.taps()).clamp(1, problem.icg());
+    let trips = problem.icg() / unroll;
+    if trips > 1 {
+        asm.mov_imm(TMP, i64::from(trips));
+        asm.counted_loop(TMP, |asm| emit_block(asm, problem, flat, accs, unroll));
+    } else {
+        emit_block(asm, problem, flat, accs, unroll);
+    }
+    let rest = problem.icg() - trips * unroll;
+    if rest > 0 {
+        emit_block(asm, problem, flat, accs, rest);
+    }
+}
+
+/// `channels` input channels; moves to the next ones.
+fn emit_block<A: VectorAsm>(
+    asm: &mut A,
+    problem: &ConvProblem,
+    flat: &Flat,
+    accs: &[Vec<V>],
+    channels: u32,
+) {
+    let [kh, kw] = problem.window.kernel;
+    let (rows, vectors) = (accs.len() as i32, accs[0].len());
+    let x: Vec<V> = (0..vectors).map(|t| V(A::VREGS - 2 - t as u8)).collect();
+    let weight = V(A::VREGS - 1);
+    let mut disp = 0;
+    for ic in 0..channels {
+        for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
+            let tap = (ic * flat.channel_elems()) as i32 + flat.tap(ky, kx);
+            for (t, &x) in x.iter().enumerate() {
+                let mem = Mem::new(SRC_IC, tap * 4 + t as i32 * vector_bytes::<A>());
+                match flat.column_mask(kx) {
+                    Some(i) => asm.load_masked(x, mem, flat.mask_register(t as u32, i)),
+                    None => asm.load(x, mem),
+                }
+            }
+            for (j, acc) in accs.iter().enumerate() {
+                let mem = Mem::new(WEI, disp + 4 * j as i32);
+                if vectors == 1 {
+                    asm.fma_bcast(acc[0], x[0], mem, weight);
+                    continue;
+                }
+                asm.broadcast(weight, mem);
+                acc.iter().zip(&x).for_each(|(&acc, &x)| asm.fma(acc, weight, x));
+            }
+            disp += 4 * rows;
+        }
+    }
+    asm.add_imm(WEI, disp);
+    asm.add_imm(SRC_IC, (channels * flat.channel_elems()) as i32 * 4);
+}

@@ -1,0 +1,61 @@
+//! Register roles and code shared by the emitters.
+
+use crate::compiled::KernelArgs;
+use crate::problem::Relu;
+use skimjit_jit::asm::{Gp, Mem, V, VectorAsm};
+use std::mem::offset_of;
+
+/// Source of the current position.
+pub const SRC: Gp = Gp::Rdi;
+/// Result of the current position.
+pub const DST: Gp = Gp::Rdx;
+/// Packed weights, moving.
+pub const WEI: Gp = Gp::Rsi;
+/// Packed weights, start.
+pub const WEI_START: Gp = Gp::R9;
+/// Tables.
+pub const AUX: Gp = Gp::Rcx;
+/// Bias.
+pub const BIAS: Gp = Gp::R10;
+/// Residual of the current position.
+pub const RES: Gp = Gp::R11;
+/// Loop counter.
+pub const COUNT: Gp = Gp::R8;
+/// Free.
+pub const TMP: Gp = Gp::Rax;
+
+/// Loads one argument; `args` still holds the pointer to [`KernelArgs`].
+pub fn load_arg<A: VectorAsm>(asm: &mut A, dst: Gp, args: Gp, offset: usize) {
+    asm.load64(dst, Mem::new(args, offset as i32));
+}
+
+/// Loads the arguments every kernel uses into their registers; `Rdi` is overwritten last.
+pub fn load_args<A: VectorAsm>(asm: &mut A) {
+    let args = Gp::Rdi;
+    load_arg(asm, DST, args, offset_of!(KernelArgs, dst));
+    load_arg(asm, WEI, args, offset_of!(KernelArgs, wei));
+    load_arg(asm, BIAS, args, offset_of!(KernelArgs, bias));
+    load_arg(asm, AUX, args, offset_of!(KernelArgs, aux));
+    load_arg(asm, COUNT, args, offset_of!(KernelArgs, count));
+    load_arg(asm, RES, args, offset_of!(KernelArgs, src) + 8);
+    load_arg(asm, SRC, args, offset_of!(KernelArgs, src));
+}
+
+/// `x = max(x, 0) + slope·min(x, 0)`; NaN stays NaN. `zero` holds 0 and survives; `tmp` and `slope`
+/// are clobbered for a slope other than 0.
+pub fn relu<A: VectorAsm>(asm: &mut A, x: V, relu: Relu, zero: V, tmp: V, slope: V) {
+    if relu.slope() == 0.0 {
+        // The second operand wins when either is NaN.
+        asm.vmax(x, zero, x);
+        return;
+    }
+    asm.broadcast_imm(slope, relu.slope(), TMP);
+    asm.vmin(tmp, zero, x);
+    asm.vmax(x, zero, x);
+    asm.fma(x, tmp, slope);
+}
+
+/// Bytes of one vector.
+pub fn vector_bytes<A: VectorAsm>() -> i32 {
+    4 * A::LANES as i32
+}

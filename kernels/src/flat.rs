@@ -1,0 +1,425 @@
+//! Convolution geometry on flat planes.
+//!
+//! Output positions are numbered row by row; a vector is a run of consecutive positions. A tap of the
+//! window is then a constant displacement of the source vector. Two forms exist:
+//!
+//! * *direct*: the output has the source's height and width, so the plane itself is read; lanes whose
+//!   tap falls beside the row are masked off, and rows above and below are the zero gaps.
+//! * *staged*: taps read a [`Staging`] copy with padded rows. Positions at the end of a row that are
+//!   no outputs are dropped by a lane permutation when the vector is stored.
+
+use crate::emit::{AUX, DST, RES, SRC, TMP, relu, vector_bytes};
+use crate::stage::Staging;
+use crate::variant::balanced;
+use crate::{AlignedBuf, ConvProblem, Extent, Task};
+use skimjit_jit::Isa;
+use skimjit_jit::asm::{Cond, M, Mem, V, VectorAsm};
+use std::ops::Range;
+
+/// Opmasks left for column masks when one is kept for the store.
+const COLUMN_MASKS: usize = 6;
+/// Fewest steps in a segment.
+const SEGMENT_STEPS: u32 = 8;
+/// Tasks that a kernel should have, so that a few threads can share it evenly.
+const WANTED_TASKS: u32 = 8;
+/// The store's mask register.
+const STORE_MASK_512: M = M(7);
+
+/// How the source is read.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Form {
+    /// The plane itself; `columns[i]` is the horizontal shift that mask i belongs to.
+    Direct {
+        /// Horizontal shifts other than 0.
+        columns: Vec<i32>,
+    },
+    /// A padded copy.
+    Staged(Staging),
+}
+
+/// Positions, displacements and tables of one convolution problem.
+pub struct Flat {
+    /// How the source is read.
+    pub form: Form,
+    problem: ConvProblem,
+    /// Lanes of a vector.
+    lanes: u32,
+    /// Vectors computed per step.
+    pub per_step: u32,
+    /// Positions of the plane (staged: row ends included).
+    positions: u32,
+    /// Parts of the plane, in steps, that may be computed by different threads.
+    segments: Vec<Range<u32>>,
+}
+
+impl Flat {
+    /// Geometry with `per_step` vectors per step, cut so that `chunks` channel chunks make enough
+    /// tasks for several threads. Direct where the ISA and shape allow it.
+    pub fn new(problem: &ConvProblem, isa: Isa, lanes: usize, per_step: u32, chunks: u32) -> Self {
+        Self::with_columns(problem, lanes, per_step, chunks, direct_columns(problem, isa, per_step))
+    }
+
+    /// As [`Flat::new`], direct only where no tap needs a column mask.
+    pub fn unmasked(
+        problem: &ConvProblem,
+        isa: Isa,
+        lanes: usize,
+        per_step: u32,
+        chunks: u32,
+    ) -> Self {
+        let columns = direct_columns(problem, isa, per_step).filter(Vec::is_empty);
+        Self::with_columns(problem, lanes, per_step, chunks, columns)
+    }
+
+    fn with_columns(
+        problem: &ConvProblem,
+        lanes: usize,
+        per_step: u32,
+        chunks: u32,
+        columns: Option<Vec<i32>>,
+    ) -> Self {
+        let (form, positions) = match columns {
+            Some(columns) => (Form::Direct { columns }, problem.dst.hw()),
+            None => {
+                let (oh, ow) = (problem.dst.h, problem.dst.w);
+                let staging = Staging::new(problem.src, &problem.window, oh, ow);
+                (Form::Staged(staging), (oh - 1) * staging.row_pitch + ow)
+            }
+        };
+        let lanes = lanes as u32;
+        let steps = positions.div_ceil(lanes * per_step);
+        let parts = (WANTED_TASKS.div_ceil(chunks)).min(steps / SEGMENT_STEPS).max(1);
+        let segments = balanced(steps, steps.div_ceil(parts)).collect();
+        Self { form, problem: problem.clone(), lanes, per_step, positions, segments }
+    }
+
+    /// The copy the source has to be staged into.
+    pub fn staging(&self) -> Option<Staging> {
+        match &self.form {
+            Form::Direct { .. } => None,
+            Form::Staged(staging) => Some(*staging),
+        }
+    }
+
+    /// Steps of the loop over the plane.
+    pub fn steps(&self) -> u32 {
+        self.segments.last().map_or(0, |segment| segment.end)
+    }
+
+    /// Vectors that hold at least one position.
+    pub fn vectors(&self) -> u32 {
+        self.positions.div_ceil(self.lanes)
+    }
+
+    /// Elements from one source channel to the next.
+    pub fn channel_elems(&self) -> u32 {
+        match &self.form {
+            Form::Direct { .. } => self.problem.src.pitch,
+            Form::Staged(staging) => staging.channel,
+        }
+    }
+
+    /// Element displacement of a tap inside its channel.
+    pub fn tap(&self, ky: u32, kx: u32) -> i32 {
+        let window = &self.problem.window;
+        let (y, x) = (ky * window.dilation[0], kx * window.dilation[1]);
+        match &self.form {
+            Form::Direct { .. } => {
+                (y as i32 - window.pad[0] as i32) * self.problem.src.w as i32 + x as i32
+                    - window.pad[1] as i32
+            }
+            Form::Staged(staging) => staging.tap(y, x) as i32,
+        }
+    }
+
+    /// Index of the column mask that a tap needs.
+    pub fn column_mask(&self, kx: u32) -> Option<usize> {
+        let Form::Direct { columns } = &self.form else { return None };
+        let shift = (kx * self.problem.window.dilation[1]) as i32 - self.problem.window.pad[1] as i32;
+        columns.iter().position(|&column| column == shift)
+    }
+
+    /// Element range that source reads of one group cover, relative to the group's first channel.
+    pub fn src_range(&self) -> (i64, i64) {
+        let [kh, kw] = self.problem.window.kernel;
+        let taps = (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx)));
+        let (mut low, mut high) = (0, 0);
+        for (ky, kx) in taps {
+            low = low.min(i64::from(self.tap(ky, kx)));
+            high = high.max(i64::from(self.tap(ky, kx)));
+        }
+        let channels = i64::from(self.problem.icg() - 1) * i64::from(self.channel_elems());
+        (low, high + channels + i64::from(self.steps() * self.per_step * self.lanes))
+    }
+
+    /// Footprint of the source over all groups.
+    pub fn src_extent(&self) -> Extent {
+        let (low, high) = self.src_range();
+        let last_group = i64::from(self.problem.groups - 1)
+            * i64::from(self.problem.icg())
+            * i64::from(self.channel_elems());
+        Extent { before: (-low) as usize, after: (high + last_group) as usize }
+    }
+
+    /// Extent of the result.
+    pub fn dst_extent(&self) -> Extent {
+        let dst = &self.problem.dst;
+        let last = (dst.c as usize - 1) * dst.pitch as usize;
+        // A residual is read in whole vectors.
+        let over = if self.problem.residual { self.lanes as usize } else { 0 };
+        Extent { before: 0, after: last + dst.hw() as usize + over }
+    }
+
+    fn mask_size<A: VectorAsm>() -> i32 {
+        A::mask_bytes(0).len() as i32
+    }
+
+    /// Bytes of the table record of one vector.
+    fn record_bytes<A: VectorAsm>(&self) -> i32 {
+        match &self.form {
+            Form::Direct { columns } => {
+                let flag = if A::ISA == Isa::Avx2 { 32 } else { 0 };
+                (Self::mask_size::<A>() * (1 + columns.len() as i32) + flag + 3) & !3
+            }
+            Form::Staged(_) => STAGED_PERMUTATION + vector_bytes::<A>(),
+        }
+    }
+
+    /// Appends the table: one record per vector.
+    pub fn write_table<A: VectorAsm>(&self, packed: &mut AlignedBuf) -> u64 {
+        let start = packed.align(64);
+        for segment in &self.segments {
+            for step in segment.clone() {
+                let whole = u32::from(self.whole(step, segment));
+                for vector in step * self.per_step..(step + 1) * self.per_step {
+                    let mut record = match &self.form {
+                        Form::Direct { columns } => self.direct_record::<A>(vector, columns),
+                        Form::Staged(staging) => self.staged_record::<A>(vector, staging),
+                    };
+                    let flag = Self::flag_offset::<A>() as usize;
+                    if A::ISA == Isa::Avx2 {
+                        record[flag..flag + 4].copy_from_slice(&whole.to_le_bytes());
+                    }
+                    packed.extend(&record);
+                }
+            }
+        }
+        start
+    }
+
+    /// Offset of the flag that a step may be stored whole (AVX2 records; behind the store mask).
+    fn flag_offset<A: VectorAsm>() -> i32 {
+        Self::mask_size::<A>()
+    }
+
+    fn direct_record<A: VectorAsm>(&self, vector: u32, columns: &[i32]) -> Vec<u8> {
+        let (hw, w) = (self.problem.dst.hw(), self.problem.dst.w as i32);
+        let lanes = |valid: &dyn Fn(u32) -> bool| {
+            (0..self.lanes).fold(0u32, |bits, lane| {
+                let position = vector * self.lanes + lane;
+                bits | u32::from(position < hw && valid(position)) << lane
+            })
+        };
+        let mut record = A::mask_bytes(lanes(&|_| true));
+        for &column in columns {
+            let inside = |position: u32| {
+                let x = (position as i32 % w) + column;
+                (0..w).contains(&x)
+            };
+            record.extend(A::mask_bytes(lanes(&inside)));
+        }
+        record.resize(self.record_bytes::<A>() as usize, 0);
+        record
+    }
+
+    /// Valid lanes of a staged vector, and the output position of the first of them.
+    fn staged_lanes(&self, vector: u32, staging: &Staging) -> (Vec<u32>, u32) {
+        let (oh, ow) = (self.problem.dst.h, self.problem.dst.w);
+        let place = |position: u32| (position / staging.row_pitch, position % staging.row_pitch);
+        let first = vector * self.lanes;
+        let valid: Vec<u32> = (0..self.lanes)
+            .filter(|lane| {
+                let (y, x) = place(first + lane);
+                y < oh && x < ow
+            })
+            .collect();
+        let (y, x) = place(first + valid.first().copied().unwrap_or(0));
+        let output = if valid.is_empty() { 0 } else { y * ow + x };
+        (valid, output)
+    }
+
+    fn staged_record<A: VectorAsm>(&self, vector: u32, staging: &Staging) -> Vec<u8> {
+        let (valid, output) = self.staged_lanes(vector, staging);
+        let mut record = A::mask_bytes((1u64 << valid.len()).wrapping_sub(1) as u32);
+        record.resize(STAGED_DST as usize, 0);
+        record.extend(output.wrapping_mul(4).to_le_bytes());
+        record.resize(STAGED_PERMUTATION as usize, 0);
+        for lane in 0..self.lanes as usize {
+            record.extend(valid.get(lane).copied().unwrap_or(0).to_le_bytes());
+        }
+        record
+    }
+
+    /// Output positions that a vector's first lane and one past its segment's last lane go to.
+    fn first_output(&self, vector: u32) -> u32 {
+        let position = vector * self.lanes;
+        match &self.form {
+            Form::Direct { .. } => position.min(self.problem.dst.hw()),
+            Form::Staged(staging) => {
+                let (y, x) = (position / staging.row_pitch, position % staging.row_pitch);
+                let (oh, ow) = (self.problem.dst.h, self.problem.dst.w);
+                if y >= oh { oh * ow } else { y * ow + x.min(ow) }
+            }
+        }
+    }
+
+    /// Whether all vectors of a step may be stored whole: later steps of the same segment overwrite
+    /// the excess lanes, and nothing behind the plane or in another segment is touched.
+    fn whole(&self, step: u32, segment: &Range<u32>) -> bool {
+        let end = self.first_output(segment.end * self.per_step);
+        (step * self.per_step..(step + 1) * self.per_step)
+            .all(|vector| self.first_output(vector) + self.lanes <= end)
+    }
+
+    /// Appends one task per segment for a chunk: `src` and `dst` are the byte offsets of the chunk's
+    /// first source and output channel.
+    pub fn push_tasks<A: VectorAsm>(&self, tasks: &mut Vec<Task>, chunk: Task) {
+        for segment in &self.segments {
+            let first = i64::from(segment.start * self.per_step);
+            let moved = first * i64::from(vector_bytes::<A>());
+            let direct = matches!(self.form, Form::Direct { .. });
+            tasks.push(Task {
+                src: chunk.src + moved,
+                dst: chunk.dst + if direct { moved } else { 0 },
+                aux: chunk.aux + first as u64 * self.record_bytes::<A>() as u64,
+                count: segment.len() as u64,
+                cost: chunk.cost * segment.len() as f32,
+                ..chunk
+            });
+        }
+    }
+
+    /// Loads the column masks of the step's vectors (direct form): mask i of vector t goes to
+    /// register `1 + t·columns + i`.
+    pub fn load_masks<A: VectorAsm>(&self, asm: &mut A) {
+        let Form::Direct { columns } = &self.form else { return };
+        let size = Self::mask_size::<A>();
+        for t in 0..self.per_step as i32 {
+            for i in 0..columns.len() as i32 {
+                let at = t * self.record_bytes::<A>() + size * (1 + i);
+                asm.load_mask(self.mask_register(t as u32, i as usize), Mem::new(AUX, at));
+            }
+        }
+    }
+
+    /// Register of column mask `i` of vector `t`.
+    pub fn mask_register(&self, t: u32, i: usize) -> M {
+        let Form::Direct { columns } = &self.form else { unreachable!("masks are direct") };
+        M((1 + t as usize * columns.len() + i) as u8)
+    }
+
+    /// Moves to the next step.
+    pub fn advance<A: VectorAsm>(&self, asm: &mut A) {
+        let bytes = vector_bytes::<A>() * self.per_step as i32;
+        asm.add_imm(SRC, bytes);
+        asm.add_imm(AUX, self.record_bytes::<A>() * self.per_step as i32);
+        if matches!(self.form, Form::Direct { .. }) {
+            asm.add_imm(DST, bytes);
+            if self.problem.residual {
+                asm.add_imm(RES, bytes);
+            }
+        }
+    }
+
+    /// Post-ops and stores of one step. `accs[j][t]` is channel j of the chunk, vector t; `free` are
+    /// four registers that hold nothing any more.
+    pub fn store<A: VectorAsm>(&self, asm: &mut A, accs: &[Vec<V>], free: [V; 4]) {
+        // AVX-512 stores are masked for free; AVX2's are microcoded on AMD, so whole vectors are
+        // stored wherever the excess lanes do no harm.
+        if A::ISA == Isa::Avx512 {
+            return self.store_step(asm, accs, free, true);
+        }
+        let (masked, done) = (asm.new_label(), asm.new_label());
+        asm.load32(TMP, Mem::new(AUX, Self::flag_offset::<A>()));
+        asm.cmp_imm(TMP, 0);
+        asm.jcc(Cond::Equal, masked);
+        self.store_step(asm, accs, free, false);
+        asm.jmp(done);
+        asm.bind(masked);
+        self.store_step(asm, accs, free, true);
+        asm.bind(done);
+    }
+
+    fn store_step<A: VectorAsm>(
+        &self,
+        asm: &mut A,
+        accs: &[Vec<V>],
+        free: [V; 4],
+        masked: bool,
+    ) {
+        let [zero, permutation, mask, tmp] = free;
+        let mask = if A::ISA == Isa::Avx512 { STORE_MASK_512 } else { M(mask.0) };
+        if self.problem.relu.is_some() {
+            asm.zero(zero);
+        }
+        for t in 0..self.per_step as i32 {
+            let record = t * self.record_bytes::<A>();
+            if masked {
+                asm.load_mask(mask, Mem::new(AUX, record));
+            }
+            let (mut dst, mut residual) = (
+                Mem::new(DST, t * vector_bytes::<A>()),
+                Mem::new(RES, t * vector_bytes::<A>()),
+            );
+            let staged = matches!(self.form, Form::Staged(_));
+            if staged {
+                asm.load_i32(TMP, Mem::new(AUX, record + STAGED_DST));
+                dst = Mem::indexed(DST, TMP, 1, 0);
+                residual = Mem::indexed(RES, TMP, 1, 0);
+            }
+            if staged {
+                asm.load(permutation, Mem::new(AUX, record + STAGED_PERMUTATION));
+            }
+            for (j, acc) in accs.iter().enumerate() {
+                let acc = acc[t as usize];
+                let plane = j as i32 * self.problem.dst.pitch as i32 * 4;
+                if staged {
+                    asm.permute(acc, permutation, acc);
+                }
+                if self.problem.residual {
+                    asm.vadd_mem(acc, acc, Mem { disp: residual.disp + plane, ..residual });
+                }
+                if let Some(slope) = self.problem.relu {
+                    relu(asm, acc, slope, zero, tmp, permutation);
+                    if slope.slope() != 0.0 && staged {
+                        // The slope's constant went through both registers.
+                        asm.load_i32(TMP, Mem::new(AUX, record + STAGED_DST));
+                        asm.load(permutation, Mem::new(AUX, record + STAGED_PERMUTATION));
+                    }
+                }
+                let to = Mem { disp: dst.disp + plane, ..dst };
+                if masked { asm.store_masked(to, acc, mask) } else { asm.store(to, acc) }
+            }
+        }
+    }
+}
+
+/// Offset of the destination offset (bytes) in a staged record; a mask comes before it.
+const STAGED_DST: i32 = 48;
+/// Offset of the lane permutation in a staged record.
+const STAGED_PERMUTATION: i32 = 64;
+
+/// Horizontal shifts that need a mask, when the direct form is possible.
+fn direct_columns(problem: &ConvProblem, isa: Isa, per_step: u32) -> Option<Vec<i32>> {
+    let (window, src, dst) = (&problem.window, &problem.src, &problem.dst);
+    let same = window.stride == [1, 1]
+        && (src.h, src.w) == (dst.h, dst.w)
+        && src.gap() as i64 >= i64::from(window.pad[0]) * i64::from(src.w) + i64::from(window.pad[1]);
+    let columns: Vec<i32> = (0..window.kernel[1])
+        .map(|kx| (kx * window.dilation[1]) as i32 - window.pad[1] as i32)
+        .filter(|&shift| shift != 0)
+        .collect();
+    let masks = columns.len() * per_step as usize;
+    let fits = columns.is_empty() || (isa == Isa::Avx512 && masks <= COLUMN_MASKS);
+    (same && fits).then_some(columns)
+}

@@ -1,0 +1,320 @@
+//! Maximum and average pooling.
+
+use crate::emit::{AUX, COUNT, DST, SRC, TMP, load_arg, load_args, vector_bytes};
+use crate::variant::{Built, Cost, KernelError, Task, Unsupported, Variant, Weights, balanced};
+use crate::{AlignedBuf, Extent, Footprint, KernelArgs, PoolProblem, Problem, limits};
+use skimjit_jit::Isa;
+use skimjit_jit::asm::{Avx2Asm, Avx512Asm, Cond, Gp, M, Mem, V, VectorAsm};
+use skimjit_models::Pattern;
+use skimjit_models::ops::PoolMethod;
+use std::mem::offset_of;
+
+/// Pooling with any kernel, stride and padding, Caffe's clipping and divisor.
+///
+/// A line of the window's rows is combined vertically into a padded line in scratch memory, then
+/// horizontally; a lane permutation picks the strided results.
+/// * src, dst: planes; may read one vector beyond the last source row.
+/// * scratch: one padded line per thread.
+/// * task = some channels.
+/// * refused: kernels wider than [`limits::POOL_KERNEL`].
+pub struct Pool;
+
+const TASKS: u32 = 16;
+/// Vectors combined vertically at once.
+const LINE_BLOCK: usize = 6;
+
+impl Variant for Pool {
+    fn name(&self) -> &'static str {
+        "pool.lines"
+    }
+    fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
+        let Problem::Pool(problem) = problem else {
+            return Err(Unsupported("not a pooling".into()));
+        };
+        if problem.window.kernel[1] > limits::POOL_KERNEL {
+            let (found, most) = (problem.window.kernel[1], limits::POOL_KERNEL);
+            return Err(Unsupported(format!("a kernel {found} wide, expected at most {most}")));
+        }
+        Ok(())
+    }
+    fn cost(&self, problem: &Problem, _pattern: &Pattern, isa: Isa) -> Cost {
+        let Problem::Pool(problem) = problem else { unreachable!("supported") };
+        let lanes = if isa == Isa::Avx512 { 16.0 } else { 8.0 };
+        let line = f64::from(problem.src.w) / lanes + 1.0;
+        let window = f64::from(problem.window.kernel[0] + problem.window.kernel[1]);
+        let lines = f64::from(problem.dst.c) * f64::from(problem.dst.h);
+        Cost { cycles: lines * (line * window + 20.0), code_bytes: 2048 }
+    }
+    fn build(
+        &self,
+        problem: &Problem,
+        _weights: Weights<'_>,
+        isa: Isa,
+    ) -> Result<Built, KernelError> {
+        self.supports(problem, isa)?;
+        let Problem::Pool(problem) = problem else { unreachable!("supported") };
+        Ok(match isa {
+            Isa::Avx2 => build::<Avx2Asm>(problem),
+            Isa::Avx512 => build::<Avx512Asm>(problem),
+        })
+    }
+}
+
+/// Window of output index `i` along one axis: first and end index, clipped to the plane, and the
+/// extent that counts for the average (clipped to the padded plane only).
+fn window(i: u32, kernel: u32, stride: u32, pad: u32, size: u32) -> (u32, u32, u32) {
+    let start = i64::from(i * stride) - i64::from(pad);
+    let padded_end = (start + i64::from(kernel)).min(i64::from(size + pad));
+    let counted = (padded_end - start).max(1) as u32;
+    let first = start.clamp(0, i64::from(size)) as u32;
+    let end = padded_end.clamp(i64::from(first), i64::from(size)) as u32;
+    (first, end, counted)
+}
+
+/// Sizes of the horizontal step.
+struct Line {
+    /// Outputs of one vector.
+    outputs: u32,
+    /// Vectors of one output row.
+    blocks: u32,
+    /// Elements of the padded line, one vector of slack included.
+    elems: u32,
+}
+
+impl Line {
+    fn new<A: VectorAsm>(problem: &PoolProblem) -> Self {
+        let (stride, lanes) = (problem.window.stride[1], A::LANES as u32);
+        let outputs = lanes.div_ceil(stride);
+        let blocks = problem.dst.w.div_ceil(outputs);
+        let reach = (blocks - 1) * outputs * stride + problem.window.kernel[1] + lanes;
+        let elems = reach.max(problem.window.pad[1] + problem.src.w + 2 * lanes);
+        Self { outputs, blocks, elems: elems.next_multiple_of(lanes) }
+    }
+}
+
+/// Offsets into the tables.
+struct Tables {
+    /// Lane permutation, one vector.
+    permutation: i32,
+    /// Store mask of all blocks but the last, then of the last; 32 bytes each.
+    masks: i32,
+    /// Horizontal divisors, one vector per block (average only).
+    divisors: i32,
+    /// Per output row: source offset (bytes), rows, vertical divisor (`f32`), whole stores allowed.
+    rows: i32,
+}
+
+const ROW_RECORD: i32 = 16;
+
+fn write_tables<A: VectorAsm>(
+    packed: &mut AlignedBuf,
+    problem: &PoolProblem,
+    line: &Line,
+) -> Tables {
+    let (kernel, stride, pad) =
+        (problem.window.kernel, problem.window.stride, problem.window.pad);
+    let lanes = A::LANES as u32;
+    let permutation = packed.align(64) as i32;
+    (0..lanes).for_each(|lane| {
+        let from = if lane < line.outputs { lane * stride[1] } else { 0 };
+        packed.extend(&from.min(lanes - 1).to_le_bytes());
+    });
+    let masks = packed.align(64) as i32;
+    for outputs in [line.outputs, problem.dst.w - (line.blocks - 1) * line.outputs] {
+        packed.extend(&A::mask_bytes(((1u64 << outputs) - 1) as u32));
+        packed.align(32);
+    }
+    let divisors = packed.align(64) as i32;
+    for block in 0..line.blocks {
+        packed.extend_f32((0..lanes).map(|lane| {
+            let ow = (block * line.outputs + lane).min(problem.dst.w - 1);
+            window(ow, kernel[1], stride[1], pad[1], problem.src.w).2 as f32
+        }));
+    }
+    let rows = packed.align(64) as i32;
+    for oh in 0..problem.dst.h {
+        let (first, end, counted) = window(oh, kernel[0], stride[0], pad[0], problem.src.h);
+        let last_store = oh * problem.dst.w + (line.blocks - 1) * line.outputs + lanes;
+        let whole = u32::from(last_store <= problem.dst.hw());
+        packed.extend(&(first * problem.src.w * 4).to_le_bytes());
+        packed.extend(&(end - first).to_le_bytes());
+        packed.extend_f32([counted as f32]);
+        packed.extend(&whole.to_le_bytes());
+    }
+    Tables { permutation, masks, divisors, rows }
+}
+
+fn build<A: VectorAsm>(problem: &PoolProblem) -> Built {
+    let line = Line::new::<A>(problem);
+    let mut packed = AlignedBuf::new();
+    let tables = write_tables::<A>(&mut packed, problem, &line);
+    let mut asm = A::new();
+    emit(&mut asm, problem, &line, &tables);
+    let tasks = balanced(problem.dst.c, problem.dst.c.div_ceil(TASKS))
+        .map(|channels| Task {
+            entry: 0,
+            src: i64::from(channels.start) * i64::from(problem.src.pitch) * 4,
+            dst: i64::from(channels.start) * i64::from(problem.dst.pitch) * 4,
+            wei: 0,
+            bias: 0,
+            aux: 0,
+            count: channels.len() as u64,
+            cost: channels.len() as f32,
+        })
+        .collect();
+    let last = |planes: crate::Planes| (planes.c as usize - 1) * planes.pitch as usize;
+    Built {
+        code: asm.finish(),
+        entries: vec![0],
+        packed: packed.into(),
+        tasks,
+        staging: None,
+        footprint: Footprint {
+            src: Extent {
+                before: 0,
+                after: last(problem.src) + problem.src.hw() as usize + A::LANES,
+            },
+            dst: Extent { before: 0, after: last(problem.dst) + problem.dst.hw() as usize },
+            scratch_bytes: line.elems as usize * 4,
+        },
+    }
+}
+
+/// Padded line in scratch memory.
+const LINE: Gp = Gp::R9;
+/// Current source row.
+const ROW: Gp = Gp::R10;
+/// Rows of the window.
+const ROWS: Gp = Gp::R11;
+/// Record of the current output row.
+const RECORD: Gp = Gp::Rsi;
+/// Output rows left.
+const OUTPUT_ROWS: Gp = Gp::Rbx;
+/// Result of the current output row.
+const OUT: Gp = Gp::R12;
+
+struct Emitter<'a> {
+    problem: &'a PoolProblem,
+    line: &'a Line,
+    tables: &'a Tables,
+    fill: V,
+}
+
+fn emit<A: VectorAsm>(asm: &mut A, problem: &PoolProblem, line: &Line, tables: &Tables) {
+    let emitter = Emitter { problem, line, tables, fill: V(15) };
+    asm.push(OUTPUT_ROWS);
+    asm.push(OUT);
+    load_arg(asm, LINE, Gp::Rdi, offset_of!(KernelArgs, scratch));
+    load_args(asm);
+    let fill = match problem.method {
+        PoolMethod::Max if problem.relu => 0.0,
+        PoolMethod::Max => -f32::MAX,
+        PoolMethod::Average => 0.0,
+    };
+    asm.broadcast_imm(emitter.fill, fill, TMP);
+    for at in (0..line.elems as i32 * 4).step_by(4 * A::LANES) {
+        asm.store(Mem::new(LINE, at), emitter.fill);
+    }
+    asm.counted_loop(COUNT, |asm| {
+        asm.lea(RECORD, Mem::new(AUX, tables.rows));
+        asm.mov(OUT, DST);
+        asm.mov_imm(OUTPUT_ROWS, i64::from(problem.dst.h));
+        asm.counted_loop(OUTPUT_ROWS, |asm| {
+            emitter.vertical(asm);
+            emitter.horizontal(asm);
+            asm.add_imm(RECORD, ROW_RECORD);
+            asm.add_imm(OUT, problem.dst.w as i32 * 4);
+        });
+        asm.add_imm(SRC, problem.src.pitch as i32 * 4);
+        asm.add_imm(DST, problem.dst.pitch as i32 * 4);
+    });
+    asm.pop(OUT);
+    asm.pop(OUTPUT_ROWS);
+    asm.ret();
+}
+
+impl Emitter<'_> {
+    fn combine<A: VectorAsm>(&self, asm: &mut A, acc: V, mem: Mem) {
+        match self.problem.method {
+            PoolMethod::Max => asm.vmax_mem(acc, acc, mem),
+            PoolMethod::Average => asm.vadd_mem(acc, acc, mem),
+        }
+    }
+
+    /// Combines the window's rows into the padded line.
+    fn vertical<A: VectorAsm>(&self, asm: &mut A) {
+        let vectors = (self.problem.src.w as usize).div_ceil(A::LANES);
+        let start = self.problem.window.pad[1] as i32 * 4;
+        for block in (0..vectors).step_by(LINE_BLOCK) {
+            let accs: Vec<V> =
+                (0..LINE_BLOCK.min(vectors - block) as u8).map(V).collect();
+            asm.load32(ROW, Mem::new(RECORD, 0));
+            asm.add(ROW, SRC);
+            asm.load32(ROWS, Mem::new(RECORD, 4));
+            accs.iter().for_each(|&acc| asm.vmov(acc, self.fill));
+            let (top, done) = (asm.new_label(), asm.new_label());
+            asm.cmp_imm(ROWS, 0);
+            asm.jcc(Cond::Equal, done);
+            asm.bind(top);
+            for (i, &acc) in accs.iter().enumerate() {
+                let at = (block + i) as i32 * vector_bytes::<A>();
+                self.combine(asm, acc, Mem::new(ROW, at));
+            }
+            asm.add_imm(ROW, self.problem.src.w as i32 * 4);
+            asm.dec(ROWS);
+            asm.jcc(Cond::NotEqual, top);
+            asm.bind(done);
+            for (i, &acc) in accs.iter().enumerate() {
+                let at = start + (block + i) as i32 * vector_bytes::<A>();
+                asm.store(Mem::new(LINE, at), acc);
+            }
+        }
+        // The last vector brought pixels of the next row along.
+        asm.store(Mem::new(LINE, start + self.problem.src.w as i32 * 4), self.fill);
+    }
+
+    /// Combines the window's columns and stores the strided results.
+    fn horizontal<A: VectorAsm>(&self, asm: &mut A) {
+        if A::ISA == Isa::Avx512 {
+            return self.blocks(asm, true);
+        }
+        let (masked, done) = (asm.new_label(), asm.new_label());
+        asm.load32(TMP, Mem::new(RECORD, 12));
+        asm.cmp_imm(TMP, 0);
+        asm.jcc(Cond::Equal, masked);
+        self.blocks(asm, false);
+        asm.jmp(done);
+        asm.bind(masked);
+        self.blocks(asm, true);
+        asm.bind(done);
+    }
+
+    fn blocks<A: VectorAsm>(&self, asm: &mut A, masked: bool) {
+        let (acc, permutation, divisor) = (V(0), V(1), V(2));
+        let mask = if A::ISA == Isa::Avx512 { M(1) } else { M(6) };
+        let (kw, stride) = (self.problem.window.kernel[1], self.problem.window.stride[1]);
+        asm.load(permutation, Mem::new(AUX, self.tables.permutation));
+        for block in 0..self.line.blocks {
+            let at = |kx: u32| ((block * self.line.outputs * stride + kx) * 4) as i32;
+            asm.load(acc, Mem::new(LINE, at(0)));
+            (1..kw).for_each(|kx| self.combine(asm, acc, Mem::new(LINE, at(kx))));
+            if stride > 1 {
+                asm.permute(acc, permutation, acc);
+            }
+            if self.problem.method == PoolMethod::Average {
+                asm.broadcast(divisor, Mem::new(RECORD, 8));
+                let row = self.tables.divisors + block as i32 * vector_bytes::<A>();
+                asm.vmul_mem(divisor, divisor, Mem::new(AUX, row));
+                asm.vdiv(acc, acc, divisor);
+            }
+            let out = Mem::new(OUT, (block * self.line.outputs * 4) as i32);
+            if masked {
+                let last = i32::from(block + 1 == self.line.blocks);
+                asm.load_mask(mask, Mem::new(AUX, self.tables.masks + 32 * last));
+                asm.store_masked(out, acc, mask);
+            } else {
+                asm.store(out, acc);
+            }
+        }
+    }
+}

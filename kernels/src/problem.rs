@@ -1,0 +1,163 @@
+//! What a layer computes, as far as a kernel needs to know: dims, layouts, fused post-ops.
+
+use crate::Planes;
+use skimjit_models::ops::{PoolMethod, Window};
+
+/// A fused `max(y, 0) + slope·min(y, 0)`; the slope is kept as bits so that problems can be hashed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Relu(u32);
+
+impl Relu {
+    /// From the slope below zero.
+    pub fn new(slope: f32) -> Self {
+        Self(slope.to_bits())
+    }
+    /// Slope below zero.
+    pub fn slope(self) -> f32 {
+        f32::from_bits(self.0)
+    }
+}
+
+/// Convolution of one image.
+///
+/// `dst[o][y][x] = post(bias[o] + Σ wei[o][c][i][j] · src[g·icg + c][y·sh + i·dh − ph][x·sw + j·dw − pw])`
+/// with zero outside the plane. Weights are `oc × ic/groups × kh × kw`, row-major.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ConvProblem {
+    /// Input planes (`src.c` = ic).
+    pub src: Planes,
+    /// Output planes (`dst.c` = oc).
+    pub dst: Planes,
+    /// Kernel, stride, pad, dilation.
+    pub window: Window,
+    /// Groups.
+    pub groups: u32,
+    /// Fused activation.
+    pub relu: Option<Relu>,
+    /// A second operand with the layout of `dst` is added before the activation.
+    pub residual: bool,
+}
+
+impl ConvProblem {
+    /// Input channels of a group.
+    pub fn icg(&self) -> u32 {
+        self.src.c / self.groups
+    }
+    /// Output channels of a group.
+    pub fn ocg(&self) -> u32 {
+        self.dst.c / self.groups
+    }
+    /// kh·kw.
+    pub fn taps(&self) -> u32 {
+        self.window.kernel[0] * self.window.kernel[1]
+    }
+    /// Weights of one output channel.
+    pub fn cols(&self) -> u32 {
+        self.icg() * self.taps()
+    }
+    /// Multiply-adds of one image, padding included.
+    pub fn macs(&self) -> u64 {
+        u64::from(self.cols()) * u64::from(self.dst.c) * u64::from(self.dst.hw())
+    }
+}
+
+/// Inner product: `dst[n][o] = post(bias[o] + Σ wei[o][i] · src[n][i])`; rows of `src` and `dst` are
+/// contiguous (`inputs` and `outputs` elements).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct FcProblem {
+    /// Row length of the weights.
+    pub inputs: u32,
+    /// Rows of the weights.
+    pub outputs: u32,
+    /// Fused activation.
+    pub relu: Option<Relu>,
+}
+
+/// Pooling of one image; the output size is in `dst`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct PoolProblem {
+    /// Input planes.
+    pub src: Planes,
+    /// Output planes.
+    pub dst: Planes,
+    /// Kernel, stride, pad.
+    pub window: Window,
+    /// Maximum or average.
+    pub method: PoolMethod,
+    /// The running maximum starts at 0 (maximum only).
+    pub relu: bool,
+}
+
+/// Across-channel LRN of one image: `dst = src · (k + alpha/size · Σ src²)^−beta`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LrnProblem {
+    /// Both operands.
+    pub planes: Planes,
+    /// Channels of the window, odd.
+    pub size: u32,
+    /// Alpha.
+    pub alpha: f32,
+    /// Beta.
+    pub beta: f32,
+    /// k.
+    pub k: f32,
+}
+
+/// `t = src[c]·scale[c] + shift[c]; dst = max(t, 0) + slope[c]·min(t, 0)`; each part is optional and
+/// its values are weights, one per channel.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ChannelwiseProblem {
+    /// Input planes.
+    pub src: Planes,
+    /// Output planes, same c, h, w.
+    pub dst: Planes,
+    /// Multiply and add.
+    pub affine: bool,
+    /// Leaky ReLU with a slope per channel.
+    pub leaky: bool,
+}
+
+/// How [`EltwiseProblem`] combines.
+#[derive(Clone, PartialEq, Debug)]
+pub enum EltwiseKind {
+    /// Σ coefficient·operand.
+    Sum(Vec<f32>),
+    /// Product.
+    Product,
+    /// Maximum.
+    Max,
+}
+
+/// Elementwise combination of `operands` arrays of `elems` contiguous elements (gaps included: the
+/// combination of zeros is zero).
+#[derive(Clone, PartialEq, Debug)]
+pub struct EltwiseProblem {
+    /// Elements of each operand.
+    pub elems: u32,
+    /// Number of operands.
+    pub operands: u32,
+    /// Combination.
+    pub kind: EltwiseKind,
+    /// Fused activation.
+    pub relu: Option<Relu>,
+}
+
+/// Softmax over the channels of each pixel.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct SoftmaxProblem {
+    /// Both operands.
+    pub planes: Planes,
+}
+
+/// One layer.
+#[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs, reason = "each variant is its problem")]
+pub enum Problem {
+    Conv(ConvProblem),
+    Fc(FcProblem),
+    Pool(PoolProblem),
+    Lrn(LrnProblem),
+    Channelwise(ChannelwiseProblem),
+    Eltwise(EltwiseProblem),
+    Softmax(SoftmaxProblem),
+}

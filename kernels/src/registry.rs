@@ -1,0 +1,62 @@
+//! The ordered list of variants. Adding a row puts a variant into the planner's choice and into the
+//! test suite.
+
+use crate::variant::{Cost, Unsupported, Variant};
+use crate::{Problem, channelwise, dense_conv, eltwise, fc, lrn, pool, softmax, sparse_conv};
+use skimjit_jit::Isa;
+use skimjit_models::Pattern;
+
+/// All variants; of equal estimates the first wins.
+pub static VARIANTS: &[&dyn Variant] = &[
+    &dense_conv::Rolled,
+    &sparse_conv::baked::Baked,
+    &sparse_conv::streamed::Streamed,
+    &fc::gemv::Gemv,
+    &fc::sell::Sell,
+    &pool::Pool,
+    &lrn::AcrossChannels,
+    &channelwise::Channelwise,
+    &eltwise::Eltwise,
+    &softmax::Softmax,
+];
+
+/// A variant with its estimate.
+pub struct Candidate {
+    /// The variant.
+    pub variant: &'static dyn Variant,
+    /// Its estimate.
+    pub cost: Cost,
+}
+
+/// Why a variant is no candidate.
+pub struct Refusal {
+    /// The variant's name.
+    pub variant: &'static str,
+    /// Its reason.
+    pub reason: Unsupported,
+}
+
+/// Variants that can compute the problem, cheapest estimate first, and those of its family that
+/// refuse it.
+pub fn candidates(
+    problem: &Problem,
+    pattern: &Pattern,
+    isa: Isa,
+) -> (Vec<Candidate>, Vec<Refusal>) {
+    let (mut able, mut refused) = (Vec::new(), Vec::new());
+    for &variant in VARIANTS {
+        match variant.supports(problem, isa) {
+            Ok(()) => {
+                able.push(Candidate { variant, cost: variant.cost(problem, pattern, isa) });
+            }
+            Err(reason) => refused.push(Refusal { variant: variant.name(), reason }),
+        }
+    }
+    able.sort_by(|a, b| a.cost.cycles.total_cmp(&b.cost.cycles));
+    (able, refused)
+}
+
+/// Variant by name.
+pub fn find(name: &str) -> Option<&'static dyn Variant> {
+    VARIANTS.iter().copied().find(|variant| variant.name() == name)
+}

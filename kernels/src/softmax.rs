@@ -1,0 +1,261 @@
+//! Softmax over channels.
+
+use crate::emit::{AUX, COUNT, DST, SRC, TMP, load_args, vector_bytes};
+use crate::variant::{Built, Cost, KernelError, Task, Unsupported, Variant, Weights, balanced};
+use crate::{AlignedBuf, Extent, Footprint, Problem, SoftmaxProblem};
+use skimjit_jit::Isa;
+use skimjit_jit::asm::{Avx2Asm, Avx512Asm, Cond, Gp, M, Mem, V, VectorAsm};
+use skimjit_models::Pattern;
+
+/// Softmax over the channels of each pixel: subtract the maximum, exponentiate, divide by the sum.
+///
+/// * src, dst: planes of the same layout. Channels that lie side by side (pitch 1) are one row whose
+///   lanes are summed; otherwise a lane is a pixel.
+/// * task = some vectors of pixels, or the whole row.
+pub struct Softmax;
+
+const TASKS: u32 = 16;
+
+/// Constants of [`emit_exp`], each repeated over a vector: log₂e, ln 2 in two parts, the lowest
+/// argument, 127, then the polynomial of eʳ on |r| ≤ ln 2 / 2, highest power first (Taylor terms
+/// 1/7! … 1; the remainder is below 2⁻²⁷).
+const CONSTANTS: [f32; 13] = [
+    std::f32::consts::LOG2_E,
+    0.693_359_4,
+    -2.121_944_4e-4,
+    -87.0,
+    0.0,
+    1.984_127e-4,
+    1.388_888_9e-3,
+    8.333_334e-3,
+    4.166_666_8e-2,
+    1.666_666_7e-1,
+    0.5,
+    1.0,
+    1.0,
+];
+const LOG2E: usize = 0;
+const LN2_HIGH: usize = 1;
+const LN2_LOW: usize = 2;
+const LOWEST: usize = 3;
+const EXPONENT_BIAS: usize = 4;
+const POLYNOMIAL: std::ops::Range<usize> = 5..13;
+
+impl Variant for Softmax {
+    fn name(&self) -> &'static str {
+        "softmax"
+    }
+    fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
+        let Problem::Softmax(_) = problem else {
+            return Err(Unsupported("not a softmax".into()));
+        };
+        Ok(())
+    }
+    fn cost(&self, problem: &Problem, _pattern: &Pattern, isa: Isa) -> Cost {
+        let Problem::Softmax(problem) = problem else { unreachable!("supported") };
+        let lanes = if isa == Isa::Avx512 { 16.0 } else { 8.0 };
+        let elems = f64::from(problem.planes.hw()) * f64::from(problem.planes.c);
+        Cost { cycles: elems / lanes * 25.0, code_bytes: 1024 }
+    }
+    fn build(
+        &self,
+        problem: &Problem,
+        _weights: Weights<'_>,
+        isa: Isa,
+    ) -> Result<Built, KernelError> {
+        self.supports(problem, isa)?;
+        let Problem::Softmax(problem) = problem else { unreachable!("supported") };
+        Ok(match isa {
+            Isa::Avx2 => build::<Avx2Asm>(problem),
+            Isa::Avx512 => build::<Avx512Asm>(problem),
+        })
+    }
+}
+
+/// Offset of constant `i` in the tables.
+fn constant<A: VectorAsm>(i: usize) -> Mem {
+    Mem::new(AUX, i as i32 * vector_bytes::<A>())
+}
+
+/// Offset of the tail's mask, then of its additive mask (0 inside, lowest outside).
+fn tail<A: VectorAsm>() -> (Mem, Mem) {
+    let at = CONSTANTS.len() as i32 * vector_bytes::<A>();
+    (Mem::new(AUX, at), Mem::new(AUX, at + 64))
+}
+
+fn write_tables<A: VectorAsm>(packed: &mut AlignedBuf, tail_lanes: usize) {
+    for (i, &value) in CONSTANTS.iter().enumerate() {
+        let bits = if i == EXPONENT_BIAS { 127 } else { value.to_bits() };
+        (0..A::LANES).for_each(|_| packed.extend(&bits.to_ne_bytes()));
+    }
+    packed.extend(&A::mask_bytes(((1u64 << tail_lanes) - 1) as u32));
+    while packed.len() != CONSTANTS.len() * A::LANES * 4 + 64 {
+        packed.extend(&[0]);
+    }
+    packed.extend_f32((0..A::LANES).map(|lane| if lane < tail_lanes { 0.0 } else { -f32::MAX }));
+}
+
+fn build<A: VectorAsm>(problem: &SoftmaxProblem) -> Built {
+    let planes = problem.planes;
+    let lanes = A::LANES as u32;
+    let row = planes.hw() == 1 && planes.pitch == 1;
+    let along = if row { planes.c } else { planes.hw() };
+    let mut packed = AlignedBuf::new();
+    write_tables::<A>(&mut packed, ((along - 1) % lanes + 1) as usize);
+    let whole = along.div_ceil(lanes) - 1;
+    let task = |entry: u32, first: u32, count: u32| {
+        let offset = i64::from(first * lanes) * 4;
+        let (count, cost) = (u64::from(count), count as f32);
+        Task { entry, src: offset, dst: offset, wei: 0, bias: 0, aux: 0, count, cost }
+    };
+    let mut asm = A::new();
+    let (entries, tasks) = if row {
+        (vec![emit_row(&mut asm, whole)], vec![task(0, 0, 1)])
+    } else {
+        let entries =
+            vec![emit_pixels(&mut asm, problem, false), emit_pixels(&mut asm, problem, true)];
+        let mut tasks: Vec<Task> = balanced(whole, whole.div_ceil(TASKS))
+            .map(|range| task(0, range.start, range.len() as u32))
+            .collect();
+        tasks.push(task(1, whole, 1));
+        (entries, tasks)
+    };
+    let last = (planes.c as usize - 1) * planes.pitch as usize;
+    let extent = Extent { before: 0, after: last + planes.hw() as usize };
+    Built {
+        code: asm.finish(),
+        entries,
+        packed: packed.into(),
+        tasks,
+        staging: None,
+        footprint: Footprint { src: extent, dst: extent, scratch_bytes: 0 },
+    }
+}
+
+/// `x = eˣ` for x ≤ 0; clobbers `n`, `r`, `p`.
+fn emit_exp<A: VectorAsm>(asm: &mut A, x: V, [n, r, p]: [V; 3]) {
+    asm.vmax_mem(x, x, constant::<A>(LOWEST));
+    asm.vmul_mem(n, x, constant::<A>(LOG2E));
+    asm.vround(n, n);
+    asm.load(p, constant::<A>(LN2_HIGH));
+    asm.fnma(x, n, p);
+    asm.load(p, constant::<A>(LN2_LOW));
+    asm.fnma(x, n, p);
+    let mut polynomial = [p, r];
+    asm.load(p, constant::<A>(POLYNOMIAL.start));
+    for i in POLYNOMIAL.skip(1) {
+        let [now, next] = polynomial;
+        asm.load(next, constant::<A>(i));
+        asm.fma(next, now, x);
+        polynomial = [next, now];
+    }
+    asm.cvt_i32(n, n);
+    asm.load(x, constant::<A>(EXPONENT_BIAS));
+    asm.add_i32(n, n, x);
+    asm.shl_i32(n, n, 23);
+    asm.vmul(x, polynomial[0], n);
+}
+
+/// Walks `whole` vectors and the tail of a row: loads each (outside lanes lowest), calls `body` with
+/// the vector in `x`, and stores it when `store` is set.
+fn emit_walk<A: VectorAsm>(
+    asm: &mut A,
+    whole: u32,
+    from: Gp,
+    x: V,
+    store: bool,
+    body: impl Fn(&mut A),
+) {
+    const AT: Gp = Gp::R9;
+    let (mask_mem, lowest) = tail::<A>();
+    let mask = if A::ISA == Isa::Avx512 { M(1) } else { M(15) };
+    asm.mov_imm(AT, 0);
+    if whole > 0 {
+        asm.mov_imm(TMP, i64::from(whole));
+        asm.counted_loop(TMP, |asm| {
+            asm.load(x, Mem::indexed(from, AT, 1, 0));
+            body(asm);
+            if store {
+                asm.store(Mem::indexed(DST, AT, 1, 0), x);
+            }
+            asm.add_imm(AT, vector_bytes::<A>());
+        });
+    }
+    asm.load_mask(mask, mask_mem);
+    asm.load_masked(x, Mem::indexed(from, AT, 1, 0), mask);
+    asm.vadd_mem(x, x, lowest);
+    body(asm);
+    if store {
+        asm.store_masked(Mem::indexed(DST, AT, 1, 0), x, mask);
+    }
+}
+
+fn emit_row<A: VectorAsm>(asm: &mut A, whole: u32) -> usize {
+    let (x, most, sum, tmp) = (V(0), V(1), V(2), V(3));
+    load_args(asm);
+    asm.broadcast_imm(most, -f32::MAX, TMP);
+    emit_walk(asm, whole, SRC, x, false, |asm| asm.vmax(most, most, x));
+    asm.max_lanes(most, most, tmp);
+    asm.broadcast_lane0(most, most);
+    asm.zero(sum);
+    emit_walk(asm, whole, SRC, x, true, |asm| {
+        asm.vsub(x, x, most);
+        emit_exp(asm, x, [V(4), V(5), V(6)]);
+        asm.vadd(sum, sum, x);
+    });
+    asm.sum_lanes(sum, sum, tmp);
+    asm.broadcast_lane0(sum, sum);
+    emit_walk(asm, whole, DST, x, true, |asm| asm.vdiv(x, x, sum));
+    asm.ret();
+    0
+}
+
+/// Channels one after the other, a lane per pixel; `last`: one vector whose accesses are masked.
+fn emit_pixels<A: VectorAsm>(asm: &mut A, problem: &SoftmaxProblem, last: bool) -> usize {
+    const FROM: Gp = Gp::R9;
+    const TO: Gp = Gp::R10;
+    let (x, most, sum) = (V(0), V(1), V(2));
+    let mask = if A::ISA == Isa::Avx512 { M(1) } else { M(15) };
+    let pitch = problem.planes.pitch as i32 * 4;
+    asm.align(64);
+    let entry = asm.offset();
+    load_args(asm);
+    if last {
+        asm.load_mask(mask, tail::<A>().0);
+    }
+    let channels = |asm: &mut A, from: Gp, store: bool, body: &dyn Fn(&mut A)| {
+        asm.mov(FROM, from);
+        asm.mov(TO, DST);
+        asm.mov_imm(TMP, i64::from(problem.planes.c));
+        asm.counted_loop(TMP, |asm| {
+            let mem = Mem::new(FROM, 0);
+            if last { asm.load_masked(x, mem, mask) } else { asm.load(x, mem) }
+            body(asm);
+            let out = Mem::new(TO, 0);
+            match (store, last) {
+                (true, true) => asm.store_masked(out, x, mask),
+                (true, false) => asm.store(out, x),
+                (false, _) => {}
+            }
+            asm.add_imm(FROM, pitch);
+            asm.add_imm(TO, pitch);
+        });
+    };
+    let top = asm.new_label();
+    asm.bind(top);
+    asm.broadcast_imm(most, -f32::MAX, TMP);
+    channels(asm, SRC, false, &|asm| asm.vmax(most, most, x));
+    asm.zero(sum);
+    channels(asm, SRC, true, &|asm| {
+        asm.vsub(x, x, most);
+        emit_exp(asm, x, [V(4), V(5), V(6)]);
+        asm.vadd(sum, sum, x);
+    });
+    channels(asm, DST, true, &|asm| asm.vdiv(x, x, sum));
+    asm.add_imm(SRC, vector_bytes::<A>());
+    asm.add_imm(DST, vector_bytes::<A>());
+    asm.dec(COUNT);
+    asm.jcc(Cond::NotEqual, top);
+    asm.ret();
+    entry
+}

@@ -1,0 +1,365 @@
+//! Direct sparse convolution with the pattern in the instruction stream.
+
+use super::schedule::{self, Chunk, Tap};
+use crate::emit::{BIAS, COUNT, SRC, WEI, WEI_START, load_args};
+use crate::flat::{Flat, Form};
+use crate::variant::{Built, Cost, KernelError, Task, Unsupported, Variant, Weights};
+use crate::{AlignedBuf, ConvProblem, Footprint, Problem, limits};
+use skimjit_jit::asm::{Avx2Asm, Avx512Asm, Avx512Ext, Cond, Mem, V, VectorAsm};
+use skimjit_jit::{Code, Isa};
+use skimjit_models::Pattern;
+
+/// Direct sparse convolution, pattern baked into the instruction stream.
+///
+/// `dst[o][y][x] = post(bias[o] + Σ wei[k] · src[c(k)][y·sh + i(k)·dh − ph][x·sw + j(k)·dw − pw])`
+/// over the non-zeros k of row o.
+/// * src: flat planes (zero gaps) or their staged copy. dst: planes, gaps untouched.
+/// * wei: nnz `f32` in schedule order, read once per step of `per_step` vectors.
+/// * task = one chunk of output channels × one segment of the plane; tasks write disjoint parts.
+/// * may read `src` beyond its planes as far as [`Footprint::src`] says.
+/// * refused: more than [`limits::CODE_BYTES`] of code, operands beyond [`limits::OPERAND_ELEMS`].
+pub struct Baked;
+
+/// Output channels × vectors held in accumulators: 28 of 32 registers, or 12 of 16.
+fn tile(isa: Isa) -> (u32, u32) {
+    match isa {
+        Isa::Avx512 => (28, 1),
+        Isa::Avx2 => (4, 3),
+    }
+}
+
+impl Variant for Baked {
+    fn name(&self) -> &'static str {
+        "sparse_conv.baked"
+    }
+
+    fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
+        let Problem::Conv(problem) = problem else {
+            return Err(Unsupported("not a convolution".into()));
+        };
+        check_sizes(problem)
+    }
+
+    fn cost(&self, problem: &Problem, pattern: &Pattern, isa: Isa) -> Cost {
+        let Problem::Conv(problem) = problem else { unreachable!("supported") };
+        let (rows, vectors) = tile(isa);
+        let flat = geometry(problem, isa);
+        let nnz = f64::from(pattern.nnz());
+        let per_tap = taps_shared(pattern.density(), rows);
+        let taps = nnz / per_tap;
+        // Two 512-bit loads a cycle feed everything; see `per_nnz`.
+        let (per_nnz, per_load) = match isa {
+            Isa::Avx512 => (0.55, if matches!(flat.form, Form::Direct { .. }) { 0.35 } else { 1.0 }),
+            Isa::Avx2 => (0.5 * f64::from(vectors) + 0.5, 0.75 * f64::from(vectors)),
+        };
+        let chunks = f64::from(problem.dst.c.div_ceil(rows));
+        let step = nnz * per_nnz + taps * per_load + chunks * (60.0 + 2.0 * f64::from(rows));
+        let bytes = match isa {
+            Isa::Avx512 => nnz * 7.0 + taps * 12.0,
+            Isa::Avx2 => nnz * (6.0 + 5.0 * f64::from(vectors)) + taps * 9.0 * f64::from(vectors),
+        };
+        Cost { cycles: step * f64::from(flat.steps()), code_bytes: bytes as u64 }
+    }
+
+    fn build(
+        &self,
+        problem: &Problem,
+        weights: Weights<'_>,
+        isa: Isa,
+    ) -> Result<Built, KernelError> {
+        self.supports(problem, isa)?;
+        let Problem::Conv(problem) = problem else { unreachable!("supported") };
+        match isa {
+            Isa::Avx2 => build::<Avx2Asm>(problem, weights, emit_body::<Avx2Asm>),
+            Isa::Avx512 => build::<Avx512Asm>(problem, weights, |asm, plan, chunk| {
+                if plan.windowed { emit_windowed(asm, plan, chunk) } else { emit_body(asm, plan, chunk) }
+            }),
+        }
+    }
+}
+
+/// Limits that every convolution kernel has.
+pub(crate) fn check_sizes(problem: &ConvProblem) -> Result<(), Unsupported> {
+    let elems = [problem.src.elems(), problem.dst.elems()];
+    match elems.iter().find(|&&elems| elems as u64 > limits::OPERAND_ELEMS) {
+        Some(elems) => Err(Unsupported(format!(
+            "an operand of {elems} elements, expected at most {}",
+            limits::OPERAND_ELEMS
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Mean number of non-zeros that share a loaded tap, for a random pattern.
+fn taps_shared(density: f64, rows: u32) -> f64 {
+    let used = 1.0 - (1.0 - density).powi(rows as i32);
+    if used <= 0.0 { 1.0 } else { (density * f64::from(rows) / used).max(1.0) }
+}
+
+fn geometry(problem: &ConvProblem, isa: Isa) -> Flat {
+    let (rows, vectors) = tile(isa);
+    let lanes = if isa == Isa::Avx512 { 16 } else { 8 };
+    let chunks = problem.ocg().div_ceil(rows) * problem.groups;
+    Flat::new(problem, isa, lanes, vectors, chunks)
+}
+
+/// What the emitters of one kernel share.
+struct Plan<'a> {
+    problem: &'a ConvProblem,
+    flat: Flat,
+    /// Aligned loads and register shifts instead of unaligned loads.
+    windowed: bool,
+}
+
+fn build<A: VectorAsm>(
+    problem: &ConvProblem,
+    weights: Weights<'_>,
+    emit: impl Fn(&mut A, &Plan<'_>, &Chunk),
+) -> Result<Built, KernelError> {
+    let (rows, _) = tile(A::ISA);
+    let flat = geometry(problem, A::ISA);
+    let windowed = matches!(flat.form, Form::Direct { .. })
+        && problem.src.pitch % A::LANES as u32 == 0
+        && problem.src.w >= problem.window.kernel[1] * problem.window.dilation[1];
+    let plan = Plan { problem, flat, windowed };
+    let mut packed = AlignedBuf::with_capacity(weights.pattern.nnz() as usize * 4);
+    let table = plan.flat.write_table::<A>(&mut packed);
+    let mut asm = A::new();
+    let mut tasks = Vec::new();
+    let mut entries = Vec::new();
+    for chunk in schedule::chunks(problem, weights.pattern, rows) {
+        let bias = pack_bias(&mut packed, &chunk, weights.bias);
+        let wei = packed.align(64);
+        packed.extend_f32(chunk.weights.iter().map(|&index| weights.values[index as usize]));
+        let task = Task {
+            entry: entries.len() as u32,
+            src: i64::from(chunk.group * problem.icg()) * i64::from(plan.flat.channel_elems()) * 4,
+            dst: i64::from(chunk.rows.start) * i64::from(problem.dst.pitch) * 4,
+            wei,
+            bias,
+            aux: table,
+            count: 0,
+            cost: chunk.accs.len() as f32 + 30.0,
+        };
+        plan.flat.push_tasks::<A>(&mut tasks, task);
+        entries.push(emit_chunk(&mut asm, &plan, &chunk, &emit));
+        if asm.offset() > limits::CODE_BYTES {
+            return Err(KernelError::CodeTooLarge(asm.offset()));
+        }
+    }
+    let code: Code = asm.finish();
+    Ok(Built {
+        code,
+        entries,
+        packed: packed.into(),
+        tasks,
+        staging: plan.flat.staging(),
+        footprint: Footprint {
+            src: plan.flat.src_extent(),
+            dst: plan.flat.dst_extent(),
+            scratch_bytes: 0,
+        },
+    })
+}
+
+fn pack_bias(packed: &mut AlignedBuf, chunk: &Chunk, bias: &[f32]) -> u64 {
+    let at = packed.align(64);
+    packed.extend_f32(
+        chunk.rows.clone().map(|row| bias.get(row as usize).copied().unwrap_or(0.0)),
+    );
+    at
+}
+
+/// Accumulator of channel j, vector t.
+fn accumulators<A: VectorAsm>(rows: usize) -> Vec<Vec<V>> {
+    let (_, vectors) = tile(A::ISA);
+    (0..rows)
+        .map(|j| (0..vectors as usize).map(|t| V((j * vectors as usize + t) as u8)).collect())
+        .collect()
+}
+
+/// The four registers that are no accumulators.
+fn spare<A: VectorAsm>() -> [V; 4] {
+    [4, 3, 2, 1].map(|i| V(A::VREGS - i))
+}
+
+/// One chunk: a loop over the segment's steps. Returns the entry's offset.
+fn emit_chunk<A: VectorAsm>(
+    asm: &mut A,
+    plan: &Plan<'_>,
+    chunk: &Chunk,
+    body: &impl Fn(&mut A, &Plan<'_>, &Chunk),
+) -> usize {
+    asm.align(64);
+    let entry = asm.offset();
+    load_args(asm);
+    asm.lea(WEI_START, Mem::new(WEI, WeightCursor::reach::<A>()));
+    let accs = accumulators::<A>(chunk.rows.len());
+    let top = asm.new_label();
+    asm.bind(top);
+    plan.flat.load_masks(asm);
+    asm.mov(WEI, WEI_START);
+    for (j, acc) in accs.iter().enumerate() {
+        asm.broadcast(acc[0], Mem::new(BIAS, 4 * j as i32));
+        acc[1..].iter().for_each(|&other| asm.vmov(other, acc[0]));
+    }
+    body(asm, plan, chunk);
+    plan.flat.store(asm, &accs, spare::<A>());
+    plan.flat.advance(asm);
+    asm.dec(COUNT);
+    asm.jcc(Cond::NotEqual, top);
+    asm.ret();
+    entry
+}
+
+/// Walks the packed weights with displacements that encode in one byte.
+struct WeightCursor {
+    disp: i32,
+    reach: i32,
+}
+
+impl WeightCursor {
+    /// Half of the bytes that a one-byte displacement reaches (scaled by 4 in EVEX).
+    fn reach<A: VectorAsm>() -> i32 {
+        if A::ISA == Isa::Avx512 { 512 } else { 128 }
+    }
+    fn new<A: VectorAsm>() -> Self {
+        let reach = Self::reach::<A>();
+        Self { disp: -reach, reach }
+    }
+    /// Operand of the next weight; moves the register when the displacement runs out.
+    fn next<A: VectorAsm>(&mut self, asm: &mut A) -> Mem {
+        if self.disp == self.reach {
+            asm.add_imm(WEI, 2 * self.reach);
+            self.disp = -self.reach;
+        }
+        let mem = Mem::new(WEI, self.disp);
+        self.disp += 4;
+        mem
+    }
+}
+
+/// Source operand of a tap.
+fn tap_mem(plan: &Plan<'_>, tap: &Tap, t: usize, lanes: usize) -> Mem {
+    let elems = tap.ic as i32 * plan.flat.channel_elems() as i32
+        + plan.flat.tap(tap.ky, tap.kx)
+        + (t * lanes) as i32;
+    Mem::new(SRC, elems * 4)
+}
+
+/// Unaligned (masked) loads, each shared by the channels of the chunk.
+fn emit_body<A: VectorAsm>(asm: &mut A, plan: &Plan<'_>, chunk: &Chunk) {
+    let accs = accumulators::<A>(chunk.rows.len());
+    let vectors = plan.flat.per_step as usize;
+    let spare = spare::<A>();
+    // With one vector per step consecutive taps use different registers.
+    let x = |tap: usize, t: usize| if vectors == 1 { spare[tap % 3] } else { spare[t] };
+    let mut cursor = WeightCursor::new::<A>();
+    for (i, (tap, rows)) in chunk.iter().enumerate() {
+        for t in 0..vectors {
+            let mem = tap_mem(plan, tap, t, A::LANES);
+            match plan.flat.column_mask(tap.kx) {
+                Some(column) => {
+                    asm.load_masked(x(i, t), mem, plan.flat.mask_register(t as u32, column));
+                }
+                None => asm.load(x(i, t), mem),
+            }
+        }
+        for &row in rows {
+            let weight = cursor.next(asm);
+            if vectors == 1 {
+                asm.fma_bcast(accs[row as usize][0], x(i, 0), weight, spare[3]);
+                continue;
+            }
+            asm.broadcast(spare[3], weight);
+            for t in 0..vectors {
+                asm.fma(accs[row as usize][t], spare[3], x(i, t));
+            }
+        }
+    }
+}
+
+/// Aligned vectors of the source that are in registers.
+struct Window {
+    /// Register and what it holds: (channel, vector) or a shifted temporary.
+    slots: [(V, Option<(u32, i32)>); 4],
+    /// Least recently allocated slot first.
+    order: [usize; 4],
+}
+
+impl Window {
+    fn new(registers: [V; 4]) -> Self {
+        Self { slots: registers.map(|register| (register, None)), order: [0, 1, 2, 3] }
+    }
+    /// A register to overwrite that is not in `keep`; temporaries go first, then the oldest vector.
+    fn allocate(&mut self, keep: &[V], holds: Option<(u32, i32)>) -> V {
+        let free = |&&slot: &&usize| !keep.contains(&self.slots[slot].0);
+        let temporary =
+            self.order.iter().filter(free).find(|&&slot| self.slots[slot].1.is_none()).copied();
+        let slot = temporary
+            .or_else(|| self.order.iter().find(free).copied())
+            .expect("at most two registers are kept");
+        let at = self.order.iter().position(|&other| other == slot).expect("slot is listed");
+        self.order[at..].rotate_left(1);
+        self.slots[slot].1 = holds;
+        self.slots[slot].0
+    }
+    /// Register of aligned vector `q` of channel `ic`, loaded when it is not there.
+    fn vector<A: VectorAsm>(
+        &mut self,
+        asm: &mut A,
+        plan: &Plan<'_>,
+        (ic, q): (u32, i32),
+        keep: &[V],
+    ) -> V {
+        if let Some((register, _)) = self.slots.iter().find(|(_, holds)| *holds == Some((ic, q))) {
+            return *register;
+        }
+        let register = self.allocate(keep, Some((ic, q)));
+        let elems = ic as i32 * plan.flat.channel_elems() as i32 + q * A::LANES as i32;
+        asm.load(register, Mem::new(SRC, elems * 4));
+        register
+    }
+}
+
+/// Aligned loads only; horizontal and vertical shifts are made in registers (`valignd`), with lanes
+/// beside the row zeroed by the column's mask. Taps come in ascending displacement per channel, so
+/// each aligned vector is loaded about once.
+fn emit_windowed<A: Avx512Ext>(asm: &mut A, plan: &Plan<'_>, chunk: &Chunk) {
+    let accs = accumulators::<A>(chunk.rows.len());
+    let mut window = Window::new(spare::<A>());
+    let mut cursor = WeightCursor::new::<A>();
+    for (tap, rows) in chunk.iter() {
+        let x = emit_tap(asm, plan, &mut window, tap);
+        for &row in rows {
+            let weight = cursor.next(asm);
+            asm.fma_bcast(accs[row as usize][0], x, weight, x);
+        }
+    }
+}
+
+fn emit_tap<A: Avx512Ext>(asm: &mut A, plan: &Plan<'_>, window: &mut Window, tap: &Tap) -> V {
+    let lanes = A::LANES as i32;
+    let disp = plan.flat.tap(tap.ky, tap.kx);
+    let (q, shift) = (disp.div_euclid(lanes), disp.rem_euclid(lanes) as u8);
+    let mask = plan.flat.column_mask(tap.kx).map(|column| plan.flat.mask_register(0, column));
+    match (shift, mask) {
+        (0, None) => window.vector(asm, plan, (tap.ic, q), &[]),
+        (0, Some(mask)) => {
+            let x = window.allocate(&[], None);
+            asm.load_masked(x, tap_mem(plan, tap, 0, A::LANES), mask);
+            x
+        }
+        _ => {
+            let lo = window.vector(asm, plan, (tap.ic, q), &[]);
+            let hi = window.vector(asm, plan, (tap.ic, q + 1), &[lo]);
+            let x = window.allocate(&[lo, hi], None);
+            match mask {
+                Some(mask) => asm.align_lanes_masked(x, hi, lo, shift, mask),
+                None => asm.align_lanes(x, hi, lo, shift),
+            }
+            x
+        }
+    }
+}
+

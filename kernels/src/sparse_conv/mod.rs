@@ -1,0 +1,5 @@
+//! Direct sparse convolution: no im2col, one multiply-add per non-zero weight and output vector.
+
+pub mod baked;
+pub mod schedule;
+pub mod streamed;

@@ -1,0 +1,84 @@
+//! Pattern → order of multiply-adds, before any instruction is chosen.
+
+use crate::ConvProblem;
+use crate::variant::balanced;
+use skimjit_models::Pattern;
+use std::ops::Range;
+
+/// All non-zeros that read one source vector.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tap {
+    /// Input channel within the group.
+    pub ic: u32,
+    /// Kernel row.
+    pub ky: u32,
+    /// Kernel column.
+    pub kx: u32,
+    /// End of this tap's entries in [`Chunk::accs`]; they begin where the previous tap's end.
+    pub end: u32,
+}
+
+/// Output channels that are computed together, one accumulator each.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Chunk {
+    /// Group.
+    pub group: u32,
+    /// Output channels (of all groups).
+    pub rows: Range<u32>,
+    /// Taps with a non-zero, by input channel, kernel row, kernel column.
+    pub taps: Vec<Tap>,
+    /// Accumulator (channel within the chunk) of every non-zero, in consumption order.
+    pub accs: Vec<u8>,
+    /// Index of every non-zero in the dense weights, in consumption order.
+    pub weights: Vec<u32>,
+}
+
+impl Chunk {
+    /// Accumulators and weights tap by tap.
+    pub fn iter(&self) -> impl Iterator<Item = (&Tap, &[u8])> {
+        let mut begin = 0;
+        self.taps.iter().map(move |tap| {
+            let accs = &self.accs[begin..tap.end as usize];
+            begin = tap.end as usize;
+            (tap, accs)
+        })
+    }
+}
+
+/// Cuts every group into chunks of at most `most_rows` output channels and orders their non-zeros.
+pub fn chunks(problem: &ConvProblem, pattern: &Pattern, most_rows: u32) -> Vec<Chunk> {
+    let ocg = problem.ocg();
+    (0..problem.groups)
+        .flat_map(|group| {
+            balanced(ocg, most_rows).map(move |rows| (group, rows.start + group * ocg..rows.end + group * ocg))
+        })
+        .map(|(group, rows)| chunk(problem, pattern, group, rows))
+        .collect()
+}
+
+fn chunk(problem: &ConvProblem, pattern: &Pattern, group: u32, rows: Range<u32>) -> Chunk {
+    let mut entries: Vec<u64> = Vec::new();
+    for row in rows.clone() {
+        let acc = u64::from(row - rows.start);
+        entries.extend(pattern.row(row).iter().map(|&col| u64::from(col) << 8 | acc));
+    }
+    entries.sort_unstable();
+    let [_, kw] = problem.window.kernel;
+    let mut chunk =
+        Chunk { group, rows: rows.clone(), taps: vec![], accs: vec![], weights: vec![] };
+    let mut last = None;
+    for entry in entries {
+        let (col, acc) = ((entry >> 8) as u32, entry as u8);
+        if last != Some(col) {
+            let (ic, tap) = (col / problem.taps(), col % problem.taps());
+            chunk.taps.push(Tap { ic, ky: tap / kw, kx: tap % kw, end: 0 });
+            last = Some(col);
+        }
+        chunk.accs.push(acc);
+        chunk.weights.push((rows.start + u32::from(acc)) * problem.cols() + col);
+        if let Some(tap) = chunk.taps.last_mut() {
+            tap.end = chunk.accs.len() as u32;
+        }
+    }
+    chunk
+}

@@ -1,0 +1,128 @@
+//! Padded, phase-split copies of a source.
+//!
+//! A strided or padded window becomes a set of unit-stride taps on copies of the source ("phase
+//! planes"): phase (py, px) holds the padded source's rows py, py + sh, … and columns px, px + sw, ….
+//! Zero columns at the end of a row and at the start of the next one are shared.
+
+use crate::Planes;
+use skimjit_models::ops::Window;
+
+/// Layout of a staged copy: for every source channel, `phases_h × phases_w` planes of
+/// `rows × row_pitch` elements, followed by `tail` zeros after the last channel.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Staging {
+    /// What is copied.
+    pub src: Planes,
+    /// Stride (number of possible phases), padding.
+    stride: [u32; 2],
+    pad: [u32; 2],
+    /// Phases that any tap reads, per axis.
+    pub phases: [u32; 2],
+    /// Rows of a phase plane.
+    pub rows: u32,
+    /// Elements from one row to the next.
+    pub row_pitch: u32,
+    /// Elements from one phase plane to the next.
+    pub plane: u32,
+    /// Elements of one channel (all phases).
+    pub channel: u32,
+}
+
+impl Staging {
+    /// Layout for a window over `src` with an output of `oh × ow`.
+    pub fn new(src: Planes, window: &Window, oh: u32, ow: u32) -> Self {
+        let reach = |axis: usize| (window.kernel[axis] - 1) * window.dilation[axis];
+        let phases = [0, 1].map(|axis| window.stride[axis].min(reach(axis) + 1));
+        let rows = oh + reach(0) / window.stride[0];
+        let columns = ow + reach(1) / window.stride[1];
+        let mut staging = Self {
+            src,
+            stride: window.stride,
+            pad: window.pad,
+            phases,
+            rows,
+            row_pitch: columns,
+            plane: 0,
+            channel: 0,
+        };
+        let shared = (0..phases[1])
+            .map(|px| {
+                let valid = staging.columns_of_phase(px);
+                valid.start.min(columns.saturating_sub(valid.end))
+            })
+            .min()
+            .unwrap_or(0);
+        staging.row_pitch = (columns - shared).max(1);
+        staging.plane = rows * staging.row_pitch + shared;
+        staging.channel = staging.plane * phases[0] * phases[1];
+        staging
+    }
+
+    /// Columns of phase `px` that hold source columns.
+    fn columns_of_phase(&self, px: u32) -> std::ops::Range<u32> {
+        span(px, self.stride[1], self.pad[1], self.src.w)
+    }
+
+    /// Element offset of tap (ky, kx) (already multiplied by the dilation) from the plane of its
+    /// channel.
+    pub fn tap(&self, y: u32, x: u32) -> u32 {
+        let phase = (y % self.stride[0]) * self.phases[1] + x % self.stride[1];
+        phase * self.plane + y / self.stride[0] * self.row_pitch + x / self.stride[1]
+    }
+
+    /// Elements of the copy.
+    pub fn elems(&self) -> usize {
+        self.channel as usize * self.src.c as usize
+    }
+
+    /// Copies one channel; `src` starts at the channel's plane, `dst` is that channel of the copy.
+    /// Writes all of `dst`.
+    pub fn copy_channel(&self, src: &[f32], dst: &mut [f32]) {
+        for py in 0..self.phases[0] {
+            for px in 0..self.phases[1] {
+                let plane = ((py * self.phases[1] + px) * self.plane) as usize;
+                self.copy_phase(src, &mut dst[plane..plane + self.plane as usize], py, px);
+            }
+        }
+    }
+
+    fn copy_phase(&self, src: &[f32], dst: &mut [f32], py: u32, px: u32) {
+        dst.fill(0.0);
+        let columns = self.columns_of_phase(px);
+        let columns = columns.start..columns.end.min(self.plane);
+        let lines = span(py, self.stride[0], self.pad[0], self.src.h);
+        for row in lines.start..lines.end.min(self.rows) {
+            let y = row * self.stride[0] + py - self.pad[0];
+            let line = &src[(y * self.src.w) as usize..][..self.src.w as usize];
+            let out = &mut dst[(row * self.row_pitch) as usize..];
+            let first = (columns.start * self.stride[1] + px - self.pad[1]) as usize;
+            let count = (columns.len()).min(out.len().saturating_sub(columns.start as usize));
+            let out = &mut out[columns.start as usize..][..count];
+            match self.stride[1] {
+                1 => out.copy_from_slice(&line[first..first + count]),
+                2 => copy_strided::<2>(&line[first..], out),
+                4 => copy_strided::<4>(&line[first..], out),
+                stride => {
+                    for (o, &x) in out.iter_mut().zip(line[first..].iter().step_by(stride as usize))
+                    {
+                        *o = x;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Strided copy with the stride known to the compiler.
+fn copy_strided<const S: usize>(line: &[f32], out: &mut [f32]) {
+    for (o, x) in out.iter_mut().zip(line.iter().step_by(S)) {
+        *o = *x;
+    }
+}
+
+/// Indices j of phase p for which `pad ≤ j·stride + p < pad + size`.
+fn span(phase: u32, stride: u32, pad: u32, size: u32) -> std::ops::Range<u32> {
+    let first = pad.saturating_sub(phase).div_ceil(stride);
+    let end = (pad + size).saturating_sub(phase).div_ceil(stride);
+    first..end.max(first)
+}

@@ -1,0 +1,104 @@
+//! What can go wrong when planning and running.
+
+use crate::plan::Port;
+use std::fmt;
+
+/// Why a graph could not be planned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanError {
+    /// Layer.
+    pub layer: Option<String>,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl PlanError {
+    pub(crate) fn memory(error: impl fmt::Display) -> Self {
+        Self { layer: None, message: format!("no memory for the generated code: {error}") }
+    }
+    pub(crate) fn operands(layer: &str, found: usize) -> Self {
+        let most = crate::session::MOST_OPERANDS;
+        let message = format!("found {found} bottoms, expected at most {most}");
+        Self { layer: Some(layer.to_owned()), message }
+    }
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(layer) = &self.layer {
+            write!(f, "layer \"{layer}\": ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for PlanError {}
+
+/// Why a run was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunError {
+    /// Wrong number of arrays: (found, expected).
+    Arrays {
+        /// Inputs.
+        inputs: (usize, usize),
+        /// Outputs.
+        outputs: (usize, usize),
+    },
+    /// An input whose length fits no number of images.
+    Input {
+        /// Blob.
+        name: String,
+        /// Elements found.
+        found: usize,
+        /// Elements of one image (or batch).
+        row: usize,
+        /// What one row is.
+        unit: &'static str,
+        /// Shape in words.
+        shape: String,
+    },
+    /// An output of the wrong length.
+    Output {
+        /// Blob.
+        name: String,
+        /// Elements found.
+        found: usize,
+        /// Elements expected.
+        expected: usize,
+    },
+}
+
+impl RunError {
+    pub(crate) fn input(port: &Port, found: usize, coupled: bool) -> Self {
+        let batch = port.shape.dim(0).max(1) as usize;
+        let (row, unit) = if coupled {
+            (port.shape.count(), "batch (a layer of this network combines the images of a batch)")
+        } else {
+            (port.shape.count() / batch, "image")
+        };
+        let (name, shape) = (port.name.clone(), port.shape.to_string());
+        Self::Input { name, found, row, unit, shape }
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Arrays { inputs, outputs } => write!(
+                f,
+                "found {} input and {} output arrays, expected {} and {}",
+                inputs.0, outputs.0, inputs.1, outputs.1
+            ),
+            Self::Input { name, found, row, unit, shape } => write!(
+                f,
+                "input \"{name}\": found {found} elements, expected the same number of images for \
+                 every input and a multiple of {row} elements per {unit}; the network's shape is {shape}"
+            ),
+            Self::Output { name, found, expected } => {
+                write!(f, "output \"{name}\": found {found} elements, expected {expected}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for RunError {}

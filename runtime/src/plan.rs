@@ -1,0 +1,179 @@
+//! What will be executed: steps over buffers, grouped into segments. Immutable and shareable.
+
+use skimjit_kernels::{CompiledKernel, Planes, stage::Staging};
+use skimjit_kernels::jit::Isa;
+use skimjit_models::{Op, Shape, Tensor, ValueId};
+use std::sync::Arc;
+
+/// Where an operand lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// In the image arena of the thread (or team) that computes the image.
+    Image {
+        /// Element of plane 0.
+        offset: usize,
+    },
+    /// In the batch arena, one part per image.
+    Batch {
+        /// Element of plane 0 of image 0.
+        offset: usize,
+        /// Elements from one image to the next; 0 for values of the batch as a whole.
+        stride: usize,
+    },
+    /// Network input `index`, one row per image.
+    Input {
+        /// Position among the network's inputs.
+        index: usize,
+    },
+    /// Network output `index`, one row per image.
+    Output {
+        /// Position among the network's outputs.
+        index: usize,
+    },
+}
+
+/// An operand of a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Operand {
+    /// Where.
+    pub place: Place,
+    /// Layout of one image (or of the batch as a whole).
+    pub planes: Planes,
+}
+
+/// What a step does.
+pub enum Work {
+    /// A generated kernel.
+    Kernel(CompiledKernel),
+    /// The padded copy that a kernel reads.
+    Stage(Staging),
+    /// Planes copied to another layout.
+    Copy,
+    /// Rows of a batch become columns: element e of image n goes to `e·pitch + n`.
+    ToColumns,
+    /// The reverse.
+    FromColumns,
+    /// The slow reference, on rows.
+    Reference(Box<Reference>),
+}
+
+/// An op without kernel.
+pub struct Reference {
+    /// The op.
+    pub op: Op,
+    /// Weights of the graph (shared).
+    pub weights: Arc<[Arc<Tensor>]>,
+    /// Operand shapes.
+    pub inputs: Vec<Shape>,
+    /// Result shape.
+    pub output: Shape,
+}
+
+/// One unit of a plan between two barriers.
+pub struct Step {
+    /// Layer it belongs to.
+    pub layer: String,
+    /// Index of the node in the graph that was planned; `None` for input and output copies.
+    pub node: Option<usize>,
+    /// `family.variant`, or what kind of copy.
+    pub label: &'static str,
+    /// What it does.
+    pub work: Work,
+    /// Sources.
+    pub src: Vec<Operand>,
+    /// Result.
+    pub dst: Operand,
+    /// Cost of tasks `0..=i`, for the partition over threads.
+    pub cumulated: Vec<f32>,
+    /// Runs once for the batch instead of once per image.
+    pub whole_batch: bool,
+}
+
+/// Steps that follow each other.
+pub struct Segment {
+    /// True: run image by image, all steps of one image before the next (depth first). False: each
+    /// step for all images.
+    pub per_image: bool,
+    /// Steps in order.
+    pub steps: Vec<Step>,
+}
+
+/// What the planner chose for one layer.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Choice {
+    /// Layer name.
+    pub layer: String,
+    /// Caffe type.
+    pub kind: &'static str,
+    /// Output shape.
+    pub shape: String,
+    /// Non-zero weights over weights; `None` for layers without.
+    pub density: Option<f64>,
+    /// Variant chosen; `reference`, `view` or `fused` when no kernel runs.
+    pub variant: String,
+    /// Bytes of generated code.
+    pub code_bytes: usize,
+    /// Bytes of packed weights.
+    pub weight_bytes: usize,
+    /// Estimated time of one image, in cycles.
+    pub cycles: f64,
+    /// Multiply-adds of one image that are not with zero weights.
+    pub macs_nonzero: u64,
+    /// Multiply-adds of one image.
+    pub macs: u64,
+    /// Other variants with their estimates (cycles), and those that refused with their reason.
+    pub rejected: Vec<(String, String)>,
+}
+
+/// Description of a network input or output.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// Value in the planned graph.
+    pub value: ValueId,
+    /// Blob name.
+    pub name: String,
+    /// Shape for the planned batch.
+    pub shape: Shape,
+    /// Elements of one image (of the whole array when not `per_image`).
+    pub elems: usize,
+    /// One row per image; otherwise a value of the batch as a whole.
+    pub per_image: bool,
+}
+
+/// An executable network.
+pub struct Plan {
+    /// Instruction set of the generated code.
+    pub isa: Isa,
+    /// Images that are computed together at most.
+    pub batch: usize,
+    /// Some value depends on the whole batch, so the batch must be complete.
+    pub coupled: bool,
+    /// Segments in order.
+    pub segments: Vec<Segment>,
+    /// Inputs.
+    pub inputs: Vec<Port>,
+    /// Outputs.
+    pub outputs: Vec<Port>,
+    /// Elements of one image arena.
+    pub image_elems: usize,
+    /// Elements of the batch arena.
+    pub batch_elems: usize,
+    /// Scratch elements of one thread.
+    pub scratch_elems: usize,
+    /// Per layer: what was chosen and why.
+    pub choices: Vec<Choice>,
+    /// Bytes of generated code.
+    pub code_bytes: usize,
+    /// Named machine code per layer, for disassembly and profilers: layer, offset and bytes.
+    pub listings: Vec<Listing>,
+}
+
+/// Machine code of one layer.
+pub struct Listing {
+    /// Layer name.
+    pub layer: String,
+    /// Variant.
+    pub variant: &'static str,
+    /// Bytes; empty unless [`crate::Options::keep_code`].
+    pub bytes: Vec<u8>,
+}

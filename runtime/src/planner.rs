@@ -1,0 +1,505 @@
+//! Graph → plan: which kernel for which layer, in which layout, in which order.
+
+mod lower;
+mod select;
+
+use crate::buffers::{BufferId, Buffers, Form, Home};
+use crate::plan::{Choice, Listing, Plan, Port, Segment, Step, Work};
+use crate::{Options, PlanError};
+use skimjit_kernels::jit::{Code, CodeRegion, Isa};
+use skimjit_kernels::{Built, CompiledKernel, Extent, Planes};
+use skimjit_models::{Graph, Op, Shape, Tensor, ValueId};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Work of a step before its code is published.
+pub(crate) enum DraftWork {
+    Kernel(Box<Built>),
+    Other(Work),
+}
+
+/// A step before its buffers are placed.
+pub(crate) struct Draft {
+    layer: String,
+    node: Option<usize>,
+    label: &'static str,
+    work: DraftWork,
+    src: Vec<BufferId>,
+    dst: BufferId,
+    costs: Vec<f32>,
+    whole_batch: bool,
+    segment: usize,
+}
+
+/// What the planner knows about a value.
+#[derive(Clone, Copy)]
+struct ValueInfo {
+    /// Natural form.
+    form: Form,
+    /// Arena.
+    home: Home,
+    /// Layout of that form for one image (rows: as one array).
+    planes: Planes,
+}
+
+pub(crate) struct Planner<'g> {
+    graph: &'g Graph,
+    options: &'g Options,
+    isa: Isa,
+    batch: u32,
+    weights: Arc<[Arc<Tensor>]>,
+    /// Segment of each node, and whether that segment is per image.
+    segment_of: Vec<usize>,
+    per_image: Vec<bool>,
+    coupled: Vec<bool>,
+    values: Vec<ValueInfo>,
+    /// Concat that a value is a part of: the result and the first channel.
+    parent: HashMap<ValueId, (ValueId, u32)>,
+    buffers: Buffers,
+    forms: HashMap<(ValueId, Form), BufferId>,
+    drafts: Vec<Draft>,
+    choices: Vec<Choice>,
+    scratch_bytes: usize,
+    /// Convolutions that also do the sum behind them: conv node → sum node.
+    fused_sums: HashMap<usize, usize>,
+    /// Segment steps are appended to.
+    current: usize,
+}
+
+/// Plans a graph (already optimised) for its batch.
+pub fn plan(graph: &Graph, isa: Isa, options: &Options) -> Result<Plan, PlanError> {
+    let mut planner = Planner::new(graph, isa, options)?;
+    for node in 0..graph.nodes.len() {
+        planner.current = planner.segment_of[node];
+        planner.lower(node)?;
+    }
+    planner.store_outputs();
+    planner.finish()
+}
+
+impl<'g> Planner<'g> {
+    fn new(graph: &'g Graph, isa: Isa, options: &'g Options) -> Result<Self, PlanError> {
+        let batch = graph.inputs.first().map_or(1, |&id| graph.shape(id).dim(0));
+        let coupled = couplings(graph, batch);
+        let (segment_of, per_image) = segments(graph, batch, &coupled);
+        let mut planner = Self {
+            graph,
+            options,
+            isa,
+            batch,
+            weights: graph.weights.clone().into(),
+            segment_of,
+            per_image,
+            coupled,
+            values: Vec::new(),
+            parent: HashMap::new(),
+            buffers: Buffers::default(),
+            forms: HashMap::new(),
+            drafts: Vec::new(),
+            choices: Vec::new(),
+            scratch_bytes: 0,
+            fused_sums: lower::fusible_sums(graph),
+            current: 0,
+        };
+        planner.describe_values();
+        planner.find_concats();
+        Ok(planner)
+    }
+
+    /// Form, arena and layout of every value.
+    fn describe_values(&mut self) {
+        let gaps = lower::gaps(self.graph);
+        let homes = self.homes();
+        self.values = (0..self.graph.values.len())
+            .map(|index| {
+                let shape = &self.graph.values[index].shape;
+                let home = homes[index];
+                let (c, h, w) = image_dims(shape);
+                let planar = shape.rank() == 4 && h * w > 1 && home != Home::Whole;
+                let (form, planes) = if planar {
+                    let gap = gaps.get(&(h, w)).copied().unwrap_or(0);
+                    (Form::Planes, Planes::with_gap(c, h, w, gap))
+                } else if home == Home::Whole {
+                    (Form::Rows, Planes::compact(shape.count() as u32, 1, 1))
+                } else {
+                    (Form::Rows, Planes::compact(c, h, w))
+                };
+                ValueInfo { form, home, planes }
+            })
+            .collect();
+    }
+
+    /// Image arena when producer and consumers are in one per-image segment.
+    fn homes(&self) -> Vec<Home> {
+        let count = self.graph.values.len();
+        let mut touched: Vec<Vec<usize>> = vec![Vec::new(); count];
+        let mut whole = vec![false; count];
+        for (index, node) in self.graph.nodes.iter().enumerate() {
+            touched[node.output.0 as usize].push(self.segment_of[index]);
+            node.inputs.iter().for_each(|id| touched[id.0 as usize].push(self.segment_of[index]));
+            whole[node.output.0 as usize] = self.coupled[index];
+        }
+        let last = self.per_image.len() - 1;
+        // Outputs are stored at the end of the last segment.
+        self.graph.outputs.iter().for_each(|id| touched[id.0 as usize].push(last));
+        (0..count)
+            .map(|index| {
+                let segments = &touched[index];
+                let one = segments.windows(2).all(|pair| pair[0] == pair[1]);
+                match (whole[index], one, segments.first()) {
+                    (true, ..) => Home::Whole,
+                    (_, true, Some(&segment)) if self.per_image[segment] => Home::Image,
+                    _ => Home::Batch,
+                }
+            })
+            .collect()
+    }
+
+    /// Values that can be written straight into a concatenation along channels.
+    fn find_concats(&mut self) {
+        for (index, node) in self.graph.nodes.iter().enumerate() {
+            if !matches!(node.op, Op::Concat { axis: 1 }) || self.coupled[index] {
+                continue;
+            }
+            let result = self.values[node.output.0 as usize];
+            let mut channel = 0;
+            for &input in &node.inputs {
+                let info = self.values[input.0 as usize];
+                let same = info.form == result.form
+                    && info.home == result.home
+                    && info.planes.pitch == result.planes.pitch;
+                let free = !self.parent.contains_key(&input) && !self.graph.inputs.contains(&input);
+                if same && free {
+                    self.parent.insert(input, (node.output, channel));
+                }
+                channel += info.planes.c;
+            }
+        }
+    }
+
+    fn info(&self, value: ValueId) -> ValueInfo {
+        self.values[value.0 as usize]
+    }
+
+    fn shape(&self, value: ValueId) -> &'g Shape {
+        self.graph.shape(value)
+    }
+
+    /// The buffer a node writes its result to.
+    fn output(&mut self, value: ValueId, form: Form) -> BufferId {
+        if let Some(&buffer) = self.forms.get(&(value, form)) {
+            return buffer;
+        }
+        let info = self.info(value);
+        let buffer = match self.parent.get(&value).copied() {
+            Some((whole, channel)) if info.form == form => {
+                let whole = self.output(whole, form);
+                let offset = channel as usize * info.planes.pitch as usize;
+                self.buffers.add_part(whole, offset, info.planes)
+            }
+            _ => {
+                let planes = self.planes_of(value, form);
+                self.buffers.add(planes, info.home)
+            }
+        };
+        self.forms.insert((value, form), buffer);
+        buffer
+    }
+
+    fn planes_of(&self, value: ValueId, form: Form) -> Planes {
+        let info = self.info(value);
+        match form {
+            _ if info.form == form => info.planes,
+            Form::Columns => {
+                let elems = info.planes.c * info.planes.hw();
+                Planes::with_gap(elems, 1, self.batch, 0)
+            }
+            _ => Planes::compact(info.planes.c, info.planes.h, info.planes.w),
+        }
+    }
+
+    /// A buffer with the value in `form`, converted when there is none yet.
+    fn need(&mut self, value: ValueId, form: Form) -> BufferId {
+        if let Some(&buffer) = self.forms.get(&(value, form)) {
+            return buffer;
+        }
+        let source = [Form::Planes, Form::Rows, Form::Columns]
+            .into_iter()
+            .find_map(|other| self.forms.get(&(value, other)).map(|&buffer| (other, buffer)));
+        let (from, source) = match source {
+            Some(found) => found,
+            None => {
+                let index = self.graph.inputs.iter().position(|&input| input == value);
+                let index = index.expect("values are computed before use");
+                let info = self.info(value);
+                let planes = Planes::compact(info.planes.c, info.planes.h, info.planes.w);
+                (Form::Rows, self.buffers.add(planes, Home::Input(index)))
+            }
+        };
+        match (from, form) {
+            (Form::Planes, Form::Columns) => {
+                let rows = self.need(value, Form::Rows);
+                self.convert(value, rows, Form::Columns)
+            }
+            (Form::Columns, Form::Planes) => {
+                let rows = self.need(value, Form::Rows);
+                self.convert(value, rows, Form::Planes)
+            }
+            _ => self.convert(value, source, form),
+        }
+    }
+
+    fn convert(&mut self, value: ValueId, source: BufferId, form: Form) -> BufferId {
+        let target = self.output(value, form);
+        let columns = self.buffers.planes(source).c as usize;
+        let from_columns = self.forms.get(&(value, Form::Columns)) == Some(&source);
+        let (label, work) = match form {
+            Form::Columns => ("to columns", Work::ToColumns),
+            _ if from_columns => ("from columns", Work::FromColumns),
+            _ => ("copy", Work::Copy),
+        };
+        let name = self.graph.value(value).name.clone();
+        let whole = matches!(work, Work::ToColumns | Work::FromColumns);
+        self.push_native(&name, None, label, work, vec![source], target, columns, whole);
+        target
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the fields of a step")]
+    fn push_native(
+        &mut self,
+        layer: &str,
+        node: Option<usize>,
+        label: &'static str,
+        work: Work,
+        src: Vec<BufferId>,
+        dst: BufferId,
+        tasks: usize,
+        whole_batch: bool,
+    ) {
+        let step = self.drafts.len();
+        for &buffer in src.iter().chain([&dst]) {
+            let extent = Extent { before: 0, after: self.buffers.planes(buffer).elems() };
+            self.buffers.touch(buffer, step, extent);
+        }
+        self.drafts.push(Draft {
+            layer: layer.to_owned(),
+            node,
+            label,
+            work: DraftWork::Other(work),
+            src,
+            dst,
+            costs: vec![1.0; tasks.max(1)],
+            whole_batch,
+            segment: self.current,
+        });
+    }
+
+    /// Appends a kernel, with the staged copy it wants.
+    fn push_kernel(
+        &mut self,
+        node: usize,
+        label: &'static str,
+        built: Built,
+        mut src: Vec<BufferId>,
+        dst: BufferId,
+        whole_batch: bool,
+    ) {
+        let layer = self.graph.nodes[node].name.clone();
+        if let Some(staging) = built.staging {
+            let home = self.buffers.home(dst);
+            let home = if home == Home::Whole { Home::Whole } else { Home::Image };
+            let planes = Planes::compact(staging.elems() as u32, 1, 1);
+            let staged = self.buffers.add(planes, home);
+            let channels = staging.src.c as usize;
+            let work = Work::Stage(staging);
+            self.push_native(&layer, Some(node), "stage", work, vec![src[0]], staged, channels, false);
+            src[0] = staged;
+        }
+        let step = self.drafts.len();
+        let footprint = built.footprint;
+        src.iter().for_each(|&buffer| self.buffers.touch(buffer, step, footprint.src));
+        // A residual lies as the result does.
+        if let Some(&residual) = src.get(1) {
+            self.buffers.touch(residual, step, footprint.dst);
+        }
+        self.buffers.touch(dst, step, footprint.dst);
+        self.scratch_bytes = self.scratch_bytes.max(footprint.scratch_bytes);
+        let costs = built.tasks.iter().map(|task| task.cost).collect();
+        self.drafts.push(Draft {
+            layer,
+            node: Some(node),
+            label,
+            work: DraftWork::Kernel(Box::new(built)),
+            src,
+            dst,
+            costs,
+            whole_batch,
+            segment: self.current,
+        });
+    }
+
+    fn store_outputs(&mut self) {
+        self.current = self.per_image.len() - 1;
+        for (index, &value) in self.graph.outputs.iter().enumerate() {
+            let info = self.info(value);
+            let known = [Form::Rows, Form::Planes]
+                .into_iter()
+                .find(|&form| self.forms.contains_key(&(value, form)));
+            let source = self.need(value, known.unwrap_or(Form::Rows));
+            let planes = Planes::compact(info.planes.c, info.planes.h, info.planes.w);
+            let target = self.buffers.add(planes, Home::Output(index));
+            let name = self.graph.value(value).name.clone();
+            let whole = info.home == Home::Whole;
+            let tasks = planes.c as usize;
+            self.push_native(&name, None, "output", Work::Copy, vec![source], target, tasks, whole);
+        }
+    }
+
+    fn finish(mut self) -> Result<Plan, PlanError> {
+        let placement = self.buffers.place(self.batch as usize);
+        let drafts = std::mem::take(&mut self.drafts);
+        let codes: Vec<&Code> = drafts.iter().filter_map(Draft::code).collect();
+        let code_bytes = codes.iter().map(|code| code.bytes.len()).sum();
+        let (region, bases) = CodeRegion::publish_all(&codes).map_err(PlanError::memory)?;
+        let mut listings = Vec::new();
+        let mut bases = bases.into_iter();
+        let mut segments: Vec<Segment> =
+            self.per_image.iter().map(|&per_image| Segment { per_image, steps: vec![] }).collect();
+        for draft in drafts {
+            if let Some(code) = draft.code() {
+                let bytes = if self.options.keep_code { code.bytes.clone() } else { vec![] };
+                listings.push(Listing { layer: draft.layer.clone(), variant: draft.label, bytes });
+            }
+            let segment = draft.segment;
+            let step = self.compile(draft, &region, &mut bases, &placement);
+            segments[segment].steps.push(step);
+        }
+        let port = |&value: &ValueId| self.port(value);
+        Ok(Plan {
+            isa: self.isa,
+            batch: self.batch as usize,
+            coupled: self.coupled.iter().any(|&coupled| coupled),
+            segments,
+            inputs: self.graph.inputs.iter().map(port).collect(),
+            outputs: self.graph.outputs.iter().map(port).collect(),
+            image_elems: placement.image_elems,
+            batch_elems: placement.batch_elems,
+            scratch_elems: self.scratch_bytes.div_ceil(4),
+            choices: self.choices,
+            code_bytes,
+            listings,
+        })
+    }
+
+    fn compile(
+        &self,
+        draft: Draft,
+        region: &Arc<CodeRegion>,
+        bases: &mut impl Iterator<Item = usize>,
+        placement: &crate::buffers::Placement,
+    ) -> Step {
+        let mut sum = 0.0;
+        let cumulated = draft.costs.iter().map(|&cost| {
+            sum += cost;
+            sum
+        });
+        let cumulated = cumulated.collect();
+        let work = match draft.work {
+            DraftWork::Other(work) => work,
+            DraftWork::Kernel(built) => {
+                let base = bases.next().expect("one base per kernel");
+                if let Some(observer) = &self.options.observer {
+                    let start = region.addresses().start + base;
+                    // A profiler that cannot be told is no reason to fail.
+                    let _ = observer.register(&draft.layer, start..start + built.code.bytes.len());
+                }
+                Work::Kernel(CompiledKernel::new(*built, region, base))
+            }
+        };
+        let operand = |id: &BufferId| placement.operand(&self.buffers, *id);
+        Step {
+            layer: draft.layer,
+            node: draft.node,
+            label: draft.label,
+            work,
+            src: draft.src.iter().map(operand).collect(),
+            dst: operand(&draft.dst),
+            cumulated,
+            whole_batch: draft.whole_batch,
+        }
+    }
+
+    fn port(&self, value: ValueId) -> Port {
+        let info = self.info(value);
+        let shape = self.shape(value).clone();
+        let per_image = info.home != Home::Whole;
+        let elems = if per_image { shape.count() / self.batch as usize } else { shape.count() };
+        Port { value, name: self.graph.value(value).name.clone(), shape, elems, per_image }
+    }
+}
+
+impl Draft {
+    fn code(&self) -> Option<&Code> {
+        match &self.work {
+            DraftWork::Kernel(built) => Some(&built.code),
+            DraftWork::Other(_) => None,
+        }
+    }
+}
+
+/// Channels, height and width of one image; further axes count as width.
+pub(crate) fn image_dims(shape: &Shape) -> (u32, u32, u32) {
+    let rank = shape.rank();
+    match rank {
+        0 | 1 => (1, 1, 1),
+        2 => (shape.dim(1), 1, 1),
+        3 => (shape.dim(1), 1, shape.dim(2)),
+        _ => (shape.dim(1), shape.dim(2), shape.count_of(3, rank) as u32),
+    }
+}
+
+/// Nodes whose result depends on the whole batch, directly or through an operand.
+fn couplings(graph: &Graph, batch: u32) -> Vec<bool> {
+    let batched = |id: &ValueId| graph.shape(*id).rank() > 0 && graph.shape(*id).dim(0) == batch;
+    let inputs_agree = graph.inputs.iter().all(batched);
+    let mut whole = vec![false; graph.values.len()];
+    graph
+        .nodes
+        .iter()
+        .map(|node| {
+            let shapes: Vec<&Shape> = node.inputs.iter().map(|&id| graph.shape(id)).collect();
+            let coupled = !inputs_agree
+                || !node.op.per_image(&shapes)
+                || !batched(&node.output)
+                || node.inputs.iter().any(|id| whole[id.0 as usize]);
+            whole[node.output.0 as usize] = coupled;
+            coupled
+        })
+        .collect()
+}
+
+/// Smallest weights of an inner product (bytes) that are worth waiting for the whole batch.
+const BATCHED_WEIGHTS: usize = 64 << 10;
+
+/// Runs of nodes that are computed image by image or for the whole batch.
+fn segments(graph: &Graph, batch: u32, coupled: &[bool]) -> (Vec<usize>, Vec<bool>) {
+    let mut per_image = Vec::new();
+    let mut segment_of = Vec::new();
+    for (node, &coupled) in graph.nodes.iter().zip(coupled) {
+        let heavy = match &node.op {
+            Op::InnerProduct(op) => {
+                batch > 1 && graph.weight(op.weights).data().len() * 4 >= BATCHED_WEIGHTS
+            }
+            _ => false,
+        };
+        let single = !coupled && !heavy;
+        if per_image.last() != Some(&single) {
+            per_image.push(single);
+        }
+        segment_of.push(per_image.len() - 1);
+    }
+    if per_image.is_empty() {
+        per_image.push(true);
+    }
+    (segment_of, per_image)
+}
