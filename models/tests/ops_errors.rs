@@ -1,0 +1,168 @@
+//! Shape rules refuse what does not fit and say which field.
+
+mod ops_cases;
+
+use ops_cases::Random;
+use skimjit_models::ops::*;
+use skimjit_models::{Op, Shape, Tensor, WeightId};
+use std::sync::Arc;
+
+fn conv() -> Convolution {
+    Convolution {
+        window: Window::square(3, 1, 1),
+        oc: 4,
+        groups: 2,
+        weights: WeightId(0),
+        bias: Some(WeightId(1)),
+        post: PostOps { relu: None },
+    }
+}
+
+/// Weights of [`conv`] and of an inner product of 36 inputs and 4 outputs.
+fn weights() -> Vec<Arc<Tensor>> {
+    let mut random = Random(1);
+    let dims: [&[u32]; 3] = [&[4, 3, 3, 3], &[4], &[4, 54]];
+    dims.map(|dims| Arc::new(random.tensor(dims))).into()
+}
+
+#[track_caller]
+fn refuses(op: Op, inputs: &[&[u32]], field: &str) {
+    let shapes: Vec<Shape> = inputs
+        .iter()
+        .map(|&dims| Shape::new(dims).unwrap())
+        .collect();
+    let shapes: Vec<&Shape> = shapes.iter().collect();
+    let error = op.infer_shape(&shapes, &weights()).unwrap_err();
+    assert_eq!(error.field.as_deref(), Some(field), "{error}");
+    assert_eq!(op.macs(&shapes, &weights()), 0);
+}
+
+#[test]
+fn convolutions() {
+    let image: &[u32] = &[1, 6, 5, 5];
+    let op = |change: fn(&mut Convolution)| {
+        let mut conv = conv();
+        change(&mut conv);
+        Op::Convolution(conv)
+    };
+    let shape = Shape::new(image).unwrap();
+    let output = op(|_| {}).infer_shape(&[&shape], &weights()).unwrap();
+    assert_eq!(output.dims(), [1, 4, 5, 5]);
+    refuses(op(|_| {}), &[], "bottom");
+    refuses(op(|_| {}), &[&[6, 5, 5]], "bottom[0]");
+    refuses(op(|_| {}), &[&[1, 5, 5, 5]], "convolution_param.group");
+    refuses(op(|_| {}), &[&[1, 8, 5, 5]], "blobs[0].shape");
+    refuses(op(|c| c.groups = 0), &[image], "convolution_param.group");
+    refuses(op(|c| c.oc = 0), &[image], "convolution_param.num_output");
+    refuses(
+        op(|c| c.window.stride[1] = 0),
+        &[image],
+        "convolution_param.stride_w",
+    );
+    refuses(
+        op(|c| c.window.kernel = [8, 3]),
+        &[image],
+        "convolution_param.kernel_h",
+    );
+    refuses(op(|c| c.weights = WeightId(9)), &[image], "blobs[0]");
+    refuses(
+        op(|c| c.bias = Some(WeightId(0))),
+        &[image],
+        "blobs[1].shape",
+    );
+    let mut wide = conv();
+    wide.window.pad = [9, 0];
+    refuses(Op::Deconvolution(wide), &[image], "convolution_param.pad_h");
+}
+
+#[test]
+fn others() {
+    let fc = |axis, outputs| {
+        let (weights, bias, post) = (WeightId(2), None, PostOps { relu: None });
+        Op::InnerProduct(InnerProduct {
+            outputs,
+            axis,
+            transpose: false,
+            weights,
+            bias,
+            post,
+        })
+    };
+    refuses(fc(4, 4), &[&[1, 6, 3, 3]], "inner_product_param.axis");
+    refuses(fc(1, 5), &[&[1, 6, 3, 3]], "blobs[0].shape");
+    let sum = EltwiseOp::Sum {
+        coefficients: vec![1.0],
+    };
+    let sum = Op::Eltwise(Eltwise {
+        op: sum,
+        post: PostOps { relu: None },
+    });
+    refuses(sum.clone(), &[&[2], &[3]], "bottom[1]");
+    refuses(sum.clone(), &[&[2], &[2]], "eltwise_param.coeff");
+    refuses(sum, &[&[2]], "bottom");
+    refuses(Op::Concat { axis: 1 }, &[&[2, 3], &[3, 3]], "bottom[1]");
+    refuses(Op::Softmax { axis: 2 }, &[&[2, 3]], "softmax_param.axis");
+    let slice = Slice {
+        axis: 1,
+        begin: 2,
+        end: 4,
+    };
+    refuses(Op::Slice(slice), &[&[2, 3]], "slice_param.slice_point");
+    let accuracy = Accuracy {
+        top_k: 4,
+        axis: 1,
+        ignore_label: None,
+        per_class: false,
+    };
+    refuses(
+        Op::Accuracy(accuracy.clone()),
+        &[&[2, 3], &[2]],
+        "accuracy_param.top_k",
+    );
+    refuses(Op::Accuracy(accuracy), &[&[2, 9], &[3]], "bottom[1]");
+    let pooling = Pooling {
+        method: PoolMethod::Average,
+        window: Window::square(2, 2, 2),
+        global: false,
+        round_down: false,
+        relu: false,
+        mask: false,
+    };
+    refuses(
+        Op::Pooling(pooling.clone()),
+        &[&[1, 1, 4, 4]],
+        "pooling_param.pad_h",
+    );
+    let masked = Pooling {
+        window: Window::square(2, 2, 0),
+        mask: true,
+        ..pooling
+    };
+    refuses(Op::Pooling(masked), &[&[1, 1, 4, 4]], "pooling_param.pool");
+}
+
+/// Spec appendix A.1: conv2 and fc6 of CaffeNet.
+#[test]
+fn multiply_adds() {
+    let conv2 = Convolution {
+        window: Window::square(5, 1, 2),
+        oc: 256,
+        bias: None,
+        ..conv()
+    };
+    let weights = |dims: &[u32]| vec![Arc::new(Tensor::zeros(Shape::new(dims).unwrap()))];
+    let shape = Shape::new([1, 96, 27, 27]).unwrap();
+    let macs = Op::Convolution(conv2).macs(&[&shape], &weights(&[256, 48, 5, 5]));
+    assert_eq!(macs, 223_948_800);
+    let fc6 = InnerProduct {
+        outputs: 4096,
+        axis: 1,
+        transpose: false,
+        weights: WeightId(0),
+        bias: None,
+        post: PostOps { relu: None },
+    };
+    let shape = Shape::new([2, 256, 6, 6]).unwrap();
+    let macs = Op::InnerProduct(fc6).macs(&[&shape], &weights(&[4096, 9216]));
+    assert_eq!(macs, 2 * 37_748_736);
+}
