@@ -1,4 +1,29 @@
-//! skimjit.
+//! skimjit runs pruned Caffe networks fast on x86 CPUs.
+//!
+//! When a model is compiled, the sparsity pattern of each pruned layer becomes AVX2 or AVX-512
+//! machine code; a thin runtime schedules these kernels over a team of threads.
+//!
+//! ```no_run
+//! use skimjit::{CompileOptions, LoadOptions, Model};
+//! # fn main() -> skimjit::Result<()> {
+//! let model = Model::load("net.caffemodel".as_ref(), &LoadOptions::default())?;
+//! let engine = model.compile(&CompileOptions::default())?;
+//! let mut session = engine.session();
+//! let image = skimjit::array::read_npy("image.npy".as_ref())?;
+//! let outputs = engine.run(&mut session, &[image])?;
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod array;
+pub mod error;
+pub mod model;
 pub mod picture;
+pub mod verify;
+
+pub use error::{Error, Result};
+pub use model::{CompileOptions, Engine, Keep, LoadOptions, Model};
+pub use skimjit_models as models;
+pub use skimjit_runtime as runtime;
+pub use skimjit_runtime::jit::Isa;
+pub use skimjit_runtime::{Plan, Session};

@@ -1,0 +1,287 @@
+//! Networks from files, and engines that run them.
+
+use crate::error::{Error, Result};
+use skimjit_models::artifact::{self, Kind, Reader, Writer};
+use skimjit_models::{Graph, Shape, Tensor, ValueId, import, passes};
+use skimjit_runtime::jit::Isa;
+use skimjit_runtime::jit::observe::CodeObserver;
+use skimjit_runtime::mapping::FileMap;
+use skimjit_runtime::recipe::{self, Recipe};
+use skimjit_runtime::{Options, Plan, Session, ThreadPool};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How a Caffe network is read.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// Topology; without it the one inside the caffemodel is used, with data, loss and accuracy
+    /// layers replaced by an input and a softmax.
+    pub prototxt: Option<PathBuf>,
+    /// Shape of the input, when the topology does not give it or another one is wanted.
+    pub input_shape: Option<Shape>,
+    /// Weights of this magnitude and below become zero.
+    pub zero_below: Option<f32>,
+    /// Layers without weights in the file get zeros instead of an error.
+    pub allow_missing_weights: bool,
+}
+
+/// A network: what to compute, and the weights.
+pub struct Model {
+    graph: Graph,
+    recipe: Option<Recipe>,
+    /// Unknown fields, ignored source layers and the like, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// How a model is compiled.
+#[derive(Clone, Default)]
+pub struct CompileOptions {
+    /// Images computed together; default: the model's batch.
+    pub batch: Option<u32>,
+    /// Instruction set, at most what the machine has; default: the best there is.
+    pub isa: Option<Isa>,
+    /// Threads, the caller included; 0: one per core.
+    pub threads: usize,
+    /// Blobs to keep beside the outputs.
+    pub keep: Keep,
+    /// Keep the machine code for disassembly.
+    pub keep_code: bool,
+    /// Is told about every generated kernel (profilers).
+    pub observer: Option<Arc<dyn CodeObserver>>,
+}
+
+/// Which blobs survive as outputs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// The network's outputs.
+    #[default]
+    Outputs,
+    /// These as well; layers are not fused across them.
+    Named(Vec<String>),
+    /// Every blob (its last value, for blobs that several layers write in place).
+    All,
+    /// Every value that is left after the graph passes, in-place intermediates included.
+    Optimized,
+}
+
+impl Model {
+    /// Reads a `.skim` artifact, a `.caffemodel` or a `.caffemodel.h5`; the contents decide.
+    pub fn load(path: &Path, options: &LoadOptions) -> Result<Self> {
+        if is_artifact(path)? {
+            return Self::from_artifact(path);
+        }
+        Self::from_caffe(&[path.to_owned()], options)
+    }
+
+    /// Reads a Caffe network; several weight files are applied in order.
+    pub fn from_caffe(weights: &[PathBuf], options: &LoadOptions) -> Result<Self> {
+        let prototxt = options.prototxt.as_deref();
+        let options = import::ImportOptions {
+            input_shape: options.input_shape.clone(),
+            zero_below: options.zero_below,
+            allow_missing_weights: options.allow_missing_weights,
+            data_to_input: true,
+            strip_losses: options.prototxt.is_none(),
+            ..Default::default()
+        };
+        let imported = import::load(prototxt, weights, &options)?;
+        let warnings = imported.warnings.iter().map(ToString::to_string).collect();
+        Ok(Self { graph: imported.graph, recipe: None, warnings })
+    }
+
+    /// A graph made in memory.
+    pub fn from_graph(graph: Graph) -> Result<Self> {
+        graph.check()?;
+        Ok(Self { graph, recipe: None, warnings: vec![] })
+    }
+
+    fn from_artifact(path: &Path) -> Result<Self> {
+        let in_file = |error: skimjit_models::Error| Error::from(error.file(path));
+        let map = FileMap::open(path).map_err(|error| unreadable(path, &error))?;
+        let reader = Reader::new(map.bytes()).map_err(in_file)?;
+        let graph = artifact::read_graph(&reader).map_err(in_file)?;
+        let recipe = match reader.section(Kind::PLAN, recipe::SECTION) {
+            None => None,
+            Some(bytes) => Some(Recipe::decode(bytes).map_err(|found| {
+                in_file(
+                    skimjit_models::Error::new(found)
+                        .field("section plan")
+                        .expected("the planner's choices")
+                        .hint("compile the network again"),
+                )
+            })?),
+        };
+        Ok(Self { graph, recipe, warnings: vec![] })
+    }
+
+    /// The network as it was read: no passes applied.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Images per batch: the artifact's, or the first input's.
+    pub fn batch(&self) -> u32 {
+        let first = self.graph.inputs.first().map(|&id| self.graph.shape(id).dim(0));
+        self.recipe.as_ref().map(|recipe| recipe.batch).or(first).unwrap_or(1)
+    }
+
+    /// The graph for a batch, with `keep` among the outputs and all passes applied.
+    fn prepare(&self, batch: u32, keep: &Keep) -> Result<Graph> {
+        let mut graph = self.graph.with_batch(batch)?;
+        match keep {
+            Keep::Outputs | Keep::Optimized => {}
+            Keep::Named(names) => {
+                for name in names {
+                    let id = find_blob(&graph, name)?;
+                    if !graph.outputs.contains(&id) {
+                        graph.outputs.push(id);
+                    }
+                }
+            }
+            Keep::All => {
+                let last = |id: &ValueId| graph.find(&graph.value(*id).name) == Some(*id);
+                let all: Vec<ValueId> = graph.nodes.iter().map(|node| node.output).collect();
+                let missing = |id: &ValueId| last(id) && !graph.outputs.contains(id);
+                let extra: Vec<ValueId> = all.into_iter().filter(missing).collect();
+                graph.outputs.extend(extra);
+            }
+        }
+        let mut graph = passes::optimize(graph)?;
+        if *keep == Keep::Optimized {
+            graph.outputs = graph.nodes.iter().map(|node| node.output).collect();
+        }
+        Ok(graph)
+    }
+
+    /// Plans the network and generates its code.
+    pub fn compile(&self, options: &CompileOptions) -> Result<Engine> {
+        let isa = Isa::detect(options.isa)?;
+        let batch = options.batch.unwrap_or_else(|| self.batch());
+        if batch == 0 {
+            return Err(Error::Usage("batch: found 0, expected 1 or more".into()));
+        }
+        let graph = self.prepare(batch, &options.keep)?;
+        let plan_options = Options {
+            variants: self.recipe.as_ref().map(|r| r.variants_for(isa)).unwrap_or_default(),
+            keep_code: options.keep_code,
+            observer: options.observer.clone(),
+        };
+        let plan = Arc::new(skimjit_runtime::plan(&graph, isa, &plan_options)?);
+        let threads = match options.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let pool = ThreadPool::new(threads).map_err(Error::Usage)?;
+        Ok(Engine { graph, plan, pool: Arc::new(pool) })
+    }
+
+    /// Writes an artifact: the graph, its weights in compressed form, and what the planner chose.
+    pub fn write_artifact(&self, engine: &Engine, path: &Path) -> Result<()> {
+        let mut writer = Writer::new();
+        artifact::write_graph(&mut writer, &self.graph)?;
+        writer.add(Kind::PLAN, recipe::SECTION, Recipe::of(&engine.plan).encode())?;
+        let failed = |error: &std::io::Error| {
+            let error = skimjit_models::Error::new(format!("an error when writing: {error}"));
+            Error::from(error.file(path).hint("check the path and the free space"))
+        };
+        // Written beside the target and renamed, so that a reader never sees half a file.
+        let mut part = path.as_os_str().to_owned();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        let file = std::fs::File::create(&part).map_err(|error| failed(&error))?;
+        let mut out = BufWriter::new(file);
+        let written = writer.write_to(&mut out).and_then(|()| out.flush());
+        written.and_then(|()| std::fs::rename(&part, path)).map_err(|error| {
+            let _ = std::fs::remove_file(&part);
+            failed(&error)
+        })
+    }
+}
+
+/// Blob by name, or an error that lists similar ones.
+fn find_blob(graph: &Graph, name: &str) -> Result<ValueId> {
+    graph.find(name).ok_or_else(|| {
+        let mut names: Vec<&str> = graph.values.iter().map(|value| value.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let error = skimjit_models::Error::new(format!("no blob \"{name}\""));
+        error.expected(format!("one of: {}", names.join(", "))).into()
+    })
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Error {
+    let error = skimjit_models::Error::new(format!("an error when reading: {error}"));
+    error.file(path).expected("a readable .skim or .caffemodel file").into()
+}
+
+fn is_artifact(path: &Path) -> Result<bool> {
+    use std::io::Read;
+    let mut start = Vec::new();
+    let file = std::fs::File::open(path).map_err(|error| unreadable(path, &error))?;
+    let magic = artifact::container::MAGIC;
+    file.take(magic.len() as u64)
+        .read_to_end(&mut start)
+        .map_err(|error| unreadable(path, &error))?;
+    Ok(start == magic)
+}
+
+/// A compiled network.
+pub struct Engine {
+    graph: Graph,
+    plan: Arc<Plan>,
+    pool: Arc<ThreadPool>,
+}
+
+impl Engine {
+    /// The graph that was planned.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    /// Threads of a run.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+    /// Memory to run the network in; one per concurrent caller.
+    pub fn session(&self) -> Session {
+        Session::new(self.plan.clone(), self.pool.clone())
+    }
+    /// Runs any number of images and returns the outputs with that batch: the easy way, which
+    /// allocates. `inputs` are `N × …` arrays in the order of `plan().inputs`.
+    pub fn run(&self, session: &mut Session, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let n = inputs.first().map_or(self.plan.batch as u32, |input| input.shape().dim(0));
+        self.check_shapes(inputs)?;
+        let shapes: Vec<Shape> = self
+            .plan
+            .outputs
+            .iter()
+            .map(|port| if port.per_image { port.shape.with_batch(n) } else { port.shape.clone() })
+            .collect();
+        let mut outputs: Vec<Tensor> = Vec::new();
+        for shape in shapes {
+            outputs.push(Tensor::zeros(Shape::new(shape.dims().to_vec())?));
+        }
+        let sources: Vec<&[f32]> = inputs.iter().map(Tensor::data).collect();
+        let mut targets: Vec<&mut [f32]> = outputs.iter_mut().map(Tensor::data_mut).collect();
+        session.run(&sources, &mut targets)?;
+        Ok(outputs)
+    }
+
+    /// Every dim but the batch must be the network's.
+    fn check_shapes(&self, inputs: &[Tensor]) -> Result<()> {
+        for (port, input) in self.plan.inputs.iter().zip(inputs) {
+            let (found, expected) = (input.shape(), &port.shape);
+            if found.dims().get(1..) != expected.dims().get(1..) {
+                let error = skimjit_models::Error::new(format!("an input of shape {found}"))
+                    .field(format!("input \"{}\"", port.name))
+                    .expected(format!("{expected} with any number of images first"));
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+}
