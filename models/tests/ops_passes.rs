@@ -48,8 +48,8 @@ fn add_layer(graph: &mut Graph, random: &mut Random, input: ValueId, name: &str)
     match random.range(0, 9) {
         0 | 1 => add_convolution(graph, random, input, name),
         2 => {
-            let outputs = random.range(1, 4);
-            let summed = shape.count_of(1, 4) as u32;
+            let (outputs, axis) = (random.range(1, 4), random.range(1, 2));
+            let summed = shape.count_of(axis as usize, 4) as u32;
             let transpose = random.flag();
             let dims = if transpose {
                 [summed, outputs]
@@ -61,7 +61,7 @@ fn add_layer(graph: &mut Graph, random: &mut Random, input: ValueId, name: &str)
             let (post, weight) = (PostOps { relu: None }, skimjit_models::WeightId(0));
             let op = InnerProduct {
                 outputs,
-                axis: 1,
+                axis,
                 transpose,
                 weights: weight,
                 bias,
