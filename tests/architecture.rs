@@ -1,0 +1,140 @@
+//! Who may use what. Reads the manifests and the sources; see ARCHITECTURE.md.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Names in the `[dependencies]` table of a manifest.
+fn dependencies(manifest: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(root().join(manifest)).expect(manifest);
+    let table = text.split("\n[").find(|table| table.starts_with("dependencies]"));
+    let lines = table.unwrap_or_default().lines().skip(1);
+    let name = |line: &str| line.split(['.', '=', ' ']).next().map(str::to_owned);
+    lines.filter(|line| !line.trim().is_empty() && !line.starts_with('#')).filter_map(name).collect()
+}
+
+/// Rust sources below a folder, with their text up to the unit tests.
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let mut paths = Vec::new();
+    walk(&root().join(folder), &mut paths);
+    paths.sort();
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).expect("readable source");
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+        (path.strip_prefix(root()).expect("below the root").to_owned(), code)
+    };
+    paths.into_iter().map(read).collect()
+}
+
+const CODE: [&str; 5] = ["jit/src", "models/src", "kernels/src", "runtime/src", "src"];
+
+/// Lines of code (comments left out) that contain one of the words, outside the allowed files.
+fn offenders(words: &[&str], allowed: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, text) in CODE.iter().flat_map(|folder| sources(folder)) {
+        let name = path.to_string_lossy().replace('\\', "/");
+        if allowed.iter().any(|allowed| name.starts_with(allowed)) {
+            continue;
+        }
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if words.iter().any(|word| code.contains(word)) {
+                found.push(format!("{name}:{}: {}", number + 1, line.trim()));
+            }
+        }
+    }
+    found
+}
+
+fn assert_none(words: &[&str], allowed: &[&str]) {
+    let found = offenders(words, allowed);
+    assert!(found.is_empty(), "{words:?} outside {allowed:?}:\n{}", found.join("\n"));
+}
+
+#[test]
+fn dependencies_point_downwards() {
+    let ours = |manifest: &str| -> BTreeSet<String> {
+        let all = dependencies(manifest);
+        all.into_iter().filter(|name| name.starts_with("skimjit")).collect()
+    };
+    let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(ours("jit/Cargo.toml"), set(&[]));
+    assert_eq!(ours("models/Cargo.toml"), set(&[]));
+    assert_eq!(ours("kernels/Cargo.toml"), set(&["skimjit-jit", "skimjit-models"]));
+    let runtime = set(&["skimjit-jit", "skimjit-kernels", "skimjit-models"]);
+    assert!(ours("runtime/Cargo.toml").is_subset(&runtime));
+    assert!(ours("Cargo.toml").is_subset(&set(&["skimjit-models", "skimjit-runtime"])));
+}
+
+#[test]
+fn each_outside_crate_has_one_home() {
+    for (name, home) in [
+        ("dynasmrt", "jit/Cargo.toml"),
+        ("raw-cpuid", "jit/Cargo.toml"),
+        ("prost", "models/Cargo.toml"),
+        ("rayon", "runtime/Cargo.toml"),
+        ("clap", "Cargo.toml"),
+    ] {
+        let manifests =
+            ["jit/Cargo.toml", "models/Cargo.toml", "kernels/Cargo.toml", "runtime/Cargo.toml", "Cargo.toml"];
+        for manifest in manifests.into_iter().filter(|&manifest| manifest != home) {
+            assert!(!dependencies(manifest).contains(name), "{name} in {manifest}");
+        }
+    }
+    assert_none(&["prost::"], &["models/src/caffe/"]);
+}
+
+#[test]
+fn only_the_command_line_prints_and_exits() {
+    let words = ["println!", "eprintln!", "print!(", "process::exit", "clap::"];
+    assert_none(&words, &["src/main.rs", "src/cli/"]);
+}
+
+#[test]
+fn only_the_pool_starts_threads() {
+    assert_none(&["thread::spawn", "thread::Builder", "rayon::"], &["runtime/src/pool.rs"]);
+}
+
+#[test]
+fn only_isa_asks_the_cpu_and_only_knobs_reads_the_environment() {
+    assert_none(&["is_x86_feature_detected", "CpuId"], &["jit/src/isa.rs"]);
+    assert_none(&["env::var", "env::vars"], &["src/knobs.rs"]);
+}
+
+#[test]
+fn unsafe_code_is_where_the_list_says() {
+    let allowed = [
+        "jit/src/region.rs",
+        "jit/src/entry.rs",
+        "kernels/src/compiled.rs",
+        "runtime/src/arena.rs",
+        "runtime/src/mapping.rs",
+        "runtime/src/pool.rs",
+        "runtime/src/session.rs",
+    ];
+    assert_none(&["unsafe {", "unsafe impl", "unsafe fn"], &allowed);
+}
+
+#[test]
+fn names_no_machine() {
+    let mut found = offenders(&["/work/", "/tmp/target"], &[]);
+    for file in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", ".ci/run"] {
+        let text = fs::read_to_string(root().join(file)).expect(file);
+        found.extend(text.lines().filter(|line| line.contains("/work/")).map(str::to_owned));
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
