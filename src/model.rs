@@ -7,7 +7,7 @@ use skimjit_runtime::jit::Isa;
 use skimjit_runtime::jit::observe::CodeObserver;
 use skimjit_runtime::mapping::FileMap;
 use skimjit_runtime::recipe::{self, Recipe};
-use skimjit_runtime::{Options, Plan, Session, ThreadPool};
+use skimjit_runtime::{Options, Plan, Port, Session, ThreadPool};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -255,20 +255,27 @@ impl Engine {
     pub fn run(&self, session: &mut Session, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
         let n = inputs.first().map_or(self.plan.batch as u32, |input| input.shape().dim(0));
         self.check_shapes(inputs)?;
-        let shapes: Vec<Shape> = self
-            .plan
-            .outputs
-            .iter()
-            .map(|port| if port.per_image { port.shape.with_batch(n) } else { port.shape.clone() })
-            .collect();
         let mut outputs: Vec<Tensor> = Vec::new();
-        for shape in shapes {
-            outputs.push(Tensor::zeros(Shape::new(shape.dims().to_vec())?));
+        for port in &self.plan.outputs {
+            outputs.push(Tensor::zeros(self.output_shape(port, n)?));
         }
         let sources: Vec<&[f32]> = inputs.iter().map(Tensor::data).collect();
         let mut targets: Vec<&mut [f32]> = outputs.iter_mut().map(Tensor::data_mut).collect();
         session.run(&sources, &mut targets)?;
         Ok(outputs)
+    }
+
+    /// Shape of an output for `n` images; a value of the batch as a whole gets an axis in front when
+    /// there are several batches.
+    fn output_shape(&self, port: &Port, n: u32) -> Result<Shape> {
+        let batch = self.plan.batch as u32;
+        let mut dims = port.shape.dims().to_vec();
+        match dims.first_mut() {
+            Some(first) if *first == batch => *first = n,
+            _ if n > batch => dims.insert(0, n / batch),
+            _ => {}
+        }
+        Ok(Shape::new(dims)?)
     }
 
     /// Every dim but the batch must be the network's.

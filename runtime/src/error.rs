@@ -16,6 +16,11 @@ impl PlanError {
     pub(crate) fn memory(error: impl fmt::Display) -> Self {
         Self { layer: None, message: format!("no memory for the generated code: {error}") }
     }
+    pub(crate) fn ports(found: usize) -> Self {
+        let most = crate::session::MOST_PORTS;
+        let message = format!("found {found} outputs, expected at most {most}; keep fewer blobs");
+        Self { layer: None, message }
+    }
     pub(crate) fn operands(layer: &str, found: usize) -> Self {
         let most = crate::session::MOST_OPERANDS;
         let message = format!("found {found} bottoms, expected at most {most}");

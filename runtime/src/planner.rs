@@ -80,6 +80,10 @@ pub fn plan(graph: &Graph, isa: Isa, options: &Options) -> Result<Plan, PlanErro
 impl<'g> Planner<'g> {
     fn new(graph: &'g Graph, isa: Isa, options: &'g Options) -> Result<Self, PlanError> {
         let batch = graph.inputs.first().map_or(1, |&id| graph.shape(id).dim(0));
+        let ports = graph.inputs.len().max(graph.outputs.len());
+        if ports > crate::session::MOST_PORTS {
+            return Err(PlanError::ports(ports));
+        }
         let coupled = couplings(graph, batch);
         let (segment_of, per_image) = segments(graph, batch, &coupled);
         let mut planner = Self {
@@ -468,8 +472,10 @@ fn couplings(graph: &Graph, batch: u32) -> Vec<bool> {
         .iter()
         .map(|node| {
             let shapes: Vec<&Shape> = node.inputs.iter().map(|&id| graph.shape(id)).collect();
+            // A batch of one image has nothing to couple.
+            let mixes = batch > 1 && !node.op.per_image(&shapes);
             let coupled = !inputs_agree
-                || !node.op.per_image(&shapes)
+                || mixes
                 || !batched(&node.output)
                 || node.inputs.iter().any(|id| whole[id.0 as usize]);
             whole[node.output.0 as usize] = coupled;
