@@ -174,11 +174,19 @@ impl AlignedBuf {
             bytes = &bytes[part..];
         }
     }
-    /// Appends numbers.
+    /// Appends numbers, a cache line at a time.
     pub fn extend_f32(&mut self, values: impl IntoIterator<Item = f32>) {
+        let mut line = [0; 64];
+        let mut filled = 0;
         for value in values {
-            self.extend(&value.to_ne_bytes());
+            line[filled..filled + 4].copy_from_slice(&value.to_ne_bytes());
+            filled += 4;
+            if filled == 64 {
+                self.extend(&line);
+                filled = 0;
+            }
         }
+        self.extend(&line[..filled]);
     }
     /// Pads with zeros to a multiple of `to` (a power of two) and returns the length.
     pub fn align(&mut self, to: usize) -> u64 {

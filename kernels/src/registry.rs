@@ -12,6 +12,7 @@ pub static VARIANTS: &[&dyn Variant] = &[
     &sparse_conv::baked::Baked,
     &sparse_conv::streamed::Streamed,
     &fc::gemv::Gemv,
+    &fc::ell::Ell,
     &fc::sell::Sell,
     &pool::Pool,
     &lrn::AcrossChannels,

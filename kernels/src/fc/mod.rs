@@ -3,6 +3,7 @@
 //! Batches are run as 1×1 convolutions over transposed operands (see the planner), where every weight
 //! is used once per vector of images.
 
+pub mod ell;
 pub mod gemv;
 pub mod sell;
 
