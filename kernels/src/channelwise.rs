@@ -22,7 +22,7 @@ impl Variant for Channelwise {
     }
     fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
         let Problem::Channelwise(_) = problem else {
-            return Err(Unsupported("no channelwise function".into()));
+            return Err(Unsupported::family("channelwise functions"));
         };
         Ok(())
     }

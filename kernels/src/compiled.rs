@@ -160,6 +160,11 @@ impl AlignedBuf {
     pub fn as_ptr(&self) -> *const u8 {
         self.lines.as_ptr().cast()
     }
+    /// What was written.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: `lines` holds `len.div_ceil(64)` lines, all initialised.
+        unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len) }
+    }
     /// Appends bytes.
     pub fn extend(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {

@@ -78,7 +78,7 @@ impl Variant for Rolled {
 
     fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
         let Problem::Conv(problem) = problem else {
-            return Err(Unsupported("not a convolution".into()));
+            return Err(Unsupported::family("convolutions"));
         };
         if problem.taps() > limits::UNROLLED_TAPS {
             let most = limits::UNROLLED_TAPS;

@@ -25,7 +25,7 @@ impl Variant for Eltwise {
     }
     fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
         let Problem::Eltwise(problem) = problem else {
-            return Err(Unsupported("no elementwise combination".into()));
+            return Err(Unsupported::family("elementwise combinations"));
         };
         match problem.operands {
             1..=MOST_OPERANDS => Ok(()),

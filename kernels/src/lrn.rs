@@ -24,7 +24,7 @@ impl Variant for AcrossChannels {
         "lrn.across"
     }
     fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
-        let Problem::Lrn(problem) = problem else { return Err(Unsupported("not an LRN".into())) };
+        let Problem::Lrn(problem) = problem else { return Err(Unsupported::family("LRN")) };
         if ![0.5, 0.75, 1.0].contains(&problem.beta) {
             return Err(Unsupported(format!("beta {}, expected 0.5, 0.75 or 1", problem.beta)));
         }

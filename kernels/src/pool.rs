@@ -29,7 +29,7 @@ impl Variant for Pool {
     }
     fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
         let Problem::Pool(problem) = problem else {
-            return Err(Unsupported("not a pooling".into()));
+            return Err(Unsupported::family("pooling"));
         };
         if problem.window.kernel[1] > limits::POOL_KERNEL {
             let (found, most) = (problem.window.kernel[1], limits::POOL_KERNEL);

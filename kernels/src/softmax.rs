@@ -47,7 +47,7 @@ impl Variant for Softmax {
     }
     fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
         let Problem::Softmax(_) = problem else {
-            return Err(Unsupported("not a softmax".into()));
+            return Err(Unsupported::family("softmax"));
         };
         Ok(())
     }

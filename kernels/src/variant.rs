@@ -11,6 +11,19 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsupported(pub String);
 
+impl Unsupported {
+    /// The variant is for other layers.
+    pub(crate) fn family(expected: &str) -> Self {
+        Self(format!("{OTHER_FAMILY}{expected}"))
+    }
+    /// True for [`Unsupported::family`].
+    pub fn other_family(&self) -> bool {
+        self.0.starts_with(OTHER_FAMILY)
+    }
+}
+
+const OTHER_FAMILY: &str = "only for ";
+
 impl fmt::Display for Unsupported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

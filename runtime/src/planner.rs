@@ -1,5 +1,6 @@
 //! Graph → plan: which kernel for which layer, in which layout, in which order.
 
+mod job;
 mod lower;
 mod select;
 
@@ -69,9 +70,17 @@ pub(crate) struct Planner<'g> {
 /// Plans a graph (already optimised) for its batch.
 pub fn plan(graph: &Graph, isa: Isa, options: &Options) -> Result<Plan, PlanError> {
     let mut planner = Planner::new(graph, isa, options)?;
-    for node in 0..graph.nodes.len() {
+    // Code generation and packing take most of the time of a load, and layers are independent.
+    let nodes: Vec<usize> = (0..graph.nodes.len()).collect();
+    let built = crate::pool::map(&nodes, |&node| {
+        let job = planner.job(node);
+        let wanted = options.variants.get(&graph.nodes[node].name);
+        let chosen = job.as_ref().and_then(|job| select::choose(job, isa, wanted.map(|w| &w[..])));
+        (job, chosen)
+    });
+    for (node, (job, chosen)) in built.into_iter().enumerate() {
         planner.current = planner.segment_of[node];
-        planner.lower(node)?;
+        planner.lower(node, job, chosen)?;
     }
     planner.store_outputs();
     planner.finish()

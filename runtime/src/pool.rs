@@ -203,6 +203,12 @@ impl Barrier {
     }
 }
 
+/// Maps items on all cores (rayon's global pool), keeping their order. For loading, not for runs.
+pub fn map<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync + Send) -> Vec<R> {
+    use rayon::prelude::*;
+    items.par_iter().map(f).collect()
+}
+
 /// Part of tasks `0..costs.len()` that member `member` of `members` runs, by cumulated cost:
 /// `cumulated[i]` is the cost of tasks `0..=i`.
 pub fn share(cumulated: &[f32], member: usize, members: usize) -> Range<usize> {

@@ -13,7 +13,7 @@ use crate::{Extent, FcProblem, Footprint, Problem, limits};
 /// Checks that the problem is an inner product of a size that 32-bit displacements can address.
 fn problem(problem: &Problem) -> Result<&FcProblem, Unsupported> {
     let Problem::Fc(problem) = problem else {
-        return Err(Unsupported("not an inner product".into()));
+        return Err(Unsupported::family("inner products"));
     };
     let widest = u64::from(problem.inputs.max(problem.outputs));
     if widest > limits::OPERAND_ELEMS / 16 {

@@ -35,7 +35,7 @@ impl Variant for Baked {
 
     fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
         let Problem::Conv(problem) = problem else {
-            return Err(Unsupported("not a convolution".into()));
+            return Err(Unsupported::family("convolutions"));
         };
         check_sizes(problem)
     }

@@ -1,66 +1,66 @@
 //! Which variant computes a layer.
 
 use super::Planner;
-use crate::PlanError;
+use super::job::Job;
 use crate::plan::Choice;
-use skimjit_kernels::{Built, KernelError, Problem, Weights, registry};
+use skimjit_kernels::jit::Isa;
+use skimjit_kernels::{Built, Cost, Problem, Weights, registry};
 use skimjit_models::{Pattern, Shape};
 
+/// A variant, built.
+pub(super) struct Chosen {
+    pub label: &'static str,
+    pub built: Built,
+    cost: Cost,
+    /// Non-zero weights over weights, for layers with weights.
+    density: Option<f64>,
+    /// Other variants and why not they.
+    rejected: Vec<(String, String)>,
+}
+
+/// Builds the first candidate that can be built: the `wanted` variant, else the cheapest estimate.
+/// `None` when no variant can compute the problem.
+pub(super) fn choose(job: &Job<'_>, isa: Isa, wanted: Option<&str>) -> Option<Chosen> {
+    let problem = &job.problem;
+    let (rows, cols) = matrix(problem, job.weights.len());
+    let pattern = Pattern::from_weights(rows, cols, &job.weights);
+    let weights = Weights { values: &job.weights, pattern: &pattern, bias: job.bias };
+    let (mut candidates, refusals) = registry::candidates(problem, &pattern, isa);
+    // Stable: the wanted variant first, the rest as fallback.
+    candidates.sort_by_key(|candidate| wanted != Some(candidate.variant.name()));
+    let mut rejected = Vec::new();
+    let mut chosen = None;
+    for candidate in candidates {
+        let (name, cost) = (candidate.variant.name(), candidate.cost);
+        if chosen.is_some() {
+            rejected.push((name.to_owned(), format!("{:.0} cycles estimated", cost.cycles)));
+            continue;
+        }
+        match candidate.variant.build(problem, weights, isa) {
+            Ok(built) => chosen = Some((name, cost, built)),
+            Err(error) => rejected.push((name.to_owned(), error.to_string())),
+        }
+    }
+    let relevant = refusals.into_iter().filter(|refusal| !refusal.reason.other_family());
+    rejected.extend(relevant.map(|r| (r.variant.to_owned(), r.reason.to_string())));
+    let (label, cost, built) = chosen?;
+    let weighted = matches!(problem, Problem::Conv(_) | Problem::Fc(_));
+    let density = weighted.then(|| pattern.density());
+    Some(Chosen { label, built, cost, density, rejected })
+}
+
 impl Planner<'_> {
-    /// Builds the first candidate that can be built, cheapest estimate first; `None` when no variant
-    /// can compute the problem. Records the choice.
-    pub(super) fn select(
-        &mut self,
-        node: usize,
-        problem: &Problem,
-        values: &[f32],
-        bias: &[f32],
-    ) -> Result<Option<(&'static str, Built)>, PlanError> {
-        let (rows, cols) = matrix(problem, values.len());
-        let pattern = Pattern::from_weights(rows, cols, values);
-        let weights = Weights { values, pattern: &pattern, bias };
-        let (mut candidates, refusals) = registry::candidates(problem, &pattern, self.isa);
-        let layer = &self.graph.nodes[node].name;
-        if let Some(wanted) = self.options.variants.get(layer) {
-            // Stable: the wanted variant first, the rest as fallback.
-            candidates.sort_by_key(|candidate| candidate.variant.name() != wanted);
-        }
-        let mut rejected = Vec::new();
-        let mut chosen = None;
-        for candidate in candidates {
-            let name = candidate.variant.name();
-            if chosen.is_some() {
-                let cycles = candidate.cost.cycles;
-                rejected.push((name.to_owned(), format!("{cycles:.0} cycles estimated")));
-                continue;
-            }
-            match candidate.variant.build(problem, weights, self.isa) {
-                Ok(built) => chosen = Some((name, candidate.cost, built)),
-                Err(error @ (KernelError::Unsupported(_) | KernelError::CodeTooLarge(_))) => {
-                    rejected.push((name.to_owned(), error.to_string()));
-                }
-            }
-        }
-        let family = |name: &str| {
-            name.contains("conv") == matches!(problem, Problem::Conv(_))
-                && name.contains("_fc") == matches!(problem, Problem::Fc(_))
-        };
-        let reasons = refusals.into_iter().filter(|refusal| family(refusal.variant));
-        let reasons = reasons.filter(|refusal| !refusal.reason.0.starts_with("no"));
-        rejected.extend(reasons.map(|r| (r.variant.to_owned(), r.reason.to_string())));
-        let Some((name, cost, built)) = chosen else { return Ok(None) };
-        let sparse = matches!(problem, Problem::Conv(_) | Problem::Fc(_));
-        let mut choice = self.choice(node, name);
-        choice.density = sparse.then(|| pattern.density());
-        choice.code_bytes = built.code.bytes.len();
-        choice.weight_bytes = built.packed.len();
-        choice.cycles = cost.cycles;
-        choice.rejected = rejected;
-        if sparse {
-            choice.macs_nonzero = (choice.macs as f64 * pattern.density()).round() as u64;
-        }
+    /// Records a kernel.
+    pub(super) fn record(&mut self, node: usize, chosen: &Chosen) {
+        let mut choice = self.choice(node, chosen.label);
+        choice.density = chosen.density;
+        choice.code_bytes = chosen.built.code.bytes.len();
+        choice.weight_bytes = chosen.built.packed.len();
+        choice.cycles = chosen.cost.cycles;
+        choice.rejected.clone_from(&chosen.rejected);
+        let density = chosen.density.unwrap_or(1.0);
+        choice.macs_nonzero = (choice.macs as f64 * density).round() as u64;
         self.choices.push(choice);
-        Ok(Some((name, built)))
     }
 
     /// Records a node that needs no kernel.

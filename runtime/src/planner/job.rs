@@ -1,0 +1,237 @@
+//! One node → kernel problem.
+
+use super::Planner;
+use skimjit_kernels::{
+    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Planes,
+    PoolProblem, Problem, Relu, SoftmaxProblem,
+};
+use skimjit_models::ops::{Activation, EltwiseOp, PostOps, Window};
+use skimjit_models::{Op, ValueId, WeightId, ops};
+use std::borrow::Cow;
+
+/// Images from which on an inner product runs as a convolution over the batch.
+const COLUMN_BATCH: u32 = 8;
+
+fn relu(post: &PostOps) -> Option<Relu> {
+    post.relu.map(Relu::new)
+}
+
+/// A layer as a kernel problem.
+pub(super) struct Job<'g> {
+    pub problem: Problem,
+    /// Row-major weights.
+    pub weights: Cow<'g, [f32]>,
+    pub bias: &'g [f32],
+    pub operands: Vec<ValueId>,
+    pub output: ValueId,
+    /// Runs once for the whole batch, on columns.
+    pub columns: bool,
+}
+
+impl<'g> Planner<'g> {
+    /// The kernel problem of a node; `None` for nodes that are views or run on the reference.
+    pub(super) fn job(&self, node: usize) -> Option<Job<'g>> {
+        if self.coupled[node] || self.fused_sums.values().any(|&sum| sum == node) {
+            return None;
+        }
+        match &self.graph.nodes[node].op {
+            Op::Convolution(op) => Some(self.convolution(node, op)),
+            Op::InnerProduct(op) if op.axis == 1 => Some(self.inner_product(node, op)),
+            Op::Pooling(op) if !op.mask => Some(self.pooling(node, op)),
+            Op::Lrn(op) if !op.within_channel => {
+                let planes = self.info(self.operand(node, 0)).planes;
+                let (size, alpha, beta, k) = (op.size, op.alpha, op.beta, op.k);
+                Some(self.plain(node, Problem::Lrn(LrnProblem { planes, size, alpha, beta, k })))
+            }
+            Op::Softmax { axis: 1 } => {
+                let planes = self.info(self.operand(node, 0)).planes;
+                Some(self.plain(node, Problem::Softmax(SoftmaxProblem { planes })))
+            }
+            Op::Eltwise(op) => Some(self.eltwise(node, op)),
+            Op::Activation(op) => self.activation(node, *op),
+            Op::PRelu(op) => Some(self.prelu(node, op.slope)),
+            Op::Scale(op) => self.scale(node, op),
+            _ => None,
+        }
+    }
+
+    /// A job without weights, on the node's own operands and result.
+    fn plain(&self, node: usize, problem: Problem) -> Job<'g> {
+        let described = &self.graph.nodes[node];
+        Job {
+            problem,
+            weights: Cow::Borrowed(&[]),
+            bias: &[],
+            operands: described.inputs.clone(),
+            output: described.output,
+            columns: false,
+        }
+    }
+
+    pub(super) fn operand(&self, node: usize, index: usize) -> ValueId {
+        self.graph.nodes[node].inputs[index]
+    }
+
+    pub(super) fn result(&self, node: usize) -> ValueId {
+        self.graph.nodes[node].output
+    }
+
+    fn bias(&self, bias: Option<WeightId>) -> &'g [f32] {
+        let graph = self.graph;
+        bias.map_or(&[], |id| graph.weight(id).data())
+    }
+
+    fn convolution(&self, node: usize, op: &'g ops::Convolution) -> Job<'g> {
+        let graph = self.graph;
+        let sum = self.fused_sums.get(&node).copied();
+        let input = self.operand(node, 0);
+        let output = sum.map_or(self.result(node), |sum| self.result(sum));
+        let (src, dst) = (self.info(input), self.info(output));
+        let post = match sum.map(|sum| &graph.nodes[sum].op) {
+            Some(Op::Eltwise(sum)) => sum.post,
+            _ => op.post,
+        };
+        let relu = relu(&post);
+        let pointwise = src.planes.hw() == 1 && op.window.kernel == [1, 1] && op.groups == 1;
+        let problem = if pointwise && sum.is_none() && dst.planes.hw() == 1 {
+            Problem::Fc(FcProblem { inputs: src.planes.c, outputs: dst.planes.c, relu })
+        } else {
+            Problem::Conv(ConvProblem {
+                src: src.planes,
+                dst: dst.planes,
+                window: op.window,
+                groups: op.groups,
+                relu,
+                residual: sum.is_some(),
+            })
+        };
+        let mut operands = vec![input];
+        if let Some(sum) = sum {
+            let other = graph.nodes[sum].inputs.iter().find(|&&id| id != self.result(node));
+            operands.extend(other);
+        }
+        let weights = Cow::Borrowed(graph.weight(op.weights).data());
+        Job { problem, weights, bias: self.bias(op.bias), operands, output, columns: false }
+    }
+
+    fn inner_product(&self, node: usize, op: &ops::InnerProduct) -> Job<'g> {
+        let graph = self.graph;
+        let tensor = graph.weight(op.weights);
+        let inputs = (tensor.data().len() / op.outputs as usize) as u32;
+        let weights = if op.transpose {
+            Cow::Owned(transpose(tensor.data(), inputs as usize, op.outputs as usize))
+        } else {
+            Cow::Borrowed(tensor.data())
+        };
+        let relu = relu(&op.post);
+        let columns = !self.per_image[self.segment_of[node]] && self.batch >= COLUMN_BATCH;
+        let problem = if columns {
+            let planes = |c: u32| Planes::with_gap(c, 1, self.batch, 0);
+            Problem::Conv(ConvProblem {
+                src: planes(inputs),
+                dst: planes(op.outputs),
+                window: Window::square(1, 1, 0),
+                groups: 1,
+                relu,
+                residual: false,
+            })
+        } else {
+            Problem::Fc(FcProblem { inputs, outputs: op.outputs, relu })
+        };
+        Job { weights, bias: self.bias(op.bias), columns, ..self.plain(node, problem) }
+    }
+
+    fn pooling(&self, node: usize, op: &ops::Pooling) -> Job<'g> {
+        let src = self.info(self.operand(node, 0)).planes;
+        let dst = self.info(self.result(node)).planes;
+        let problem = Problem::Pool(PoolProblem {
+            src,
+            dst,
+            window: op.effective_window([src.h, src.w]),
+            method: op.method,
+            relu: op.relu,
+        });
+        self.plain(node, problem)
+    }
+
+    fn eltwise(&self, node: usize, op: &ops::Eltwise) -> Job<'g> {
+        let kind = match &op.op {
+            EltwiseOp::Sum { coefficients } => EltwiseKind::Sum(coefficients.clone()),
+            EltwiseOp::Product => EltwiseKind::Product,
+            EltwiseOp::Max => EltwiseKind::Max,
+        };
+        let problem = Problem::Eltwise(EltwiseProblem {
+            elems: self.info(self.result(node)).planes.elems() as u32,
+            operands: self.graph.nodes[node].inputs.len() as u32,
+            kind,
+            relu: relu(&op.post),
+        });
+        self.plain(node, problem)
+    }
+
+    fn activation(&self, node: usize, op: Activation) -> Option<Job<'g>> {
+        let channels = self.info(self.operand(node, 0)).planes.c as usize;
+        match op {
+            Activation::ReLU { slope } => {
+                let constants = [1.0, 0.0, slope].repeat(channels);
+                Some(self.channelwise(node, constants, false, true))
+            }
+            Activation::Power { power: 1.0, scale, shift } => {
+                let constants = [scale, shift, 0.0].repeat(channels);
+                Some(self.channelwise(node, constants, true, false))
+            }
+            _ => None,
+        }
+    }
+
+    fn prelu(&self, node: usize, slope: WeightId) -> Job<'g> {
+        let slopes = self.graph.weight(slope).data();
+        let channels = self.info(self.operand(node, 0)).planes.c as usize;
+        let slopes = (0..channels).map(|c| slopes[c.min(slopes.len() - 1)]);
+        let constants = slopes.flat_map(|slope| [1.0, 0.0, slope]).collect();
+        self.channelwise(node, constants, false, true)
+    }
+
+    /// Learned factors and offsets, one per channel; other Scale layers run on the reference.
+    fn scale(&self, node: usize, op: &ops::Scale) -> Option<Job<'g>> {
+        let graph = self.graph;
+        let channels = self.info(self.operand(node, 0)).planes.c as usize;
+        let per_channel =
+            |id: Option<WeightId>| id.is_none_or(|id| graph.weight(id).data().len() == channels);
+        let learned = graph.nodes[node].inputs.len() == 1 && op.axis == 1;
+        if !learned || !per_channel(op.scale) || !per_channel(op.bias) {
+            return None;
+        }
+        let constant = |id: Option<WeightId>, c: usize, default: f32| {
+            id.map_or(default, |id| graph.weight(id).data()[c])
+        };
+        let constants = (0..channels)
+            .flat_map(|c| [constant(op.scale, c, 1.0), constant(op.bias, c, 0.0), 0.0])
+            .collect();
+        Some(self.channelwise(node, constants, true, false))
+    }
+
+    fn channelwise(
+        &self,
+        node: usize,
+        constants: Vec<f32>,
+        affine: bool,
+        leaky: bool,
+    ) -> Job<'g> {
+        let src = self.info(self.operand(node, 0)).planes;
+        let dst = self.info(self.result(node)).planes;
+        let problem = Problem::Channelwise(ChannelwiseProblem { src, dst, affine, leaky });
+        Job { weights: Cow::Owned(constants), ..self.plain(node, problem) }
+    }
+}
+
+/// `columns × rows` to `rows × columns`.
+fn transpose(values: &[f32], columns: usize, rows: usize) -> Vec<f32> {
+    let mut out = vec![0.0; values.len()];
+    for (column, line) in values.chunks_exact(rows).enumerate() {
+        for (row, &value) in line.iter().enumerate() {
+            out[row * columns + column] = value;
+        }
+    }
+    out
+}
