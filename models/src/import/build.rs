@@ -1,0 +1,118 @@
+//! Wires layers into the graph: which value a blob name means, and which blobs are results.
+
+use super::layer::Layer;
+use super::store::Store;
+use super::table;
+use crate::caffe::proto::{LayerParameter, NetParameter};
+use crate::{Error, Graph, Result, ValueId};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+
+/// A network under construction.
+pub(super) struct Net {
+    pub graph: Graph,
+    pub store: Store,
+    /// Where the prototxt lies.
+    pub directory: Option<PathBuf>,
+    /// What each blob name means at this point of the network.
+    blobs: HashMap<String, ValueId>,
+    /// Blobs that no layer has taken yet, by name.
+    results: BTreeMap<String, ValueId>,
+}
+
+/// Builds the graph of a topology that is upgraded, filtered and in order.
+pub(super) fn build(
+    topology: &NetParameter,
+    store: Store,
+    directory: Option<PathBuf>,
+) -> Result<(Graph, Store)> {
+    if topology.layer.is_empty() {
+        return Err(Error::new("no layers").field("layer").expected("at least one"));
+    }
+    let graph = Graph { name: topology.name().to_owned(), ..Graph::default() };
+    let (blobs, results) = (HashMap::new(), BTreeMap::new());
+    let mut net = Net { graph, store, directory, blobs, results };
+    for (index, layer) in topology.layer.iter().enumerate() {
+        let later = topology.layer.get(index..).unwrap_or_default();
+        net.add_layer(layer, later).map_err(|error| error.layer(layer.name()))?;
+    }
+    net.graph.outputs = net.results.into_values().collect();
+    Ok((net.graph, net.store))
+}
+
+impl Net {
+    /// Adds one layer; `later` starts with it and tells forward references from missing blobs.
+    fn add_layer(&mut self, layer: &LayerParameter, later: &[LayerParameter]) -> Result<()> {
+        let row = table::find(layer.r#type())?;
+        for (field, found, allowed) in
+            [("bottom", layer.bottom.len(), &row.bottoms), ("top", layer.top.len(), &row.tops)]
+        {
+            if !allowed.contains(&found) {
+                return Err(Error::new(format!("{found} {field}s of a {} layer", row.name))
+                    .field(field)
+                    .expected(table::range(allowed)));
+            }
+        }
+        let inputs = self.operands(layer, later)?;
+        self.check_tops(layer)?;
+        for bottom in &layer.bottom {
+            self.results.remove(bottom);
+        }
+        let mut converted = Layer::new(layer, inputs, self);
+        (row.convert)(&mut converted)?;
+        let outputs = converted.into_outputs();
+        self.define_tops(layer, outputs)
+    }
+
+    fn operands(&self, layer: &LayerParameter, later: &[LayerParameter]) -> Result<Vec<ValueId>> {
+        let operand = |(index, name): (usize, &String)| {
+            self.blobs.get(name).copied().ok_or_else(|| {
+                let error = Error::new(format!("blob {name:?}, which no earlier layer makes"))
+                    .field(format!("bottom[{index}]"))
+                    .expected("the top of an earlier layer");
+                match later.iter().find(|later| later.top.contains(name)) {
+                    Some(later) if std::ptr::eq(later, layer) => {
+                        error.hint("a layer cannot take its own result")
+                    }
+                    Some(later) => error.hint(format!(
+                        "layer {:?} makes it, but comes later: move it up, or break the cycle",
+                        later.name()
+                    )),
+                    None => error,
+                }
+            })
+        };
+        layer.bottom.iter().enumerate().map(operand).collect()
+    }
+
+    fn check_tops(&self, layer: &LayerParameter) -> Result<()> {
+        let mut seen = HashSet::new();
+        for (index, top) in layer.top.iter().enumerate() {
+            let in_place = layer.bottom.get(index) == Some(top);
+            if !seen.insert(top) || (self.blobs.contains_key(top) && !in_place) {
+                return Err(Error::new(format!("blob {top:?} a second time"))
+                    .field(format!("top[{index}]"))
+                    .expected(
+                        "a name that no other layer makes, or that of the bottom in its place",
+                    ));
+            }
+        }
+        Ok(())
+    }
+
+    fn define_tops(&mut self, layer: &LayerParameter, outputs: Vec<Option<ValueId>>) -> Result<()> {
+        for (index, value) in outputs.into_iter().enumerate() {
+            let Some(value) = value else {
+                return Err(Error::new(format!("top {index} of a {} layer", layer.r#type()))
+                    .field(format!("top[{index}]"))
+                    .expected("fewer tops"));
+            };
+            let name = self.graph.value(value).name.clone();
+            self.results.insert(name.clone(), value);
+            if index < layer.top.len() {
+                self.blobs.insert(name, value);
+            }
+        }
+        Ok(())
+    }
+}

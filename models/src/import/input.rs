@@ -1,0 +1,109 @@
+//! Layers without operands: Input, MemoryData, DummyData, and the refusal of those that read files.
+
+use super::filler;
+use super::layer::{Layer, param};
+use crate::caffe::proto::{BlobShape, DummyDataParameter};
+use crate::{Error, Op, Result, Shape};
+
+/// Input: every top is a network input.
+pub(super) fn input(layer: &mut Layer<'_>) -> Result<()> {
+    let shapes = param(&layer.def.input_param).shape;
+    let field = "input_param.shape";
+    if shapes.len() > 1 && shapes.len() != layer.tops() {
+        return Err(layer
+            .fault(field, format!("{} shapes", shapes.len()))
+            .expected(format!("1 or {}, one per top", layer.tops())));
+    }
+    for top in 0..layer.tops() {
+        let Some(shape) = shapes.get(top).or(shapes.first()) else {
+            return Err(layer
+                .fault(field, "no dims")
+                .expected("a shape")
+                .hint("pass --input-shape"));
+        };
+        let shape = checked(shape).map_err(|error| error.layer(layer.def.name()).field(field))?;
+        layer.network_input(top, shape);
+    }
+    Ok(())
+}
+
+/// MemoryData: data and labels come from outside.
+pub(super) fn memory_data(layer: &mut Layer<'_>) -> Result<()> {
+    let p = param(&layer.def.memory_data_param);
+    let field = "memory_data_param";
+    let dims = vec![p.batch_size(), p.channels(), p.height(), p.width()];
+    let data = layer.checked_shape(field, dims)?;
+    let labels = layer.checked_shape(field, vec![p.batch_size()])?;
+    layer.network_input(0, data);
+    if layer.tops() > 1 {
+        layer.network_input(1, labels);
+    }
+    Ok(())
+}
+
+/// Data, ImageData, HDF5Data: refused unless the options turned them into inputs before.
+pub(super) fn file_data(layer: &mut Layer<'_>) -> Result<()> {
+    let kind = layer.def.r#type().to_owned();
+    Err(layer
+        .fault("type", format!("{kind}, which reads files"))
+        .expected("an Input layer")
+        .hint("import with data layers as inputs (--data-to-input, --input-shape N,C,H,W)"))
+}
+
+/// DummyData: constants.
+pub(super) fn dummy_data(layer: &mut Layer<'_>) -> Result<()> {
+    let dummy = param(&layer.def.dummy_data_param);
+    let fillers = &dummy.data_filler;
+    if fillers.len() > 1 && fillers.len() != layer.tops() {
+        return Err(layer
+            .fault("dummy_data_param.data_filler", format!("{} fillers", fillers.len()))
+            .expected(format!("none, 1 or {}, one per top", layer.tops())));
+    }
+    for top in 0..layer.tops() {
+        let shape = dummy_shape(layer, &dummy, top)?;
+        let filler = fillers.get(top).or(fillers.first()).cloned().unwrap_or_default();
+        let tensor = filler::fill(&filler, shape, top as u64)
+            .map_err(|error| error.layer(layer.def.name()).field("dummy_data_param.data_filler"))?;
+        let constant = layer.constant(tensor);
+        layer.top(top, Op::Constant(constant), Vec::new())?;
+    }
+    Ok(())
+}
+
+fn dummy_shape(layer: &Layer<'_>, dummy: &DummyDataParameter, top: usize) -> Result<Shape> {
+    let at_layer = |field: &str, error: Error| error.layer(layer.def.name()).field(field);
+    let check = |field: &str, len: usize| match len {
+        1 => Ok(()),
+        len if len == layer.tops() => Ok(()),
+        _ => Err(layer
+            .fault(field, format!("{len} values"))
+            .expected(format!("1 or {}, one per top", layer.tops()))),
+    };
+    let legacy = [&dummy.num, &dummy.channels, &dummy.height, &dummy.width];
+    if legacy.iter().all(|list| list.is_empty()) {
+        let field = "dummy_data_param.shape";
+        check(field, dummy.shape.len())?;
+        let shape = dummy.shape.get(top).or(dummy.shape.first()).cloned().unwrap_or_default();
+        return checked(&shape).map_err(|error| at_layer(field, error));
+    }
+    if !dummy.shape.is_empty() {
+        return Err(layer
+            .fault("dummy_data_param.shape", "shape together with num, channels, height, width")
+            .expected("one or the other"));
+    }
+    let mut dims = Vec::new();
+    for (name, list) in ["num", "channels", "height", "width"].iter().zip(legacy) {
+        check(&format!("dummy_data_param.{name}"), list.len())?;
+        dims.extend(list.get(top).or(list.first()));
+    }
+    layer.checked_shape("dummy_data_param.num", dims)
+}
+
+/// Checks the dims of a shape message.
+pub(super) fn checked(shape: &BlobShape) -> Result<Shape> {
+    let dim = |&dim: &i64| {
+        u32::try_from(dim)
+            .map_err(|_| Error::new(format!("dim {dim}")).expected(format!("1 to {}", u32::MAX)))
+    };
+    Shape::new(shape.dim.iter().map(dim).collect::<Result<Vec<u32>>>()?)
+}

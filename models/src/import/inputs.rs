@@ -1,0 +1,195 @@
+//! Makes a network out of a training or test definition: data layers become inputs, and what needs
+//! labels goes.
+
+use super::ImportOptions;
+use super::layer::param;
+use crate::caffe::proto::{BlobShape, InputParameter, LayerParameter, NetParameter};
+use crate::{Error, Result, Shape};
+use std::collections::HashSet;
+
+/// Layer types that bring data from outside.
+pub(super) const DATA_TYPES: [&str; 5] =
+    ["Data", "HDF5Data", "ImageData", "MemoryData", "WindowData"];
+
+/// Channels of images whose number the definition does not tell.
+const COLOR_CHANNELS: u32 = 3;
+
+/// Applies the options that change the topology.
+pub(super) fn prepare(net: &mut NetParameter, options: &ImportOptions) -> Result<()> {
+    let before: HashSet<String> = consumed(net);
+    let mut gone = HashSet::new();
+    if options.data_to_input {
+        for layer in net.layer.iter_mut().filter(|layer| DATA_TYPES.contains(&layer.r#type())) {
+            gone.extend(data_to_input(layer, options)?);
+        }
+    }
+    if options.data_to_input || options.strip_losses {
+        strip(net, gone, options.strip_losses);
+        drop_unused_inputs(net, &before);
+    }
+    if let Some(shape) = &options.input_shape {
+        override_shape(net, shape)?;
+    }
+    Ok(())
+}
+
+/// Rewrites a data layer; returns its labels.
+fn data_to_input(layer: &mut LayerParameter, options: &ImportOptions) -> Result<Vec<String>> {
+    let shape = match &options.input_shape {
+        Some(shape) => shape.clone(),
+        None => deduced_shape(layer)?,
+    };
+    let labels = layer.top.split_off(layer.top.len().min(1));
+    *layer = LayerParameter {
+        name: layer.name.clone(),
+        r#type: Some("Input".to_owned()),
+        top: std::mem::take(&mut layer.top),
+        input_param: Some(Box::new(InputParameter { shape: vec![message(&shape)] })),
+        ..LayerParameter::default()
+    };
+    Ok(labels)
+}
+
+/// Shape of the data that a layer reads, as far as its parameters tell.
+fn deduced_shape(layer: &LayerParameter) -> Result<Shape> {
+    let transform = param(&layer.transform_param);
+    let (batch, [height, width], color) = match layer.r#type() {
+        "MemoryData" => {
+            let p = param(&layer.memory_data_param);
+            let dims = [p.batch_size(), p.channels(), p.height(), p.width()];
+            return Shape::new(dims).map_err(|error| error.layer(layer.name()));
+        }
+        "ImageData" => {
+            let p = param(&layer.image_data_param);
+            (Some(p.batch_size()), [p.new_height(), p.new_width()], p.is_color())
+        }
+        "WindowData" => {
+            let p = param(&layer.window_data_param);
+            (p.batch_size, [p.crop_size(); 2], true)
+        }
+        "HDF5Data" => (param(&layer.hdf5_data_param).batch_size, [0; 2], true),
+        _ => (param(&layer.data_param).batch_size, [0; 2], true),
+    };
+    let size = match transform.crop_size() {
+        0 => [height, width],
+        crop => [crop; 2],
+    };
+    if size.contains(&0) {
+        return Err(Error::new(format!("a {} layer without crop_size", layer.r#type()))
+            .layer(layer.name())
+            .field("transform_param.crop_size")
+            .expected("a size of the images")
+            .hint("pass --input-shape N,C,H,W"));
+    }
+    let gray = transform.force_gray() || !color;
+    let channels = if gray { 1 } else { COLOR_CHANNELS };
+    Shape::new([batch.unwrap_or(1), channels, size[0], size[1]])
+        .map_err(|error| error.layer(layer.name()))
+}
+
+/// Removes layers that need a blob that is gone and, with `losses`, all losses; a Softmax stays of
+/// a SoftmaxWithLoss.
+fn strip(net: &mut NetParameter, mut gone: HashSet<String>, losses: bool) {
+    let namer = SoftmaxNames::new(net);
+    for mut layer in std::mem::take(&mut net.layer) {
+        if layer.r#type() == "Silence" {
+            layer.bottom.retain(|bottom| !gone.contains(bottom));
+            if !layer.bottom.is_empty() {
+                net.layer.push(layer);
+            }
+            continue;
+        }
+        let has_scores = layer.bottom.first().is_some_and(|bottom| !gone.contains(bottom));
+        if losses && layer.r#type() == "SoftmaxWithLoss" && has_scores {
+            gone.extend(layer.top.iter().cloned());
+            let softmax = namer.softmax(layer);
+            gone.retain(|name| !softmax.top.contains(name));
+            net.layer.push(softmax);
+        } else if layer.bottom.iter().any(|bottom| gone.contains(bottom))
+            || losses && is_loss(layer.r#type())
+        {
+            gone.extend(layer.top);
+        } else {
+            gone.retain(|name| !layer.top.contains(name));
+            net.layer.push(layer);
+        }
+    }
+}
+
+fn is_loss(kind: &str) -> bool {
+    kind.ends_with("Loss") || kind == "Accuracy"
+}
+
+/// How the softmaxes that stay of losses call their results.
+struct SoftmaxNames {
+    prob_is_free: bool,
+}
+
+impl SoftmaxNames {
+    fn new(net: &NetParameter) -> Self {
+        let losses = net.layer.iter().filter(|layer| layer.r#type() == "SoftmaxWithLoss").count();
+        let taken = net.layer.iter().any(|layer| layer.top.iter().any(|top| top == "prob"));
+        Self { prob_is_free: losses == 1 && !taken }
+    }
+
+    /// The Softmax layer of a SoftmaxWithLoss layer.
+    fn softmax(&self, loss: LayerParameter) -> LayerParameter {
+        let mut tops = loss.top.into_iter();
+        let name = loss.name.unwrap_or_default();
+        let top = match (tops.next(), tops.next()) {
+            (_, Some(probabilities)) => probabilities,
+            _ if self.prob_is_free => "prob".to_owned(),
+            (Some(top), None) => top,
+            (None, None) => name.clone(),
+        };
+        LayerParameter {
+            name: Some(name),
+            r#type: Some("Softmax".to_owned()),
+            bottom: loss.bottom.into_iter().take(1).collect(),
+            top: vec![top],
+            softmax_param: loss.softmax_param,
+            ..LayerParameter::default()
+        }
+    }
+}
+
+fn consumed(net: &NetParameter) -> HashSet<String> {
+    net.layer.iter().flat_map(|layer| layer.bottom.iter().cloned()).collect()
+}
+
+/// Drops the inputs (labels) that only layers that are gone used.
+fn drop_unused_inputs(net: &mut NetParameter, before: &HashSet<String>) {
+    let after = consumed(net);
+    for layer in net.layer.iter_mut().filter(|layer| layer.r#type() == "Input") {
+        let keep: Vec<bool> =
+            layer.top.iter().map(|top| after.contains(top) || !before.contains(top)).collect();
+        if let Some(input) = layer.input_param.as_deref_mut().filter(|p| p.shape.len() > 1) {
+            let mut kept = keep.iter().copied();
+            input.shape.retain(|_| kept.next().unwrap_or(true));
+        }
+        let mut kept = keep.iter().copied();
+        layer.top.retain(|_| kept.next().unwrap_or(true));
+    }
+    net.layer.retain(|layer| layer.r#type() != "Input" || !layer.top.is_empty());
+}
+
+/// Gives the only input another shape.
+fn override_shape(net: &mut NetParameter, shape: &Shape) -> Result<()> {
+    let mut inputs: Vec<_> =
+        net.layer.iter_mut().filter(|layer| layer.r#type() == "Input").collect();
+    let count: usize = inputs.iter().map(|layer| layer.top.len()).sum();
+    match inputs.as_mut_slice() {
+        [layer] if count == 1 => {
+            layer.input_param = Some(Box::new(InputParameter { shape: vec![message(shape)] }));
+            Ok(())
+        }
+        _ => Err(Error::new(format!("{count} inputs"))
+            .field("input_shape")
+            .expected("exactly one input to give a shape to")
+            .hint("give the shapes in the prototxt")),
+    }
+}
+
+fn message(shape: &Shape) -> BlobShape {
+    BlobShape { dim: shape.dims().iter().map(|&dim| dim.into()).collect() }
+}

@@ -1,0 +1,193 @@
+//! From Caffe's messages to a [`Graph`]: topology, weights, options.
+//!
+//! [`load`] reads files, [`import`] takes messages. The layer types are rows of one table; each
+//! family has a file of converters. Whatever is not understood exactly is an [`Error`].
+
+mod activation;
+mod arithmetic;
+mod build;
+mod convolution;
+mod filler;
+mod fused;
+mod inner_product;
+mod input;
+mod inputs;
+mod layer;
+mod loss;
+mod normalization;
+mod pooling;
+mod shape;
+mod store;
+mod table;
+
+use crate::caffe::filter::filter_net;
+use crate::caffe::proto::{LayerParameter, NetParameter, NetState, Phase};
+use crate::caffe::upgrade::upgrade_net;
+use crate::caffe::{Warning, read_caffemodel, read_prototxt};
+use crate::{Error, Graph, Result, Shape};
+use std::path::{Path, PathBuf};
+use store::Store;
+
+/// What an import does beyond the letter of the files. Phase is always TEST.
+#[derive(Clone, Debug, Default)]
+pub struct ImportOptions {
+    /// Shape of the only input, instead of the one in the prototxt.
+    pub input_shape: Option<Shape>,
+    /// Level for `include` and `exclude` rules.
+    pub level: i32,
+    /// Stages for `include` and `exclude` rules.
+    pub stages: Vec<String>,
+    /// Data layers become inputs; their labels, and the layers that need them, go.
+    pub data_to_input: bool,
+    /// Losses and Accuracy go; a SoftmaxWithLoss becomes a Softmax.
+    pub strip_losses: bool,
+    /// Weights of convolutions and inner products of at most this magnitude become 0.
+    pub zero_below: Option<f32>,
+    /// Weights that no file has are 0 instead of an error.
+    pub allow_missing_weights: bool,
+}
+
+/// An imported network.
+#[derive(Debug)]
+pub struct Imported {
+    /// The network.
+    pub graph: Graph,
+    /// What was ignored.
+    pub warnings: Vec<Warning>,
+}
+
+/// A message and the file it comes from.
+struct Named<T> {
+    net: T,
+    file: Option<PathBuf>,
+}
+
+/// Imports a topology with the weights of several files, later ones over earlier ones. Weights
+/// inside the topology come first.
+pub fn import(
+    topology: NetParameter,
+    weights: Vec<NetParameter>,
+    options: &ImportOptions,
+) -> Result<Imported> {
+    let named = |net| Named { net, file: None };
+    import_named(named(topology), weights.into_iter().map(named).collect(), options, Vec::new())
+}
+
+/// Imports from files: a prototxt with weight files, or, without prototxt, a caffemodel that says
+/// its own topology (the first file).
+pub fn load(
+    prototxt: Option<&Path>,
+    weights: &[PathBuf],
+    options: &ImportOptions,
+) -> Result<Imported> {
+    let mut warnings = Vec::new();
+    let mut read = |path: &Path, text: bool| -> Result<Named<NetParameter>> {
+        let read = if text { read_prototxt(path) } else { read_caffemodel(path) };
+        let (net, found) = read.map_err(|error| error.file(path))?;
+        warnings.extend(found);
+        Ok(Named { net, file: Some(path.to_owned()) })
+    };
+    let mut files = weights.iter();
+    let topology = match (prototxt, files.as_slice()) {
+        (Some(prototxt), _) => read(prototxt, true)?,
+        (None, [first, ..]) => {
+            files.next();
+            read(first, false)?
+        }
+        (None, []) => {
+            return Err(Error::new("no files").expected("a prototxt or a caffemodel"));
+        }
+    };
+    let weights = files.map(|path| read(path, false)).collect::<Result<Vec<_>>>()?;
+    import_named(topology, weights, options, warnings)
+}
+
+/// The layer types as Markdown: what `SUPPORTED.md` must say.
+pub fn supported_markdown() -> String {
+    table::markdown()
+}
+
+fn import_named(
+    topology: Named<NetParameter>,
+    weights: Vec<Named<NetParameter>>,
+    options: &ImportOptions,
+    mut warnings: Vec<Warning>,
+) -> Result<Imported> {
+    let Named { net, file } = topology;
+    let in_file = |error: Error| match &file {
+        Some(file) => error.file(file),
+        None => error,
+    };
+    let mut net = upgraded(net).map_err(in_file)?;
+    let mut store = Store::new(options.zero_below, options.allow_missing_weights);
+    let stored = net.layer.iter().any(|layer| !layer.blobs.is_empty());
+    store.add(Named { net: &mut net, file: file.clone() });
+    for Named { net, file } in weights {
+        let mut net = upgrade_net(net).map_err(|error| match &file {
+            Some(file) => error.file(file),
+            None => error,
+        })?;
+        store.add(Named { net: &mut net, file });
+    }
+    let mut net = filtered(net, options, stored).map_err(in_file)?;
+    let names: Vec<String> = net.layer.iter().map(|layer| layer.name().to_owned()).collect();
+    inputs::prepare(&mut net, options).map_err(in_file)?;
+    store.note_shared(&net);
+    // Weights of layers that the options removed are no surprise.
+    for name in names.iter().filter(|name| !net.layer.iter().any(|l| l.name() == name.as_str())) {
+        store.ignore(name);
+    }
+    let directory = file.as_deref().and_then(Path::parent).map(Path::to_owned);
+    let (graph, store) = build::build(&net, store, directory).map_err(in_file)?;
+    for (layer, file) in store.unused() {
+        warnings.push(unused_weights(layer, file));
+    }
+    Ok(Imported { graph, warnings })
+}
+
+fn unused_weights(layer: &str, file: Option<&PathBuf>) -> Warning {
+    Warning { file: file.cloned(), text: format!("weights of layer {layer:?} are not used") }
+}
+
+/// Upgrades old formats. A topology with input names but no dims keeps an Input layer, which then
+/// needs a shape.
+fn upgraded(net: NetParameter) -> Result<NetParameter> {
+    let inputs = net.input.clone();
+    let mut net = upgrade_net(net)?;
+    let made = |name: &String| net.layer.iter().any(|layer| layer.top.contains(name));
+    let missing: Vec<String> = inputs.into_iter().filter(|name| !made(name)).collect();
+    if !missing.is_empty() {
+        let input = LayerParameter {
+            name: Some("input".to_owned()),
+            r#type: Some("Input".to_owned()),
+            top: missing,
+            ..LayerParameter::default()
+        };
+        net.layer.insert(0, input);
+    }
+    Ok(net)
+}
+
+/// Applies the rules of the TEST phase. A caffemodel holds the network that was trained, whose data
+/// layers are of the TRAIN phase: where nothing else makes their blobs, they stay as inputs.
+fn filtered(net: NetParameter, options: &ImportOptions, stored: bool) -> Result<NetParameter> {
+    let state = NetState {
+        phase: Some(Phase::Test as i32),
+        level: Some(options.level),
+        stage: options.stages.clone(),
+    };
+    let data: Vec<LayerParameter> = if stored && options.data_to_input {
+        let is_data = |layer: &&LayerParameter| inputs::DATA_TYPES.contains(&layer.r#type());
+        net.layer.iter().filter(is_data).cloned().collect()
+    } else {
+        Vec::new()
+    };
+    let mut net = filter_net(net, &state)?;
+    for layer in data.into_iter().rev() {
+        let made = |top: &String| net.layer.iter().any(|layer| layer.top.contains(top));
+        if !layer.top.iter().any(made) {
+            net.layer.insert(0, layer);
+        }
+    }
+    Ok(net)
+}

@@ -1,0 +1,235 @@
+//! Weights of all files, by layer name, until the layers ask for them.
+
+use super::Named;
+use crate::caffe::blob;
+use crate::caffe::proto::param_spec::DimCheckMode;
+use crate::caffe::proto::{BlobProto, LayerParameter, NetParameter};
+use crate::{Error, Graph, Result, Shape, Tensor, WeightId};
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+/// Blobs by layer name, and the parameters that layers share.
+pub(super) struct Store {
+    layers: HashMap<String, Stored>,
+    /// Layer names in file order, for warnings.
+    order: Vec<String>,
+    /// Parameters with a name, once their first layer has them.
+    owned: HashMap<String, WeightId>,
+    /// Layers and blob indices that use a named parameter.
+    sharers: HashMap<String, Vec<(String, usize)>>,
+    zero_below: Option<f32>,
+    allow_missing: bool,
+}
+
+struct Stored {
+    file: Option<PathBuf>,
+    /// `None` once taken.
+    blobs: Vec<Option<BlobProto>>,
+    used: bool,
+}
+
+impl Store {
+    pub fn new(zero_below: Option<f32>, allow_missing: bool) -> Self {
+        Self {
+            layers: HashMap::new(),
+            order: Vec::new(),
+            owned: HashMap::new(),
+            sharers: HashMap::new(),
+            zero_below,
+            allow_missing,
+        }
+    }
+
+    /// Adds the blobs of a file; those of a layer replace earlier ones.
+    pub fn add(&mut self, net: Named<&mut NetParameter>) {
+        for layer in net.net.layer.iter_mut().filter(|layer| !layer.blobs.is_empty()) {
+            let blobs = std::mem::take(&mut layer.blobs).into_iter().map(Some).collect();
+            let stored = Stored { file: net.file.clone(), blobs, used: false };
+            let name = layer.name().to_owned();
+            if self.layers.insert(name.clone(), stored).is_none() {
+                self.order.push(name);
+            }
+        }
+    }
+
+    /// Notes which layers use parameters by name.
+    pub fn note_shared(&mut self, topology: &NetParameter) {
+        for layer in &topology.layer {
+            for (index, spec) in layer.param.iter().enumerate() {
+                if !spec.name().is_empty() {
+                    let sharer = (layer.name().to_owned(), index);
+                    self.sharers.entry(spec.name().to_owned()).or_default().push(sharer);
+                }
+            }
+        }
+    }
+
+    /// Dims of a blob as stored.
+    pub fn dims(&self, layer: &str, index: usize) -> Option<Vec<i64>> {
+        let blob = self.layers.get(layer)?.blobs.get(index)?.as_ref()?;
+        match &blob.shape {
+            Some(shape) if !blob::has_legacy_shape(blob) => Some(shape.dim.clone()),
+            _ => Some(
+                [blob.num(), blob.channels(), blob.height(), blob.width()].map(i64::from).into(),
+            ),
+        }
+    }
+
+    /// Marks a layer's blobs as known and not needed.
+    pub fn ignore(&mut self, layer: &str) {
+        if let Some(stored) = self.layers.get_mut(layer) {
+            stored.used = true;
+        }
+    }
+
+    /// Layers with blobs that no layer of the topology took.
+    pub fn unused(&self) -> impl Iterator<Item = (&str, Option<&PathBuf>)> {
+        self.order.iter().filter_map(|name| {
+            let stored = self.layers.get(name).filter(|stored| !stored.used)?;
+            Some((name.as_str(), stored.file.as_ref()))
+        })
+    }
+
+    /// Weights of `layer`, one per expected shape, moved into the graph. With `prune`, small
+    /// elements of the first become 0 when the options say so.
+    pub fn weights(
+        &mut self,
+        graph: &mut Graph,
+        layer: &LayerParameter,
+        expected: &[Shape],
+        prune: bool,
+    ) -> Result<Vec<WeightId>> {
+        self.check_count(layer, expected.len())?;
+        let mut ids = Vec::new();
+        for (index, shape) in expected.iter().enumerate() {
+            let spec = layer.param.get(index).filter(|spec| !spec.name().is_empty());
+            let shared = spec.and_then(|spec| self.owned.get(spec.name()).copied());
+            let id = match (spec, shared) {
+                (Some(spec), Some(owner)) => {
+                    let permissive = spec.share_mode() == DimCheckMode::Permissive;
+                    share(graph, owner, shape, permissive).map_err(|error| {
+                        error.layer(layer.name()).field(format!("param[{index}].name"))
+                    })?
+                }
+                _ => {
+                    let mut tensor = self.tensor(layer, index, shape)?;
+                    if let (true, 0, Some(limit)) = (prune, index, self.zero_below) {
+                        zero_below(&mut tensor, limit);
+                    }
+                    graph.add_weight(tensor)
+                }
+            };
+            if let Some(spec) = spec {
+                self.owned.entry(spec.name().to_owned()).or_insert(id);
+            }
+            ids.push(id);
+        }
+        Ok(ids)
+    }
+
+    fn check_count(&mut self, layer: &LayerParameter, expected: usize) -> Result<()> {
+        let Some(stored) = self.layers.get_mut(layer.name()) else {
+            return Ok(());
+        };
+        stored.used = true;
+        // HDF5 files hold a shared parameter with its owner only.
+        let named = layer.param.iter().take(expected).filter(|spec| !spec.name().is_empty());
+        let found = stored.blobs.len();
+        if found > expected || found + named.count() < expected {
+            let error = Error::new(format!("{found} blobs")).layer(layer.name()).field("blobs");
+            return Err(in_file(error, stored.file.as_ref())
+                .expected(expected.to_string())
+                .hint("the weights do not belong to this layer, or its parameters changed"));
+        }
+        Ok(())
+    }
+
+    fn tensor(&mut self, layer: &LayerParameter, index: usize, shape: &Shape) -> Result<Tensor> {
+        let Some((mut blob, file)) = self.take(layer, index) else {
+            if self.allow_missing {
+                return Ok(Tensor::zeros(shape.clone()));
+            }
+            return Err(Error::new("no weights")
+                .layer(layer.name())
+                .field(format!("blobs[{index}]"))
+                .expected(format!("a blob of shape {shape}"))
+                .hint("no weight file has a layer of that name with that blob"));
+        };
+        let legacy = blob::has_legacy_shape(&blob);
+        let at = |error: Error| {
+            in_file(error, file.as_ref()).layer(layer.name()).field(format!("blobs[{index}]"))
+        };
+        let tensor = blob::take_tensor(&mut blob).map_err(at)?;
+        let same = if legacy {
+            legacy_dims(shape).is_some_and(|dims| {
+                let found = tensor.shape();
+                found.rank() <= 4 && legacy_dims(found) == Some(dims)
+            })
+        } else {
+            tensor.shape() == shape
+        };
+        if !same {
+            let error = Error::new(format!("shape {}", tensor.shape())).layer(layer.name());
+            return Err(in_file(error, file.as_ref())
+                .field(format!("blobs[{index}].shape"))
+                .expected(shape.to_string())
+                .hint("the weights do not belong to this layer, or its parameters changed"));
+        }
+        Ok(Tensor::new(shape.clone(), tensor.into_data()))
+    }
+
+    /// The layer's own blob, or that of another layer that uses the same named parameter.
+    fn take(
+        &mut self,
+        layer: &LayerParameter,
+        index: usize,
+    ) -> Option<(BlobProto, Option<PathBuf>)> {
+        let own = [(layer.name().to_owned(), index)];
+        let name = layer.param.get(index).map(|spec| spec.name()).unwrap_or_default();
+        let others = self.sharers.get(name).map(Vec::as_slice).unwrap_or_default();
+        own.iter().chain(others).find_map(|(layer, index)| {
+            let stored = self.layers.get_mut(layer)?;
+            Some((stored.blobs.get_mut(*index)?.take()?, stored.file.clone()))
+        })
+    }
+}
+
+fn in_file(error: Error, file: Option<&PathBuf>) -> Error {
+    match file {
+        Some(file) => error.file(file),
+        None => error,
+    }
+}
+
+/// Dims with leading ones up to 4 axes: how old files spell every shape.
+fn legacy_dims(shape: &Shape) -> Option<[u32; 4]> {
+    let dims = shape.dims();
+    let mut padded = [1; 4];
+    padded.get_mut(4_usize.checked_sub(dims.len())?..)?.copy_from_slice(dims);
+    Some(padded)
+}
+
+/// The owner's weight for a layer that expects `shape`.
+fn share(graph: &mut Graph, owner: WeightId, shape: &Shape, permissive: bool) -> Result<WeightId> {
+    let tensor = graph.weight(owner);
+    if tensor.shape() == shape {
+        return Ok(owner);
+    }
+    let found = Error::new(format!("a shared parameter of shape {}", tensor.shape()));
+    if !permissive {
+        return Err(found
+            .expected(shape.to_string())
+            .hint("share_mode: PERMISSIVE compares element counts only"));
+    }
+    if tensor.shape().count() != shape.count() {
+        return Err(found.expected(format!("{} elements", shape.count())));
+    }
+    let reshaped = Tensor::new(shape.clone(), tensor.data().to_vec());
+    Ok(graph.add_weight(reshaped))
+}
+
+fn zero_below(tensor: &mut Tensor, limit: f32) {
+    for weight in tensor.data_mut().iter_mut().filter(|weight| weight.abs() <= limit) {
+        *weight = 0.0;
+    }
+}

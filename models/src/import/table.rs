@@ -1,0 +1,235 @@
+//! The layer types: one row each.
+
+use super::layer::Layer;
+use super::{
+    activation, arithmetic, convolution, fused, inner_product, input, loss, normalization,
+};
+use super::{pooling, shape};
+use crate::{Error, Result};
+use std::ops::RangeInclusive;
+
+/// Turns a layer into nodes.
+pub(super) type Convert = fn(&mut Layer<'_>) -> Result<()>;
+
+/// A layer type that is understood.
+pub(super) struct LayerType {
+    /// As `layer.type` spells it.
+    pub name: &'static str,
+    /// Bottoms that it takes.
+    pub bottoms: RangeInclusive<usize>,
+    /// Tops that it makes.
+    pub tops: RangeInclusive<usize>,
+    /// Converter.
+    pub convert: Convert,
+    /// What is not supported, or not obvious.
+    pub note: &'static str,
+}
+
+const ANY: usize = usize::MAX;
+
+const fn row(
+    name: &'static str,
+    bottoms: RangeInclusive<usize>,
+    tops: RangeInclusive<usize>,
+    convert: Convert,
+    note: &'static str,
+) -> LayerType {
+    LayerType { name, bottoms, tops, convert, note }
+}
+
+const AS_PLAIN: &str = "SkimCaffe; same as the plain type";
+const LABELS: &str = "dropped with the labels when data layers become inputs";
+
+/// All layer types that are understood, sorted by name.
+pub(super) static SUPPORTED: &[LayerType] = &[
+    row("AbsVal", 1..=1, 1..=1, activation::abs_val, ""),
+    row("Accuracy", 2..=2, 1..=2, loss::accuracy, LABELS),
+    row("ArgMax", 1..=1, 1..=1, shape::arg_max, ""),
+    row("BNLL", 1..=1, 1..=1, activation::bnll, ""),
+    row(
+        "BatchNorm",
+        1..=1,
+        1..=1,
+        normalization::batch_norm,
+        "statistics of the batch with use_global_stats: false",
+    ),
+    row("Bias", 1..=2, 1..=1, arithmetic::bias, ""),
+    row("Clip", 1..=1, 1..=1, activation::clip, ""),
+    row("Concat", 1..=ANY, 1..=1, shape::concat, ""),
+    row("ContrastiveLoss", 3..=3, 0..=1, loss::contrastive, LABELS),
+    row(
+        "Convolution",
+        1..=ANY,
+        1..=ANY,
+        convolution::convolution,
+        "two-dimensional; conv_mode is ignored",
+    ),
+    row("ConvolutionReLU", 1..=ANY, 1..=ANY, fused::convolution_relu, "SkimCaffe"),
+    row("ConvolutionReLUPool", 1..=1, 1..=2, fused::convolution_relu_pool, "SkimCaffe; MAX only"),
+    row(
+        "ConvolutionReLUPoolLRN",
+        1..=1,
+        1..=1,
+        fused::convolution_relu_pool_lrn,
+        "SkimCaffe; MAX, across channels",
+    ),
+    row("Crop", 2..=2, 1..=1, shape::crop, ""),
+    row("Data", 0..=0, 1..=2, input::file_data, "only as network input"),
+    row("Deconvolution", 1..=ANY, 1..=ANY, convolution::deconvolution, "two-dimensional"),
+    row("Dropout", 1..=1, 1..=1, activation::dropout, "copies at test time"),
+    row(
+        "DummyData",
+        0..=0,
+        1..=ANY,
+        input::dummy_data,
+        "a constant; fillers constant, uniform, gaussian, xavier, msra",
+    ),
+    row("ELU", 1..=1, 1..=1, activation::elu, ""),
+    row("Eltwise", 2..=ANY, 1..=1, arithmetic::eltwise, ""),
+    row("EuclideanLoss", 2..=2, 0..=1, loss::euclidean, LABELS),
+    row("Exp", 1..=1, 1..=1, activation::exp, ""),
+    row("Flatten", 1..=1, 1..=1, shape::flatten, ""),
+    row("HDF5Data", 0..=0, 1..=ANY, input::file_data, "only as network input"),
+    row("HingeLoss", 2..=2, 0..=1, loss::hinge, LABELS),
+    row("ImageData", 0..=0, 1..=2, input::file_data, "only as network input"),
+    row(
+        "InfogainLoss",
+        2..=3,
+        0..=2,
+        loss::infogain,
+        "operands are probabilities unless there is an axis or a second top",
+    ),
+    row("InnerProduct", 1..=1, 1..=1, inner_product::inner_product, "gemm_mode is ignored"),
+    row("InnerProductReLUDropout", 1..=1, 1..=1, fused::inner_product_relu_dropout, "SkimCaffe"),
+    row("Input", 0..=0, 1..=ANY, input::input, ""),
+    row("LRN", 1..=1, 1..=1, normalization::lrn, ""),
+    row("Log", 1..=1, 1..=1, activation::log, ""),
+    row(
+        "MKLBatchNorm",
+        1..=1,
+        1..=1,
+        normalization::mkl_batch_norm,
+        "SkimCaffe; use_weight_bias: false only",
+    ),
+    row("MKLConvolution", 1..=ANY, 1..=ANY, convolution::convolution, AS_PLAIN),
+    row("MKLLRN", 1..=1, 1..=1, normalization::mkl_lrn, "SkimCaffe; across channels"),
+    row("MKLPooling", 1..=1, 1..=2, pooling::pooling, AS_PLAIN),
+    row("MKLReLU", 1..=1, 1..=1, activation::relu, AS_PLAIN),
+    row("MemoryData", 0..=0, 1..=2, input::memory_data, "tops are network inputs"),
+    row("MultinomialLogisticLoss", 2..=2, 0..=1, loss::multinomial_logistic, LABELS),
+    row("PReLU", 1..=1, 1..=1, activation::prelu, ""),
+    row("Permute", 1..=1, 1..=1, shape::permute, "SSD"),
+    row("Pooling", 1..=1, 1..=2, pooling::pooling, "MAX and AVE"),
+    row("Power", 1..=1, 1..=1, activation::power, ""),
+    row("ReLU", 1..=1, 1..=1, activation::relu, ""),
+    row("ReLUPooling", 1..=1, 1..=2, pooling::relu_pooling, "SkimCaffe; MAX only"),
+    row("Reduction", 1..=1, 1..=1, shape::reduction, ""),
+    row("Reshape", 1..=1, 1..=1, shape::reshape, ""),
+    row("Scale", 1..=2, 1..=1, arithmetic::scale, ""),
+    row("Sigmoid", 1..=1, 1..=1, activation::sigmoid, ""),
+    row("SigmoidCrossEntropyLoss", 2..=2, 0..=1, loss::sigmoid_cross_entropy, LABELS),
+    row("Silence", 1..=ANY, 0..=0, shape::silence, ""),
+    row("Slice", 1..=1, 1..=ANY, shape::slice, ""),
+    row("Softmax", 1..=1, 1..=1, normalization::softmax, ""),
+    row(
+        "SoftmaxWithLoss",
+        2..=2,
+        0..=2,
+        loss::softmax_with_loss,
+        "becomes Softmax when losses are stripped",
+    ),
+    row("Split", 1..=1, 1..=ANY, shape::split, ""),
+    row("Swish", 1..=1, 1..=1, activation::swish, ""),
+    row("TanH", 1..=1, 1..=1, activation::tanh, ""),
+    row("Threshold", 1..=1, 1..=1, activation::threshold, ""),
+    row("Tile", 1..=1, 1..=1, shape::tile, ""),
+    row(
+        "Winograd",
+        1..=ANY,
+        1..=ANY,
+        convolution::winograd,
+        "SkimCaffe; kernels 3x3 and 5x5, weights spatial or transformed",
+    ),
+    row("WindowData", 0..=0, 1..=2, input::file_data, "only as network input"),
+];
+
+/// Layer types that are known and refused, with the reason, sorted by name.
+pub(super) static REFUSED: &[(&str, &str)] = &[
+    ("BatchReindex", "the batch size of its result depends on data"),
+    ("DetectionOutput", "boxes are left to the application"),
+    ("Embed", "no table look-ups"),
+    ("Filter", "the batch size of its result depends on data"),
+    ("HDF5Output", "writes files"),
+    ("Im2col", "only inside convolutions"),
+    ("LSTM", "no recurrent networks"),
+    ("LSTMUnit", "no recurrent networks"),
+    ("MVN", "no mean-variance normalisation"),
+    ("Normalize", "no normalisation across a position"),
+    ("Parameter", "weights without a layer"),
+    ("PriorBox", "boxes are left to the application"),
+    ("Python", "code outside the model"),
+    ("RNN", "no recurrent networks"),
+    ("SPP", "no pyramid pooling"),
+];
+
+/// Row of a type, or an error that helps.
+pub(super) fn find(kind: &str) -> Result<&'static LayerType> {
+    if let Some(row) = SUPPORTED.iter().find(|row| row.name == kind) {
+        return Ok(row);
+    }
+    let error = Error::new(format!("layer type {kind:?}")).field("type");
+    if let Some((_, reason)) = REFUSED.iter().find(|(name, _)| *name == kind) {
+        return Err(error
+            .expected("a supported type")
+            .hint(format!("{kind} is known but not supported: {reason}")));
+    }
+    let names: Vec<&str> = SUPPORTED.iter().map(|row| row.name).collect();
+    let closest = names.iter().copied().min_by_key(|name| distance(kind, name)).unwrap_or_default();
+    Err(error
+        .expected(format!("one of {}", names.join(", ")))
+        .hint(format!("the closest is {closest}")))
+}
+
+/// Edits between two names, letter case not counted.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b) = (a.to_ascii_lowercase(), b.to_ascii_lowercase());
+    // A type name from a file can be of any length; its start tells enough.
+    let a: Vec<char> = a.chars().take(64).collect();
+    let mut row: Vec<usize> = (0..=a.len()).collect();
+    for (index, letter) in b.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
+        for (column, &other) in a.iter().enumerate() {
+            let replaced = diagonal + usize::from(other != letter);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[a.len()]
+}
+
+/// The tables as Markdown, for SUPPORTED.md.
+pub(super) fn markdown() -> String {
+    let mut text = String::from(
+        "# Layer types\n\nWritten by `SKIMJIT_BLESS=1 cargo test -p skimjit-models --test \
+         import_table`; do not edit.\n\n## Supported\n\n| Type | Bottoms | Tops | Notes |\n\
+         |---|---|---|---|\n",
+    );
+    for row in SUPPORTED {
+        let (bottoms, tops) = (range(&row.bottoms), range(&row.tops));
+        text.push_str(&format!("| {} | {bottoms} | {tops} | {} |\n", row.name, row.note));
+    }
+    text.push_str("\n## Known and refused\n\n| Type | Reason |\n|---|---|\n");
+    for (name, reason) in REFUSED {
+        text.push_str(&format!("| {name} | {reason} |\n"));
+    }
+    text
+}
+
+/// A range of numbers in words.
+pub(super) fn range(range: &RangeInclusive<usize>) -> String {
+    match (*range.start(), *range.end()) {
+        (start, ANY) => format!("{start} or more"),
+        (start, end) if start == end => start.to_string(),
+        (start, end) => format!("{start} to {end}"),
+    }
+}
