@@ -143,7 +143,7 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Built {
         tasks,
         staging: flat.staging(),
         footprint: Footprint {
-            src: flat.src_extent(),
+            src: flat.src_extent(false),
             dst: flat.dst_extent(),
             scratch_bytes: 0,
         },

@@ -93,6 +93,14 @@ impl Flat {
         Self { form, problem: problem.clone(), lanes, per_step, positions, segments }
     }
 
+    /// The same with segments of at most `steps` steps.
+    pub fn most_steps(mut self, steps: u32) -> Self {
+        let parts = self.segments.len() as u32;
+        let most = self.steps().div_ceil(parts.max(1)).min(steps);
+        self.segments = balanced(self.steps(), most).collect();
+        self
+    }
+
     /// The copy the source has to be staged into.
     pub fn staging(&self) -> Option<Staging> {
         match &self.form {
@@ -139,8 +147,9 @@ impl Flat {
         columns.iter().position(|&column| column == shift)
     }
 
-    /// Element range that source reads of one group cover, relative to the group's first channel.
-    pub fn src_range(&self) -> (i64, i64) {
+    /// Footprint of the source over all groups. `aligned`: only vectors at multiples of a vector
+    /// from the base are loaded, so the first and the last may reach further.
+    pub fn src_extent(&self, aligned: bool) -> Extent {
         let [kh, kw] = self.problem.window.kernel;
         let taps = (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx)));
         let (mut low, mut high) = (0, 0);
@@ -148,26 +157,26 @@ impl Flat {
             low = low.min(i64::from(self.tap(ky, kx)));
             high = high.max(i64::from(self.tap(ky, kx)));
         }
-        let channels = i64::from(self.problem.icg() - 1) * i64::from(self.channel_elems());
-        (low, high + channels + i64::from(self.steps() * self.per_step * self.lanes))
+        if aligned {
+            let lanes = i64::from(self.lanes);
+            low = low.div_euclid(lanes) * lanes;
+            high = -(-high).div_euclid(lanes) * lanes;
+        }
+        let channels = i64::from(self.problem.src.c - 1) * i64::from(self.channel_elems());
+        let positions = i64::from(self.steps() * self.per_step * self.lanes);
+        Extent { before: (-low) as usize, after: (high + channels + positions) as usize }
     }
 
-    /// Footprint of the source over all groups.
-    pub fn src_extent(&self) -> Extent {
-        let (low, high) = self.src_range();
-        let last_group = i64::from(self.problem.groups - 1)
-            * i64::from(self.problem.icg())
-            * i64::from(self.channel_elems());
-        Extent { before: (-low) as usize, after: (high + last_group) as usize }
-    }
-
-    /// Extent of the result.
+    /// Extent of the result, and of the residual, which is read in whole vectors.
     pub fn dst_extent(&self) -> Extent {
         let dst = &self.problem.dst;
         let last = (dst.c as usize - 1) * dst.pitch as usize;
-        // A residual is read in whole vectors.
-        let over = if self.problem.residual { self.lanes as usize } else { 0 };
-        Extent { before: 0, after: last + dst.hw() as usize + over }
+        let plane = match &self.form {
+            _ if !self.problem.residual => dst.hw(),
+            Form::Direct { .. } => self.steps() * self.per_step * self.lanes,
+            Form::Staged(_) => dst.hw() + self.lanes,
+        };
+        Extent { before: 0, after: last + plane as usize }
     }
 
     fn mask_size<A: VectorAsm>() -> i32 {
@@ -232,24 +241,22 @@ impl Flat {
         record
     }
 
-    /// Valid lanes of a staged vector, and the output position of the first of them.
-    fn staged_lanes(&self, vector: u32, staging: &Staging) -> (Vec<u32>, u32) {
-        let (oh, ow) = (self.problem.dst.h, self.problem.dst.w);
-        let place = |position: u32| (position / staging.row_pitch, position % staging.row_pitch);
+    /// Lanes of a staged vector that are outputs.
+    fn staged_lanes(&self, vector: u32, staging: &Staging) -> Vec<u32> {
         let first = vector * self.lanes;
-        let valid: Vec<u32> = (0..self.lanes)
+        (0..self.lanes)
             .filter(|lane| {
-                let (y, x) = place(first + lane);
-                y < oh && x < ow
+                let position = first + lane;
+                let (y, x) = (position / staging.row_pitch, position % staging.row_pitch);
+                y < self.problem.dst.h && x < self.problem.dst.w
             })
-            .collect();
-        let (y, x) = place(first + valid.first().copied().unwrap_or(0));
-        let output = if valid.is_empty() { 0 } else { y * ow + x };
-        (valid, output)
+            .collect()
     }
 
     fn staged_record<A: VectorAsm>(&self, vector: u32, staging: &Staging) -> Vec<u8> {
-        let (valid, output) = self.staged_lanes(vector, staging);
+        let valid = self.staged_lanes(vector, staging);
+        // Also right for a vector without outputs, which is stored whole like any other.
+        let output = self.first_output(vector);
         let mut record = A::mask_bytes((1u64 << valid.len()).wrapping_sub(1) as u32);
         record.resize(STAGED_DST as usize, 0);
         record.extend(output.wrapping_mul(4).to_le_bytes());
@@ -260,7 +267,7 @@ impl Flat {
         record
     }
 
-    /// Output positions that a vector's first lane and one past its segment's last lane go to.
+    /// Number of outputs before a vector: where its first output goes.
     fn first_output(&self, vector: u32) -> u32 {
         let position = vector * self.lanes;
         match &self.form {
@@ -318,11 +325,16 @@ impl Flat {
         M((1 + t as usize * columns.len() + i) as u8)
     }
 
+    /// Moves source and tables to the next step.
+    pub fn advance_source<A: VectorAsm>(&self, asm: &mut A) {
+        asm.add_imm(SRC, vector_bytes::<A>() * self.per_step as i32);
+        asm.add_imm(AUX, self.record_bytes::<A>() * self.per_step as i32);
+    }
+
     /// Moves to the next step.
     pub fn advance<A: VectorAsm>(&self, asm: &mut A) {
+        self.advance_source(asm);
         let bytes = vector_bytes::<A>() * self.per_step as i32;
-        asm.add_imm(SRC, bytes);
-        asm.add_imm(AUX, self.record_bytes::<A>() * self.per_step as i32);
         if matches!(self.form, Form::Direct { .. }) {
             asm.add_imm(DST, bytes);
             if self.problem.residual {

@@ -51,8 +51,10 @@ impl Staging {
                 valid.start.min(columns.saturating_sub(valid.end))
             })
             .min()
-            .unwrap_or(0);
-        staging.row_pitch = (columns - shared).max(1);
+            .unwrap_or(0)
+            // A row must hold a position for each of its outputs.
+            .min(columns - ow);
+        staging.row_pitch = columns - shared;
         staging.plane = rows * staging.row_pitch + shared;
         staging.channel = staging.plane * phases[0] * phases[1];
         staging
@@ -89,17 +91,20 @@ impl Staging {
     fn copy_phase(&self, src: &[f32], dst: &mut [f32], py: u32, px: u32) {
         dst.fill(0.0);
         let columns = self.columns_of_phase(px);
-        let columns = columns.start..columns.end.min(self.plane);
+        // Columns that no tap reads would fall into the next row.
+        let columns = columns.start..columns.end.min(self.row_pitch);
+        if columns.is_empty() {
+            return;
+        }
         let lines = span(py, self.stride[0], self.pad[0], self.src.h);
         for row in lines.start..lines.end.min(self.rows) {
             let y = row * self.stride[0] + py - self.pad[0];
             let line = &src[(y * self.src.w) as usize..][..self.src.w as usize];
             let out = &mut dst[(row * self.row_pitch) as usize..];
             let first = (columns.start * self.stride[1] + px - self.pad[1]) as usize;
-            let count = (columns.len()).min(out.len().saturating_sub(columns.start as usize));
-            let out = &mut out[columns.start as usize..][..count];
+            let out = &mut out[columns.start as usize..columns.end as usize];
             match self.stride[1] {
-                1 => out.copy_from_slice(&line[first..first + count]),
+                1 => out.copy_from_slice(&line[first..first + out.len()]),
                 2 => copy_strided::<2>(&line[first..], out),
                 4 => copy_strided::<4>(&line[first..], out),
                 stride => {

@@ -1,13 +1,15 @@
 //! Direct sparse convolution with the pattern in the instruction stream.
 
 use super::schedule::{self, Chunk, Tap};
-use crate::emit::{BIAS, COUNT, SRC, WEI, WEI_START, load_args};
+use crate::emit::{AUX, BIAS, COUNT, SRC, WEI, WEI_START, load_arg, load_args, vector_bytes};
 use crate::flat::{Flat, Form};
 use crate::variant::{Built, Cost, KernelError, Task, Unsupported, Variant, Weights};
-use crate::{AlignedBuf, ConvProblem, Footprint, Problem, limits};
-use skimjit_jit::asm::{Avx2Asm, Avx512Asm, Avx512Ext, Cond, Mem, V, VectorAsm};
+use crate::{AlignedBuf, ConvProblem, Footprint, KernelArgs, Problem, limits};
+use skimjit_jit::asm::{Avx2Asm, Avx512Asm, Avx512Ext, Cond, Gp, Mem, V, VectorAsm};
 use skimjit_jit::{Code, Isa};
 use skimjit_models::Pattern;
+use std::mem::offset_of;
+use std::ops::Range;
 
 /// Direct sparse convolution, pattern baked into the instruction stream.
 ///
@@ -16,9 +18,18 @@ use skimjit_models::Pattern;
 /// * src: flat planes (zero gaps) or their staged copy. dst: planes, gaps untouched.
 /// * wei: nnz `f32` in schedule order, read once per step of `per_step` vectors.
 /// * task = one chunk of output channels × one segment of the plane; tasks write disjoint parts.
+/// * scratch: accumulators handed from one pass over the code to the next.
 /// * may read `src` beyond its planes as far as [`Footprint::src`] says.
 /// * refused: more than [`limits::CODE_BYTES`] of code, operands beyond [`limits::OPERAND_ELEMS`].
 pub struct Baked;
+
+/// Code bytes that one pass over a segment may have: it should stay in the first-level instruction
+/// cache while the vectors of the segment go by. Longer chunks are cut into passes that hand the
+/// accumulators on through scratch memory.
+const PASS_BYTES: usize = 26 << 10;
+/// Most steps of a segment when there are several passes, so that the handed-on accumulators stay in
+/// the first-level data cache.
+const PASS_STEPS: u32 = 16;
 
 /// Output channels × vectors held in accumulators: 28 of 32 registers, or 12 of 16.
 fn tile(isa: Isa) -> (u32, u32) {
@@ -54,10 +65,8 @@ impl Variant for Baked {
         };
         let chunks = f64::from(problem.dst.c.div_ceil(rows));
         let step = nnz * per_nnz + taps * per_load + chunks * (60.0 + 2.0 * f64::from(rows));
-        let bytes = match isa {
-            Isa::Avx512 => nnz * 7.0 + taps * 12.0,
-            Isa::Avx2 => nnz * (6.0 + 5.0 * f64::from(vectors)) + taps * 9.0 * f64::from(vectors),
-        };
+        let (nnz_bytes, tap_bytes) = code_bytes(isa);
+        let bytes = nnz * nnz_bytes as f64 + taps * tap_bytes as f64;
         Cost { cycles: step * f64::from(flat.steps()), code_bytes: bytes as u64 }
     }
 
@@ -71,8 +80,12 @@ impl Variant for Baked {
         let Problem::Conv(problem) = problem else { unreachable!("supported") };
         match isa {
             Isa::Avx2 => build::<Avx2Asm>(problem, weights, emit_body::<Avx2Asm>),
-            Isa::Avx512 => build::<Avx512Asm>(problem, weights, |asm, plan, chunk| {
-                if plan.windowed { emit_windowed(asm, plan, chunk) } else { emit_body(asm, plan, chunk) }
+            Isa::Avx512 => build::<Avx512Asm>(problem, weights, |asm, plan, chunk, taps, cursor| {
+                if plan.windowed {
+                    emit_windowed(asm, plan, chunk, taps, cursor);
+                } else {
+                    emit_body(asm, plan, chunk, taps, cursor);
+                }
             }),
         }
     }
@@ -100,12 +113,36 @@ fn geometry(problem: &ConvProblem, isa: Isa) -> Flat {
     let (rows, vectors) = tile(isa);
     let lanes = if isa == Isa::Avx512 { 16 } else { 8 };
     let chunks = problem.ocg().div_ceil(rows) * problem.groups;
-    Flat::new(problem, isa, lanes, vectors, chunks)
+    Flat::new(problem, isa, lanes, vectors, chunks).most_steps(PASS_STEPS)
+}
+
+/// Estimated code bytes of a non-zero, and of a tap.
+fn code_bytes(isa: Isa) -> (usize, usize) {
+    let (_, vectors) = tile(isa);
+    match isa {
+        Isa::Avx512 => (7, 12),
+        Isa::Avx2 => (6 + 5 * vectors as usize, 9 * vectors as usize),
+    }
+}
+
+/// Cuts a chunk's taps into passes of about equal code size; cuts lie between input channels.
+fn passes(chunk: &Chunk, isa: Isa) -> Vec<Range<usize>> {
+    let (per_nnz, per_tap) = code_bytes(isa);
+    let total = chunk.accs.len() * per_nnz + chunk.taps.len() * per_tap;
+    let count = total.div_ceil(PASS_BYTES).max(1);
+    let mut cuts = vec![0];
+    for pass in 1..count {
+        let target = chunk.taps.len() * pass / count;
+        let rest = chunk.taps[target..].iter().zip(target..);
+        let start = rest.map(|(tap, at)| (tap.ic, at)).find(|&(ic, _)| ic != chunk.taps[target - 1].ic);
+        cuts.extend(start.map(|(_, at)| at).filter(|&at| Some(&at) > cuts.last()));
+    }
+    cuts.push(chunk.taps.len());
+    cuts.windows(2).map(|cut| cut[0]..cut[1]).collect()
 }
 
 /// What the emitters of one kernel share.
-struct Plan<'a> {
-    problem: &'a ConvProblem,
+struct Plan {
     flat: Flat,
     /// Aligned loads and register shifts instead of unaligned loads.
     windowed: bool,
@@ -114,19 +151,20 @@ struct Plan<'a> {
 fn build<A: VectorAsm>(
     problem: &ConvProblem,
     weights: Weights<'_>,
-    emit: impl Fn(&mut A, &Plan<'_>, &Chunk),
+    emit: impl Fn(&mut A, &Plan, &Chunk, Range<usize>, &mut WeightCursor),
 ) -> Result<Built, KernelError> {
     let (rows, _) = tile(A::ISA);
     let flat = geometry(problem, A::ISA);
     let windowed = matches!(flat.form, Form::Direct { .. })
         && problem.src.pitch % A::LANES as u32 == 0
         && problem.src.w >= problem.window.kernel[1] * problem.window.dilation[1];
-    let plan = Plan { problem, flat, windowed };
+    let plan = Plan { flat, windowed };
     let mut packed = AlignedBuf::with_capacity(weights.pattern.nnz() as usize * 4);
     let table = plan.flat.write_table::<A>(&mut packed);
     let mut asm = A::new();
     let mut tasks = Vec::new();
     let mut entries = Vec::new();
+    let mut scratch_bytes = 0;
     for chunk in schedule::chunks(problem, weights.pattern, rows) {
         let bias = pack_bias(&mut packed, &chunk, weights.bias);
         let wei = packed.align(64);
@@ -142,7 +180,12 @@ fn build<A: VectorAsm>(
             cost: chunk.accs.len() as f32 + 30.0,
         };
         plan.flat.push_tasks::<A>(&mut tasks, task);
-        entries.push(emit_chunk(&mut asm, &plan, &chunk, &emit));
+        let passes = passes(&chunk, A::ISA);
+        if passes.len() > 1 {
+            let step = chunk.rows.len() * plan.flat.per_step as usize * 4 * A::LANES;
+            scratch_bytes = scratch_bytes.max(step * PASS_STEPS as usize);
+        }
+        entries.push(emit_chunk(&mut asm, &plan, &chunk, &passes, &emit));
         if asm.offset() > limits::CODE_BYTES {
             return Err(KernelError::CodeTooLarge(asm.offset()));
         }
@@ -155,9 +198,9 @@ fn build<A: VectorAsm>(
         tasks,
         staging: plan.flat.staging(),
         footprint: Footprint {
-            src: plan.flat.src_extent(),
+            src: plan.flat.src_extent(plan.windowed),
             dst: plan.flat.dst_extent(),
-            scratch_bytes: 0,
+            scratch_bytes,
         },
     })
 }
@@ -183,33 +226,97 @@ fn spare<A: VectorAsm>() -> [V; 4] {
     [4, 3, 2, 1].map(|i| V(A::VREGS - i))
 }
 
-/// One chunk: a loop over the segment's steps. Returns the entry's offset.
+/// Start of the segment's source, tables and count, for the next pass.
+const SRC_START: Gp = Gp::Rbx;
+const AUX_START: Gp = Gp::R12;
+const COUNT_START: Gp = Gp::R13;
+/// Accumulators handed on: start, and of the current step.
+const HANDED_START: Gp = Gp::R14;
+const HANDED: Gp = Gp::R15;
+const SAVED: [Gp; 5] = [SRC_START, AUX_START, COUNT_START, HANDED_START, HANDED];
+
+/// One chunk: per pass a loop over the segment's steps. Returns the entry's offset.
 fn emit_chunk<A: VectorAsm>(
     asm: &mut A,
-    plan: &Plan<'_>,
+    plan: &Plan,
     chunk: &Chunk,
-    body: &impl Fn(&mut A, &Plan<'_>, &Chunk),
+    passes: &[Range<usize>],
+    body: &impl Fn(&mut A, &Plan, &Chunk, Range<usize>, &mut WeightCursor),
 ) -> usize {
     asm.align(64);
     let entry = asm.offset();
+    let several = passes.len() > 1;
+    if several {
+        SAVED.iter().for_each(|&register| asm.push(register));
+        load_arg(asm, HANDED_START, Gp::Rdi, offset_of!(KernelArgs, scratch));
+    }
     load_args(asm);
     asm.lea(WEI_START, Mem::new(WEI, WeightCursor::reach::<A>()));
+    if several {
+        asm.mov(SRC_START, SRC);
+        asm.mov(AUX_START, AUX);
+        asm.mov(COUNT_START, COUNT);
+    }
+    for (i, taps) in passes.iter().enumerate() {
+        if several {
+            asm.mov(SRC, SRC_START);
+            asm.mov(AUX, AUX_START);
+            asm.mov(COUNT, COUNT_START);
+            asm.mov(HANDED, HANDED_START);
+        }
+        let (first, last) = (i == 0, i + 1 == passes.len());
+        emit_pass(asm, plan, chunk, first, last, |asm, cursor| {
+            body(asm, plan, chunk, taps.clone(), cursor);
+        });
+    }
+    SAVED.iter().rev().filter(|_| several).for_each(|&register| asm.pop(register));
+    asm.ret();
+    entry
+}
+
+/// The loop of one pass. The first starts from the bias, others from what the previous pass left;
+/// the last stores results.
+fn emit_pass<A: VectorAsm>(
+    asm: &mut A,
+    plan: &Plan,
+    chunk: &Chunk,
+    first: bool,
+    last: bool,
+    body: impl FnOnce(&mut A, &mut WeightCursor),
+) {
     let accs = accumulators::<A>(chunk.rows.len());
+    let handed = |i: usize| Mem::new(HANDED, i as i32 * vector_bytes::<A>());
+    let all = || accs.iter().flatten().enumerate();
     let top = asm.new_label();
     asm.bind(top);
     plan.flat.load_masks(asm);
     asm.mov(WEI, WEI_START);
-    for (j, acc) in accs.iter().enumerate() {
-        asm.broadcast(acc[0], Mem::new(BIAS, 4 * j as i32));
-        acc[1..].iter().for_each(|&other| asm.vmov(other, acc[0]));
+    if first {
+        for (j, acc) in accs.iter().enumerate() {
+            asm.broadcast(acc[0], Mem::new(BIAS, 4 * j as i32));
+            acc[1..].iter().for_each(|&other| asm.vmov(other, acc[0]));
+        }
+    } else {
+        all().for_each(|(i, &acc)| asm.load(acc, handed(i)));
     }
-    body(asm, plan, chunk);
-    plan.flat.store(asm, &accs, spare::<A>());
-    plan.flat.advance(asm);
+    let mut cursor = WeightCursor::new::<A>();
+    body(asm, &mut cursor);
+    if last {
+        plan.flat.store(asm, &accs, spare::<A>());
+        plan.flat.advance(asm);
+    } else {
+        all().for_each(|(i, &acc)| asm.store(handed(i), acc));
+        plan.flat.advance_source(asm);
+    }
+    if !(first && last) {
+        asm.add_imm(HANDED, (all().count() as i32) * vector_bytes::<A>());
+    }
     asm.dec(COUNT);
     asm.jcc(Cond::NotEqual, top);
-    asm.ret();
-    entry
+    if !last {
+        // The next pass reads on where this one stopped.
+        asm.lea(WEI_START, Mem::new(WEI, cursor.disp + WeightCursor::reach::<A>()));
+    }
 }
 
 /// Walks the packed weights with displacements that encode in one byte.
@@ -240,7 +347,7 @@ impl WeightCursor {
 }
 
 /// Source operand of a tap.
-fn tap_mem(plan: &Plan<'_>, tap: &Tap, t: usize, lanes: usize) -> Mem {
+fn tap_mem(plan: &Plan, tap: &Tap, t: usize, lanes: usize) -> Mem {
     let elems = tap.ic as i32 * plan.flat.channel_elems() as i32
         + plan.flat.tap(tap.ky, tap.kx)
         + (t * lanes) as i32;
@@ -248,14 +355,19 @@ fn tap_mem(plan: &Plan<'_>, tap: &Tap, t: usize, lanes: usize) -> Mem {
 }
 
 /// Unaligned (masked) loads, each shared by the channels of the chunk.
-fn emit_body<A: VectorAsm>(asm: &mut A, plan: &Plan<'_>, chunk: &Chunk) {
+fn emit_body<A: VectorAsm>(
+    asm: &mut A,
+    plan: &Plan,
+    chunk: &Chunk,
+    taps: Range<usize>,
+    cursor: &mut WeightCursor,
+) {
     let accs = accumulators::<A>(chunk.rows.len());
     let vectors = plan.flat.per_step as usize;
     let spare = spare::<A>();
     // With one vector per step consecutive taps use different registers.
     let x = |tap: usize, t: usize| if vectors == 1 { spare[tap % 3] } else { spare[t] };
-    let mut cursor = WeightCursor::new::<A>();
-    for (i, (tap, rows)) in chunk.iter().enumerate() {
+    for (i, (tap, rows)) in chunk.taps(taps).enumerate() {
         for t in 0..vectors {
             let mem = tap_mem(plan, tap, t, A::LANES);
             match plan.flat.column_mask(tap.kx) {
@@ -308,7 +420,7 @@ impl Window {
     fn vector<A: VectorAsm>(
         &mut self,
         asm: &mut A,
-        plan: &Plan<'_>,
+        plan: &Plan,
         (ic, q): (u32, i32),
         keep: &[V],
     ) -> V {
@@ -325,11 +437,16 @@ impl Window {
 /// Aligned loads only; horizontal and vertical shifts are made in registers (`valignd`), with lanes
 /// beside the row zeroed by the column's mask. Taps come in ascending displacement per channel, so
 /// each aligned vector is loaded about once.
-fn emit_windowed<A: Avx512Ext>(asm: &mut A, plan: &Plan<'_>, chunk: &Chunk) {
+fn emit_windowed<A: Avx512Ext>(
+    asm: &mut A,
+    plan: &Plan,
+    chunk: &Chunk,
+    taps: Range<usize>,
+    cursor: &mut WeightCursor,
+) {
     let accs = accumulators::<A>(chunk.rows.len());
     let mut window = Window::new(spare::<A>());
-    let mut cursor = WeightCursor::new::<A>();
-    for (tap, rows) in chunk.iter() {
+    for (tap, rows) in chunk.taps(taps) {
         let x = emit_tap(asm, plan, &mut window, tap);
         for &row in rows {
             let weight = cursor.next(asm);
@@ -338,7 +455,7 @@ fn emit_windowed<A: Avx512Ext>(asm: &mut A, plan: &Plan<'_>, chunk: &Chunk) {
     }
 }
 
-fn emit_tap<A: Avx512Ext>(asm: &mut A, plan: &Plan<'_>, window: &mut Window, tap: &Tap) -> V {
+fn emit_tap<A: Avx512Ext>(asm: &mut A, plan: &Plan, window: &mut Window, tap: &Tap) -> V {
     let lanes = A::LANES as i32;
     let disp = plan.flat.tap(tap.ky, tap.kx);
     let (q, shift) = (disp.div_euclid(lanes), disp.rem_euclid(lanes) as u8);

@@ -34,12 +34,12 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// Accumulators and weights tap by tap.
-    pub fn iter(&self) -> impl Iterator<Item = (&Tap, &[u8])> {
-        let mut begin = 0;
-        self.taps.iter().map(move |tap| {
-            let accs = &self.accs[begin..tap.end as usize];
-            begin = tap.end as usize;
+    /// Some of the taps, each with the accumulators of its non-zeros.
+    pub fn taps(&self, taps: Range<usize>) -> impl Iterator<Item = (&Tap, &[u8])> {
+        let mut begin = taps.start.checked_sub(1).map_or(0, |last| self.taps[last].end);
+        self.taps[taps].iter().map(move |tap| {
+            let accs = &self.accs[begin as usize..tap.end as usize];
+            begin = tap.end;
             (tap, accs)
         })
     }

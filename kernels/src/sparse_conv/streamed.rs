@@ -103,7 +103,7 @@ fn build<A: VectorAsm>(
     let mut asm = A::new();
     emit(&mut asm, &flat);
     let footprint =
-        Footprint { src: flat.src_extent(), dst: flat.dst_extent(), scratch_bytes: 0 };
+        Footprint { src: flat.src_extent(false), dst: flat.dst_extent(), scratch_bytes: 0 };
     Ok(Built {
         code: asm.finish(),
         entries: vec![0],
