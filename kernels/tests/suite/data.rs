@@ -1,0 +1,100 @@
+//! Deterministic data for a case.
+
+use crate::spec::Spec;
+use skimjit_kernels::{Planes, Problem};
+use skimjit_models::Pattern;
+
+/// SplitMix64: the same numbers everywhere.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5DEE_CE66)
+    }
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+    /// Below `end`.
+    pub fn below(&mut self, end: usize) -> usize {
+        (self.next() % end.max(1) as u64) as usize
+    }
+    /// In −1 .. 1.
+    pub fn value(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+    /// In ±0.1 .. ±1.1.
+    pub fn weight(&mut self) -> f32 {
+        let value = self.value();
+        value + 0.1f32.copysign(value)
+    }
+    pub fn values(&mut self, count: usize, scale: f32) -> Vec<f32> {
+        (0..count).map(|_| self.value() * scale).collect()
+    }
+}
+
+/// Operands and weights of a case, without gaps.
+pub struct Data {
+    /// Operands, and where each lies.
+    pub src: Vec<(Planes, Vec<f32>)>,
+    pub dst: Planes,
+    pub values: Vec<f32>,
+    pub pattern: Pattern,
+    pub bias: Vec<f32>,
+}
+
+impl Data {
+    pub fn new(spec: &Spec) -> Self {
+        let (layouts, dst) = layouts(&spec.problem);
+        let (rows, cols) = matrix(&spec.problem);
+        let mut random = Random::new(spec.seed);
+        let src = layouts
+            .into_iter()
+            .map(|p| (p, random.values(p.c as usize * p.hw() as usize, spec.scale)))
+            .collect();
+        let values = weights(spec, rows, cols, &mut random);
+        let bias = if spec.bias { random.values(rows as usize, 1.0) } else { vec![] };
+        let pattern = Pattern::from_weights(rows, cols, &values);
+        Self { src, dst, values, pattern, bias }
+    }
+}
+
+/// Layouts of the operands and of the result.
+fn layouts(problem: &Problem) -> (Vec<Planes>, Planes) {
+    let row = |elems: u32| Planes::compact(elems, 1, 1);
+    match problem {
+        Problem::Conv(p) if p.residual => (vec![p.src, p.dst], p.dst),
+        Problem::Conv(p) => (vec![p.src], p.dst),
+        Problem::Fc(p) => (vec![row(p.inputs)], row(p.outputs)),
+        Problem::Pool(p) => (vec![p.src], p.dst),
+        Problem::Lrn(p) => (vec![p.planes], p.planes),
+        Problem::Channelwise(p) => (vec![p.src], p.dst),
+        Problem::Eltwise(p) => (vec![row(p.elems); p.operands as usize], row(p.elems)),
+        Problem::Softmax(p) => (vec![p.planes], p.planes),
+    }
+}
+
+/// Rows and columns of the weights.
+fn matrix(problem: &Problem) -> (u32, u32) {
+    match problem {
+        Problem::Conv(p) => (p.dst.c, p.cols()),
+        Problem::Fc(p) => (p.outputs, p.inputs),
+        Problem::Channelwise(p) => (p.dst.c, 3),
+        _ => (0, 0),
+    }
+}
+
+fn weights(spec: &Spec, rows: u32, cols: u32, random: &mut Random) -> Vec<f32> {
+    let mut values = Vec::with_capacity(rows as usize * cols as usize);
+    for row in 0..rows {
+        let empty = spec.holes && row % 3 == 1;
+        for _ in 0..cols {
+            let present = (random.next() >> 33) % 100 < u64::from(spec.density);
+            let weight = random.weight();
+            values.push(if present && !empty { weight } else { 0.0 });
+        }
+    }
+    values
+}

@@ -1,0 +1,279 @@
+//! What a case must compute, and how far a kernel may be off.
+//!
+//! The bound is the standard one for a sum of n products in any order,
+//! |error| ≤ n·u·Σ|wᵢ·xᵢ| with u = 2⁻²⁴, plus u for each operation behind the sum.
+
+use crate::data::Data;
+use crate::spec::Spec;
+use skimjit_kernels::{
+    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Planes,
+    PoolProblem, Problem, Relu, SoftmaxProblem,
+};
+use skimjit_models::ops::{
+    Convolution, Eltwise, EltwiseOp, InnerProduct, Lrn, PRelu, PoolMethod, Pooling, PostOps, Scale,
+};
+use skimjit_models::{Op, Pattern, Shape, Tensor, TensorRef, WeightId};
+use std::sync::Arc;
+
+/// Unit roundoff of `f32`.
+const U: f64 = 1.0 / (1u64 << 24) as f64;
+/// What underflow may cost.
+const TINY: f64 = f32::MIN_POSITIVE as f64;
+
+/// Result and tolerance of every element, channels × pixels.
+pub struct Expected {
+    pub value: Vec<f64>,
+    pub tolerance: Vec<f64>,
+}
+
+pub fn expected(spec: &Spec, data: &Data) -> Expected {
+    match &spec.problem {
+        Problem::Conv(p) => conv(p, data),
+        Problem::Fc(p) => fc(p, data),
+        Problem::Pool(p) => pool(p, data),
+        Problem::Lrn(p) => lrn(p, data),
+        Problem::Channelwise(p) => channelwise(p, data),
+        Problem::Eltwise(p) => eltwise(p, data),
+        Problem::Softmax(p) => softmax(p, data),
+    }
+}
+
+fn image(p: &Planes) -> Shape {
+    Shape::new([1, p.c, p.h, p.w]).expect("test shapes are valid")
+}
+
+fn tensor(dims: &[u32], data: Vec<f32>) -> Arc<Tensor> {
+    Arc::new(Tensor::new(Shape::new(dims).expect("test shapes are valid"), data))
+}
+
+fn evaluate(op: &Op, inputs: &[(&Shape, &[f32])], weights: &[Arc<Tensor>], out: &Shape) -> Vec<f32> {
+    let inputs: Vec<TensorRef<'_>> =
+        inputs.iter().map(|&(shape, data)| TensorRef { shape, data }).collect();
+    let mut output = vec![f32::NAN; out.count()];
+    op.evaluate(&inputs, weights, out, &mut output);
+    output
+}
+
+fn absolute(values: &[f32]) -> Vec<f32> {
+    values.iter().map(|x| x.abs()).collect()
+}
+
+fn slope(relu: Option<Relu>) -> Option<f64> {
+    relu.map(|relu| f64::from(relu.slope()))
+}
+
+/// Post-ops on a value with its tolerance.
+fn post(value: f64, tolerance: f64, slope: Option<f64>) -> (f64, f64) {
+    match slope {
+        Some(slope) if value < 0.0 => (value * slope, tolerance * slope.abs().max(1.0)),
+        Some(slope) => (value, tolerance * slope.abs().max(1.0)),
+        None => (value, tolerance),
+    }
+}
+
+/// `sums` and `magnitudes` (Σ|w·x| + |bias|) of rows of `pixels` elements.
+struct Sums<'a> {
+    sums: Vec<f32>,
+    magnitudes: Vec<f32>,
+    pixels: usize,
+    pattern: &'a Pattern,
+    residual: Option<&'a [f32]>,
+    slope: Option<f64>,
+}
+
+impl Sums<'_> {
+    fn finish(self) -> Expected {
+        let both = self.sums.iter().zip(&self.magnitudes).enumerate();
+        let (value, tolerance) = both
+            .map(|(i, (&sum, &magnitude))| {
+                let residual = self.residual.map_or(0.0, |residual| f64::from(residual[i]));
+                let terms = self.pattern.row((i / self.pixels) as u32).len() + 4;
+                let magnitude = f64::from(magnitude) + residual.abs();
+                let tolerance = terms as f64 * U * magnitude + TINY;
+                post(f64::from(sum) + residual, tolerance, self.slope)
+            })
+            .unzip();
+        Expected { value, tolerance }
+    }
+}
+
+fn conv(p: &ConvProblem, data: &Data) -> Expected {
+    let [kh, kw] = p.window.kernel;
+    let bias = (!data.bias.is_empty()).then_some(WeightId(1));
+    let (window, oc, groups) = (p.window, p.dst.c, p.groups);
+    let weights = WeightId(0);
+    let post = PostOps::default();
+    let op = Op::Convolution(Convolution { window, oc, groups, weights, bias, post });
+    let run = |src: &[f32], values: Vec<f32>, bias: Vec<f32>| {
+        let mut weights = vec![tensor(&[oc, p.icg(), kh, kw], values)];
+        if !bias.is_empty() {
+            weights.push(tensor(&[oc], bias));
+        }
+        let (src_shape, dst_shape) = (image(&p.src), image(&p.dst));
+        let inferred = op.infer_shape(&[&src_shape], &weights).expect("a valid convolution");
+        assert_eq!(inferred, dst_shape, "the case's output size");
+        evaluate(&op, &[(&src_shape, src)], &weights, &dst_shape)
+    };
+    let src = &data.src[0].1;
+    Sums {
+        sums: run(src, data.values.clone(), data.bias.clone()),
+        magnitudes: run(&absolute(src), absolute(&data.values), absolute(&data.bias)),
+        pixels: p.dst.hw() as usize,
+        pattern: &data.pattern,
+        residual: data.src.get(1).map(|(_, values)| &values[..]),
+        slope: slope(p.relu),
+    }
+    .finish()
+}
+
+fn fc(p: &FcProblem, data: &Data) -> Expected {
+    let bias = (!data.bias.is_empty()).then_some(WeightId(1));
+    let weights = WeightId(0);
+    let (outputs, post) = (p.outputs, PostOps::default());
+    let op = InnerProduct { outputs, axis: 1, transpose: false, weights, bias, post };
+    let op = Op::InnerProduct(op);
+    let run = |src: &[f32], values: Vec<f32>, bias: Vec<f32>| {
+        let mut weights = vec![tensor(&[outputs, p.inputs], values)];
+        if !bias.is_empty() {
+            weights.push(tensor(&[outputs], bias));
+        }
+        let [from, to] = [p.inputs, outputs].map(|n| Shape::new([1, n]).expect("a valid row"));
+        evaluate(&op, &[(&from, src)], &weights, &to)
+    };
+    let src = &data.src[0].1;
+    Sums {
+        sums: run(src, data.values.clone(), data.bias.clone()),
+        magnitudes: run(&absolute(src), absolute(&data.values), absolute(&data.bias)),
+        pixels: 1,
+        pattern: &data.pattern,
+        residual: None,
+        slope: slope(p.relu),
+    }
+    .finish()
+}
+
+/// The op of a pooling problem; which way it rounds follows from the output's size.
+pub fn pooling(p: &PoolProblem) -> Pooling {
+    let (method, window, relu) = (p.method, p.window, p.relu);
+    let up = Pooling { method, window, global: false, round_down: false, relu, mask: false };
+    let size = [up.output_size(0, p.src.h), up.output_size(1, p.src.w)];
+    let round_down = size != [Ok(p.dst.h), Ok(p.dst.w)];
+    Pooling { round_down, ..up }
+}
+
+fn pool(p: &PoolProblem, data: &Data) -> Expected {
+    let op = Op::Pooling(pooling(p));
+    let (from, to) = (image(&p.src), image(&p.dst));
+    assert_eq!(op.infer_shape(&[&from], &[]).expect("a valid pooling"), to, "output size");
+    let src = &data.src[0].1;
+    let value = evaluate(&op, &[(&from, src)], &[], &to);
+    let value: Vec<f64> = value.into_iter().map(f64::from).collect();
+    let tolerance = match p.method {
+        PoolMethod::Max => vec![0.0; value.len()],
+        PoolMethod::Average => {
+            let terms = f64::from(p.window.kernel[0] * p.window.kernel[1] + 3);
+            let means = evaluate(&op, &[(&from, &absolute(src))], &[], &to);
+            means.into_iter().map(|mean| terms * U * f64::from(mean) + TINY).collect()
+        }
+    };
+    Expected { value, tolerance }
+}
+
+fn lrn(p: &LrnProblem, data: &Data) -> Expected {
+    let &LrnProblem { size, alpha, beta, k, planes } = p;
+    let op = Op::Lrn(Lrn { size, alpha, beta, k, within_channel: false });
+    let shape = image(&planes);
+    let value = evaluate(&op, &[(&shape, &data.src[0].1)], &[], &shape);
+    let value: Vec<f64> = value.into_iter().map(f64::from).collect();
+    // All terms of the denominator are positive: its relative error is that of the sum, and roots
+    // and the division add one rounding each.
+    let relative = f64::from(size + 12) * U;
+    let tolerance = value.iter().map(|value| value.abs() * relative + TINY).collect();
+    Expected { value, tolerance }
+}
+
+fn channelwise(p: &ChannelwiseProblem, data: &Data) -> Expected {
+    let shape = image(&p.src);
+    let column = |i: usize| data.values.iter().skip(i).step_by(3).copied().collect::<Vec<f32>>();
+    let weights: Vec<_> = (0..3).map(|i| tensor(&[p.dst.c], column(i))).collect();
+    let run = |src: &[f32], weights: &[Arc<Tensor>]| {
+        if !p.affine {
+            return src.to_vec();
+        }
+        let (scale, bias) = (Some(WeightId(0)), Some(WeightId(1)));
+        let op = Op::Scale(Scale { axis: 1, scale, bias, add_operand: false });
+        evaluate(&op, &[(&shape, src)], weights, &shape)
+    };
+    let src = &data.src[0].1;
+    let affine = run(src, &weights);
+    let positive: Vec<_> =
+        weights.iter().map(|w| tensor(w.shape().dims(), absolute(w.data()))).collect();
+    let magnitudes = run(&absolute(src), &positive);
+    let value = if p.leaky {
+        let op = Op::PRelu(PRelu { slope: WeightId(2) });
+        evaluate(&op, &[(&shape, &affine)], &weights, &shape)
+    } else {
+        affine
+    };
+    let slopes = column(2);
+    let pixels = p.src.hw() as usize;
+    let tolerance = magnitudes.iter().enumerate().map(|(i, &magnitude)| {
+        let slope = if p.leaky { slopes[i / pixels].abs().max(1.0) } else { 1.0 };
+        let roundings = if p.affine || p.leaky { 5.0 } else { 0.0 };
+        roundings * U * f64::from(magnitude * slope) + TINY
+    });
+    Expected { value: value.into_iter().map(f64::from).collect(), tolerance: tolerance.collect() }
+}
+
+fn eltwise(p: &EltwiseProblem, data: &Data) -> Expected {
+    let shape = Shape::new([1, p.elems]).expect("a valid row");
+    let run = |coefficients: Option<Vec<f32>>, operands: &[Vec<f32>]| {
+        let op = match (&p.kind, coefficients) {
+            (EltwiseKind::Sum(_), Some(coefficients)) => EltwiseOp::Sum { coefficients },
+            (EltwiseKind::Max, _) => EltwiseOp::Max,
+            _ => EltwiseOp::Product,
+        };
+        let op = Op::Eltwise(Eltwise { op, post: PostOps::default() });
+        let inputs: Vec<_> = operands.iter().map(|operand| (&shape, &operand[..])).collect();
+        evaluate(&op, &inputs, &[], &shape)
+    };
+    let coefficients = match &p.kind {
+        EltwiseKind::Sum(coefficients) => Some(coefficients.clone()),
+        _ => None,
+    };
+    let operands: Vec<Vec<f32>> = data.src.iter().map(|(_, values)| values.clone()).collect();
+    let positive: Vec<Vec<f32>> = operands.iter().map(|values| absolute(values)).collect();
+    let sums = run(coefficients.clone(), &operands);
+    let magnitudes = run(coefficients.map(|c| absolute(&c)), &positive);
+    let terms = f64::from(p.operands + 3);
+    let (value, tolerance) = sums
+        .iter()
+        .zip(&magnitudes)
+        .map(|(&sum, &magnitude)| {
+            post(f64::from(sum), terms * U * f64::from(magnitude) + TINY, slope(p.relu))
+        })
+        .unzip();
+    Expected { value, tolerance }
+}
+
+fn softmax(p: &SoftmaxProblem, data: &Data) -> Expected {
+    let shape = image(&p.planes);
+    let src = &data.src[0].1;
+    let value = evaluate(&Op::Softmax { axis: 1 }, &[(&shape, src)], &[], &shape);
+    let value: Vec<f64> = value.into_iter().map(f64::from).collect();
+    let (channels, pixels) = (p.planes.c as usize, p.planes.hw() as usize);
+    let mut tolerance = vec![0.0; value.len()];
+    for pixel in 0..pixels {
+        let at = |c: usize| c * pixels + pixel;
+        let most = (0..channels).map(|c| f64::from(src[at(c)])).fold(f64::MIN, f64::max);
+        // An error of the argument is a relative error of the exponential.
+        let distance = |c: usize| most - f64::from(src[at(c)]);
+        let mean: f64 = (0..channels).map(|c| value[at(c)] * distance(c)).sum();
+        for c in 0..channels {
+            // Arguments below −87 give e⁻⁸⁷.
+            let relative = U * (distance(c).min(90.0) + mean + channels as f64 + 16.0);
+            tolerance[at(c)] = value[at(c)] * relative + (channels + 32) as f64 * 2.0 * TINY;
+        }
+    }
+    Expected { value, tolerance }
+}

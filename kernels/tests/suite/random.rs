@@ -1,0 +1,183 @@
+//! Random problems; failures shrink to a small one.
+
+use crate::harness::check;
+use crate::spec::Spec;
+use crate::table::{Dims, Layout, conv, pool};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError};
+use skimjit_kernels::{
+    ChannelwiseProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Problem, Relu,
+    SoftmaxProblem,
+};
+use skimjit_models::ops::{PoolMethod, Window};
+
+fn config(cases: u32) -> Config {
+    // Failures are repeated from their line, not from files.
+    Config { cases, failure_persistence: None, ..Config::default() }
+}
+
+fn verdict(spec: &Spec) -> Result<(), TestCaseError> {
+    check(spec).map_err(TestCaseError::fail)
+}
+
+fn layout() -> impl Strategy<Value = Layout> {
+    prop::sample::select(&Layout::ALL[..])
+}
+
+fn relu() -> impl Strategy<Value = Option<Relu>> {
+    prop::sample::select(&[None, Some(0.0f32), Some(0.1), Some(-0.5), Some(2.0)][..])
+        .prop_map(|slope| slope.map(Relu::new))
+}
+
+fn pair(range: std::ops::RangeInclusive<u32>) -> impl Strategy<Value = [u32; 2]> {
+    [range.clone(), range]
+}
+
+/// Density, empty rows, bias, seed.
+fn data() -> impl Strategy<Value = (u32, bool, bool, u64)> {
+    let density = prop_oneof![Just(0), Just(100), 1..=99u32, 1..=20u32];
+    (density, any::<bool>(), any::<bool>(), 0..1_000_000u64)
+}
+
+fn spec(problem: Problem, (density, holes, bias, seed): (u32, bool, bool, u64)) -> Spec {
+    Spec { density, holes, bias, seed, ..Spec::new(problem) }
+}
+
+/// Windows with Caffe's freedom: any pad, any stride.
+fn any_window() -> impl Strategy<Value = Window> {
+    (pair(1..=6), pair(1..=4), pair(0..=4), pair(1..=3))
+        .prop_map(|(kernel, stride, pad, dilation)| Window { kernel, stride, pad, dilation })
+}
+
+/// Windows that keep the size.
+fn same_window() -> impl Strategy<Value = Window> {
+    (pair(0..=3), pair(1..=2)).prop_map(|(half, dilation)| Window {
+        kernel: half.map(|half| 2 * half + 1),
+        stride: [1, 1],
+        pad: [half[0] * dilation[0], half[1] * dilation[1]],
+        dilation,
+    })
+}
+
+/// Input size that the window fits, `more` beyond the least.
+fn input(window: &Window, more: [u32; 2]) -> [u32; 2] {
+    [0, 1].map(|axis| {
+        let least = window.extent(axis) as u32;
+        least.saturating_sub(2 * window.pad[axis]).max(1) + more[axis]
+    })
+}
+
+fn conv_case(
+    window: Window,
+    more: [u32; 2],
+    (groups, icg, ocg): (u32, u32, u32),
+    layouts: [Layout; 2],
+    (relu, residual): (Option<Relu>, bool),
+    data: (u32, bool, bool, u64),
+) -> Spec {
+    let [h, w] = input(&window, more);
+    let dims = Dims { ic: icg * groups, oc: ocg * groups, h, w, groups };
+    let problem = conv(dims, window, layouts);
+    spec(Problem::Conv(skimjit_kernels::ConvProblem { relu, residual, ..problem }), data)
+}
+
+fn channels() -> impl Strategy<Value = (u32, u32, u32)> {
+    prop_oneof![
+        (Just(1u32), 1..=20u32, 1..=60u32),
+        (2..=4u32, 1..=6u32, 1..=12u32),
+        (1..=20u32, Just(1), 1..=2u32),
+    ]
+}
+
+proptest! {
+    #![proptest_config(config(400))]
+
+    #[test]
+    fn any_convolution(
+        window in any_window(), more in pair(0..=20), channels in channels(),
+        layouts in [layout(), layout()], post in (relu(), any::<bool>()), data in data(),
+    ) {
+        verdict(&conv_case(window, more, channels, layouts, post, data))?;
+    }
+
+    #[test]
+    fn same_size_convolution(
+        window in same_window(), more in pair(0..=20), channels in channels(),
+        layouts in [layout(), layout()], post in (relu(), any::<bool>()), data in data(),
+    ) {
+        verdict(&conv_case(window, more, channels, layouts, post, data))?;
+    }
+
+    #[test]
+    fn any_inner_product(
+        inputs in prop_oneof![1..=70u32, 1..=3000u32], outputs in 1..=80u32, relu in relu(),
+        data in data(),
+    ) {
+        verdict(&spec(Problem::Fc(FcProblem { inputs, outputs, relu }), data))?;
+    }
+
+    #[test]
+    fn any_pooling(
+        window in (pair(1..=9), pair(1..=6), pair(0..=8)), more in pair(0..=40), c in 1..=20u32,
+        average in any::<bool>(), start0 in any::<bool>(), round_down in any::<bool>(),
+        layouts in [layout(), layout()], seed in 0..1_000_000u64,
+    ) {
+        let (kernel, stride, pad) = window;
+        let pad = [0, 1].map(|axis| pad[axis].min(kernel[axis] - 1));
+        let window = Window { kernel, stride, pad, dilation: [1, 1] };
+        let method = if average { PoolMethod::Average } else { PoolMethod::Max };
+        let [h, w] = input(&window, more);
+        if let Some(mut problem) = pool([c, h, w], window, method, round_down, layouts) {
+            problem.relu = start0 && !average;
+            verdict(&Spec::new(Problem::Pool(problem)).seed(seed))?;
+        }
+    }
+
+    #[test]
+    fn any_lrn(
+        size in prop::sample::select(&[1u32, 3, 5, 7, 9][..]),
+        beta in prop::sample::select(&[0.5f32, 0.75, 1.0][..]), c in 1..=30u32, hw in pair(1..=12),
+        alpha in 0.0..4.0f32, k in 0.5..3.0f32, layout in layout(), seed in 0..1_000_000u64,
+    ) {
+        let planes = layout.planes(c, hw[0], hw[1], [1, 1]);
+        let problem = Problem::Lrn(LrnProblem { planes, size, alpha, beta, k });
+        verdict(&Spec::new(problem).scale(10.0).seed(seed))?;
+    }
+
+    #[test]
+    fn any_channelwise(
+        c in 1..=40u32, hw in pair(1..=12), layouts in [layout(), layout()],
+        affine in any::<bool>(), leaky in any::<bool>(), data in data(),
+    ) {
+        let [src, dst] = layouts.map(|layout| layout.planes(c, hw[0], hw[1], [1, 1]));
+        let problem = Problem::Channelwise(ChannelwiseProblem { src, dst, affine, leaky });
+        verdict(&spec(problem, data))?;
+    }
+
+    #[test]
+    fn any_eltwise(
+        coefficients in prop::collection::vec(-2.0..2.0f32, 1..=4), kind in 0..3u8,
+        elems in 1..=700u32, relu in relu(), seed in 0..1_000_000u64,
+    ) {
+        let operands = coefficients.len() as u32;
+        let kind = match kind {
+            0 => EltwiseKind::Product,
+            1 => EltwiseKind::Max,
+            _ => EltwiseKind::Sum(coefficients),
+        };
+        let problem = Problem::Eltwise(EltwiseProblem { elems, operands, kind, relu });
+        verdict(&Spec::new(problem).seed(seed))?;
+    }
+
+    #[test]
+    fn any_softmax(
+        c in 1..=70u32, hw in pair(1..=7), layout in layout(), row in any::<bool>(),
+        magnitude in -3..30i32, seed in 0..1_000_000u64,
+    ) {
+        let [h, w] = if row { [1, 1] } else { hw };
+        let layout = if row { Layout::Compact } else { layout };
+        let problem = SoftmaxProblem { planes: layout.planes(c, h, w, [1, 1]) };
+        let spec = Spec::new(Problem::Softmax(problem)).seed(seed);
+        verdict(&spec.scale(10f32.powi(magnitude)))?;
+    }
+}

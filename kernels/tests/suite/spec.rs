@@ -1,0 +1,208 @@
+//! A test case as one line of text, so that a failure can be pasted back.
+
+use skimjit_kernels::{
+    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Planes,
+    PoolProblem, Problem, Relu, SoftmaxProblem,
+};
+use skimjit_models::ops::{PoolMethod, Window};
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// A problem and how its data are made.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Spec {
+    pub problem: Problem,
+    /// Share of the weights that are not zero, in percent.
+    pub density: u32,
+    /// Every third row of the weights is empty.
+    pub holes: bool,
+    pub bias: bool,
+    /// Largest magnitude of the source's values.
+    pub scale: f32,
+    pub seed: u64,
+}
+
+impl Spec {
+    pub fn new(problem: Problem) -> Self {
+        Self { problem, density: 100, holes: false, bias: true, scale: 1.0, seed: 1 }
+    }
+    pub fn density(self, density: u32) -> Self {
+        Self { density, ..self }
+    }
+    pub fn holes(self) -> Self {
+        Self { holes: true, ..self }
+    }
+    pub fn no_bias(self) -> Self {
+        Self { bias: false, ..self }
+    }
+    pub fn scale(self, scale: f32) -> Self {
+        Self { scale, ..self }
+    }
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+}
+
+fn planes(p: &Planes) -> String {
+    format!("{}x{}x{}x{}", p.c, p.h, p.w, p.pitch)
+}
+
+fn pair(name: &str, [h, w]: [u32; 2]) -> String {
+    format!("{name}={h}x{w}")
+}
+
+fn window(w: &Window) -> String {
+    let parts = [("k", w.kernel), ("s", w.stride), ("p", w.pad), ("d", w.dilation)];
+    parts.map(|(name, value)| pair(name, value)).join(" ")
+}
+
+fn relu(relu: &Option<Relu>) -> String {
+    relu.map_or(String::new(), |relu| format!(" relu={}", relu.slope()))
+}
+
+fn flag(name: &str, set: bool) -> String {
+    if set { format!(" {name}=1") } else { String::new() }
+}
+
+fn floats(values: &[f32]) -> String {
+    values.iter().map(f32::to_string).collect::<Vec<_>>().join(",")
+}
+
+impl fmt::Display for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.problem {
+            Problem::Conv(p) => {
+                let (src, dst, window) = (planes(&p.src), planes(&p.dst), window(&p.window));
+                write!(f, "conv src={src} dst={dst} {window} g={}", p.groups)?;
+                write!(f, "{}{}", relu(&p.relu), flag("res", p.residual))
+            }
+            Problem::Fc(p) => write!(f, "fc in={} out={}{}", p.inputs, p.outputs, relu(&p.relu)),
+            Problem::Pool(p) => {
+                let (src, dst, window) = (planes(&p.src), planes(&p.dst), window(&p.window));
+                let average = p.method == PoolMethod::Average;
+                write!(f, "pool src={src} dst={dst} {window}")?;
+                write!(f, "{}{}", flag("ave", average), flag("start0", p.relu))
+            }
+            Problem::Lrn(p) => {
+                write!(f, "lrn src={} size={} ", planes(&p.planes), p.size)?;
+                write!(f, "alpha={} beta={} k0={}", p.alpha, p.beta, p.k)
+            }
+            Problem::Channelwise(p) => {
+                write!(f, "channelwise src={} dst={}", planes(&p.src), planes(&p.dst))?;
+                write!(f, "{}{}", flag("affine", p.affine), flag("leaky", p.leaky))
+            }
+            Problem::Eltwise(p) => {
+                let kind = match &p.kind {
+                    EltwiseKind::Sum(coefficients) => format!("sum={}", floats(coefficients)),
+                    EltwiseKind::Product => "product=1".into(),
+                    EltwiseKind::Max => "max=1".into(),
+                };
+                write!(f, "eltwise n={} of={} {kind}{}", p.elems, p.operands, relu(&p.relu))
+            }
+            Problem::Softmax(p) => write!(f, "softmax src={}", planes(&p.planes)),
+        }?;
+        write!(f, " density={}", self.density)?;
+        write!(f, "{}{}", flag("holes", self.holes), flag("bias", self.bias))?;
+        write!(f, " scale={} seed={}", self.scale, self.seed)
+    }
+}
+
+/// `key=value` words.
+struct Words<'a>(HashMap<&'a str, &'a str>);
+
+impl Words<'_> {
+    fn has(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+    fn get<T: FromStr>(&self, key: &str) -> Result<T, String> {
+        let text = self.0.get(key).ok_or_else(|| format!("no {key}="))?;
+        text.parse().map_err(|_| format!("{key}={text} is no number"))
+    }
+    fn dims<const N: usize>(&self, key: &str) -> Result<[u32; N], String> {
+        let text = self.0.get(key).ok_or_else(|| format!("no {key}="))?;
+        let dims: Result<Vec<u32>, _> = text.split('x').map(str::parse).collect();
+        let dims = dims.map_err(|_| format!("{key}={text} is no list of sizes"))?;
+        dims.try_into().map_err(|_| format!("{key}={text}: expected {N} sizes"))
+    }
+    fn planes(&self, key: &str) -> Result<Planes, String> {
+        let [c, h, w, pitch] = self.dims(key)?;
+        Ok(Planes { c, h, w, pitch })
+    }
+    fn window(&self) -> Result<Window, String> {
+        let (kernel, stride) = (self.dims("k")?, self.dims("s")?);
+        Ok(Window { kernel, stride, pad: self.dims("p")?, dilation: self.dims("d")? })
+    }
+    fn relu(&self) -> Result<Option<Relu>, String> {
+        self.has("relu").then(|| self.get("relu").map(Relu::new)).transpose()
+    }
+    fn kind(&self) -> Result<EltwiseKind, String> {
+        let Some(text) = self.0.get("sum") else {
+            return Ok(if self.has("max") { EltwiseKind::Max } else { EltwiseKind::Product });
+        };
+        let coefficients: Result<Vec<f32>, _> = text.split(',').map(str::parse).collect();
+        coefficients.map(EltwiseKind::Sum).map_err(|_| format!("sum={text} is no list"))
+    }
+
+    fn problem(&self, family: &str) -> Result<Problem, String> {
+        let (src, dst) = (|| self.planes("src"), || self.planes("dst"));
+        Ok(match family {
+            "conv" => Problem::Conv(ConvProblem {
+                src: src()?,
+                dst: dst()?,
+                window: self.window()?,
+                groups: self.get("g")?,
+                relu: self.relu()?,
+                residual: self.has("res"),
+            }),
+            "fc" => {
+                let (inputs, outputs) = (self.get("in")?, self.get("out")?);
+                Problem::Fc(FcProblem { inputs, outputs, relu: self.relu()? })
+            }
+            "pool" => {
+                let average = self.has("ave");
+                let method = if average { PoolMethod::Average } else { PoolMethod::Max };
+                let (src, dst, window) = (src()?, dst()?, self.window()?);
+                Problem::Pool(PoolProblem { src, dst, window, method, relu: self.has("start0") })
+            }
+            "lrn" => Problem::Lrn(LrnProblem {
+                planes: src()?,
+                size: self.get("size")?,
+                alpha: self.get("alpha")?,
+                beta: self.get("beta")?,
+                k: self.get("k0")?,
+            }),
+            "channelwise" => {
+                let (affine, leaky) = (self.has("affine"), self.has("leaky"));
+                Problem::Channelwise(ChannelwiseProblem { src: src()?, dst: dst()?, affine, leaky })
+            }
+            "eltwise" => {
+                let (elems, operands) = (self.get("n")?, self.get("of")?);
+                let (kind, relu) = (self.kind()?, self.relu()?);
+                Problem::Eltwise(EltwiseProblem { elems, operands, kind, relu })
+            }
+            "softmax" => Problem::Softmax(SoftmaxProblem { planes: src()? }),
+            other => return Err(format!("unknown family {other}")),
+        })
+    }
+}
+
+impl FromStr for Spec {
+    type Err = String;
+
+    fn from_str(line: &str) -> Result<Self, String> {
+        let (family, rest) = line.trim().split_once(' ').ok_or("no problem")?;
+        let words = rest.split_whitespace().map(|word| {
+            word.split_once('=').ok_or_else(|| format!("{word} is not key=value"))
+        });
+        let words = Words(words.collect::<Result<_, _>>()?);
+        Ok(Self {
+            problem: words.problem(family)?,
+            density: words.get("density")?,
+            holes: words.has("holes"),
+            bias: words.has("bias"),
+            scale: words.get("scale")?,
+            seed: words.get("seed")?,
+        })
+    }
+}

@@ -1,0 +1,341 @@
+//! Hard cases that every variant of a family must get right.
+
+use crate::oracle::pooling;
+use crate::spec::Spec;
+use skimjit_kernels::{
+    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Planes,
+    PoolProblem, Problem, Relu, SoftmaxProblem,
+};
+use skimjit_models::ops::{PoolMethod, Window};
+
+/// How planes of a convolution lie.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Layout {
+    /// As the planner lays out same-size convolutions.
+    Gap,
+    Compact,
+    /// The gap of a consumer with more padding.
+    Wide,
+    /// A pitch that is no multiple of a vector.
+    Odd,
+}
+
+impl Layout {
+    pub const ALL: [Layout; 4] = [Layout::Gap, Layout::Compact, Layout::Wide, Layout::Odd];
+
+    pub fn planes(self, c: u32, h: u32, w: u32, pad: [u32; 2]) -> Planes {
+        let gap = pad[0] * w + pad[1];
+        match self {
+            Layout::Gap => Planes::with_gap(c, h, w, gap),
+            Layout::Compact => Planes::compact(c, h, w),
+            Layout::Wide => Planes::with_gap(c, h, w, gap + 3 * w + 3),
+            Layout::Odd => Planes { c, h, w, pitch: h * w + gap + 3 },
+        }
+    }
+}
+
+/// Channels and size of a convolution's operands.
+#[derive(Clone, Copy)]
+pub struct Dims {
+    pub ic: u32,
+    pub oc: u32,
+    pub h: u32,
+    pub w: u32,
+    pub groups: u32,
+}
+
+/// A convolution with the output size that the op infers.
+pub fn conv(dims: Dims, window: Window, [src, dst]: [Layout; 2]) -> ConvProblem {
+    let out = [(0, dims.h), (1, dims.w)]
+        .map(|(axis, input)| window.output_size(axis, input).expect("the window fits"));
+    ConvProblem {
+        src: src.planes(dims.ic, dims.h, dims.w, window.pad),
+        dst: dst.planes(dims.oc, out[0], out[1], window.pad),
+        window,
+        groups: dims.groups,
+        relu: None,
+        residual: false,
+    }
+}
+
+fn window(kernel: [u32; 2], stride: [u32; 2], pad: [u32; 2], dilation: [u32; 2]) -> Window {
+    Window { kernel, stride, pad, dilation }
+}
+
+const ONE: [u32; 2] = [1, 1];
+
+/// Same-size and shrinking windows.
+fn windows() -> Vec<Window> {
+    vec![
+        Window::square(1, 1, 0),
+        Window::square(3, 1, 1),
+        Window::square(5, 1, 2),
+        Window::square(7, 1, 3),
+        Window::square(9, 1, 4),
+        Window::square(3, 1, 0),
+        Window::square(1, 2, 0),
+        Window::square(3, 2, 1),
+        Window::square(2, 2, 0),
+        // Padding as wide as the kernel, and wider.
+        Window::square(1, 1, 1),
+        Window::square(1, 1, 3),
+        Window::square(3, 2, 4),
+        Window::square(2, 3, 5),
+        window([1, 3], ONE, [0, 1], ONE),
+        window([3, 1], ONE, [1, 0], ONE),
+        window([2, 3], [2, 1], [1, 0], ONE),
+        window([3, 2], [2, 2], [1, 0], ONE),
+        window([1, 7], ONE, [0, 3], ONE),
+        window([3, 3], ONE, [2, 2], [2, 2]),
+        window([3, 3], ONE, [4, 4], [4, 4]),
+        window([3, 2], [2, 3], [1, 2], [2, 1]),
+        window([5, 3], [1, 2], [2, 1], [1, 3]),
+        // Columns that no output reads, behind a padded left edge.
+        Window::square(3, 4, 1),
+    ]
+}
+
+const SIZES: [[u32; 2]; 12] = [
+    [1, 1], [1, 2], [2, 2], [3, 3], [2, 9], [7, 7], [8, 8], [13, 13], [14, 14], [5, 31], [28, 28],
+    [27, 27],
+];
+
+/// Every window on every size it fits, with layouts, densities and post-ops in rotation.
+pub fn conv_windows() -> Vec<Spec> {
+    let mut specs = Vec::new();
+    let densities = [15, 0, 100, 3, 50];
+    for window in windows() {
+        for [h, w] in SIZES {
+            let fits = [(0, h), (1, w)].iter().all(|&(a, n)| window.output_size(a, n).is_ok());
+            if !fits {
+                continue;
+            }
+            let i = specs.len();
+            let (ic, oc) = ([3, 5, 8][i % 3], [4, 29, 13, 1][i % 4]);
+            let layouts = [Layout::ALL[i % 4], Layout::ALL[i / 4 % 4]];
+            let dims = Dims { ic, oc, h, w, groups: 1 };
+            let mut problem = conv(dims, window, layouts);
+            problem.relu = [None, Some(Relu::new(0.0)), Some(Relu::new(0.1))][i / 2 % 3];
+            problem.residual = i % 5 == 3;
+            let spec = Spec::new(Problem::Conv(problem)).density(densities[i % 5]);
+            let spec = if i % 7 == 2 { spec.no_bias() } else { spec };
+            specs.push(if i % 4 == 1 { spec.holes() } else { spec }.seed(i as u64));
+        }
+    }
+    specs
+}
+
+/// Layers of real networks, with fewer channels.
+pub fn conv_layers() -> Vec<Spec> {
+    // ic, oc, h, w, groups, window.
+    let layers = [
+        (3, 17, 227, 227, 1, Window::square(11, 4, 0)),
+        (3, 9, 224, 224, 1, Window::square(7, 2, 3)),
+        (3, 5, 224, 224, 1, Window::square(11, 4, 2)),
+        (12, 64, 27, 27, 2, Window::square(5, 1, 2)),
+        (24, 60, 13, 13, 1, Window::square(3, 1, 1)),
+        (16, 32, 13, 13, 4, Window::square(3, 1, 1)),
+        (16, 33, 56, 56, 1, Window::square(3, 1, 1)),
+        (32, 40, 55, 55, 1, Window::square(1, 1, 0)),
+        (40, 60, 56, 56, 1, Window::square(1, 2, 0)),
+        (64, 70, 28, 28, 1, Window::square(1, 1, 0)),
+        (48, 90, 7, 7, 1, Window::square(3, 1, 1)),
+        (96, 57, 14, 14, 1, Window::square(1, 1, 0)),
+        // Depthwise, with and without a multiplier.
+        (19, 19, 28, 28, 19, Window::square(3, 1, 1)),
+        (10, 10, 29, 29, 10, Window::square(3, 2, 1)),
+        (6, 12, 14, 14, 6, Window::square(5, 1, 2)),
+        // A batch of inner products.
+        (200, 50, 1, 16, 1, Window::square(1, 1, 0)),
+        (70, 30, 1, 5, 1, Window::square(1, 1, 0)),
+        // An inner product as a convolution over the whole plane.
+        (8, 30, 6, 6, 1, Window::square(6, 1, 0)),
+        (5, 40, 15, 15, 1, Window::square(15, 1, 0)),
+        (2, 3, 40, 40, 1, Window::square(11, 1, 0)),
+        (2, 3, 31, 90, 1, window([1, 30], ONE, [0, 0], ONE)),
+        // Code of many times the first-level cache.
+        (100, 56, 13, 13, 1, Window::square(3, 1, 1)),
+        (120, 30, 9, 15, 1, Window::square(3, 2, 1)),
+        (600, 31, 12, 12, 1, Window::square(1, 1, 0)),
+    ];
+    let mut specs = Vec::new();
+    for (i, &(ic, oc, h, w, groups, window)) in layers.iter().enumerate() {
+        for (j, density) in [8, 35, 80].into_iter().enumerate() {
+            let layouts = if j == 1 { [Layout::Compact; 2] } else { [Layout::Gap; 2] };
+            let mut problem = conv(Dims { ic, oc, h, w, groups }, window, layouts);
+            problem.relu = (i % 3 != 0).then(|| Relu::new(if i % 3 == 1 { 0.0 } else { 0.25 }));
+            problem.residual = (i + j) % 4 == 0;
+            specs.push(Spec::new(Problem::Conv(problem)).density(density).seed(i as u64));
+        }
+    }
+    specs
+}
+
+/// Inner products.
+pub fn fc() -> Vec<Spec> {
+    let sizes = [
+        (1, 1), (1, 40), (7, 3), (8, 8), (16, 16), (17, 1), (33, 17), (100, 10), (255, 9),
+        (1000, 31), (2048, 100), (9216, 33), (65_535, 3), (65_536, 2), (65_536, 20),
+    ];
+    let mut specs = Vec::new();
+    for (inputs, outputs) in sizes {
+        for density in [0, 10, 100] {
+            let i = specs.len();
+            let relu = [None, Some(Relu::new(0.0)), Some(Relu::new(-0.5))][i / 2 % 3];
+            let problem = Problem::Fc(FcProblem { inputs, outputs, relu });
+            let spec = Spec::new(problem).density(density).seed(i as u64);
+            let spec = if i % 5 == 1 { spec.holes() } else { spec };
+            specs.push(if i % 4 == 3 { spec.no_bias() } else { spec });
+        }
+    }
+    specs
+}
+
+/// A pooling problem, `None` when the window does not fit.
+pub fn pool(
+    [c, h, w]: [u32; 3],
+    window: Window,
+    method: PoolMethod,
+    round_down: bool,
+    [src, dst]: [Layout; 2],
+) -> Option<PoolProblem> {
+    let size = Planes::compact(c, h, w);
+    let problem = PoolProblem { src: size, dst: size, window, method, relu: false };
+    let op = skimjit_models::ops::Pooling { round_down, ..pooling(&problem) };
+    let [oh, ow] = [op.output_size(0, h).ok()?, op.output_size(1, w).ok()?];
+    let (src, dst) = (src.planes(c, h, w, ONE), dst.planes(c, oh, ow, [0, 0]));
+    Some(PoolProblem { src, dst, ..problem })
+}
+
+/// Poolings: overlapping, overhanging, padded, global, strided beyond the kernel.
+pub fn pools() -> Vec<Spec> {
+    let windows = [
+        Window::square(2, 2, 0),
+        Window::square(3, 2, 0),
+        Window::square(3, 2, 1),
+        Window::square(3, 1, 1),
+        Window::square(5, 3, 0),
+        Window::square(7, 7, 0),
+        Window::square(7, 1, 0),
+        Window::square(1, 2, 0),
+        Window::square(2, 5, 1),
+        Window::square(1, 1, 0),
+        Window::square(5, 1, 4),
+        window([3, 2], [2, 1], [0, 1], ONE),
+        window([1, 4], [3, 4], [0, 2], ONE),
+        window([2, 3], [2, 20], [1, 0], ONE),
+        window([3, 9], [1, 1], [2, 8], ONE),
+    ];
+    let sizes = [
+        [3, 1, 1], [2, 2, 3], [4, 5, 5], [17, 7, 7], [33, 13, 13], [2, 6, 14], [3, 8, 16],
+        [2, 27, 27], [1, 28, 28], [3, 55, 55], [1, 3, 130],
+    ];
+    let mut specs = Vec::new();
+    for (size, window) in sizes.iter().flat_map(|size| windows.iter().map(move |w| (*size, *w))) {
+        for method in [PoolMethod::Max, PoolMethod::Average] {
+            let i = specs.len();
+            let layouts = [Layout::ALL[i % 4], Layout::ALL[i / 3 % 4]];
+            let Some(mut problem) = pool(size, window, method, i % 5 == 0, layouts) else {
+                continue;
+            };
+            problem.relu = method == PoolMethod::Max && i % 3 == 0;
+            specs.push(Spec::new(Problem::Pool(problem)).seed(i as u64));
+        }
+    }
+    for [c, h, w] in [[5, 7, 7], [3, 8, 8], [2, 14, 13], [2, 1, 1], [1, 3, 200]] {
+        let global = Window { kernel: [h, w], ..Window::square(1, 1, 0) };
+        for method in [PoolMethod::Max, PoolMethod::Average] {
+            let problem = pool([c, h, w], global, method, false, [Layout::Gap, Layout::Compact]);
+            specs.extend(problem.map(|problem| Spec::new(Problem::Pool(problem))));
+        }
+    }
+    specs
+}
+
+/// LRN across channels.
+pub fn lrns() -> Vec<Spec> {
+    let mut specs = Vec::new();
+    for size in [1, 3, 5, 7, 9] {
+        for beta in [0.5, 0.75, 1.0] {
+            for (c, h, w) in [(1, 1, 1), (3, 2, 2), (4, 4, 4), (10, 7, 7), (12, 13, 13), (20, 1, 33)] {
+                let i = specs.len();
+                let planes = Layout::ALL[i % 4].planes(c, h, w, ONE);
+                let (alpha, k) = ([1e-4, 0.5, 3.0][i % 3], [1.0, 2.0][i % 2]);
+                let problem = Problem::Lrn(LrnProblem { planes, size, alpha, beta, k });
+                let scale = [1.0, 200.0][i / 2 % 2];
+                specs.push(Spec::new(problem).scale(scale).seed(i as u64));
+            }
+        }
+    }
+    specs
+}
+
+/// Scale, Bias, ReLU and PReLU.
+pub fn channelwises() -> Vec<Spec> {
+    let mut specs = Vec::new();
+    for (c, h, w) in [(1, 1, 1), (40, 1, 1), (3, 1, 7), (5, 2, 4), (6, 4, 4), (20, 13, 13), (3, 28, 28)] {
+        for (affine, leaky) in [(true, false), (false, true), (true, true), (false, false)] {
+            let i = specs.len();
+            let [src, dst] = [i % 4, i / 3 % 4].map(|i| Layout::ALL[i].planes(c, h, w, ONE));
+            let problem = ChannelwiseProblem { src, dst, affine, leaky };
+            let spec = Spec::new(Problem::Channelwise(problem)).no_bias();
+            specs.push(spec.density(90).seed(i as u64));
+        }
+    }
+    specs
+}
+
+/// Sums, products and maxima.
+pub fn eltwises() -> Vec<Spec> {
+    let mut specs = Vec::new();
+    for operands in 1..=4u32 {
+        for elems in [1, 7, 8, 9, 16, 17, 63, 64, 1000, 4099] {
+            let i = specs.len();
+            let coefficients = [1.0, -1.0, 0.5, 2.25];
+            let kind = match i % 4 {
+                0 => EltwiseKind::Product,
+                1 => EltwiseKind::Max,
+                2 => EltwiseKind::Sum(vec![1.0; operands as usize]),
+                _ => EltwiseKind::Sum(coefficients[..operands as usize].to_vec()),
+            };
+            let relu = [None, Some(Relu::new(0.0)), Some(Relu::new(0.1))][i % 3];
+            let problem = EltwiseProblem { elems, operands, kind, relu };
+            specs.push(Spec::new(Problem::Eltwise(problem)).seed(i as u64));
+        }
+    }
+    specs
+}
+
+/// Rows and pixels, from flat to beyond what an exponential can hold.
+pub fn softmaxes() -> Vec<Spec> {
+    let planes = [
+        Planes::compact(1, 1, 1),
+        Planes::compact(2, 1, 1),
+        Planes::compact(8, 1, 1),
+        Planes::compact(10, 1, 1),
+        Planes::compact(16, 1, 1),
+        Planes::compact(1000, 1, 1),
+        Planes::compact(1001, 1, 1),
+        Planes { c: 5, h: 1, w: 1, pitch: 16 },
+        Planes::compact(3, 2, 2),
+        Planes::compact(1, 3, 5),
+        Planes::compact(21, 4, 4),
+        Planes::with_gap(21, 13, 13, 14),
+        Planes { c: 7, h: 3, w: 11, pitch: 36 },
+    ];
+    let mut specs = Vec::new();
+    for planes in planes {
+        for scale in [0.01, 5.0, 80.0, 1e4, 1e30] {
+            let seed = specs.len() as u64;
+            let problem = Problem::Softmax(SoftmaxProblem { planes });
+            specs.push(Spec::new(problem).scale(scale).seed(seed));
+        }
+    }
+    specs
+}
+
+/// Everything above.
+pub fn all() -> Vec<Spec> {
+    [conv_windows(), conv_layers(), fc(), pools(), lrns(), channelwises(), eltwises(), softmaxes()]
+        .concat()
+}
