@@ -6,11 +6,14 @@
 #![forbid(unsafe_code)]
 
 pub mod artifact;
+pub mod caffe;
 pub mod error;
+pub mod import;
 pub mod interpreter;
 pub mod ir;
 pub mod ops;
 pub mod passes;
+pub mod zoo;
 
 pub use error::{Error, Result};
 pub use ir::{Graph, Node, Pattern, PatternStats, Shape, Tensor, TensorRef, Value, ValueId, WeightId};

@@ -1,0 +1,96 @@
+//! The binary format: caffemodel, solverstate and binaryproto files.
+
+use super::scan;
+use super::schema::Message;
+use crate::{Error, Result};
+use std::io::Read;
+use std::path::Path;
+
+/// Largest file, as in Caffe: 2 GiB − 1.
+pub const MAX_FILE_BYTES: u64 = (1 << 31) - 1;
+/// Decoded bytes per byte of a file that its messages may take beyond a fixed allowance. Real files
+/// are nearly all packed floats, which stay as large as they are.
+const MEMORY_PER_BYTE: u64 = 3;
+
+/// Reads a whole file of limited size.
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let unreadable = |error: std::io::Error| Error::new(error.to_string()).file(path);
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let size = file.metadata().map_err(unreadable)?.len();
+    let mut bytes = Vec::with_capacity(size.min(MAX_FILE_BYTES) as usize);
+    // One byte more than allowed tells a file of the largest size from a larger one.
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(Error::new("a file of 2 GiB or more")
+            .file(path)
+            .expected(format!(
+                "at most {MAX_FILE_BYTES} bytes, as Caffe's format allows"
+            )));
+    }
+    Ok(bytes)
+}
+
+/// Decodes a message file.
+pub(super) fn read<M: prost::Message + Default>(
+    path: &Path,
+    message: &'static Message,
+) -> Result<M> {
+    let mut bytes = read_file(path)?;
+    parse(&mut bytes, message).map_err(|error| error.file(path))
+}
+
+/// Decodes the contents of a message file.
+pub(super) fn parse<M: prost::Message + Default>(
+    bytes: &mut [u8],
+    message: &'static Message,
+) -> Result<M> {
+    check_magic(bytes)?;
+    let allowance = bytes.len() as u64 * MEMORY_PER_BYTE;
+    decode(bytes, message, allowance)
+}
+
+/// Decodes a message that may take `allowance` bytes of memory beyond a fixed amount.
+pub(super) fn decode<M: prost::Message + Default>(
+    bytes: &mut [u8],
+    message: &'static Message,
+    allowance: u64,
+) -> Result<M> {
+    scan::scan(bytes, message, allowance)?;
+    M::decode(&*bytes).map_err(|error| Error::new(format!("no {}: {error}", message.name)))
+}
+
+/// Names the usual mistakes, which otherwise give riddles about lengths.
+fn check_magic(bytes: &[u8]) -> Result<()> {
+    let starts = |prefix: &[u8]| bytes.starts_with(prefix);
+    let (found, hint) = if bytes.is_empty() {
+        ("an empty file", "the download or the copy did not finish")
+    } else if starts(b"version https://git-lfs") {
+        (
+            "a Git LFS pointer",
+            "fetch the file itself with `git lfs pull`",
+        )
+    } else if starts(b"<!") || starts(b"<html") {
+        ("a web page", "download the raw file")
+    } else if starts(b"\x1f\x8b") || starts(b"PK\x03\x04") {
+        ("a compressed file", "unpack it first")
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(found).expected("a binary Caffe file").hint(hint))
+}
+
+/// Writes a message file.
+pub(super) fn write(path: &Path, message: &impl prost::Message) -> Result<()> {
+    let size = message.encoded_len() as u64;
+    if size > MAX_FILE_BYTES {
+        return Err(Error::new(format!("{size} bytes to write"))
+            .file(path)
+            .expected(format!(
+                "at most {MAX_FILE_BYTES}, as Caffe's format allows"
+            )));
+    }
+    std::fs::write(path, message.encode_to_vec())
+        .map_err(|error| Error::new(error.to_string()).file(path))
+}

@@ -1,0 +1,104 @@
+//! Caffe's files: prototxt, caffemodel, solverstate, binaryproto, and weights in HDF5.
+
+pub mod binary;
+pub mod blob;
+pub mod filter;
+mod hdf5;
+#[rustfmt::skip]
+#[allow(missing_docs, clippy::doc_markdown, clippy::large_enum_variant)]
+pub mod proto;
+mod scan;
+#[allow(missing_docs)]
+mod schema;
+#[rustfmt::skip]
+mod schema_table;
+pub mod text;
+pub mod upgrade;
+mod warning;
+
+pub use warning::Warning;
+
+use crate::{Error, Result, Tensor};
+use proto::{BlobProto, NetParameter, SolverParameter, SolverState};
+use schema_table::{BLOB_PROTO, NET_PARAMETER, SOLVER_STATE};
+use std::path::Path;
+
+/// Reads a network definition as it is written, old formats not yet upgraded. Unknown fields are
+/// warnings.
+pub fn read_prototxt(path: &Path) -> Result<(NetParameter, Vec<Warning>)> {
+    read_text(path, text::net)
+}
+
+/// Parses a network definition; `name` stands for the file in errors and warnings.
+pub fn parse_prototxt(text: &str, name: impl AsRef<Path>) -> Result<(NetParameter, Vec<Warning>)> {
+    in_file(text::net(text.as_bytes()), name.as_ref())
+}
+
+/// Reads a solver definition, with `solver_type` already turned into `type`.
+pub fn read_solver(path: &Path) -> Result<(SolverParameter, Vec<Warning>)> {
+    let (mut solver, warnings) = read_text(path, text::solver)?;
+    upgrade::upgrade_solver(&mut solver).map_err(|error| error.file(path))?;
+    Ok((solver, warnings))
+}
+
+fn read_text<T>(
+    path: &Path,
+    parse: impl Fn(&[u8]) -> Result<(T, Vec<Warning>)>,
+) -> Result<(T, Vec<Warning>)> {
+    in_file(parse(&binary::read_file(path)?), path)
+}
+
+fn in_file<T>(parsed: Result<(T, Vec<Warning>)>, file: &Path) -> Result<(T, Vec<Warning>)> {
+    let (message, warnings) = parsed.map_err(|error| error.file(file))?;
+    Ok((message, warnings.into_iter().map(|warning| warning.file(file)).collect()))
+}
+
+/// Reads a caffemodel as it is stored, old formats not yet upgraded. HDF5 files (`.caffemodel.h5`)
+/// give layers of nothing but names and blobs.
+pub fn read_caffemodel(path: &Path) -> Result<NetParameter> {
+    let mut bytes = binary::read_file(path)?;
+    let hdf5 = bytes.starts_with(hdf5::SIGNATURE) || path.extension().is_some_and(|e| e == "h5");
+    let net = if hdf5 { hdf5::parse(bytes) } else { binary::parse(&mut bytes, NET_PARAMETER) };
+    net.map_err(|error| error.file(path))
+}
+
+/// Writes a caffemodel.
+pub fn write_caffemodel(net: &NetParameter, path: &Path) -> Result<()> {
+    binary::write(path, net)
+}
+
+/// Reads a solver's state (`.solverstate`).
+pub fn read_solverstate(path: &Path) -> Result<SolverState> {
+    binary::read(path, SOLVER_STATE)
+}
+
+/// Writes a solver's state.
+pub fn write_solverstate(state: &SolverState, path: &Path) -> Result<()> {
+    binary::write(path, state)
+}
+
+/// Reads a file of one array (`.binaryproto`), in the shape as stored.
+pub fn read_binaryproto(path: &Path) -> Result<Tensor> {
+    let mut blob: BlobProto = binary::read(path, BLOB_PROTO)?;
+    blob::take_tensor(&mut blob).map_err(|error| error.file(path))
+}
+
+/// Writes a file of one array.
+pub fn write_binaryproto(tensor: Tensor, path: &Path) -> Result<()> {
+    binary::write(path, &blob::from_tensor(tensor))
+}
+
+/// Reads a mean image: 1 × channels × height × width.
+pub fn read_mean(path: &Path) -> Result<Tensor> {
+    let mean = read_binaryproto(path)?;
+    let dims = match *mean.shape().dims() {
+        [1, c, h, w] | [c, h, w] => [1, c, h, w],
+        _ => {
+            return Err(Error::new(format!("a shape of {}", mean.shape()))
+                .file(path)
+                .expected("one image: channels, height, width"));
+        }
+    };
+    let shape = crate::Shape::new(dims).map_err(|error| error.file(path))?;
+    Ok(Tensor::new(shape, mean.into_data()))
+}

@@ -1,0 +1,262 @@
+//! A pass over binary messages before they are decoded: lengths fit, and decoding cannot take far
+//! more memory than the file's size justifies.
+//!
+//! A message of two bytes can become a struct of hundreds, so a file of a few megabytes could ask
+//! for gigabytes. Nesting needs no limit of its own: only messages that the tables know are entered,
+//! and none of them contains itself.
+
+use super::schema::{Field, Kind, Message, wire};
+use crate::{Error, Result};
+
+/// Decoded bytes that any file may become, whatever its size.
+const BASE_MEMORY: u64 = 64 << 20;
+/// Bookkeeping of one heap allocation, and the unused part of the list that holds it.
+const ALLOCATION: u64 = 32;
+
+/// Checks `bytes` as a message. `allowance` is the decoded size that is fine beyond 64 MiB.
+///
+/// Where a field has another wire type than the tables say, another fork uses its number for
+/// something else; as Caffe does, such a field is treated as unknown: its number is overwritten
+/// with one that no message has.
+pub(super) fn scan(bytes: &mut [u8], message: &'static Message, allowance: u64) -> Result<()> {
+    let limit = BASE_MEMORY.saturating_add(allowance);
+    let mut scan = Scan {
+        memory: 0,
+        limit,
+        path: Vec::new(),
+    };
+    scan.message(bytes, 0, message)
+}
+
+struct Scan {
+    memory: u64,
+    limit: u64,
+    /// Field names from the outermost message to the current one, each with its index.
+    path: Vec<(&'static str, u32)>,
+}
+
+/// A cursor over one message.
+struct Cursor<'a> {
+    bytes: &'a mut [u8],
+    at: usize,
+    /// Offset of `bytes` in the file.
+    base: usize,
+}
+
+impl Cursor<'_> {
+    fn offset(&self) -> usize {
+        self.base + self.at
+    }
+
+    fn varint(&mut self) -> std::result::Result<u64, String> {
+        let start = self.offset();
+        let mut value = 0;
+        for shift in (0..70).step_by(7) {
+            let Some(&byte) = self.bytes.get(self.at) else {
+                return Err(format!(
+                    "the end of the data inside a number at byte {start}"
+                ));
+            };
+            self.at += 1;
+            if shift == 63 && byte > 1 {
+                break;
+            }
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(format!("a number of more than 64 bits at byte {start}"))
+    }
+
+    /// Moves on over `length` bytes and returns where they began.
+    fn skip(&mut self, length: u64) -> std::result::Result<usize, String> {
+        let start = self.at;
+        let left = self.bytes.len() - start;
+        match usize::try_from(length) {
+            Ok(length) if length <= left => {
+                self.at += length;
+                Ok(start)
+            }
+            _ => Err(format!(
+                "a length of {length} at byte {}, where {left} bytes are left",
+                self.offset()
+            )),
+        }
+    }
+}
+
+impl Scan {
+    fn message(&mut self, bytes: &mut [u8], base: usize, message: &'static Message) -> Result<()> {
+        let mut cursor = Cursor { bytes, at: 0, base };
+        let mut counts = vec![0; message.fields.len()];
+        while cursor.at < cursor.bytes.len() {
+            self.field(&mut cursor, message, &mut counts)?;
+        }
+        Ok(())
+    }
+
+    fn field(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        message: &'static Message,
+        counts: &mut [u32],
+    ) -> Result<()> {
+        let key_start = cursor.at;
+        let key = cursor.varint().map_err(|found| self.fault(found))?;
+        let key_end = cursor.at;
+        let number = u32::try_from(key >> 3)
+            .ok()
+            .filter(|number| (1..1 << 29).contains(number));
+        let Some(number) = number else {
+            return Err(self.fault(format!(
+                "field number {} at byte {}",
+                key >> 3,
+                cursor.offset()
+            )));
+        };
+        let wire_type = (key & 7) as u8;
+        let known = message
+            .fields
+            .iter()
+            .position(|field| field.number == number);
+        let Some((index, field)) =
+            known.and_then(|index| Some((index, message.fields.get(index)?)))
+        else {
+            return self.skip_value(cursor, wire_type).map(drop);
+        };
+        let index = counts.get_mut(index).map_or(0, |count| {
+            *count += 1;
+            *count - 1
+        });
+        self.path.push((field.name, index));
+        let packed = field.repeated && field.kind.is_numeric() && wire_type == wire::LENGTH;
+        if packed || wire_type == field.kind.wire_type() {
+            self.value(cursor, field, packed)?;
+        } else {
+            self.skip_value(cursor, wire_type)?;
+            self.hide(cursor, key_start..key_end, wire_type, message)?;
+        }
+        self.path.pop();
+        Ok(())
+    }
+
+    /// Checks the value of a known field.
+    fn value(&mut self, cursor: &mut Cursor<'_>, field: &Field, packed: bool) -> Result<()> {
+        let start = self.skip_value(
+            cursor,
+            if packed {
+                wire::LENGTH
+            } else {
+                field.kind.wire_type()
+            },
+        )?;
+        let base = cursor.base + start;
+        let contents = cursor.bytes.get_mut(start..cursor.at).unwrap_or_default();
+        let length = contents.len() as u64;
+        match field.kind {
+            Kind::Message(inner) => {
+                let inner = Message::get(inner);
+                self.add_memory(inner.size as u64 + ALLOCATION)?;
+                self.message(contents, base, inner)
+            }
+            Kind::string | Kind::bytes => {
+                if field.kind == Kind::string && std::str::from_utf8(contents).is_err() {
+                    return Err(self.fault(format!("a string that is not UTF-8 at byte {base}")));
+                }
+                self.add_memory(length + ALLOCATION)
+            }
+            kind if !packed => self.add_memory(kind.element_size()),
+            kind if kind.wire_type() == wire::VARINT => {
+                let mut cursor = Cursor {
+                    bytes: contents,
+                    at: 0,
+                    base,
+                };
+                let mut elements = 0;
+                while cursor.at < cursor.bytes.len() {
+                    cursor.varint().map_err(|found| self.fault(found))?;
+                    elements += 1;
+                }
+                self.add_memory(elements * kind.element_size())
+            }
+            kind if length.is_multiple_of(kind.element_size()) => self.add_memory(length),
+            kind => Err(self
+                .fault(format!("{length} bytes at byte {base}"))
+                .expected(format!("a multiple of {}", kind.element_size()))),
+        }
+    }
+
+    /// Moves on over a value of any field; returns where its contents began.
+    fn skip_value(&self, cursor: &mut Cursor<'_>, wire_type: u8) -> Result<usize> {
+        let skipped = match wire_type {
+            wire::VARINT => {
+                let start = cursor.at;
+                cursor.varint().map(|_| start)
+            }
+            wire::FIXED64 => cursor.skip(8),
+            wire::LENGTH => cursor.varint().and_then(|length| cursor.skip(length)),
+            wire::FIXED32 => cursor.skip(4),
+            other => Err(format!("wire type {other} at byte {}", cursor.offset())),
+        };
+        skipped.map_err(|found| self.fault(found))
+    }
+
+    /// Gives a field a number that the message does not use and whose key is as long.
+    fn hide(
+        &self,
+        cursor: &mut Cursor<'_>,
+        key: std::ops::Range<usize>,
+        wire_type: u8,
+        message: &Message,
+    ) -> Result<()> {
+        // A long key can hold a small number too: the rest of its bytes are zero bits.
+        let first = if key.len() == 1 { 1 } else { 16 };
+        let free = |number: &u32| message.by_number(*number).is_none();
+        let number = (first..).find(free).unwrap_or(first);
+        let mut rest = u64::from(number) << 3 | u64::from(wire_type);
+        let last = key.len() - 1;
+        for (index, byte) in cursor
+            .bytes
+            .get_mut(key)
+            .unwrap_or_default()
+            .iter_mut()
+            .enumerate()
+        {
+            let more = if index < last { 0x80 } else { 0 };
+            *byte = (rest & 0x7f) as u8 | more;
+            rest >>= 7;
+        }
+        if rest > 0 {
+            return Err(self
+                .fault(format!("wire type {wire_type}"))
+                .hint("an unknown fork wrote it"));
+        }
+        Ok(())
+    }
+
+    fn add_memory(&mut self, bytes: u64) -> Result<()> {
+        self.memory = self.memory.saturating_add(bytes);
+        if self.memory <= self.limit {
+            return Ok(());
+        }
+        Err(self
+            .fault("so many small messages that they take far more memory than the file")
+            .expected(format!("at most {} MiB", self.limit >> 20))
+            .hint("no program that saves networks writes such a file"))
+    }
+
+    fn fault(&self, found: impl Into<String>) -> Error {
+        let names: Vec<String> = self
+            .path
+            .iter()
+            .map(|(name, index)| format!("{name}[{index}]"))
+            .collect();
+        let error = Error::new(found).hint("the file is cut off, damaged, or of another format");
+        if names.is_empty() {
+            error
+        } else {
+            error.field(names.join("."))
+        }
+    }
+}

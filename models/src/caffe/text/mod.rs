@@ -1,0 +1,61 @@
+//! The text format of protocol buffers (prototxt), as Caffe files use it.
+//!
+//! The text is encoded field by field into the binary form, by way of the message tables, and that
+//! is decoded: so there is one way from bytes to messages, and no code per message.
+
+mod encode;
+mod lexer;
+mod literal;
+
+use super::binary;
+use super::proto::{NetParameter, SolverParameter};
+use super::schema::Message;
+use super::schema_table::{NET_PARAMETER, SOLVER_PARAMETER};
+use super::warning::Warning;
+use crate::{Error, Result};
+
+/// Largest text file.
+pub const MAX_TEXT_BYTES: usize = 1 << 28;
+/// Messages inside messages. The deepest real ones are five deep.
+const MAX_DEPTH: usize = 64;
+/// Decoded bytes that one byte of text may become: `layer{}` with a few fields is the worst case of
+/// real files.
+const MEMORY_PER_BYTE: u64 = 32;
+
+/// Parses a network definition, dropping the warnings.
+pub fn parse_net(text: &str) -> Result<NetParameter> {
+    Ok(net(text.as_bytes())?.0)
+}
+
+/// Parses a network definition. Comments may be in any encoding.
+pub fn net(text: &[u8]) -> Result<(NetParameter, Vec<Warning>)> {
+    parse(text, NET_PARAMETER)
+}
+
+/// Parses a solver definition. Comments may be in any encoding.
+pub fn solver(text: &[u8]) -> Result<(SolverParameter, Vec<Warning>)> {
+    parse(text, SOLVER_PARAMETER)
+}
+
+/// Whether a text is a solver definition rather than a network definition: its first top-level
+/// field decides that only one of the two has.
+pub fn is_solver(text: &[u8]) -> bool {
+    encode::top_level_fields(text)
+        .iter()
+        .map(|name| (NET_PARAMETER.by_name(name), SOLVER_PARAMETER.by_name(name)))
+        .find(|(net, solver)| net.is_some() != solver.is_some())
+        .is_some_and(|(net, _)| net.is_none())
+}
+
+fn parse<M: prost::Message + Default>(
+    text: &[u8],
+    message: &'static Message,
+) -> Result<(M, Vec<Warning>)> {
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(Error::new(format!("{} bytes of text", text.len()))
+            .expected(format!("at most {MAX_TEXT_BYTES}")));
+    }
+    let (mut bytes, warnings) = encode::encode(text, message)?;
+    let message = binary::decode(&mut bytes, message, text.len() as u64 * MEMORY_PER_BYTE)?;
+    Ok((message, warnings))
+}
