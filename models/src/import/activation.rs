@@ -21,17 +21,25 @@ pub(super) fn require_zero_slope(layer: &Layer<'_>) -> Result<()> {
     if slope == 0.0 {
         return Ok(());
     }
-    Err(layer.fault("relu_param.negative_slope", slope.to_string()).expected("0"))
+    Err(layer
+        .fault("relu_param.negative_slope", slope.to_string())
+        .expected("0"))
 }
 
 /// PReLU.
 pub(super) fn prelu(layer: &mut Layer<'_>) -> Result<()> {
     let input = layer.shape(0);
     if input.rank() < 2 {
-        return Err(layer.fault("bottom[0]", format!("shape {input}")).expected("2 axes or more"));
+        return Err(layer
+            .fault("bottom[0]", format!("shape {input}"))
+            .expected("2 axes or more"));
     }
     let shared = param(&layer.def.prelu_param).channel_shared();
-    let shape = if shared { Shape::new([])? } else { Shape::new([input.dim(1)])? };
+    let shape = if shared {
+        Shape::new([])?
+    } else {
+        Shape::new([input.dim(1)])?
+    };
     let ids = layer.weights(&[shape])?;
     layer.node(Op::PRelu(PRelu { slope: ids[0] }))
 }
@@ -66,7 +74,14 @@ pub(super) fn bnll(layer: &mut Layer<'_>) -> Result<()> {
 pub(super) fn power(layer: &mut Layer<'_>) -> Result<()> {
     let p = param(&layer.def.power_param);
     let (power, scale, shift) = (p.power(), p.scale(), p.shift());
-    activation(layer, Activation::Power { power, scale, shift })
+    activation(
+        layer,
+        Activation::Power {
+            power,
+            scale,
+            shift,
+        },
+    )
 }
 
 /// Exp.
@@ -89,7 +104,9 @@ fn require_base(layer: &Layer<'_>, field: &str, base: f32) -> Result<()> {
     if base == -1.0 || base > 0.0 {
         return Ok(());
     }
-    Err(layer.fault(field, base.to_string()).expected("more than 0, or -1 for e"))
+    Err(layer
+        .fault(field, base.to_string())
+        .expected("more than 0, or -1 for e"))
 }
 
 /// Threshold.
@@ -108,7 +125,9 @@ pub(super) fn swish(layer: &mut Layer<'_>) -> Result<()> {
 pub(super) fn clip(layer: &mut Layer<'_>) -> Result<()> {
     let clip = param(&layer.def.clip_param);
     let (Some(min), Some(max)) = (clip.min, clip.max) else {
-        return Err(layer.fault("clip_param", "no min or no max").expected("both"));
+        return Err(layer
+            .fault("clip_param", "no min or no max")
+            .expected("both"));
     };
     if min > max {
         return Err(layer

@@ -27,30 +27,54 @@ pub(super) fn build(
     directory: Option<PathBuf>,
 ) -> Result<(Graph, Store)> {
     if topology.layer.is_empty() {
-        return Err(Error::new("no layers").field("layer").expected("at least one"));
+        return Err(Error::new("no layers")
+            .field("layer")
+            .expected("at least one"));
     }
-    let graph = Graph { name: topology.name().to_owned(), ..Graph::default() };
+    let graph = Graph {
+        name: topology.name().to_owned(),
+        ..Graph::default()
+    };
     let (blobs, results) = (HashMap::new(), BTreeMap::new());
-    let mut net = Net { graph, store, directory, blobs, results };
+    let mut net = Net {
+        graph,
+        store,
+        directory,
+        blobs,
+        results,
+    };
     for (index, layer) in topology.layer.iter().enumerate() {
         let later = topology.layer.get(index..).unwrap_or_default();
-        net.add_layer(layer, later).map_err(|error| error.layer(layer.name()))?;
+        net.add_layer(layer, later)
+            .map_err(|error| error.layer(layer.name()))?;
     }
     net.graph.outputs = net.results.into_values().collect();
     Ok((net.graph, net.store))
 }
 
 impl Net {
+    /// Name for the top that a loss layer leaves out: the layer's, unless a blob has it.
+    pub fn automatic_name(&self, layer: &str) -> String {
+        if self.blobs.contains_key(layer) || self.results.contains_key(layer) {
+            format!("{layer} (automatic)")
+        } else {
+            layer.to_owned()
+        }
+    }
+
     /// Adds one layer; `later` starts with it and tells forward references from missing blobs.
     fn add_layer(&mut self, layer: &LayerParameter, later: &[LayerParameter]) -> Result<()> {
         let row = table::find(layer.r#type())?;
-        for (field, found, allowed) in
-            [("bottom", layer.bottom.len(), &row.bottoms), ("top", layer.top.len(), &row.tops)]
-        {
+        for (field, found, allowed) in [
+            ("bottom", layer.bottom.len(), &row.bottoms),
+            ("top", layer.top.len(), &row.tops),
+        ] {
             if !allowed.contains(&found) {
-                return Err(Error::new(format!("{found} {field}s of a {} layer", row.name))
-                    .field(field)
-                    .expected(table::range(allowed)));
+                return Err(
+                    Error::new(format!("{found} {field}s of a {} layer", row.name))
+                        .field(field)
+                        .expected(table::range(allowed)),
+                );
             }
         }
         let inputs = self.operands(layer, later)?;
@@ -103,9 +127,11 @@ impl Net {
     fn define_tops(&mut self, layer: &LayerParameter, outputs: Vec<Option<ValueId>>) -> Result<()> {
         for (index, value) in outputs.into_iter().enumerate() {
             let Some(value) = value else {
-                return Err(Error::new(format!("top {index} of a {} layer", layer.r#type()))
-                    .field(format!("top[{index}]"))
-                    .expected("fewer tops"));
+                return Err(
+                    Error::new(format!("top {index} of a {} layer", layer.r#type()))
+                        .field(format!("top[{index}]"))
+                        .expected("fewer tops"),
+                );
             };
             let name = self.graph.value(value).name.clone();
             self.results.insert(name.clone(), value);

@@ -24,7 +24,12 @@ pub(super) fn deconvolution(layer: &mut Layer<'_>) -> Result<()> {
 /// Winograd: weights are spatial kernels or lie in the Winograd domain already.
 pub(super) fn winograd(layer: &mut Layer<'_>) -> Result<()> {
     let geometry = Geometry::read(layer)?;
-    let Window { kernel: [kh, kw], stride, dilation, .. } = geometry.window;
+    let Window {
+        kernel: [kh, kw],
+        stride,
+        dilation,
+        ..
+    } = geometry.window;
     if kh != kw || ![3, 5].contains(&kh) {
         return Err(layer
             .fault("convolution_param.kernel_size", format!("{kh}x{kw}"))
@@ -32,28 +37,36 @@ pub(super) fn winograd(layer: &mut Layer<'_>) -> Result<()> {
     }
     if stride != [1; 2] || dilation != [1; 2] {
         return Err(layer
-            .fault("convolution_param.stride", "a stride or dilation other than 1")
+            .fault(
+                "convolution_param.stride",
+                "a stride or dilation other than 1",
+            )
             .expected("1"));
     }
     // Output tiles are 4 wide, so input tiles are kernel + 3 wide.
     let tile = kh + 3;
     let group_ic = geometry.ic / geometry.groups;
     let transformed = vec![tile, tile, geometry.oc, group_ic];
-    let stored = layer.stored_dims(0);
-    let spatial = [geometry.oc, group_ic, kh, kw];
-    let is_transformed = |dims: &Vec<i64>| same(dims, &transformed) && !same(dims, &spatial);
-    if !stored.as_ref().is_some_and(is_transformed) {
-        let op = geometry.with_weights(layer, spatial.to_vec(), PostOps::default())?;
+    let spatial = vec![geometry.oc, group_ic, kh, kw];
+    let stored = layer.stored_shape(0);
+    let stored = stored.as_ref().map(Shape::dims);
+    if stored != Some(transformed.as_slice()) || transformed == spatial {
+        let op = geometry.with_weights(layer, spatial, PostOps::default())?;
         return layer.node_per_bottom(&Op::Convolution(op));
     }
     let (weights, bias) = geometry.weights(layer, transformed)?;
-    let Geometry { oc, groups, window, .. } = geometry;
-    let op = WinogradConvolution { kernel: kh, pad: window.pad, oc, groups, weights, bias };
+    let Geometry {
+        oc, groups, window, ..
+    } = geometry;
+    let op = WinogradConvolution {
+        kernel: kh,
+        pad: window.pad,
+        oc,
+        groups,
+        weights,
+        bias,
+    };
     layer.node_per_bottom(&Op::WinogradConvolution(op))
-}
-
-fn same(dims: &[i64], expected: &[u32]) -> bool {
-    dims.iter().copied().eq(expected.iter().map(|&dim| i64::from(dim)))
 }
 
 /// Attributes and weights of a convolution with `post` behind it.
@@ -80,7 +93,10 @@ impl Geometry {
         let axis = layer.axis("convolution_param.axis", conv.axis(), &input)?;
         if input.rank() != 4 || axis != 1 {
             return Err(layer
-                .fault("bottom[0]", format!("shape {input}, channels in axis {axis}"))
+                .fault(
+                    "bottom[0]",
+                    format!("shape {input}, channels in axis {axis}"),
+                )
                 .expected("4 axes: N, C, H, W")
                 .hint("only two-dimensional convolutions are supported"));
         }
@@ -95,7 +111,13 @@ impl Geometry {
             }
         }
         let window = window(layer, &conv)?;
-        Ok(Self { window, ic, oc, groups, has_bias: conv.bias_term() })
+        Ok(Self {
+            window,
+            ic,
+            oc,
+            groups,
+            has_bias: conv.bias_term(),
+        })
     }
 
     fn weights(
@@ -118,19 +140,38 @@ impl Geometry {
         post: PostOps,
     ) -> Result<Convolution> {
         let (weights, bias) = self.weights(layer, dims)?;
-        let Self { window, oc, groups, .. } = self;
-        Ok(Convolution { window, oc, groups, weights, bias, post })
+        let Self {
+            window, oc, groups, ..
+        } = self;
+        Ok(Convolution {
+            window,
+            oc,
+            groups,
+            weights,
+            bias,
+            post,
+        })
     }
 }
 
 fn window(layer: &Layer<'_>, conv: &ConvolutionParameter) -> Result<Window> {
-    let kernel = spatial(layer, "kernel_size", &conv.kernel_size, [conv.kernel_h, conv.kernel_w])?
-        .ok_or_else(|| {
-            layer
-                .fault("convolution_param.kernel_size", "nothing")
-                .expected("kernel_size, or kernel_h and kernel_w")
-        })?;
-    let stride = spatial(layer, "stride", &conv.stride, [conv.stride_h, conv.stride_w])?;
+    let kernel = spatial(
+        layer,
+        "kernel_size",
+        &conv.kernel_size,
+        [conv.kernel_h, conv.kernel_w],
+    )?
+    .ok_or_else(|| {
+        layer
+            .fault("convolution_param.kernel_size", "nothing")
+            .expected("kernel_size, or kernel_h and kernel_w")
+    })?;
+    let stride = spatial(
+        layer,
+        "stride",
+        &conv.stride,
+        [conv.stride_h, conv.stride_w],
+    )?;
     let pad = spatial(layer, "pad", &conv.pad, [conv.pad_h, conv.pad_w])?;
     let dilation = spatial(layer, "dilation", &conv.dilation, [None; 2])?;
     let window = Window {
@@ -139,9 +180,11 @@ fn window(layer: &Layer<'_>, conv: &ConvolutionParameter) -> Result<Window> {
         pad: pad.unwrap_or([0; 2]),
         dilation: dilation.unwrap_or([1; 2]),
     };
-    for (field, values) in
-        [("kernel_size", window.kernel), ("stride", window.stride), ("dilation", window.dilation)]
-    {
+    for (field, values) in [
+        ("kernel_size", window.kernel),
+        ("stride", window.stride),
+        ("dilation", window.dilation),
+    ] {
         if values.contains(&0) {
             return Err(layer
                 .fault(&format!("convolution_param.{field}"), "0")
@@ -172,6 +215,8 @@ fn spatial(
         [] => Ok(None),
         [both] => Ok(Some([*both; 2])),
         [h, w] => Ok(Some([*h, *w])),
-        _ => Err(layer.fault(&name, format!("{} values", list.len())).expected("1 or 2")),
+        _ => Err(layer
+            .fault(&name, format!("{} values", list.len()))
+            .expected("1 or 2")),
     }
 }

@@ -45,7 +45,10 @@ fn refused(kind: &str) -> Error {
 /// Number that the spread of xavier and msra depends on.
 fn fan(filler: &FillerParameter, shape: &Shape) -> f64 {
     let count = shape.count() as f64;
-    let (fan_in, fan_out) = (count / f64::from(shape.dim(0)), count / f64::from(shape.dim(1)));
+    let (fan_in, fan_out) = (
+        count / f64::from(shape.dim(0)),
+        count / f64::from(shape.dim(1)),
+    );
     match filler.variance_norm() {
         VarianceNorm::FanIn => fan_in,
         VarianceNorm::FanOut => fan_out,

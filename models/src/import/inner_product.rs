@@ -19,12 +19,23 @@ pub(super) fn add_inner_product(layer: &mut Layer<'_>, post: PostOps) -> Result<
     // Fits: a checked shape has at most 2³¹ elements.
     let summed = input.count_of(axis as usize, input.rank()) as u32;
     let transpose = inner.transpose();
-    let dims = if transpose { vec![summed, outputs] } else { vec![outputs, summed] };
+    let dims = if transpose {
+        vec![summed, outputs]
+    } else {
+        vec![outputs, summed]
+    };
     let mut expected = vec![layer.checked_shape("inner_product_param.num_output", dims)?];
     if inner.bias_term() {
         expected.push(Shape::new([outputs])?);
     }
     let ids = layer.prunable_weights(&expected)?;
     let (weights, bias) = (ids[0], ids.get(1).copied());
-    layer.node(Op::InnerProduct(InnerProduct { outputs, axis, transpose, weights, bias, post }))
+    layer.node(Op::InnerProduct(InnerProduct {
+        outputs,
+        axis,
+        transpose,
+        weights,
+        bias,
+        post,
+    }))
 }

@@ -56,14 +56,24 @@ pub(super) fn dummy_data(layer: &mut Layer<'_>) -> Result<()> {
     let fillers = &dummy.data_filler;
     if fillers.len() > 1 && fillers.len() != layer.tops() {
         return Err(layer
-            .fault("dummy_data_param.data_filler", format!("{} fillers", fillers.len()))
+            .fault(
+                "dummy_data_param.data_filler",
+                format!("{} fillers", fillers.len()),
+            )
             .expected(format!("none, 1 or {}, one per top", layer.tops())));
     }
     for top in 0..layer.tops() {
         let shape = dummy_shape(layer, &dummy, top)?;
-        let filler = fillers.get(top).or(fillers.first()).cloned().unwrap_or_default();
-        let tensor = filler::fill(&filler, shape, top as u64)
-            .map_err(|error| error.layer(layer.def.name()).field("dummy_data_param.data_filler"))?;
+        let filler = fillers
+            .get(top)
+            .or(fillers.first())
+            .cloned()
+            .unwrap_or_default();
+        let tensor = filler::fill(&filler, shape, top as u64).map_err(|error| {
+            error
+                .layer(layer.def.name())
+                .field("dummy_data_param.data_filler")
+        })?;
         let constant = layer.constant(tensor);
         layer.top(top, Op::Constant(constant), Vec::new())?;
     }
@@ -83,12 +93,20 @@ fn dummy_shape(layer: &Layer<'_>, dummy: &DummyDataParameter, top: usize) -> Res
     if legacy.iter().all(|list| list.is_empty()) {
         let field = "dummy_data_param.shape";
         check(field, dummy.shape.len())?;
-        let shape = dummy.shape.get(top).or(dummy.shape.first()).cloned().unwrap_or_default();
+        let shape = dummy
+            .shape
+            .get(top)
+            .or(dummy.shape.first())
+            .cloned()
+            .unwrap_or_default();
         return checked(&shape).map_err(|error| at_layer(field, error));
     }
     if !dummy.shape.is_empty() {
         return Err(layer
-            .fault("dummy_data_param.shape", "shape together with num, channels, height, width")
+            .fault(
+                "dummy_data_param.shape",
+                "shape together with num, channels, height, width",
+            )
             .expected("one or the other"));
     }
     let mut dims = Vec::new();

@@ -19,7 +19,11 @@ pub(super) fn prepare(net: &mut NetParameter, options: &ImportOptions) -> Result
     let before: HashSet<String> = consumed(net);
     let mut gone = HashSet::new();
     if options.data_to_input {
-        for layer in net.layer.iter_mut().filter(|layer| DATA_TYPES.contains(&layer.r#type())) {
+        for layer in net
+            .layer
+            .iter_mut()
+            .filter(|layer| DATA_TYPES.contains(&layer.r#type()))
+        {
             gone.extend(data_to_input(layer, options)?);
         }
     }
@@ -44,7 +48,9 @@ fn data_to_input(layer: &mut LayerParameter, options: &ImportOptions) -> Result<
         name: layer.name.clone(),
         r#type: Some("Input".to_owned()),
         top: std::mem::take(&mut layer.top),
-        input_param: Some(Box::new(InputParameter { shape: vec![message(&shape)] })),
+        input_param: Some(Box::new(InputParameter {
+            shape: vec![message(&shape)],
+        })),
         ..LayerParameter::default()
     };
     Ok(labels)
@@ -61,7 +67,11 @@ fn deduced_shape(layer: &LayerParameter) -> Result<Shape> {
         }
         "ImageData" => {
             let p = param(&layer.image_data_param);
-            (Some(p.batch_size()), [p.new_height(), p.new_width()], p.is_color())
+            (
+                Some(p.batch_size()),
+                [p.new_height(), p.new_width()],
+                p.is_color(),
+            )
         }
         "WindowData" => {
             let p = param(&layer.window_data_param);
@@ -75,11 +85,13 @@ fn deduced_shape(layer: &LayerParameter) -> Result<Shape> {
         crop => [crop; 2],
     };
     if size.contains(&0) {
-        return Err(Error::new(format!("a {} layer without crop_size", layer.r#type()))
-            .layer(layer.name())
-            .field("transform_param.crop_size")
-            .expected("a size of the images")
-            .hint("pass --input-shape N,C,H,W"));
+        return Err(
+            Error::new(format!("a {} layer without crop_size", layer.r#type()))
+                .layer(layer.name())
+                .field("transform_param.crop_size")
+                .expected("a size of the images")
+                .hint("pass --input-shape N,C,H,W"),
+        );
     }
     let gray = transform.force_gray() || !color;
     let channels = if gray { 1 } else { COLOR_CHANNELS };
@@ -99,7 +111,10 @@ fn strip(net: &mut NetParameter, mut gone: HashSet<String>, losses: bool) {
             }
             continue;
         }
-        let has_scores = layer.bottom.first().is_some_and(|bottom| !gone.contains(bottom));
+        let has_scores = layer
+            .bottom
+            .first()
+            .is_some_and(|bottom| !gone.contains(bottom));
         if losses && layer.r#type() == "SoftmaxWithLoss" && has_scores {
             gone.extend(layer.top.iter().cloned());
             let softmax = namer.softmax(layer);
@@ -127,9 +142,18 @@ struct SoftmaxNames {
 
 impl SoftmaxNames {
     fn new(net: &NetParameter) -> Self {
-        let losses = net.layer.iter().filter(|layer| layer.r#type() == "SoftmaxWithLoss").count();
-        let taken = net.layer.iter().any(|layer| layer.top.iter().any(|top| top == "prob"));
-        Self { prob_is_free: losses == 1 && !taken }
+        let losses = net
+            .layer
+            .iter()
+            .filter(|layer| layer.r#type() == "SoftmaxWithLoss")
+            .count();
+        let taken = net
+            .layer
+            .iter()
+            .any(|layer| layer.top.iter().any(|top| top == "prob"));
+        Self {
+            prob_is_free: losses == 1 && !taken,
+        }
     }
 
     /// The Softmax layer of a SoftmaxWithLoss layer.
@@ -154,33 +178,53 @@ impl SoftmaxNames {
 }
 
 fn consumed(net: &NetParameter) -> HashSet<String> {
-    net.layer.iter().flat_map(|layer| layer.bottom.iter().cloned()).collect()
+    net.layer
+        .iter()
+        .flat_map(|layer| layer.bottom.iter().cloned())
+        .collect()
 }
 
 /// Drops the inputs (labels) that only layers that are gone used.
 fn drop_unused_inputs(net: &mut NetParameter, before: &HashSet<String>) {
     let after = consumed(net);
-    for layer in net.layer.iter_mut().filter(|layer| layer.r#type() == "Input") {
-        let keep: Vec<bool> =
-            layer.top.iter().map(|top| after.contains(top) || !before.contains(top)).collect();
-        if let Some(input) = layer.input_param.as_deref_mut().filter(|p| p.shape.len() > 1) {
+    for layer in net
+        .layer
+        .iter_mut()
+        .filter(|layer| layer.r#type() == "Input")
+    {
+        let keep: Vec<bool> = layer
+            .top
+            .iter()
+            .map(|top| after.contains(top) || !before.contains(top))
+            .collect();
+        if let Some(input) = layer
+            .input_param
+            .as_deref_mut()
+            .filter(|p| p.shape.len() > 1)
+        {
             let mut kept = keep.iter().copied();
             input.shape.retain(|_| kept.next().unwrap_or(true));
         }
         let mut kept = keep.iter().copied();
         layer.top.retain(|_| kept.next().unwrap_or(true));
     }
-    net.layer.retain(|layer| layer.r#type() != "Input" || !layer.top.is_empty());
+    net.layer
+        .retain(|layer| layer.r#type() != "Input" || !layer.top.is_empty());
 }
 
 /// Gives the only input another shape.
 fn override_shape(net: &mut NetParameter, shape: &Shape) -> Result<()> {
-    let mut inputs: Vec<_> =
-        net.layer.iter_mut().filter(|layer| layer.r#type() == "Input").collect();
+    let mut inputs: Vec<_> = net
+        .layer
+        .iter_mut()
+        .filter(|layer| layer.r#type() == "Input")
+        .collect();
     let count: usize = inputs.iter().map(|layer| layer.top.len()).sum();
     match inputs.as_mut_slice() {
         [layer] if count == 1 => {
-            layer.input_param = Some(Box::new(InputParameter { shape: vec![message(shape)] }));
+            layer.input_param = Some(Box::new(InputParameter {
+                shape: vec![message(shape)],
+            }));
             Ok(())
         }
         _ => Err(Error::new(format!("{count} inputs"))
@@ -191,5 +235,7 @@ fn override_shape(net: &mut NetParameter, shape: &Shape) -> Result<()> {
 }
 
 fn message(shape: &Shape) -> BlobShape {
-    BlobShape { dim: shape.dims().iter().map(|&dim| dim.into()).collect() }
+    BlobShape {
+        dim: shape.dims().iter().map(|&dim| dim.into()).collect(),
+    }
 }

@@ -19,7 +19,12 @@ pub(super) struct Layer<'a> {
 impl<'a> Layer<'a> {
     pub fn new(def: &'a LayerParameter, inputs: Vec<ValueId>, net: &'a mut Net) -> Self {
         let outputs = vec![None; def.top.len()];
-        Self { def, inputs, outputs, net }
+        Self {
+            def,
+            inputs,
+            outputs,
+            net,
+        }
     }
 
     /// Results, `None` for tops that the converter left out.
@@ -43,8 +48,10 @@ impl<'a> Layer<'a> {
             0 => self.def.name().to_owned(),
             _ => format!("{}[{index}]", self.def.name()),
         };
-        // A loss may leave its top out; Caffe names that one itself.
-        let blob = self.def.top.get(index).cloned().unwrap_or_else(|| self.def.name().to_owned());
+        let blob = match self.def.top.get(index) {
+            Some(top) => top.clone(),
+            None => self.net.automatic_name(self.def.name()),
+        };
         self.add(index, &node, op, inputs, &blob)
     }
 
@@ -62,10 +69,14 @@ impl<'a> Layer<'a> {
         inputs: Vec<ValueId>,
         blob: &str,
     ) -> Result<ValueId> {
-        let value = self.net.graph.add_node(node, op, inputs, blob).map_err(|mut error| {
-            error.layer = Some(self.def.name().to_owned());
-            error
-        })?;
+        let value = self
+            .net
+            .graph
+            .add_node(node, op, inputs, blob)
+            .map_err(|mut error| {
+                error.layer = Some(self.def.name().to_owned());
+                error
+            })?;
         if let Some(output) = self.outputs.get_mut(index) {
             *output = Some(value);
         } else if index == 0 {
@@ -108,18 +119,22 @@ impl<'a> Layer<'a> {
 
     /// Weights of the layer, one per expected shape.
     pub fn weights(&mut self, expected: &[Shape]) -> Result<Vec<WeightId>> {
-        self.net.store.weights(&mut self.net.graph, self.def, expected, false)
+        self.net
+            .store
+            .weights(&mut self.net.graph, self.def, expected, false)
     }
 
     /// The same for convolutions and inner products: small elements of the first blob become 0
     /// when the options say so.
     pub fn prunable_weights(&mut self, expected: &[Shape]) -> Result<Vec<WeightId>> {
-        self.net.store.weights(&mut self.net.graph, self.def, expected, true)
+        self.net
+            .store
+            .weights(&mut self.net.graph, self.def, expected, true)
     }
 
-    /// Dims of a blob in the weight files, before any check.
-    pub fn stored_dims(&self, blob: usize) -> Option<Vec<i64>> {
-        self.net.store.dims(self.def.name(), blob)
+    /// Shape of a blob in the weight files, before any check.
+    pub fn stored_shape(&self, blob: usize) -> Option<Shape> {
+        self.net.store.shape(self.def.name(), blob)
     }
 
     /// Says that this layer's blobs are known and not needed.
@@ -129,8 +144,14 @@ impl<'a> Layer<'a> {
 
     /// Where a file that the prototxt names may be: as written, then beside the prototxt.
     pub fn paths_of(&self, source: &str) -> Vec<PathBuf> {
-        let beside = self.net.directory.iter().map(|directory| directory.join(source));
-        std::iter::once(PathBuf::from(source)).chain(beside).collect()
+        let beside = self
+            .net
+            .directory
+            .iter()
+            .map(|directory| directory.join(source));
+        std::iter::once(PathBuf::from(source))
+            .chain(beside)
+            .collect()
     }
 
     /// An error at a field of this layer.
@@ -147,8 +168,9 @@ impl<'a> Layer<'a> {
     pub fn axis(&self, field: &str, axis: i32, shape: &Shape) -> Result<u32> {
         shape.axis(axis).map(|axis| axis as u32).ok_or_else(|| {
             let rank = shape.rank();
-            self.fault(field, axis.to_string())
-                .expected(format!("-{rank} or more and less than {rank} for shape {shape}"))
+            self.fault(field, axis.to_string()).expected(format!(
+                "-{rank} or more and less than {rank} for shape {shape}"
+            ))
         })
     }
 
@@ -157,7 +179,9 @@ impl<'a> Layer<'a> {
         match value {
             Some(value) if value > 0 => Ok(value),
             Some(_) => Err(self.fault(field, "0").expected("at least 1")),
-            None => Err(self.fault(field, "nothing").expected("a number, at least 1")),
+            None => Err(self
+                .fault(field, "nothing")
+                .expected("a number, at least 1")),
         }
     }
 }

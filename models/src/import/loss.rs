@@ -11,7 +11,11 @@ use crate::{Error, Op, Result, Tensor, ValueId, WeightId};
 pub(super) fn softmax_with_loss(layer: &mut Layer<'_>) -> Result<()> {
     let axis = softmax_axis(layer)?;
     let (ignore_label, normalization) = loss_param(layer, Normalization::Valid);
-    let loss = Loss::SoftmaxWithLoss { axis, ignore_label, normalization };
+    let loss = Loss::SoftmaxWithLoss {
+        axis,
+        ignore_label,
+        normalization,
+    };
     with_softmax(layer, axis, loss)
 }
 
@@ -35,7 +39,10 @@ pub(super) fn euclidean(layer: &mut Layer<'_>) -> Result<()> {
 /// SigmoidCrossEntropyLoss.
 pub(super) fn sigmoid_cross_entropy(layer: &mut Layer<'_>) -> Result<()> {
     let (ignore_label, normalization) = loss_param(layer, Normalization::BatchSize);
-    layer.node(Op::Loss(Loss::SigmoidCrossEntropy { ignore_label, normalization }))
+    layer.node(Op::Loss(Loss::SigmoidCrossEntropy {
+        ignore_label,
+        normalization,
+    }))
 }
 
 /// HingeLoss.
@@ -71,11 +78,21 @@ pub(super) fn infogain(layer: &mut Layer<'_>) -> Result<()> {
         return with_softmax(
             layer,
             axis,
-            Loss::Infogain { matrix, axis, ignore_label, normalization },
+            Loss::Infogain {
+                matrix,
+                axis,
+                ignore_label,
+                normalization,
+            },
         );
     }
     let (ignore_label, normalization) = loss_param(layer, Normalization::BatchSize);
-    layer.node(Op::Loss(Loss::Infogain { matrix, axis, ignore_label, normalization }))
+    layer.node(Op::Loss(Loss::Infogain {
+        matrix,
+        axis,
+        ignore_label,
+        normalization,
+    }))
 }
 
 fn infogain_matrix(layer: &mut Layer<'_>, source: &str) -> Result<WeightId> {
@@ -122,7 +139,12 @@ pub(super) fn accuracy(layer: &mut Layer<'_>) -> Result<()> {
     let operands = layer.inputs.clone();
     for top in 0..layer.tops() {
         let per_class = top == 1;
-        let op = Accuracy { top_k, axis, ignore_label, per_class };
+        let op = Accuracy {
+            top_k,
+            axis,
+            ignore_label,
+            per_class,
+        };
         layer.top(top, Op::Accuracy(op), operands.clone())?;
     }
     Ok(())

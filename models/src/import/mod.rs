@@ -70,7 +70,12 @@ pub fn import(
     options: &ImportOptions,
 ) -> Result<Imported> {
     let named = |net| Named { net, file: None };
-    import_named(named(topology), weights.into_iter().map(named).collect(), options, Vec::new())
+    import_named(
+        named(topology),
+        weights.into_iter().map(named).collect(),
+        options,
+        Vec::new(),
+    )
 }
 
 /// Imports from files: a prototxt with weight files, or, without prototxt, a caffemodel that says
@@ -81,24 +86,31 @@ pub fn load(
     options: &ImportOptions,
 ) -> Result<Imported> {
     let mut warnings = Vec::new();
-    let mut read = |path: &Path, text: bool| -> Result<Named<NetParameter>> {
-        let read = if text { read_prototxt(path) } else { read_caffemodel(path) };
-        let (net, found) = read.map_err(|error| error.file(path))?;
-        warnings.extend(found);
-        Ok(Named { net, file: Some(path.to_owned()) })
+    let read = |path: &PathBuf| -> Result<Named<NetParameter>> {
+        Ok(Named {
+            net: read_caffemodel(path)?,
+            file: Some(path.clone()),
+        })
     };
     let mut files = weights.iter();
     let topology = match (prototxt, files.as_slice()) {
-        (Some(prototxt), _) => read(prototxt, true)?,
+        (Some(prototxt), _) => {
+            let (net, found) = read_prototxt(prototxt)?;
+            warnings.extend(found);
+            Named {
+                net,
+                file: Some(prototxt.to_owned()),
+            }
+        }
         (None, [first, ..]) => {
             files.next();
-            read(first, false)?
+            read(first)?
         }
         (None, []) => {
             return Err(Error::new("no files").expected("a prototxt or a caffemodel"));
         }
     };
-    let weights = files.map(|path| read(path, false)).collect::<Result<Vec<_>>>()?;
+    let weights = files.map(read).collect::<Result<Vec<_>>>()?;
     import_named(topology, weights, options, warnings)
 }
 
@@ -121,20 +133,33 @@ fn import_named(
     let mut net = upgraded(net).map_err(in_file)?;
     let mut store = Store::new(options.zero_below, options.allow_missing_weights);
     let stored = net.layer.iter().any(|layer| !layer.blobs.is_empty());
-    store.add(Named { net: &mut net, file: file.clone() });
+    store.add(Named {
+        net: &mut net,
+        file: file.clone(),
+    });
     for Named { net, file } in weights {
         let mut net = upgrade_net(net).map_err(|error| match &file {
             Some(file) => error.file(file),
             None => error,
         })?;
-        store.add(Named { net: &mut net, file });
+        store.add(Named {
+            net: &mut net,
+            file,
+        });
     }
     let mut net = filtered(net, options, stored).map_err(in_file)?;
-    let names: Vec<String> = net.layer.iter().map(|layer| layer.name().to_owned()).collect();
+    let names: Vec<String> = net
+        .layer
+        .iter()
+        .map(|layer| layer.name().to_owned())
+        .collect();
     inputs::prepare(&mut net, options).map_err(in_file)?;
     store.note_shared(&net);
     // Weights of layers that the options removed are no surprise.
-    for name in names.iter().filter(|name| !net.layer.iter().any(|l| l.name() == name.as_str())) {
+    for name in names
+        .iter()
+        .filter(|name| !net.layer.iter().any(|l| l.name() == name.as_str()))
+    {
         store.ignore(name);
     }
     let directory = file.as_deref().and_then(Path::parent).map(Path::to_owned);
@@ -146,7 +171,11 @@ fn import_named(
 }
 
 fn unused_weights(layer: &str, file: Option<&PathBuf>) -> Warning {
-    Warning { file: file.cloned(), text: format!("weights of layer {layer:?} are not used") }
+    let warning = Warning::new(format!("weights of layer {layer:?} are not used"));
+    match file {
+        Some(file) => warning.file(file),
+        None => warning,
+    }
 }
 
 /// Upgrades old formats. A topology with input names but no dims keeps an Input layer, which then

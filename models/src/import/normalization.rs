@@ -33,7 +33,13 @@ pub(super) fn lrn_op(layer: &Layer<'_>) -> Result<Lrn> {
             .expected("an odd number"));
     }
     let within_channel = lrn.norm_region() == NormRegion::WithinChannel;
-    Ok(Lrn { size, alpha: lrn.alpha(), beta: lrn.beta(), k: lrn.k(), within_channel })
+    Ok(Lrn {
+        size,
+        alpha: lrn.alpha(),
+        beta: lrn.beta(),
+        k: lrn.k(),
+        within_channel,
+    })
 }
 
 /// BatchNorm.
@@ -41,7 +47,11 @@ pub(super) fn batch_norm(layer: &mut Layer<'_>) -> Result<()> {
     let norm = param(&layer.def.batch_norm_param);
     let input = layer.shape(0);
     let channels = match input.rank() {
-        0 => return Err(layer.fault("bottom[0]", "a scalar").expected("1 axis or more")),
+        0 => {
+            return Err(layer
+                .fault("bottom[0]", "a scalar")
+                .expected("1 axis or more"));
+        }
         1 => 1,
         _ => input.dim(1),
     };
@@ -53,7 +63,10 @@ pub(super) fn batch_norm(layer: &mut Layer<'_>) -> Result<()> {
         layer.ignore_weights();
         None
     };
-    layer.node(Op::BatchNorm(BatchNorm { statistics, eps: norm.eps() }))
+    layer.node(Op::BatchNorm(BatchNorm {
+        statistics,
+        eps: norm.eps(),
+    }))
 }
 
 /// MKLBatchNorm without its own scale and offset, whose blob order no published file shows.

@@ -42,7 +42,9 @@ pub(super) fn add_pooling(layer: &mut Layer<'_>, op: Pooling, input: ValueId) ->
     if op.method != PoolMethod::Max {
         return Err(layer.fault("top", "2 tops of an AVE pooling").expected("1"));
     }
-    layer.top(1, Op::Pooling(Pooling { mask: true, ..op }), vec![input]).map(drop)
+    layer
+        .top(1, Op::Pooling(Pooling { mask: true, ..op }), vec![input])
+        .map(drop)
 }
 
 fn pooling_op(layer: &Layer<'_>) -> Result<Pooling> {
@@ -60,26 +62,46 @@ fn pooling_op(layer: &Layer<'_>) -> Result<Pooling> {
     let global = pool.global_pooling();
     let window = window(layer, &pool)?;
     let round_down = pool.round_mode() == RoundMode::Floor;
-    Ok(Pooling { method, window, global, round_down, relu: false, mask: false })
+    Ok(Pooling {
+        method,
+        window,
+        global,
+        round_down,
+        relu: false,
+        mask: false,
+    })
 }
 
 fn window(layer: &Layer<'_>, pool: &PoolingParameter) -> Result<Window> {
     let stride = pair(layer, "stride", pool.stride, [pool.stride_h, pool.stride_w])?;
     let pad = pair(layer, "pad", pool.pad, [pool.pad_h, pool.pad_w])?;
     let (stride, pad) = (stride.unwrap_or([1; 2]), pad.unwrap_or([0; 2]));
-    let kernel = pair(layer, "kernel_size", pool.kernel_size, [pool.kernel_h, pool.kernel_w])?;
+    let kernel = pair(
+        layer,
+        "kernel_size",
+        pool.kernel_size,
+        [pool.kernel_h, pool.kernel_w],
+    )?;
     if stride.contains(&0) {
-        return Err(layer.fault("pooling_param.stride", "0").expected("at least 1"));
+        return Err(layer
+            .fault("pooling_param.stride", "0")
+            .expected("at least 1"));
     }
     if pool.global_pooling() {
         if kernel.is_some() {
             return Err(layer
-                .fault("pooling_param.kernel_size", "a kernel size with global_pooling")
+                .fault(
+                    "pooling_param.kernel_size",
+                    "a kernel size with global_pooling",
+                )
                 .expected("one or the other"));
         }
         if stride != [1; 2] || pad != [0; 2] {
             return Err(layer
-                .fault("pooling_param.global_pooling", "a stride or pad with global_pooling")
+                .fault(
+                    "pooling_param.global_pooling",
+                    "a stride or pad with global_pooling",
+                )
                 .expected("stride 1 and pad 0"));
         }
         return Ok(Window::square(1, 1, 0));
@@ -90,14 +112,21 @@ fn window(layer: &Layer<'_>, pool: &PoolingParameter) -> Result<Window> {
             .expected("kernel_size, kernel_h and kernel_w, or global_pooling")
     })?;
     if kernel.contains(&0) {
-        return Err(layer.fault("pooling_param.kernel_size", "0").expected("at least 1"));
+        return Err(layer
+            .fault("pooling_param.kernel_size", "0")
+            .expected("at least 1"));
     }
     if pad[0] >= kernel[0] || pad[1] >= kernel[1] {
         return Err(layer
             .fault("pooling_param.pad", format!("{}x{}", pad[0], pad[1]))
             .expected(format!("less than the kernel, {}x{}", kernel[0], kernel[1])));
     }
-    Ok(Window { kernel, stride, pad, dilation: [1; 2] })
+    Ok(Window {
+        kernel,
+        stride,
+        pad,
+        dilation: [1; 2],
+    })
 }
 
 /// A quantity per axis: one value, or both the `_h` and `_w` fields; `None` when absent.
@@ -115,7 +144,10 @@ fn pair(
             .fault(&name, format!("{field} together with its _h and _w fields"))
             .expected("one or the other")),
         _ => Err(layer
-            .fault(&name, format!("only one of the _h and _w fields of {field}"))
+            .fault(
+                &name,
+                format!("only one of the _h and _w fields of {field}"),
+            )
             .expected("both")),
     }
 }

@@ -27,7 +27,13 @@ fn part_axis(
 pub(super) fn concat(layer: &mut Layer<'_>) -> Result<()> {
     let concat = param(&layer.def.concat_param);
     let fields = ["concat_param.concat_dim", "concat_param.axis"];
-    let axis = part_axis(layer, fields, concat.concat_dim, concat.axis, &layer.shape(0))?;
+    let axis = part_axis(
+        layer,
+        fields,
+        concat.concat_dim,
+        concat.axis,
+        &layer.shape(0),
+    )?;
     layer.node(Op::Concat { axis })
 }
 
@@ -40,7 +46,11 @@ pub(super) fn slice(layer: &mut Layer<'_>) -> Result<()> {
     let bounds = slice_bounds(layer, input.dim(axis as usize), &slice.slice_point)?;
     let source = layer.inputs[0];
     for (index, ends) in bounds.windows(2).enumerate() {
-        let op = Slice { axis, begin: ends[0], end: ends[1] };
+        let op = Slice {
+            axis,
+            begin: ends[0],
+            end: ends[1],
+        };
         layer.top(index, Op::Slice(op), vec![source])?;
     }
     Ok(())
@@ -62,7 +72,10 @@ fn slice_bounds(layer: &Layer<'_>, dim: u32, points: &[u32]) -> Result<Vec<u32>>
         return Err(fault(format!("{} points", points.len()))
             .expected(format!("{}, one less than tops", tops - 1)));
     }
-    let bounds: Vec<u32> = std::iter::once(0).chain(points.iter().copied()).chain([dim]).collect();
+    let bounds: Vec<u32> = std::iter::once(0)
+        .chain(points.iter().copied())
+        .chain([dim])
+        .collect();
     if bounds.windows(2).any(|ends| ends[0] >= ends[1]) {
         return Err(
             fault(format!("{points:?}")).expected(format!("ascending points between 0 and {dim}"))
@@ -96,9 +109,15 @@ pub(super) fn reshape(layer: &mut Layer<'_>) -> Result<()> {
     let reshape = param(&layer.def.reshape_param);
     let (axis, num_axes) = (reshape.axis(), reshape.num_axes());
     let Some(shape) = reshape.shape else {
-        return Err(layer.fault("reshape_param.shape", "nothing").expected("dims"));
+        return Err(layer
+            .fault("reshape_param.shape", "nothing")
+            .expected("dims"));
     };
-    layer.node(Op::Reshape(Reshape { dims: shape.dim, axis, num_axes }))
+    layer.node(Op::Reshape(Reshape {
+        dims: shape.dim,
+        axis,
+        num_axes,
+    }))
 }
 
 /// Permute: axes that the order leaves out follow in their old order.
@@ -116,7 +135,10 @@ pub(super) fn permute(layer: &mut Layer<'_>) -> Result<()> {
 pub(super) fn crop(layer: &mut Layer<'_>) -> Result<()> {
     let crop = param(&layer.def.crop_param);
     let axis = layer.axis("crop_param.axis", crop.axis(), &layer.shape(0))?;
-    layer.node(Op::Crop(Crop { axis, offset: crop.offset }))
+    layer.node(Op::Crop(Crop {
+        axis,
+        offset: crop.offset,
+    }))
 }
 
 /// Tile.
@@ -141,7 +163,11 @@ pub(super) fn arg_max(layer: &mut Layer<'_>) -> Result<()> {
     let arg_max = param(&layer.def.argmax_param);
     let top_k = layer.positive("argmax_param.top_k", Some(arg_max.top_k()))?;
     let (out_max_val, axis) = (arg_max.out_max_val(), arg_max.axis);
-    layer.node(Op::ArgMax(ArgMax { top_k, out_max_val, axis }))
+    layer.node(Op::ArgMax(ArgMax {
+        top_k,
+        out_max_val,
+        axis,
+    }))
 }
 
 /// Reduction.

@@ -23,7 +23,7 @@ pub(super) struct Store {
 
 struct Stored {
     file: Option<PathBuf>,
-    /// `None` once taken.
+    /// `None` once taken, or when the file leaves it out.
     blobs: Vec<Option<BlobProto>>,
     used: bool,
 }
@@ -42,9 +42,22 @@ impl Store {
 
     /// Adds the blobs of a file; those of a layer replace earlier ones.
     pub fn add(&mut self, net: Named<&mut NetParameter>) {
-        for layer in net.net.layer.iter_mut().filter(|layer| !layer.blobs.is_empty()) {
-            let blobs = std::mem::take(&mut layer.blobs).into_iter().map(Some).collect();
-            let stored = Stored { file: net.file.clone(), blobs, used: false };
+        for layer in net
+            .net
+            .layer
+            .iter_mut()
+            .filter(|layer| !layer.blobs.is_empty())
+        {
+            let present = |blob: BlobProto| (!blob::is_absent(&blob)).then_some(blob);
+            let blobs = std::mem::take(&mut layer.blobs)
+                .into_iter()
+                .map(present)
+                .collect();
+            let stored = Stored {
+                file: net.file.clone(),
+                blobs,
+                used: false,
+            };
             let name = layer.name().to_owned();
             if self.layers.insert(name.clone(), stored).is_none() {
                 self.order.push(name);
@@ -58,21 +71,18 @@ impl Store {
             for (index, spec) in layer.param.iter().enumerate() {
                 if !spec.name().is_empty() {
                     let sharer = (layer.name().to_owned(), index);
-                    self.sharers.entry(spec.name().to_owned()).or_default().push(sharer);
+                    self.sharers
+                        .entry(spec.name().to_owned())
+                        .or_default()
+                        .push(sharer);
                 }
             }
         }
     }
 
-    /// Dims of a blob as stored.
-    pub fn dims(&self, layer: &str, index: usize) -> Option<Vec<i64>> {
-        let blob = self.layers.get(layer)?.blobs.get(index)?.as_ref()?;
-        match &blob.shape {
-            Some(shape) if !blob::has_legacy_shape(blob) => Some(shape.dim.clone()),
-            _ => Some(
-                [blob.num(), blob.channels(), blob.height(), blob.width()].map(i64::from).into(),
-            ),
-        }
+    /// Shape of a blob as stored.
+    pub fn shape(&self, layer: &str, index: usize) -> Option<Shape> {
+        blob::shape(self.layers.get(layer)?.blobs.get(index)?.as_ref()?).ok()
     }
 
     /// Marks a layer's blobs as known and not needed.
@@ -102,13 +112,18 @@ impl Store {
         self.check_count(layer, expected.len())?;
         let mut ids = Vec::new();
         for (index, shape) in expected.iter().enumerate() {
-            let spec = layer.param.get(index).filter(|spec| !spec.name().is_empty());
+            let spec = layer
+                .param
+                .get(index)
+                .filter(|spec| !spec.name().is_empty());
             let shared = spec.and_then(|spec| self.owned.get(spec.name()).copied());
             let id = match (spec, shared) {
                 (Some(spec), Some(owner)) => {
                     let permissive = spec.share_mode() == DimCheckMode::Permissive;
                     share(graph, owner, shape, permissive).map_err(|error| {
-                        error.layer(layer.name()).field(format!("param[{index}].name"))
+                        error
+                            .layer(layer.name())
+                            .field(format!("param[{index}].name"))
                     })?
                 }
                 _ => {
@@ -133,10 +148,16 @@ impl Store {
         };
         stored.used = true;
         // HDF5 files hold a shared parameter with its owner only.
-        let named = layer.param.iter().take(expected).filter(|spec| !spec.name().is_empty());
+        let named = layer
+            .param
+            .iter()
+            .take(expected)
+            .filter(|spec| !spec.name().is_empty());
         let found = stored.blobs.len();
         if found > expected || found + named.count() < expected {
-            let error = Error::new(format!("{found} blobs")).layer(layer.name()).field("blobs");
+            let error = Error::new(format!("{found} blobs"))
+                .layer(layer.name())
+                .field("blobs");
             return Err(in_file(error, stored.file.as_ref())
                 .expected(expected.to_string())
                 .hint("the weights do not belong to this layer, or its parameters changed"));
@@ -155,26 +176,24 @@ impl Store {
                 .expected(format!("a blob of shape {shape}"))
                 .hint("no weight file has a layer of that name with that blob"));
         };
-        let legacy = blob::has_legacy_shape(&blob);
-        let at = |error: Error| {
-            in_file(error, file.as_ref()).layer(layer.name()).field(format!("blobs[{index}]"))
+        let at = |error: Error, field: String| {
+            in_file(error, file.as_ref())
+                .layer(layer.name())
+                .field(field)
         };
-        let tensor = blob::take_tensor(&mut blob).map_err(at)?;
-        let same = if legacy {
-            legacy_dims(shape).is_some_and(|dims| {
-                let found = tensor.shape();
-                found.rank() <= 4 && legacy_dims(found) == Some(dims)
-            })
-        } else {
-            tensor.shape() == shape
-        };
-        if !same {
-            let error = Error::new(format!("shape {}", tensor.shape())).layer(layer.name());
-            return Err(in_file(error, file.as_ref())
-                .field(format!("blobs[{index}].shape"))
+        if !blob::shape_matches(&blob, shape) {
+            let found = match blob::shape(&blob) {
+                Ok(found) => format!("shape {found}"),
+                Err(error) => error.found,
+            };
+            return Err(at(Error::new(found), format!("blobs[{index}].shape"))
                 .expected(shape.to_string())
                 .hint("the weights do not belong to this layer, or its parameters changed"));
         }
+        let tensor = blob::take_tensor(&mut blob).map_err(|mut error| {
+            let part = error.field.take().unwrap_or_default();
+            at(error, format!("blobs[{index}].{part}"))
+        })?;
         Ok(Tensor::new(shape.clone(), tensor.into_data()))
     }
 
@@ -185,8 +204,16 @@ impl Store {
         index: usize,
     ) -> Option<(BlobProto, Option<PathBuf>)> {
         let own = [(layer.name().to_owned(), index)];
-        let name = layer.param.get(index).map(|spec| spec.name()).unwrap_or_default();
-        let others = self.sharers.get(name).map(Vec::as_slice).unwrap_or_default();
+        let name = layer
+            .param
+            .get(index)
+            .map(|spec| spec.name())
+            .unwrap_or_default();
+        let others = self
+            .sharers
+            .get(name)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         own.iter().chain(others).find_map(|(layer, index)| {
             let stored = self.layers.get_mut(layer)?;
             Some((stored.blobs.get_mut(*index)?.take()?, stored.file.clone()))
@@ -199,14 +226,6 @@ fn in_file(error: Error, file: Option<&PathBuf>) -> Error {
         Some(file) => error.file(file),
         None => error,
     }
-}
-
-/// Dims with leading ones up to 4 axes: how old files spell every shape.
-fn legacy_dims(shape: &Shape) -> Option<[u32; 4]> {
-    let dims = shape.dims();
-    let mut padded = [1; 4];
-    padded.get_mut(4_usize.checked_sub(dims.len())?..)?.copy_from_slice(dims);
-    Some(padded)
 }
 
 /// The owner's weight for a layer that expects `shape`.
@@ -229,7 +248,11 @@ fn share(graph: &mut Graph, owner: WeightId, shape: &Shape, permissive: bool) ->
 }
 
 fn zero_below(tensor: &mut Tensor, limit: f32) {
-    for weight in tensor.data_mut().iter_mut().filter(|weight| weight.abs() <= limit) {
+    for weight in tensor
+        .data_mut()
+        .iter_mut()
+        .filter(|weight| weight.abs() <= limit)
+    {
         *weight = 0.0;
     }
 }

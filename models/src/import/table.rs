@@ -34,7 +34,13 @@ const fn row(
     convert: Convert,
     note: &'static str,
 ) -> LayerType {
-    LayerType { name, bottoms, tops, convert, note }
+    LayerType {
+        name,
+        bottoms,
+        tops,
+        convert,
+        note,
+    }
 }
 
 const AS_PLAIN: &str = "SkimCaffe; same as the plain type";
@@ -64,8 +70,20 @@ pub(super) static SUPPORTED: &[LayerType] = &[
         convolution::convolution,
         "two-dimensional; conv_mode is ignored",
     ),
-    row("ConvolutionReLU", 1..=ANY, 1..=ANY, fused::convolution_relu, "SkimCaffe"),
-    row("ConvolutionReLUPool", 1..=1, 1..=2, fused::convolution_relu_pool, "SkimCaffe; MAX only"),
+    row(
+        "ConvolutionReLU",
+        1..=ANY,
+        1..=ANY,
+        fused::convolution_relu,
+        "SkimCaffe",
+    ),
+    row(
+        "ConvolutionReLUPool",
+        1..=1,
+        1..=2,
+        fused::convolution_relu_pool,
+        "SkimCaffe; MAX only",
+    ),
     row(
         "ConvolutionReLUPoolLRN",
         1..=1,
@@ -74,9 +92,27 @@ pub(super) static SUPPORTED: &[LayerType] = &[
         "SkimCaffe; MAX, across channels",
     ),
     row("Crop", 2..=2, 1..=1, shape::crop, ""),
-    row("Data", 0..=0, 1..=2, input::file_data, "only as network input"),
-    row("Deconvolution", 1..=ANY, 1..=ANY, convolution::deconvolution, "two-dimensional"),
-    row("Dropout", 1..=1, 1..=1, activation::dropout, "copies at test time"),
+    row(
+        "Data",
+        0..=0,
+        1..=2,
+        input::file_data,
+        "only as network input",
+    ),
+    row(
+        "Deconvolution",
+        1..=ANY,
+        1..=ANY,
+        convolution::deconvolution,
+        "two-dimensional",
+    ),
+    row(
+        "Dropout",
+        1..=1,
+        1..=1,
+        activation::dropout,
+        "copies at test time",
+    ),
     row(
         "DummyData",
         0..=0,
@@ -89,9 +125,21 @@ pub(super) static SUPPORTED: &[LayerType] = &[
     row("EuclideanLoss", 2..=2, 0..=1, loss::euclidean, LABELS),
     row("Exp", 1..=1, 1..=1, activation::exp, ""),
     row("Flatten", 1..=1, 1..=1, shape::flatten, ""),
-    row("HDF5Data", 0..=0, 1..=ANY, input::file_data, "only as network input"),
+    row(
+        "HDF5Data",
+        0..=0,
+        1..=ANY,
+        input::file_data,
+        "only as network input",
+    ),
     row("HingeLoss", 2..=2, 0..=1, loss::hinge, LABELS),
-    row("ImageData", 0..=0, 1..=2, input::file_data, "only as network input"),
+    row(
+        "ImageData",
+        0..=0,
+        1..=2,
+        input::file_data,
+        "only as network input",
+    ),
     row(
         "InfogainLoss",
         2..=3,
@@ -99,8 +147,20 @@ pub(super) static SUPPORTED: &[LayerType] = &[
         loss::infogain,
         "operands are probabilities unless there is an axis or a second top",
     ),
-    row("InnerProduct", 1..=1, 1..=1, inner_product::inner_product, "gemm_mode is ignored"),
-    row("InnerProductReLUDropout", 1..=1, 1..=1, fused::inner_product_relu_dropout, "SkimCaffe"),
+    row(
+        "InnerProduct",
+        1..=1,
+        1..=1,
+        inner_product::inner_product,
+        "gemm_mode is ignored",
+    ),
+    row(
+        "InnerProductReLUDropout",
+        1..=1,
+        1..=1,
+        fused::inner_product_relu_dropout,
+        "SkimCaffe",
+    ),
     row("Input", 0..=0, 1..=ANY, input::input, ""),
     row("LRN", 1..=1, 1..=1, normalization::lrn, ""),
     row("Log", 1..=1, 1..=1, activation::log, ""),
@@ -111,23 +171,59 @@ pub(super) static SUPPORTED: &[LayerType] = &[
         normalization::mkl_batch_norm,
         "SkimCaffe; use_weight_bias: false only",
     ),
-    row("MKLConvolution", 1..=ANY, 1..=ANY, convolution::convolution, AS_PLAIN),
-    row("MKLLRN", 1..=1, 1..=1, normalization::mkl_lrn, "SkimCaffe; across channels"),
+    row(
+        "MKLConvolution",
+        1..=ANY,
+        1..=ANY,
+        convolution::convolution,
+        AS_PLAIN,
+    ),
+    row(
+        "MKLLRN",
+        1..=1,
+        1..=1,
+        normalization::mkl_lrn,
+        "SkimCaffe; across channels",
+    ),
     row("MKLPooling", 1..=1, 1..=2, pooling::pooling, AS_PLAIN),
     row("MKLReLU", 1..=1, 1..=1, activation::relu, AS_PLAIN),
-    row("MemoryData", 0..=0, 1..=2, input::memory_data, "tops are network inputs"),
-    row("MultinomialLogisticLoss", 2..=2, 0..=1, loss::multinomial_logistic, LABELS),
+    row(
+        "MemoryData",
+        0..=0,
+        1..=2,
+        input::memory_data,
+        "tops are network inputs",
+    ),
+    row(
+        "MultinomialLogisticLoss",
+        2..=2,
+        0..=1,
+        loss::multinomial_logistic,
+        LABELS,
+    ),
     row("PReLU", 1..=1, 1..=1, activation::prelu, ""),
     row("Permute", 1..=1, 1..=1, shape::permute, "SSD"),
     row("Pooling", 1..=1, 1..=2, pooling::pooling, "MAX and AVE"),
     row("Power", 1..=1, 1..=1, activation::power, ""),
     row("ReLU", 1..=1, 1..=1, activation::relu, ""),
-    row("ReLUPooling", 1..=1, 1..=2, pooling::relu_pooling, "SkimCaffe; MAX only"),
+    row(
+        "ReLUPooling",
+        1..=1,
+        1..=2,
+        pooling::relu_pooling,
+        "SkimCaffe; MAX only",
+    ),
     row("Reduction", 1..=1, 1..=1, shape::reduction, ""),
     row("Reshape", 1..=1, 1..=1, shape::reshape, ""),
     row("Scale", 1..=2, 1..=1, arithmetic::scale, ""),
     row("Sigmoid", 1..=1, 1..=1, activation::sigmoid, ""),
-    row("SigmoidCrossEntropyLoss", 2..=2, 0..=1, loss::sigmoid_cross_entropy, LABELS),
+    row(
+        "SigmoidCrossEntropyLoss",
+        2..=2,
+        0..=1,
+        loss::sigmoid_cross_entropy,
+        LABELS,
+    ),
     row("Silence", 1..=ANY, 0..=0, shape::silence, ""),
     row("Slice", 1..=1, 1..=ANY, shape::slice, ""),
     row("Softmax", 1..=1, 1..=1, normalization::softmax, ""),
@@ -150,12 +246,21 @@ pub(super) static SUPPORTED: &[LayerType] = &[
         convolution::winograd,
         "SkimCaffe; kernels 3x3 and 5x5, weights spatial or transformed",
     ),
-    row("WindowData", 0..=0, 1..=2, input::file_data, "only as network input"),
+    row(
+        "WindowData",
+        0..=0,
+        1..=2,
+        input::file_data,
+        "only as network input",
+    ),
 ];
 
 /// Layer types that are known and refused, with the reason, sorted by name.
 pub(super) static REFUSED: &[(&str, &str)] = &[
-    ("BatchReindex", "the batch size of its result depends on data"),
+    (
+        "BatchReindex",
+        "the batch size of its result depends on data",
+    ),
     ("DetectionOutput", "boxes are left to the application"),
     ("Embed", "no table look-ups"),
     ("Filter", "the batch size of its result depends on data"),
@@ -184,7 +289,11 @@ pub(super) fn find(kind: &str) -> Result<&'static LayerType> {
             .hint(format!("{kind} is known but not supported: {reason}")));
     }
     let names: Vec<&str> = SUPPORTED.iter().map(|row| row.name).collect();
-    let closest = names.iter().copied().min_by_key(|name| distance(kind, name)).unwrap_or_default();
+    let closest = names
+        .iter()
+        .copied()
+        .min_by_key(|name| distance(kind, name))
+        .unwrap_or_default();
     Err(error
         .expected(format!("one of {}", names.join(", ")))
         .hint(format!("the closest is {closest}")))
@@ -216,7 +325,10 @@ pub(super) fn markdown() -> String {
     );
     for row in SUPPORTED {
         let (bottoms, tops) = (range(&row.bottoms), range(&row.tops));
-        text.push_str(&format!("| {} | {bottoms} | {tops} | {} |\n", row.name, row.note));
+        text.push_str(&format!(
+            "| {} | {bottoms} | {tops} | {} |\n",
+            row.name, row.note
+        ));
     }
     text.push_str("\n## Known and refused\n\n| Type | Reason |\n|---|---|\n");
     for (name, reason) in REFUSED {

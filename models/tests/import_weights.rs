@@ -1,0 +1,205 @@
+//! Weights: matched by name, checked, shared, replaced, pruned, or missing.
+
+mod import_support;
+
+use import_support::{named, net, weights, with_input};
+use skimjit_models::caffe::proto::{BlobProto, NetParameter};
+use skimjit_models::import::{ImportOptions, Imported, import};
+use skimjit_models::{Error, Op};
+
+const FC: &str = "layer { name: 'fc' type: 'InnerProduct' bottom: 'data' top: 'fc'
+                          inner_product_param { num_output: 2 } }";
+
+fn fc() -> NetParameter {
+    net(&with_input("1 3", FC))
+}
+
+fn import_fc(files: Vec<NetParameter>) -> Result<Imported, Error> {
+    import(fc(), files, &ImportOptions::default())
+}
+
+fn fc_weights(scale: f32) -> NetParameter {
+    let data = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0].map(|x: f32| x * scale);
+    weights("fc", &[(&[2, 3], &data), (&[2], &[0.5, -0.5])])
+}
+
+fn refused(files: Vec<NetParameter>, words: &[&str]) {
+    let error = import_fc(files).expect_err("refused").to_string();
+    for word in ["layer \"fc\""].iter().chain(words) {
+        assert!(error.contains(word), "no {word:?} in {error}");
+    }
+}
+
+#[test]
+fn matched_by_name_and_later_files_win() {
+    let imported = import_fc(vec![fc_weights(1.0), fc_weights(2.0)]).unwrap();
+    let weights = &imported.graph.weights;
+    assert_eq!(weights[0].data(), [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]);
+    assert_eq!(weights[1].data(), [0.5, -0.5]);
+    assert!(imported.warnings.is_empty());
+}
+
+#[test]
+fn unused_weights_are_warned_of() {
+    let other = weights("fc9", &[(&[1], &[1.0])]);
+    let imported = import_fc(vec![fc_weights(1.0), other]).unwrap();
+    let warnings: Vec<String> = imported.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].contains("\"fc9\""), "{warnings:?}");
+}
+
+#[test]
+fn counts_and_shapes_are_checked() {
+    refused(vec![], &["blobs[0]", "no weights", "2x3"]);
+    refused(vec![weights("fc", &[(&[2, 3], &[0.0; 6])])], &["1 blobs", "expected 2"]);
+    let three = weights("fc", &[(&[2, 3], &[0.0; 6]), (&[2], &[0.0; 2]), (&[1], &[0.0])]);
+    refused(vec![three], &["3 blobs", "expected 2"]);
+    let turned = weights("fc", &[(&[3, 2], &[0.0; 6]), (&[2], &[0.0; 2])]);
+    refused(vec![turned], &["blobs[0].shape", "3x2", "2x3"]);
+    let four = weights("fc", &[(&[1, 1, 2, 3], &[0.0; 6]), (&[2], &[0.0; 2])]);
+    refused(vec![four], &["blobs[0].shape", "1x1x2x3"]);
+    let nan = weights("fc", &[(&[2, 3], &[f32::NAN; 6]), (&[2], &[0.0; 2])]);
+    refused(vec![nan], &["blobs[0]"]);
+    let short = weights("fc", &[(&[2, 3], &[0.0; 5]), (&[2], &[0.0; 2])]);
+    refused(vec![short], &["blobs[0]"]);
+}
+
+fn legacy([num, channels, height, width]: [i32; 4], data: &[f32]) -> BlobProto {
+    BlobProto {
+        num: Some(num),
+        channels: Some(channels),
+        height: Some(height),
+        width: Some(width),
+        data: data.to_vec(),
+        ..BlobProto::default()
+    }
+}
+
+#[test]
+fn legacy_shapes_have_leading_ones() {
+    let file = |weight: [i32; 4], bias: [i32; 4]| {
+        let blobs = vec![legacy(weight, &[1.0; 6]), legacy(bias, &[2.0; 2])];
+        NetParameter { layer: vec![named("fc", blobs)], ..NetParameter::default() }
+    };
+    let imported = import_fc(vec![file([1, 1, 2, 3], [1, 1, 1, 2])]).unwrap();
+    assert_eq!(imported.graph.weights[0].shape().dims(), [2, 3]);
+    assert_eq!(imported.graph.weights[1].shape().dims(), [2]);
+    refused(vec![file([2, 3, 1, 1], [1, 1, 1, 2])], &["blobs[0].shape"]);
+    refused(vec![file([1, 1, 2, 3], [2, 1, 1, 1])], &["blobs[1].shape"]);
+}
+
+#[test]
+fn missing_weights_are_zero_on_request() {
+    let options = ImportOptions { allow_missing_weights: true, ..ImportOptions::default() };
+    let imported = import(fc(), Vec::new(), &options).unwrap();
+    assert_eq!(imported.graph.weights[0].data(), [0.0; 6]);
+}
+
+#[test]
+fn small_weights_become_zero_biases_do_not() {
+    let options = ImportOptions { zero_below: Some(3.0), ..ImportOptions::default() };
+    let imported = import(fc(), vec![fc_weights(-1.0)], &options).unwrap();
+    let data = imported.graph.weights[0].data();
+    assert_eq!(data, [0.0, 0.0, 0.0, -4.0, -5.0, -6.0]);
+    assert!(data[0].is_sign_positive());
+    assert_eq!(imported.graph.weights[1].data(), [0.5, -0.5]);
+}
+
+fn two_layers(second: &str, outputs: u32) -> NetParameter {
+    net(&with_input(
+        "1 2",
+        &format!(
+            "layer {{ name: 'a' type: 'InnerProduct' bottom: 'data' top: 'a' param {{ name: 'w' }}
+                      inner_product_param {{ num_output: 2 bias_term: false }} }}
+             layer {{ name: 'b' type: 'InnerProduct' bottom: 'a' top: 'b' {second}
+                      inner_product_param {{ num_output: {outputs} bias_term: false }} }}"
+        ),
+    ))
+}
+
+#[test]
+fn shared_parameters_are_one_weight() {
+    let own = weights("a", &[(&[2, 2], &[1.0, 2.0, 3.0, 4.0])]);
+    let shared = two_layers("param { name: 'w' }", 2);
+    let options = ImportOptions::default();
+    for files in [vec![own.clone()], vec![weights("b", &[(&[2, 2], &[1.0, 2.0, 3.0, 4.0])])]] {
+        let imported = import(shared.clone(), files, &options).unwrap();
+        assert_eq!(imported.graph.weights.len(), 1);
+        assert_eq!(imported.graph.weights[0].data(), [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(imported.graph.nodes[0].op, imported.graph.nodes[1].op);
+    }
+    let error = import(two_layers("param { name: 'w' }", 1), vec![own.clone()], &options);
+    let error = error.expect_err("another shape").to_string();
+    assert!(error.contains("layer \"b\"") && error.contains("PERMISSIVE"), "{error}");
+    let permissive = two_layers("param { name: 'w' share_mode: PERMISSIVE }", 1);
+    let error = import(permissive, vec![own], &options).expect_err("another count").to_string();
+    assert!(error.contains("2 elements"), "{error}");
+}
+
+#[test]
+fn permissive_sharing_reshapes() {
+    let text = with_input(
+        "1 1 2 2",
+        "layer { name: 'c' type: 'Convolution' bottom: 'data' top: 'c' param { name: 'w' }
+                 convolution_param { num_output: 1 kernel_size: 2 bias_term: false } }
+         layer { name: 'f' type: 'InnerProduct' bottom: 'data' top: 'f'
+                 param { name: 'w' share_mode: PERMISSIVE }
+                 inner_product_param { num_output: 1 bias_term: false } }",
+    );
+    let file = weights("c", &[(&[1, 1, 2, 2], &[1.0, 2.0, 3.0, 4.0])]);
+    let graph = import(net(&text), vec![file], &ImportOptions::default()).unwrap().graph;
+    assert_eq!(graph.weights[0].data(), graph.weights[1].data());
+    assert_eq!(graph.weights[1].shape().dims(), [1, 4]);
+}
+
+#[test]
+fn winograd_weights_decide_the_op() {
+    let text = with_input(
+        "1 3 6 6",
+        "layer { name: 'w' type: 'Winograd' bottom: 'data' top: 'w'
+                 convolution_param { num_output: 2 kernel_size: 3 pad: 1 bias_term: false } }",
+    );
+    let op = |dims: &[i64], count: usize| {
+        let file = weights("w", &[(dims, &vec![1.0; count])]);
+        let imported = import(net(&text), vec![file], &ImportOptions::default());
+        imported.map(|imported| imported.graph.nodes[0].op.clone())
+    };
+    assert!(matches!(op(&[2, 3, 3, 3], 54), Ok(Op::Convolution(_))));
+    assert!(matches!(op(&[6, 6, 2, 3], 216), Ok(Op::WinogradConvolution(w)) if w.pad == [1, 1]));
+    assert!(op(&[6, 6, 3, 2], 216).is_err());
+}
+
+#[test]
+fn batch_statistics_need_no_weights() {
+    let text = with_input(
+        "1 2",
+        "layer { name: 'n' type: 'BatchNorm' bottom: 'data' top: 'n'
+                 batch_norm_param { use_global_stats: false } }",
+    );
+    let file = weights("n", &[(&[2], &[0.0; 2]), (&[2], &[0.0; 2]), (&[1], &[0.0])]);
+    for files in [vec![], vec![file]] {
+        let imported = import(net(&text), files, &ImportOptions::default()).unwrap();
+        assert!(imported.warnings.is_empty() && imported.graph.weights.is_empty());
+    }
+}
+
+#[test]
+fn a_caffemodel_can_be_its_own_topology() {
+    let text = "layer { name: 'data' type: 'Data' top: 'data' top: 'label'
+              include { phase: TRAIN } phase: TRAIN
+              data_param { batch_size: 7 } transform_param { crop_size: 2 } }
+        layer { name: 'split' type: 'Split' bottom: 'data' top: 'd0' top: 'd1' phase: TRAIN }
+        layer { name: 'fc' type: 'InnerProduct' bottom: 'd0' top: 'fc' phase: TRAIN
+              inner_product_param { num_output: 1 bias_term: false } }
+        layer { name: 'q' type: 'Silence' bottom: 'd1' phase: TRAIN }
+        layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'fc' bottom: 'label' top: 'loss' }";
+    let mut topology = net(text);
+    let blob = weights("fc", &[(&[1, 12], &[1.0; 12])]).layer.remove(0).blobs;
+    topology.layer[2].blobs = blob;
+    let options =
+        ImportOptions { data_to_input: true, strip_losses: true, ..ImportOptions::default() };
+    let graph = import(topology, Vec::new(), &options).unwrap().graph;
+    assert_eq!(import_support::dims(&graph, "data"), [7, 3, 2, 2]);
+    assert_eq!(import_support::outputs(&graph), ["prob"]);
+    assert_eq!(graph.weights[0].data(), [1.0; 12]);
+}
