@@ -17,6 +17,7 @@
 
 pub mod array;
 pub mod error;
+pub mod knobs;
 pub mod model;
 pub mod picture;
 pub mod verify;

@@ -8,6 +8,7 @@ use skimjit_runtime::jit::observe::CodeObserver;
 use skimjit_runtime::mapping::FileMap;
 use skimjit_runtime::recipe::{self, Recipe};
 use skimjit_runtime::{Options, Plan, Port, Session, ThreadPool};
+use std::collections::HashMap;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +25,25 @@ pub struct LoadOptions {
     pub zero_below: Option<f32>,
     /// Layers without weights in the file get zeros instead of an error.
     pub allow_missing_weights: bool,
+}
+
+impl LoadOptions {
+    /// An artifact is complete: what changes how a Caffe network is read came too late.
+    fn refuse_for_artifact(&self, path: &Path) -> Result<()> {
+        let given = [
+            (self.prototxt.is_some(), "another topology"),
+            (self.input_shape.is_some(), "another input shape"),
+            (self.zero_below.is_some(), "a threshold for weights"),
+            (self.allow_missing_weights, "missing weights"),
+        ];
+        match given.iter().find(|(given, _)| *given) {
+            Some((_, what)) => Err(Error::Usage(format!(
+                "{}: found {what} for a compiled network, expected none; compile the caffemodel again",
+                path.display()
+            ))),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A network: what to compute, and the weights.
@@ -47,6 +67,8 @@ pub struct CompileOptions {
     pub keep: Keep,
     /// Keep the machine code for disassembly.
     pub keep_code: bool,
+    /// Variant by layer name, tried first; the others are still used where it cannot be.
+    pub variants: HashMap<String, String>,
     /// Is told about every generated kernel (profilers).
     pub observer: Option<Arc<dyn CodeObserver>>,
 }
@@ -69,6 +91,7 @@ impl Model {
     /// Reads a `.skim` artifact, a `.caffemodel` or a `.caffemodel.h5`; the contents decide.
     pub fn load(path: &Path, options: &LoadOptions) -> Result<Self> {
         if is_artifact(path)? {
+            options.refuse_for_artifact(path)?;
             return Self::from_artifact(path);
         }
         Self::from_caffe(&[path.to_owned()], options)
@@ -162,8 +185,11 @@ impl Model {
             return Err(Error::Usage("batch: found 0, expected 1 or more".into()));
         }
         let graph = self.prepare(batch, &options.keep)?;
+        let mut variants =
+            self.recipe.as_ref().map(|recipe| recipe.variants_for(isa)).unwrap_or_default();
+        variants.extend(options.variants.clone());
         let plan_options = Options {
-            variants: self.recipe.as_ref().map(|r| r.variants_for(isa)).unwrap_or_default(),
+            variants,
             keep_code: options.keep_code,
             observer: options.observer.clone(),
         };

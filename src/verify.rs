@@ -1,7 +1,7 @@
 //! The engine against the reference interpreter, layer by layer.
 
 use crate::error::Result;
-use crate::model::{CompileOptions, Keep, Model};
+use crate::model::{CompileOptions, Engine, Keep, Model};
 use serde::Serialize;
 use skimjit_models::{Tensor, interpreter};
 
@@ -49,24 +49,40 @@ pub fn verify(
     inputs: &[Tensor],
     tolerance: f64,
 ) -> Result<Verification> {
-    let layers = compare(model, &CompileOptions { keep: Keep::Optimized, ..options.clone() }, inputs, tolerance)?;
-    let outputs = compare(model, options, inputs, tolerance)?;
+    let n = inputs.first().map_or(1, |input| input.shape().dim(0));
+    let keep = CompileOptions { keep: Keep::Optimized, ..options.clone() };
+    let kept = model.compile(&keep)?;
+    let reference = interpreter::run(&kept.graph().with_batch(n)?, inputs)?;
+    let layers = compare(&kept, inputs, &outputs_of(&kept, &reference), tolerance)?;
+    drop(kept);
+    let engine = model.compile(options)?;
+    // With the same layers fused, the values are the same ones.
+    let expected = match options.keep {
+        Keep::Outputs | Keep::Optimized => outputs_of(&engine, &reference),
+        Keep::Named(_) | Keep::All => {
+            let values = interpreter::run(&engine.graph().with_batch(n)?, inputs)?;
+            outputs_of(&engine, &values)
+        }
+    };
+    let outputs = compare(&engine, inputs, &expected, tolerance)?;
     Ok(Verification { tolerance, layers, outputs })
 }
 
-fn compare(
-    model: &Model,
-    options: &CompileOptions,
+/// The engine's outputs among all values of its graph.
+fn outputs_of(engine: &Engine, values: &[Tensor]) -> Vec<Tensor> {
+    engine.graph().outputs.iter().map(|id| values[id.0 as usize].clone()).collect()
+}
+
+/// Compares the engine's outputs with arrays in the same order.
+pub fn compare(
+    engine: &Engine,
     inputs: &[Tensor],
+    expected: &[Tensor],
     tolerance: f64,
 ) -> Result<Vec<BlobCheck>> {
-    let n = inputs.first().map_or(1, |input| input.shape().dim(0));
-    let engine = model.compile(options)?;
     let found = engine.run(&mut engine.session(), inputs)?;
-    let reference = engine.graph().with_batch(n)?;
-    let expected = interpreter::run_outputs(&reference, inputs)?;
     let plan = engine.plan();
-    let checks = plan.outputs.iter().zip(found.iter().zip(&expected)).map(|(port, (found, expected))| {
+    let checks = plan.outputs.iter().zip(found.iter().zip(expected)).map(|(port, (found, expected))| {
         let node = engine.graph().nodes.iter().find(|node| node.output == port.value);
         let layer = node.map_or(port.name.clone(), |node| node.name.clone());
         let choice = plan.choices.iter().rev().find(|choice| choice.layer == layer);

@@ -16,7 +16,7 @@ mod session;
 pub use error::{PlanError, RunError};
 pub use plan::{Choice, Plan, Port};
 pub use planner::plan;
-pub use pool::ThreadPool;
+pub use pool::{MOST_THREADS, ThreadPool};
 pub use profile::{Profile, StepTime};
 pub use session::Session;
 pub use skimjit_kernels as kernels;

@@ -1,0 +1,296 @@
+//! Arguments that several commands share.
+
+use super::{output, progress};
+use clap::ValueEnum;
+use skimjit::models::Shape;
+use skimjit::runtime::MOST_THREADS;
+use skimjit::runtime::jit::observe::{CodeObserver, PerfMap};
+use skimjit::{CompileOptions, Error, Isa, LoadOptions, Model, Result, knobs, models};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Largest batch.
+pub const MOST_IMAGES: i64 = 1 << 16;
+
+/// The network.
+#[derive(clap::Args)]
+pub struct ModelArguments {
+    /// Network: a .skim, .caffemodel or .caffemodel.h5 file
+    #[arg(value_name = "MODEL")]
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub reading: ReadingArguments,
+}
+
+/// How a Caffe network is read.
+#[derive(clap::Args)]
+pub struct ReadingArguments {
+    /// Topology, when the one inside the caffemodel is not the one to run
+    #[arg(long, value_name = "FILE")]
+    pub prototxt: Option<PathBuf>,
+    /// Shape of the input, instead of the topology's
+    #[arg(long, value_name = "N,C,H,W", value_parser = parse_shape)]
+    pub input_shape: Option<Shape>,
+    /// Weights of this magnitude and below become zero
+    #[arg(long, value_name = "T", value_parser = parse_magnitude)]
+    pub zero_below: Option<f32>,
+    /// Layers without weights in the file get zeros instead of an error
+    #[arg(long)]
+    pub allow_missing_weights: bool,
+}
+
+impl ModelArguments {
+    /// Reads the network and prints its warnings.
+    pub fn load(&self) -> Result<Model> {
+        self.reading.load(&self.model)
+    }
+    /// Reads the network as if no threshold had been given, silently.
+    pub fn load_unchanged(&self) -> Result<Model> {
+        let options = LoadOptions {
+            zero_below: None,
+            ..self.reading.options()
+        };
+        Model::load(&self.model, &options)
+    }
+    /// File name, as text.
+    pub fn name(&self) -> String {
+        self.model.display().to_string()
+    }
+}
+
+impl ReadingArguments {
+    fn options(&self) -> LoadOptions {
+        LoadOptions {
+            prototxt: self.prototxt.clone(),
+            input_shape: self.input_shape.clone(),
+            zero_below: self.zero_below,
+            allow_missing_weights: self.allow_missing_weights,
+        }
+    }
+    /// Reads the network and prints its warnings.
+    pub fn load(&self, model: &Path) -> Result<Model> {
+        let options = self.options();
+        let model = progress::spin("reading", || Model::load(model, &options))?;
+        model
+            .warnings
+            .iter()
+            .for_each(|warning| output::complain("warning", warning));
+        Ok(model)
+    }
+}
+
+/// Instruction set.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum IsaArgument {
+    /// The best of this machine, up to SKIMJIT_MAX_ISA
+    Auto,
+    /// AVX2 and FMA
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL
+    Avx512,
+}
+
+/// How the network is compiled.
+#[derive(clap::Args)]
+pub struct EngineArguments {
+    /// Images computed together
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MOST_IMAGES))]
+    pub batch: Option<u32>,
+    #[command(flatten)]
+    pub machine: MachineArguments,
+}
+
+/// What it is compiled for.
+#[derive(clap::Args)]
+pub struct MachineArguments {
+    /// Instruction set
+    #[arg(long, value_enum, default_value_t = IsaArgument::Auto)]
+    pub isa: IsaArgument,
+    /// Threads, the calling one included [default: SKIMJIT_THREADS, or one per core]
+    #[arg(long, value_name = "N", value_parser = threads_parser())]
+    pub threads: Option<u16>,
+}
+
+impl MachineArguments {
+    /// The instruction set, within the cap of the environment.
+    pub fn isa(&self) -> Result<Isa> {
+        let cap = knobs::max_isa()?;
+        let asked = match self.isa {
+            IsaArgument::Auto => {
+                let best = Isa::detect(None)?;
+                return Ok(cap.map_or(best, |cap| cap.min(best)));
+            }
+            IsaArgument::Avx2 => Isa::Avx2,
+            IsaArgument::Avx512 => Isa::Avx512,
+        };
+        match cap {
+            Some(cap) if asked > cap => Err(Error::Usage(format!(
+                "--isa: found {asked}, expected at most {cap}, as SKIMJIT_MAX_ISA says"
+            ))),
+            _ => Ok(Isa::detect(Some(asked))?),
+        }
+    }
+    /// Threads, or `None` for one per core.
+    pub fn threads(&self) -> Result<Option<usize>> {
+        match self.threads {
+            Some(threads) => Ok(Some(threads.into())),
+            None => knobs::threads(),
+        }
+    }
+    /// Options with these and the environment's values.
+    pub fn options(&self) -> Result<CompileOptions> {
+        let observer = if knobs::perf_map()? {
+            Some(perf_map()?)
+        } else {
+            None
+        };
+        Ok(CompileOptions {
+            isa: Some(self.isa()?),
+            threads: self.threads()?.unwrap_or(0),
+            observer,
+            ..CompileOptions::default()
+        })
+    }
+}
+
+impl EngineArguments {
+    /// Options with these and the environment's values.
+    pub fn options(&self) -> Result<CompileOptions> {
+        Ok(CompileOptions {
+            batch: self.batch,
+            ..self.machine.options()?
+        })
+    }
+}
+
+fn perf_map() -> Result<Arc<dyn CodeObserver>> {
+    let path = PathBuf::from(format!("/tmp/perf-{}.map", std::process::id()));
+    let map = PerfMap::append_to(&path);
+    let map = map.map_err(|error| models::Error::new(error.to_string()).file(&path))?;
+    Ok(Arc::new(map))
+}
+
+/// Numbers of threads.
+fn threads_parser() -> clap::builder::RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(1..=MOST_THREADS as i64)
+}
+
+/// Numbers of repetitions.
+pub fn iterations_parser() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=1_000_000)
+}
+
+fn parse_shape(text: &str) -> std::result::Result<Shape, String> {
+    let expected = "expected dims of 1 or more with commas between, like 1,3,227,227";
+    let dims: std::result::Result<Vec<u32>, _> = text
+        .split([',', 'x'])
+        .map(|dim| dim.trim().parse())
+        .collect();
+    let dims = dims.map_err(|_| expected.to_owned())?;
+    Shape::new(dims).map_err(|error| error.to_string())
+}
+
+/// A threshold: 0 or more.
+pub fn parse_magnitude(text: &str) -> std::result::Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if value >= 0.0 && value.is_finite() => Ok(value),
+        _ => Err("expected a number of 0 or more".to_owned()),
+    }
+}
+
+/// A tolerance: 0 or more.
+pub fn parse_tolerance(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value >= 0.0 && value.is_finite() => Ok(value),
+        _ => Err("expected a number of 0 or more".to_owned()),
+    }
+}
+
+/// A blob and a file.
+#[derive(Clone, Debug)]
+pub struct NamedFile {
+    /// Blob; `None` where the argument is only a file.
+    pub name: Option<String>,
+    pub file: PathBuf,
+}
+
+impl NamedFile {
+    /// `NAME=FILE`; the name may not be missing.
+    pub fn parse_named(text: &str) -> std::result::Result<Self, String> {
+        let named = Self::parse(text)?;
+        match named.name {
+            Some(_) => Ok(named),
+            None => Err("expected NAME=FILE".to_owned()),
+        }
+    }
+    /// `NAME=FILE` or `FILE`.
+    pub fn parse(text: &str) -> std::result::Result<Self, String> {
+        let (name, file) = match text.split_once('=') {
+            // A path may contain "=", a blob's name has no reason to begin like a path.
+            Some((name, file)) if !name.starts_with(['.', '/']) => (Some(name.to_owned()), file),
+            _ => (None, text),
+        };
+        if file.is_empty() || name.as_ref().is_some_and(String::is_empty) {
+            return Err("expected FILE or NAME=FILE".to_owned());
+        }
+        Ok(Self {
+            name,
+            file: PathBuf::from(file),
+        })
+    }
+    /// The named port of `names`, or the only one.
+    pub fn port(&self, what: &str, names: &[&str]) -> Result<usize> {
+        let list = names.join(", ");
+        match (&self.name, names) {
+            (Some(name), _) => names.iter().position(|known| known == name).ok_or_else(|| {
+                Error::Usage(format!("{what}: found \"{name}\", expected one of: {list}"))
+            }),
+            (None, [_]) => Ok(0),
+            (None, _) => Err(Error::Usage(format!(
+                "{what}: found {} without a name, expected NAME=FILE with one of: {list}",
+                self.file.display()
+            ))),
+        }
+    }
+}
+
+/// True for `.npy` files.
+pub fn is_npy(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("npy"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_read() {
+        assert_eq!(parse_shape("1,3, 5,7").unwrap().dims(), [1, 3, 5, 7]);
+        assert_eq!(parse_shape("1x3").unwrap().dims(), [1, 3]);
+        for bad in [
+            "",
+            "1,,3",
+            "1,-3",
+            "0,3",
+            "a",
+            "9,9,9,9,9,9,9,9,9",
+            "99999999999",
+        ] {
+            assert!(parse_shape(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn files_have_optional_names() {
+        let named = NamedFile::parse("conv1/7x7=a=b.npy").unwrap();
+        assert_eq!(named.name.as_deref(), Some("conv1/7x7"));
+        assert_eq!(named.file, Path::new("a=b.npy"));
+        assert_eq!(NamedFile::parse("./a=b.npy").unwrap().name, None);
+        assert!(NamedFile::parse_named("a.npy").is_err());
+        assert!(NamedFile::parse("=a.npy").is_err());
+        let file = NamedFile::parse("a.npy").unwrap();
+        assert_eq!(file.port("--output", &["prob"]).unwrap(), 0);
+        assert!(file.port("--output", &["a", "b"]).is_err());
+    }
+}

@@ -1,0 +1,220 @@
+//! `skimjit compile`.
+
+use super::args::{EngineArguments, ModelArguments, parse_tolerance};
+use super::output::Output;
+use super::table::{Table, kib, left, percent, right};
+use super::{noise, progress, verify};
+use serde::Serialize;
+use skimjit::runtime::Choice;
+use skimjit::runtime::plan::Work;
+use skimjit::verify::Verification;
+use skimjit::{CompileOptions, Engine, Error, Model, Plan, Result};
+use std::path::PathBuf;
+
+/// Generates and verifies the kernels of a Caffe network and writes a .skim artifact.
+///
+/// The artifact holds the network, its weights and what was chosen for each layer, but no machine
+/// code: it can be passed on.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  skimjit compile net.caffemodel --prototxt deploy.prototxt --batch 16 -o net.skim")]
+pub struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    #[command(flatten)]
+    engine: EngineArguments,
+    /// Do not compare the generated kernels with the reference
+    #[arg(long)]
+    no_verify: bool,
+    /// Largest difference allowed, as a share of the largest value
+    #[arg(long, value_name = "T", default_value = "1e-4", value_parser = parse_tolerance)]
+    tolerance: f64,
+    /// Artifact to write [default: the model's name with the extension .skim]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Also list the variants that were not chosen, and why
+    #[arg(short, long)]
+    verbose: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    model: String,
+    artifact: PathBuf,
+    isa: String,
+    batch: usize,
+    threads: usize,
+    layers: &'a [Layer<'a>],
+    code_bytes: usize,
+    weight_bytes: usize,
+    kilocycles_per_image: f64,
+    verification: Option<&'a Verification>,
+}
+
+/// What was chosen for a layer.
+#[derive(Serialize)]
+struct Layer<'a> {
+    #[serde(flatten)]
+    choice: &'a Choice,
+    /// Estimate for one image on one core.
+    kilocycles_per_image: f64,
+}
+
+pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
+    let artifact = artifact_path(arguments)?;
+    let options = arguments.engine.options()?;
+    let model = arguments.model.load()?;
+    let engine = progress::spin("generating", || model.compile(&options))?;
+    let verification = match arguments.no_verify {
+        true => None,
+        false => Some(check(&model, &options, arguments.tolerance)?),
+    };
+    let failed = verification.as_ref().and_then(Verification::first_failure);
+    if failed.is_none() {
+        model.write_artifact(&engine, &artifact)?;
+    }
+    let layers = layers(engine.plan());
+    let report = Report {
+        model: arguments.model.name(),
+        isa: engine.plan().isa.to_string(),
+        batch: engine.plan().batch,
+        threads: engine.threads(),
+        code_bytes: engine.plan().code_bytes,
+        weight_bytes: layers.iter().map(|layer| layer.choice.weight_bytes).sum(),
+        kilocycles_per_image: layers.iter().map(|layer| layer.kilocycles_per_image).sum(),
+        layers: &layers,
+        verification: verification.as_ref(),
+        artifact,
+    };
+    if arguments.json {
+        out.json(&report)?;
+    } else {
+        print(&report, &engine, arguments.verbose, failed.is_none(), out);
+    }
+    failed.map_or(Ok(()), |failed| {
+        Err(verify::failure(failed, arguments.tolerance))
+    })
+}
+
+/// Where the artifact goes; never over the model.
+fn artifact_path(arguments: &Arguments) -> Result<PathBuf> {
+    let model = &arguments.model.model;
+    let path = match (&arguments.output, model.extension()) {
+        (Some(path), _) => path.clone(),
+        // net.caffemodel.h5 becomes net.skim as net.caffemodel does.
+        (None, Some(h5)) if h5 == "h5" => model.with_extension("").with_extension("skim"),
+        (None, _) => model.with_extension("skim"),
+    };
+    if path == *model {
+        return Err(Error::Usage(format!(
+            "--output: found {}, expected another file than the model",
+            path.display()
+        )));
+    }
+    Ok(path)
+}
+
+/// Engine against reference on a random image (a whole batch where images are combined).
+fn check(model: &Model, options: &CompileOptions, tolerance: f64) -> Result<Verification> {
+    let inputs = noise::usual_inputs(model, options.batch)?;
+    progress::spin("verifying", || {
+        skimjit::verify::verify(model, options, &inputs, tolerance)
+    })
+}
+
+fn layers(plan: &Plan) -> Vec<Layer<'_>> {
+    let steps: Vec<_> = plan
+        .segments
+        .iter()
+        .flat_map(|segment| &segment.steps)
+        .collect();
+    let for_batch = |layer: &str| {
+        steps.iter().any(|step| {
+            step.layer == layer && step.whole_batch && matches!(step.work, Work::Kernel(_))
+        })
+    };
+    let choices = plan.choices.iter();
+    choices
+        .map(|choice| {
+            let images = if for_batch(&choice.layer) {
+                plan.batch
+            } else {
+                1
+            };
+            Layer {
+                choice,
+                kilocycles_per_image: choice.cycles / images as f64 / 1e3,
+            }
+        })
+        .collect()
+}
+
+fn print(report: &Report<'_>, engine: &Engine, verbose: bool, written: bool, out: &mut Output) {
+    let mut table = Table::new([
+        left("layer"),
+        left("type"),
+        left("shape"),
+        right("density"),
+        left("variant"),
+        right("code KiB"),
+        right("weights KiB"),
+        right("est. kcycles"),
+    ]);
+    let kilocycles = |value: f64| {
+        if value > 0.0 {
+            format!("{value:.1}")
+        } else {
+            String::new()
+        }
+    };
+    for layer in report.layers {
+        let choice = layer.choice;
+        table.row([
+            choice.layer.clone(),
+            choice.kind.to_owned(),
+            choice.shape.clone(),
+            choice.density.map(percent).unwrap_or_default(),
+            choice.variant.clone(),
+            kib(choice.code_bytes),
+            kib(choice.weight_bytes),
+            kilocycles(layer.kilocycles_per_image),
+        ]);
+        if verbose {
+            for (variant, reason) in &choice.rejected {
+                table.note(format!("  not {variant}: {reason}"));
+            }
+        }
+    }
+    let mut total = vec![String::new(); 5];
+    total[0] = "total".to_owned();
+    total.extend([kib(report.code_bytes), kib(report.weight_bytes)]);
+    total.push(kilocycles(report.kilocycles_per_image));
+    table.row(total);
+    let plan = engine.plan();
+    let memory = plan.image_elems * engine.threads().min(plan.batch) + plan.batch_elems;
+    out.line(table);
+    out.line(format!(
+        "{}, batch {}, {} threads; activations {} KiB; kcycles: estimate for one image, one core",
+        report.isa,
+        report.batch,
+        report.threads,
+        kib(memory * 4)
+    ));
+    if let Some(verification) = report.verification {
+        let worst = verification.layers.iter().chain(&verification.outputs);
+        let worst = worst.fold(0f64, |most, check| most.max(check.relative));
+        let verdict = if written { "agree with" } else { "DIFFER from" };
+        let count = verification.layers.len();
+        out.line(format!(
+            "verified: {count} layers {verdict} the reference, largest difference {worst:.1e} \
+             (allowed {:.0e})",
+            verification.tolerance
+        ));
+    }
+    if written {
+        out.line(format!("wrote {}", report.artifact.display()));
+    }
+}

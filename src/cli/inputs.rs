@@ -1,0 +1,256 @@
+//! Network inputs from arrays and pictures.
+
+use super::args::{NamedFile, is_npy};
+use skimjit::models::{Error as InputError, Shape, Tensor, caffe};
+use skimjit::picture::{self, ChannelOrder, Mean, Preprocess, Resize};
+use skimjit::{Error, Model, Result, array};
+use std::path::{Path, PathBuf};
+
+/// Images computed together where the command line does not say.
+pub const USUAL_BATCH: u32 = 16;
+
+/// How pictures become inputs. Pixels are 0 to 255; the order of steps is Caffe's: resize, crop,
+/// subtract the mean, scale.
+#[derive(clap::Args)]
+pub struct PictureArguments {
+    /// Mean of each channel, in the network's channel order, or one for all
+    #[arg(
+        long,
+        value_name = "B,G,R",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
+    mean_value: Vec<f32>,
+    /// Mean image (.binaryproto or .npy), as large as pictures before they are cropped
+    #[arg(long, value_name = "FILE", conflicts_with = "mean_value")]
+    mean_file: Option<PathBuf>,
+    /// Factor of pixels, after the mean is subtracted
+    #[arg(long, value_name = "S", value_parser = parse_scale, allow_hyphen_values = true)]
+    scale: Option<f32>,
+    /// Size that pictures are brought to: width and height, or the shorter side
+    #[arg(long, value_name = "WxH|short:N", value_parser = parse_resize)]
+    resize: Option<Resize>,
+    /// Side of the square that is cut from the centre
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    crop: Option<u32>,
+    /// Order of the colour channels that the network was trained with [default: bgr]
+    #[arg(long, value_name = "bgr|rgb", value_parser = parse_order)]
+    channel_order: Option<ChannelOrder>,
+}
+
+impl PictureArguments {
+    /// Reads the mean file, if there is one.
+    pub fn preprocess(&self) -> Result<Preprocess> {
+        let mean = match &self.mean_file {
+            None if self.mean_value.is_empty() => Mean::None,
+            None => Mean::Values(self.mean_value.clone()),
+            Some(path) => read_mean(path)?,
+        };
+        Ok(Preprocess {
+            channel_order: self.channel_order.unwrap_or_default(),
+            resize: self.resize,
+            crop: self.crop,
+            mean,
+            scale: self.scale.unwrap_or(1.0),
+        })
+    }
+    /// First argument that is given.
+    fn given(&self) -> Option<&'static str> {
+        let given = [
+            (!self.mean_value.is_empty(), "--mean-value"),
+            (self.mean_file.is_some(), "--mean-file"),
+            (self.scale.is_some(), "--scale"),
+            (self.resize.is_some(), "--resize"),
+            (self.crop.is_some(), "--crop"),
+            (self.channel_order.is_some(), "--channel-order"),
+        ];
+        given
+            .iter()
+            .find(|(given, _)| *given)
+            .map(|(_, name)| *name)
+    }
+    /// Arrays are used as they are, so these arguments would do nothing.
+    pub fn refuse_without_pictures(&self) -> Result<()> {
+        self.given().map_or(Ok(()), |name| {
+            Err(Error::Usage(format!(
+                "{name}: found only arrays as inputs, expected a picture"
+            )))
+        })
+    }
+}
+
+/// One file given as an input.
+pub struct Item {
+    pub file: PathBuf,
+    /// The array; `None` for pictures, which are read when they are needed.
+    array: Option<Tensor>,
+}
+
+impl Item {
+    pub fn open(file: &Path) -> Result<Self> {
+        let array = if is_npy(file) {
+            Some(array::read_npy(file)?)
+        } else {
+            None
+        };
+        Ok(Self {
+            file: file.to_owned(),
+            array,
+        })
+    }
+    pub fn is_picture(&self) -> bool {
+        self.array.is_none()
+    }
+    /// Images in it.
+    pub fn images(&self) -> u32 {
+        self.array.as_ref().map_or(1, |array| array.shape().dim(0))
+    }
+    /// Elements of its images, for an input of shape `N × dims`.
+    pub fn elements(self, port: &Shape, preprocess: &Preprocess) -> Result<Vec<f32>> {
+        if let Some(array) = self.array {
+            check_shape(&array, port, &self.file)?;
+            return Ok(array.into_data());
+        }
+        let &[_, c, h, w] = port.dims() else {
+            let error = InputError::new("a picture").file(&self.file);
+            let expected = format!("a .npy array, as the network's input is {port}");
+            return Err(error.expected(expected).into());
+        };
+        Ok(picture::load(&self.file, [c, h, w], preprocess)?.into_data())
+    }
+}
+
+/// Every dim but the number of images must be the network's.
+fn check_shape(array: &Tensor, port: &Shape, file: &Path) -> Result<()> {
+    let (found, expected) = (array.shape(), port);
+    if found.rank() > 0 && found.dims().get(1..) == expected.dims().get(1..) {
+        return Ok(());
+    }
+    let expected = expected
+        .dims()
+        .iter()
+        .skip(1)
+        .map(|dim| format!("x{dim}"))
+        .collect::<String>();
+    let error = InputError::new(format!("an array of shape {found}")).file(file);
+    Err(error
+        .expected(format!(
+            "N{expected}, N images of the network's input shape"
+        ))
+        .into())
+}
+
+/// The arrays of all inputs of a network, in its order, with one number of images.
+pub fn arrays(model: &Model, files: &[NamedFile]) -> Result<Vec<Tensor>> {
+    let graph = model.graph();
+    let names: Vec<&str> = graph
+        .inputs
+        .iter()
+        .map(|&id| graph.value(id).name.as_str())
+        .collect();
+    let mut arrays: Vec<Option<Tensor>> = vec![None; names.len()];
+    for named in files {
+        let port = named.port("--input", &names)?;
+        if !is_npy(&named.file) {
+            let error = InputError::new("a file that is no .npy array").file(&named.file);
+            return Err(error.expected("a .npy array").into());
+        }
+        let array = array::read_npy(&named.file)?;
+        check_shape(&array, graph.shape(graph.inputs[port]), &named.file)?;
+        if arrays[port].replace(array).is_some() {
+            let name = names[port];
+            return Err(Error::Usage(format!(
+                "--input: found \"{name}\" twice, expected it once"
+            )));
+        }
+    }
+    let arrays: Option<Vec<Tensor>> = arrays.into_iter().collect();
+    let arrays = arrays.ok_or_else(|| {
+        let list = names.join(", ");
+        Error::Usage(format!(
+            "--input: found {} arrays, expected NAME=FILE for each of: {list}",
+            files.len()
+        ))
+    })?;
+    let images: Vec<String> = arrays
+        .iter()
+        .map(|array| array.shape().dim(0).to_string())
+        .collect();
+    if images.windows(2).any(|pair| pair[0] != pair[1]) {
+        return Err(Error::Usage(format!(
+            "--input: found {} images, expected the same number for every input",
+            images.join(" and ")
+        )));
+    }
+    Ok(arrays)
+}
+
+fn read_mean(path: &Path) -> Result<Mean> {
+    let mean = if is_npy(path) {
+        array::read_npy(path)?
+    } else {
+        caffe::read_mean(path)?
+    };
+    Ok(match mean.shape().rank() {
+        0 | 1 => Mean::Values(mean.into_data()),
+        _ => Mean::Image(mean),
+    })
+}
+
+fn parse_scale(text: &str) -> std::result::Result<f32, String> {
+    let number = text
+        .parse::<f32>()
+        .ok()
+        .filter(|scale| scale.is_finite() && *scale != 0.0);
+    number.ok_or_else(|| "expected a number other than 0".to_owned())
+}
+
+fn parse_order(text: &str) -> std::result::Result<ChannelOrder, String> {
+    match text {
+        "bgr" => Ok(ChannelOrder::Bgr),
+        "rgb" => Ok(ChannelOrder::Rgb),
+        _ => Err("expected bgr or rgb".to_owned()),
+    }
+}
+
+fn parse_resize(text: &str) -> std::result::Result<Resize, String> {
+    let side = |text: &str| {
+        text.parse::<u32>()
+            .ok()
+            .filter(|side| (1..=picture::MAX_SIDE).contains(side))
+    };
+    let parsed = match text.strip_prefix("short:") {
+        Some(text) => side(text).map(Resize::Short),
+        None => text
+            .split_once('x')
+            .and_then(|(width, height)| Some(Resize::Exact(side(width)?, side(height)?))),
+    };
+    parsed.ok_or_else(|| {
+        format!(
+            "expected WxH, like 256x256, or short:N, with sides of 1 to {}",
+            picture::MAX_SIDE
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(parse_resize("256x128"), Ok(Resize::Exact(256, 128)));
+        assert_eq!(parse_resize("short:224"), Ok(Resize::Short(224)));
+        for bad in ["", "256", "0x5", "5x", "short:0", "short:-1", "99999x1"] {
+            assert!(parse_resize(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn scales_are_finite_and_not_zero() {
+        assert_eq!(parse_scale("-0.5"), Ok(-0.5));
+        for bad in ["0", "nan", "inf", "x"] {
+            assert!(parse_scale(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Commands: one file each. The doc comments of the arguments are the manual.
+#![forbid(unsafe_code)]
+
+mod args;
+mod bench;
+mod compile;
+mod disasm;
+mod inputs;
+mod inspect;
+mod knobs;
+mod labels;
+mod layer;
+mod matrix_market;
+mod noise;
+mod output;
+mod problem;
+mod progress;
+mod run;
+mod synth;
+mod table;
+mod time;
+mod timing;
+mod verify;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use output::Output;
+use skimjit::{Error, Result};
+use std::process::ExitCode;
+
+/// Runs pruned Caffe networks fast on x86 CPUs.
+#[derive(Parser)]
+#[command(name = "skimjit", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 ok, 1 a check failed, 2 wrong usage, 3 bad input.
+
+Example:
+  skimjit bench --net caffenet";
+
+#[derive(Subcommand)]
+enum Command {
+    Compile(compile::Arguments),
+    Run(run::Arguments),
+    Inspect(inspect::Arguments),
+    Verify(verify::Arguments),
+    Time(time::Arguments),
+    Bench(bench::Arguments),
+    Disasm(disasm::Arguments),
+    Synth(synth::Arguments),
+    Knobs(knobs::Arguments),
+}
+
+impl Command {
+    fn run(&self, out: &mut Output) -> Result<()> {
+        match self {
+            Self::Compile(arguments) => compile::run(arguments, out),
+            Self::Run(arguments) => run::run(arguments, out),
+            Self::Inspect(arguments) => inspect::run(arguments, out),
+            Self::Verify(arguments) => verify::run(arguments, out),
+            Self::Time(arguments) => time::run(arguments, out),
+            Self::Bench(arguments) => bench::run(arguments, out),
+            Self::Disasm(arguments) => disasm::run(arguments, out),
+            Self::Synth(arguments) => synth::run(arguments, out),
+            Self::Knobs(arguments) => knobs::run(arguments, out),
+        }
+    }
+}
+
+/// Parses the command line, runs the command, reports.
+pub fn main() -> ExitCode {
+    let mut out = Output::stdout();
+    let result = match Cli::try_parse() {
+        Ok(cli) => cli.command.run(&mut out),
+        Err(error) => explain(&error, &mut out),
+    };
+    match result.and_then(|()| out.finish()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain("error", &error.to_string());
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn exit_code(error: &Error) -> u8 {
+    match error {
+        Error::Check(_) => 1,
+        Error::Usage(_) | Error::Isa(_) => 2,
+        Error::Input(_) | Error::Plan(_) | Error::Run(_) => 3,
+    }
+}
+
+/// Help and version are printed; complaints become one line.
+fn explain(error: &clap::Error, out: &mut Output) -> Result<()> {
+    let text = error.to_string();
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        out.text(&text);
+        return Ok(());
+    }
+    let complaint = text.split("\nUsage:").next().unwrap_or_default();
+    let complaint = complaint.strip_prefix("error: ").unwrap_or(complaint);
+    let lines: Vec<&str> = complaint
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let hint = "For more information, try";
+    let lines: Vec<&str> = lines
+        .into_iter()
+        .filter(|line| !line.starts_with(hint))
+        .collect();
+    Err(Error::Usage(format!("{}; see --help", lines.join(" "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                help.contains(&format!("  skimjit {}", command.get_name())),
+                "{help}"
+            );
+        }
+    }
+}

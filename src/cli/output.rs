@@ -1,0 +1,60 @@
+//! Standard output and complaints on standard error.
+
+use skimjit::models;
+use skimjit::{Error, Result};
+use std::fmt::Display;
+use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
+
+/// Standard output. A reader that goes away (`| head`) only ends the printing; other errors are kept
+/// for [`Output::finish`].
+pub struct Output {
+    sink: BufWriter<Stdout>,
+    failed: Option<io::Error>,
+}
+
+impl Output {
+    pub fn stdout() -> Self {
+        Self {
+            sink: BufWriter::new(io::stdout()),
+            failed: None,
+        }
+    }
+    /// Prints text as it is.
+    pub fn text(&mut self, text: &str) {
+        if self.failed.is_none() {
+            self.failed = self.sink.write_all(text.as_bytes()).err();
+        }
+    }
+    /// Prints a line, or the lines of a table.
+    pub fn line(&mut self, line: impl Display) {
+        self.text(&format!("{line}\n"));
+    }
+    /// Prints a JSON document.
+    pub fn json(&mut self, value: &impl serde::Serialize) -> Result<()> {
+        let text = serde_json::to_string_pretty(value);
+        let text = text.map_err(|error| models::Error::new(error.to_string()).field("JSON"))?;
+        self.line(text);
+        Ok(())
+    }
+    /// Brings everything out.
+    pub fn finish(mut self) -> Result<()> {
+        let flushed = self.sink.flush();
+        match self.failed.or(flushed.err()) {
+            Some(error) if error.kind() != ErrorKind::BrokenPipe => {
+                let error = models::Error::new(error.to_string()).file("standard output");
+                Err(Error::from(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Prints `<what>: <text>` on standard error, as one line whatever names the text contains.
+pub fn complain(what: &str, text: &str) {
+    let text: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    // Nobody is left to tell when this fails.
+    let _ = writeln!(io::stderr(), "{what}: {text}");
+}

@@ -1,0 +1,161 @@
+//! `skimjit time`.
+
+use super::args::{EngineArguments, ModelArguments, iterations_parser};
+use super::output::Output;
+use super::table::{Table, left, milliseconds, percent, right};
+use super::timing::{Repeat, median};
+use super::{noise, progress};
+use serde::Serialize;
+use skimjit::runtime::Profile;
+use skimjit::{Engine, Result, Session};
+use std::time::Duration;
+
+/// Measures a network step by step: medians over many runs on a random batch.
+///
+/// A step's time is that of all threads, divided by their number; what is left of the total was spent
+/// outside of all kernels, waiting for other threads and starting.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  skimjit time net.skim --batch 16 --threads 4")]
+pub struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    #[command(flatten)]
+    engine: EngineArguments,
+    /// Runs to measure [default: as many as fit 3 seconds, 5 to 200]
+    #[arg(long, value_name = "N", value_parser = iterations_parser())]
+    iterations: Option<u32>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Time that is spent measuring when the number of runs is left open.
+const USUAL_TIME: Duration = Duration::from_secs(3);
+
+/// Times of a network.
+#[derive(Serialize)]
+pub struct Report {
+    isa: String,
+    batch: usize,
+    threads: usize,
+    runs: usize,
+    steps: Vec<Step>,
+    /// Thread time outside of all steps, per thread and run.
+    outside_ms: f64,
+    /// Elapsed time of a run.
+    total_ms: f64,
+    images_per_second: f64,
+}
+
+/// Time of one step.
+#[derive(Serialize)]
+struct Step {
+    layer: String,
+    label: &'static str,
+    /// Thread time, per thread and run.
+    time_ms: f64,
+}
+
+pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
+    let options = arguments.engine.options()?;
+    let model = arguments.model.load()?;
+    let engine = progress::spin("generating", || model.compile(&options))?;
+    let inputs = noise::inputs(&model, engine.plan().batch as u32, 1)?;
+    let mut session = engine.session();
+    engine.run(&mut session, &inputs)?;
+    let mut runs = Vec::new();
+    progress::spin("measuring", || {
+        Repeat::new(arguments.iterations, USUAL_TIME).run(|| {
+            session.start_profile();
+            engine.run(&mut session, &inputs)?;
+            runs.extend(session.profile().map(Times::of));
+            Ok::<(), skimjit::Error>(())
+        })
+    })?;
+    let report = Report::of_runs(&engine, &session, &runs);
+    if arguments.json {
+        return out.json(&report);
+    }
+    report.print(out);
+    Ok(())
+}
+
+/// Times of one run, in nanoseconds over all threads.
+struct Times {
+    steps: Vec<u64>,
+    outside: u64,
+    wall: u64,
+}
+
+impl Times {
+    fn of(profile: &Profile) -> Self {
+        let steps = profile.steps().iter().map(|step| step.time_ns).collect();
+        Self {
+            steps,
+            outside: profile.outside_ns(),
+            wall: profile.wall_ns(),
+        }
+    }
+}
+
+impl Report {
+    /// Medians of runs on a full batch each.
+    fn of_runs(engine: &Engine, session: &Session, runs: &[Times]) -> Self {
+        let threads = engine.threads() as f64;
+        let milliseconds = |time: &dyn Fn(&Times) -> u64| {
+            median(runs.iter().map(|run| time(run) as f64 / 1e6).collect())
+        };
+        let names = session.profile().map(Profile::steps).unwrap_or_default();
+        let steps = names.into_iter().enumerate().map(|(index, step)| {
+            let time_ms = milliseconds(&|run| run.steps[index]) / threads;
+            Step {
+                layer: step.layer,
+                label: step.label,
+                time_ms,
+            }
+        });
+        let total_ms = milliseconds(&|run| run.wall);
+        Self {
+            isa: engine.plan().isa.to_string(),
+            batch: engine.plan().batch,
+            threads: engine.threads(),
+            runs: runs.len(),
+            steps: steps.collect(),
+            outside_ms: milliseconds(&|run| run.outside) / threads,
+            total_ms,
+            images_per_second: per_second(engine.plan().batch as f64, total_ms),
+        }
+    }
+    /// Sums of a session's profile.
+    pub fn of(engine: &Engine, session: &Session) -> Self {
+        let sums: Vec<Times> = session.profile().map(Times::of).into_iter().collect();
+        let mut report = Self::of_runs(engine, session, &sums);
+        let (runs, images) = session.profile().map_or((0, 0), |p| (p.runs(), p.images()));
+        report.runs = runs as usize;
+        report.images_per_second = per_second(images as f64, report.total_ms);
+        report
+    }
+    /// Prints the table.
+    pub fn print(&self, out: &mut Output) {
+        let mut table = Table::new([left("layer"), left("step"), right("ms"), right("share")]);
+        let mut row = |layer: &str, label: &str, ms: f64| {
+            let share = percent(ms / self.total_ms.max(f64::MIN_POSITIVE));
+            table.row([layer.to_owned(), label.to_owned(), milliseconds(ms), share]);
+        };
+        self.steps
+            .iter()
+            .for_each(|step| row(&step.layer, step.label, step.time_ms));
+        row("outside kernels", "", self.outside_ms);
+        row("total", "", self.total_ms);
+        out.line(table);
+        out.line(format!(
+            "{}, batch {}, {} threads, {} runs: {:.1} images/s",
+            self.isa, self.batch, self.threads, self.runs, self.images_per_second
+        ));
+    }
+}
+
+fn per_second(images: f64, ms: f64) -> f64 {
+    images * 1e3 / ms.max(f64::MIN_POSITIVE)
+}

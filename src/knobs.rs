@@ -1,0 +1,79 @@
+//! Environment variables. Nothing else reads the environment; the values travel down as options.
+
+use crate::error::{Error, Result};
+use skimjit_runtime::MOST_THREADS;
+use skimjit_runtime::jit::Isa;
+
+/// One environment variable.
+#[derive(Clone, Copy, Debug)]
+pub struct Knob {
+    /// Name.
+    pub name: &'static str,
+    /// Values it takes.
+    pub values: &'static str,
+    /// What holds when it is not set.
+    pub default: &'static str,
+    /// What it does.
+    pub effect: &'static str,
+}
+
+const MAX_ISA: Knob = Knob {
+    name: "SKIMJIT_MAX_ISA",
+    values: "avx2, avx512",
+    default: "the best of the machine",
+    effect: "best instruction set that is used",
+};
+const THREADS: Knob = Knob {
+    name: "SKIMJIT_THREADS",
+    values: "1 to 256",
+    default: "one per core; bench: 1",
+    effect: "threads where no --threads is given",
+};
+const PERF_MAP: Knob = Knob {
+    name: "SKIMJIT_PERF_MAP",
+    values: "0, 1",
+    default: "0",
+    effect: "1 names generated code for perf in /tmp/perf-<process id>.map",
+};
+
+/// All of them.
+pub const KNOBS: [Knob; 3] = [MAX_ISA, THREADS, PERF_MAP];
+
+impl Knob {
+    /// Value in the environment; empty counts as not set.
+    pub fn value(&self) -> Option<String> {
+        let value = std::env::var_os(self.name)?;
+        let value = value.to_string_lossy().into_owned();
+        (!value.is_empty()).then_some(value)
+    }
+    fn refuse(&self, found: &str) -> Error {
+        Error::Usage(format!(
+            "{}: found \"{found}\", expected {}",
+            self.name, self.values
+        ))
+    }
+}
+
+/// Best instruction set to use.
+pub fn max_isa() -> Result<Option<Isa>> {
+    let parse = |text: String| text.parse().map_err(|_| MAX_ISA.refuse(&text));
+    MAX_ISA.value().map(parse).transpose()
+}
+
+/// Threads where the command line names none.
+pub fn threads() -> Result<Option<usize>> {
+    let parse = |text: String| match text.parse() {
+        Ok(threads) if (1..=MOST_THREADS).contains(&threads) => Ok(threads),
+        _ => Err(THREADS.refuse(&text)),
+    };
+    THREADS.value().map(parse).transpose()
+}
+
+/// Whether generated code is named for perf.
+pub fn perf_map() -> Result<bool> {
+    match PERF_MAP.value().as_deref() {
+        None | Some("0") => Ok(false),
+        Some("1") => Ok(true),
+        Some(found) => Err(PERF_MAP.refuse(found)),
+    }
+}
