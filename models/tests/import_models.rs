@@ -11,7 +11,10 @@ use std::path::Path;
 const TOLERANCE: f32 = 1e-4;
 
 fn import_model(prototxt: &Path, weights: &Path, input: &Shape) -> Graph {
-    let options = ImportOptions { input_shape: Some(input.clone()), ..ImportOptions::default() };
+    let options = ImportOptions {
+        input_shape: Some(input.clone()),
+        ..ImportOptions::default()
+    };
     let imported = load(Some(prototxt), &[weights.to_owned()], &options);
     let imported = imported.unwrap_or_else(|error| panic!("{error}"));
     imported.graph.check().expect("a sound graph");
@@ -22,12 +25,26 @@ fn import_model(prototxt: &Path, weights: &Path, input: &Shape) -> Graph {
 }
 
 fn assert_close(what: &str, found: &Tensor, expected: &Tensor) {
-    assert_eq!(found.shape().count(), expected.shape().count(), "{what}: {:?}", found.shape());
-    let largest = expected.data().iter().fold(0.0, |largest: f32, x| largest.max(x.abs()));
+    assert_eq!(
+        found.shape().count(),
+        expected.shape().count(),
+        "{what}: {:?}",
+        found.shape()
+    );
+    let largest = expected
+        .data()
+        .iter()
+        .fold(0.0, |largest: f32, x| largest.max(x.abs()));
     let pairs = found.data().iter().zip(expected.data());
     let worst = pairs.fold(0.0, |worst: f32, (a, b)| worst.max((a - b).abs()));
-    assert!(worst <= TOLERANCE * largest, "{what}: differs by {worst}, values to {largest}");
-    assert!(found.data().iter().all(|x| x.is_finite()), "{what}: not finite");
+    assert!(
+        worst <= TOLERANCE * largest,
+        "{what}: differs by {worst}, values to {largest}"
+    );
+    assert!(
+        found.data().iter().all(|x| x.is_finite()),
+        "{what}: not finite"
+    );
 }
 
 /// The first image of a batch.
@@ -60,7 +77,11 @@ fn check_layers(refs: &Path, graph: &Graph, input: &Tensor) -> usize {
             continue;
         }
         let ValueId(id) = graph.find(name).unwrap_or_else(|| panic!("no blob {name}"));
-        assert_close(name, &values[id as usize], &npy(&refs.join("layers").join(file)));
+        assert_close(
+            name,
+            &values[id as usize],
+            &npy(&refs.join("layers").join(file)),
+        );
         compared += 1;
     }
     compared

@@ -13,15 +13,25 @@ fn supported_md_is_the_table() {
         std::fs::write(&path, &expected).expect("SUPPORTED.md is writable");
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == expected, "run with SKIMJIT_BLESS=1 and review the diff of SUPPORTED.md");
+    assert!(
+        found == expected,
+        "run with SKIMJIT_BLESS=1 and review the diff of SUPPORTED.md"
+    );
 }
 
 #[test]
 fn tables_are_sorted() {
     let text = skimjit_models::import::supported_markdown();
     for table in text.split("\n## ").skip(1) {
-        let names: Vec<&str> = table.lines().filter_map(|line| line.split(" | ").next()).collect();
-        let rows: Vec<&&str> = names.iter().filter(|name| name.starts_with("| ")).skip(1).collect();
+        let names: Vec<&str> = table
+            .lines()
+            .filter_map(|line| line.split(" | ").next())
+            .collect();
+        let rows: Vec<&&str> = names
+            .iter()
+            .filter(|name| name.starts_with("| "))
+            .skip(1)
+            .collect();
         assert!(rows.len() > 10 && rows.is_sorted(), "{rows:?}");
     }
 }
@@ -30,7 +40,10 @@ fn tables_are_sorted() {
 fn unknown_types_name_the_closest() {
     let unknown = refusal(&with_input("1 3 4 4", &layer("Convolutoin", "")));
     assert!(unknown.contains("layer \"it\""), "{unknown}");
-    assert!(unknown.contains("Concat, ContrastiveLoss, Convolution"), "{unknown}");
+    assert!(
+        unknown.contains("Concat, ContrastiveLoss, Convolution"),
+        "{unknown}"
+    );
     assert!(unknown.ends_with("the closest is Convolution"), "{unknown}");
     let case = refusal(&with_input("1 3 4 4", &layer("Relu", "")));
     assert!(case.ends_with("the closest is ReLU"), "{case}");
@@ -38,8 +51,20 @@ fn unknown_types_name_the_closest() {
 
 #[test]
 fn known_types_are_refused_by_name() {
-    for kind in ["LSTM", "RNN", "Embed", "SPP", "MVN", "Python", "PriorBox", "DetectionOutput"] {
+    for kind in [
+        "LSTM",
+        "RNN",
+        "Embed",
+        "SPP",
+        "MVN",
+        "Python",
+        "PriorBox",
+        "DetectionOutput",
+    ] {
         let refused = refusal(&with_input("1 3 4 4", &layer(kind, "")));
-        assert!(refused.contains(&format!("{kind} is known but not supported")), "{refused}");
+        assert!(
+            refused.contains(&format!("{kind} is known but not supported")),
+            "{refused}"
+        );
     }
 }

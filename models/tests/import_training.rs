@@ -27,7 +27,9 @@ fn options() -> ImportOptions {
 }
 
 fn stripped(text: &str, options: &ImportOptions) -> Graph {
-    import(net(text), Vec::new(), options).unwrap_or_else(|error| panic!("{error}")).graph
+    import(net(text), Vec::new(), options)
+        .unwrap_or_else(|error| panic!("{error}"))
+        .graph
 }
 
 #[test]
@@ -37,10 +39,19 @@ fn data_becomes_input_and_labels_go() {
     assert_eq!((outputs(&graph), graph.inputs.len()), (vec!["prob"], 1));
     assert_eq!(graph.nodes.last().unwrap().op, Op::Softmax { axis: 1 });
     assert_eq!(graph.nodes.len(), 2);
-    let without = ImportOptions { strip_losses: false, ..options() };
+    let without = ImportOptions {
+        strip_losses: false,
+        ..options()
+    };
     assert_eq!(outputs(&stripped(NET, &without)), ["fc"]);
     let shape = Some(Shape::new([1, 1, 28, 28]).unwrap());
-    let given = stripped(NET, &ImportOptions { input_shape: shape, ..options() });
+    let given = stripped(
+        NET,
+        &ImportOptions {
+            input_shape: shape,
+            ..options()
+        },
+    );
     assert_eq!(dims(&given, "data"), [1, 1, 28, 28]);
 }
 
@@ -77,7 +88,10 @@ fn shapes_are_deduced_or_asked_for() {
     for kind in ["Data", "HDF5Data"] {
         let layer = format!("layer {{ name: 'd' type: '{kind}' top: 'x' top: 'l' }}");
         let error = input(&layer).unwrap_err().to_string();
-        assert!(error.contains("layer \"d\"") && error.contains("--input-shape"), "{error}");
+        assert!(
+            error.contains("layer \"d\"") && error.contains("--input-shape"),
+            "{error}"
+        );
     }
 }
 
@@ -87,7 +101,13 @@ fn labels_that_are_inputs_go_with_the_losses() {
         layer { name: 'in' type: 'Input' top: 'data' top: 'label'
                 input_param { shape { dim: 2 dim: 3 } shape { dim: 2 } } }
         layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'data' bottom: 'label' top: 'loss' }";
-    let graph = stripped(text, &ImportOptions { strip_losses: true, ..ImportOptions::default() });
+    let graph = stripped(
+        text,
+        &ImportOptions {
+            strip_losses: true,
+            ..ImportOptions::default()
+        },
+    );
     assert_eq!((graph.inputs.len(), outputs(&graph)), (1, vec!["prob"]));
     let kept = stripped(text, &ImportOptions::default());
     assert_eq!((kept.inputs.len(), outputs(&kept)), (2, vec!["loss"]));
@@ -95,8 +115,14 @@ fn labels_that_are_inputs_go_with_the_losses() {
 
 #[test]
 fn silence_of_labels_goes() {
-    let text = NET.replace("type: 'Accuracy' bottom: 'fc' bottom: 'label' top: 'acc'", "type: 'Silence' bottom: 'label'");
-    let text = text.replace("layer { name: 'half' type: 'Power' bottom: 'acc' top: 'half' }", "");
+    let text = NET.replace(
+        "type: 'Accuracy' bottom: 'fc' bottom: 'label' top: 'acc'",
+        "type: 'Silence' bottom: 'label'",
+    );
+    let text = text.replace(
+        "layer { name: 'half' type: 'Power' bottom: 'acc' top: 'half' }",
+        "",
+    );
     assert_eq!(outputs(&stripped(&text, &options())), ["prob"]);
 }
 
@@ -106,19 +132,46 @@ fn published_training_definitions() {
     let Some(root) = data() else { return };
     let corpus = root.join("prototxt_corpus");
     for (file, dims, names) in [
-        ("BVLC__caffe/models__bvlc_reference_caffenet__train_val.prototxt", &[1, 3, 227, 227][..], &["prob"][..]),
-        ("BVLC__caffe/models__bvlc_alexnet__train_val.prototxt", &[1, 3, 227, 227], &["prob"]),
+        (
+            "BVLC__caffe/models__bvlc_reference_caffenet__train_val.prototxt",
+            &[1, 3, 227, 227][..],
+            &["prob"][..],
+        ),
+        (
+            "BVLC__caffe/models__bvlc_alexnet__train_val.prototxt",
+            &[1, 3, 227, 227],
+            &["prob"],
+        ),
         (
             "BVLC__caffe/models__bvlc_googlenet__train_val.prototxt",
             &[1, 3, 224, 224],
-            &["loss1/loss1", "loss2/loss1", "loss3/loss3"],
+            &["loss1/loss1", "loss2/loss2", "loss3/loss3"],
         ),
-        ("BVLC__caffe/examples__mnist__lenet_train_test.prototxt", &[1, 1, 28, 28], &["prob"]),
-        ("BVLC__caffe/examples__cifar10__cifar10_full_train_test.prototxt", &[1, 3, 32, 32], &["prob"]),
-        ("yihui-he__resnet-cifar10-caffe/resnet-20__trainval.prototxt", &[1, 3, 32, 32], &["prob"]),
+        (
+            "BVLC__caffe/examples__mnist__lenet_train_test.prototxt",
+            &[1, 1, 28, 28],
+            &["prob"],
+        ),
+        (
+            "BVLC__caffe/examples__cifar10__cifar10_full_train_test.prototxt",
+            &[1, 3, 32, 32],
+            &["prob"],
+        ),
+        (
+            "yihui-he__resnet-cifar10-caffe/resnet-20__trainval.prototxt",
+            &[1, 3, 32, 32],
+            &["prob"],
+        ),
     ] {
         let input_shape = Some(Shape::new(dims).unwrap());
-        let imported = load(Some(&corpus.join(file)), &[], &ImportOptions { input_shape, ..options() });
+        let imported = load(
+            Some(&corpus.join(file)),
+            &[],
+            &ImportOptions {
+                input_shape,
+                ..options()
+            },
+        );
         let graph = imported.unwrap_or_else(|error| panic!("{error}")).graph;
         graph.check().expect("a sound graph");
         assert_eq!(outputs(&graph), names, "{file}");

@@ -51,8 +51,14 @@ fn unused_weights_are_warned_of() {
 #[test]
 fn counts_and_shapes_are_checked() {
     refused(vec![], &["blobs[0]", "no weights", "2x3"]);
-    refused(vec![weights("fc", &[(&[2, 3], &[0.0; 6])])], &["1 blobs", "expected 2"]);
-    let three = weights("fc", &[(&[2, 3], &[0.0; 6]), (&[2], &[0.0; 2]), (&[1], &[0.0])]);
+    refused(
+        vec![weights("fc", &[(&[2, 3], &[0.0; 6])])],
+        &["1 blobs", "expected 2"],
+    );
+    let three = weights(
+        "fc",
+        &[(&[2, 3], &[0.0; 6]), (&[2], &[0.0; 2]), (&[1], &[0.0])],
+    );
     refused(vec![three], &["3 blobs", "expected 2"]);
     let turned = weights("fc", &[(&[3, 2], &[0.0; 6]), (&[2], &[0.0; 2])]);
     refused(vec![turned], &["blobs[0].shape", "3x2", "2x3"]);
@@ -79,7 +85,10 @@ fn legacy([num, channels, height, width]: [i32; 4], data: &[f32]) -> BlobProto {
 fn legacy_shapes_have_leading_ones() {
     let file = |weight: [i32; 4], bias: [i32; 4]| {
         let blobs = vec![legacy(weight, &[1.0; 6]), legacy(bias, &[2.0; 2])];
-        NetParameter { layer: vec![named("fc", blobs)], ..NetParameter::default() }
+        NetParameter {
+            layer: vec![named("fc", blobs)],
+            ..NetParameter::default()
+        }
     };
     let imported = import_fc(vec![file([1, 1, 2, 3], [1, 1, 1, 2])]).unwrap();
     assert_eq!(imported.graph.weights[0].shape().dims(), [2, 3]);
@@ -90,14 +99,20 @@ fn legacy_shapes_have_leading_ones() {
 
 #[test]
 fn missing_weights_are_zero_on_request() {
-    let options = ImportOptions { allow_missing_weights: true, ..ImportOptions::default() };
+    let options = ImportOptions {
+        allow_missing_weights: true,
+        ..ImportOptions::default()
+    };
     let imported = import(fc(), Vec::new(), &options).unwrap();
     assert_eq!(imported.graph.weights[0].data(), [0.0; 6]);
 }
 
 #[test]
 fn small_weights_become_zero_biases_do_not() {
-    let options = ImportOptions { zero_below: Some(3.0), ..ImportOptions::default() };
+    let options = ImportOptions {
+        zero_below: Some(3.0),
+        ..ImportOptions::default()
+    };
     let imported = import(fc(), vec![fc_weights(-1.0)], &options).unwrap();
     let data = imported.graph.weights[0].data();
     assert_eq!(data, [0.0, 0.0, 0.0, -4.0, -5.0, -6.0]);
@@ -122,17 +137,29 @@ fn shared_parameters_are_one_weight() {
     let own = weights("a", &[(&[2, 2], &[1.0, 2.0, 3.0, 4.0])]);
     let shared = two_layers("param { name: 'w' }", 2);
     let options = ImportOptions::default();
-    for files in [vec![own.clone()], vec![weights("b", &[(&[2, 2], &[1.0, 2.0, 3.0, 4.0])])]] {
+    for files in [
+        vec![own.clone()],
+        vec![weights("b", &[(&[2, 2], &[1.0, 2.0, 3.0, 4.0])])],
+    ] {
         let imported = import(shared.clone(), files, &options).unwrap();
         assert_eq!(imported.graph.weights.len(), 1);
         assert_eq!(imported.graph.weights[0].data(), [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(imported.graph.nodes[0].op, imported.graph.nodes[1].op);
     }
-    let error = import(two_layers("param { name: 'w' }", 1), vec![own.clone()], &options);
+    let error = import(
+        two_layers("param { name: 'w' }", 1),
+        vec![own.clone()],
+        &options,
+    );
     let error = error.expect_err("another shape").to_string();
-    assert!(error.contains("layer \"b\"") && error.contains("PERMISSIVE"), "{error}");
+    assert!(
+        error.contains("layer \"b\"") && error.contains("PERMISSIVE"),
+        "{error}"
+    );
     let permissive = two_layers("param { name: 'w' share_mode: PERMISSIVE }", 1);
-    let error = import(permissive, vec![own], &options).expect_err("another count").to_string();
+    let error = import(permissive, vec![own], &options)
+        .expect_err("another count")
+        .to_string();
     assert!(error.contains("2 elements"), "{error}");
 }
 
@@ -147,7 +174,9 @@ fn permissive_sharing_reshapes() {
                  inner_product_param { num_output: 1 bias_term: false } }",
     );
     let file = weights("c", &[(&[1, 1, 2, 2], &[1.0, 2.0, 3.0, 4.0])]);
-    let graph = import(net(&text), vec![file], &ImportOptions::default()).unwrap().graph;
+    let graph = import(net(&text), vec![file], &ImportOptions::default())
+        .unwrap()
+        .graph;
     assert_eq!(graph.weights[0].data(), graph.weights[1].data());
     assert_eq!(graph.weights[1].shape().dims(), [1, 4]);
 }
@@ -194,10 +223,16 @@ fn a_caffemodel_can_be_its_own_topology() {
         layer { name: 'q' type: 'Silence' bottom: 'd1' phase: TRAIN }
         layer { name: 'loss' type: 'SoftmaxWithLoss' bottom: 'fc' bottom: 'label' top: 'loss' }";
     let mut topology = net(text);
-    let blob = weights("fc", &[(&[1, 12], &[1.0; 12])]).layer.remove(0).blobs;
+    let blob = weights("fc", &[(&[1, 12], &[1.0; 12])])
+        .layer
+        .remove(0)
+        .blobs;
     topology.layer[2].blobs = blob;
-    let options =
-        ImportOptions { data_to_input: true, strip_losses: true, ..ImportOptions::default() };
+    let options = ImportOptions {
+        data_to_input: true,
+        strip_losses: true,
+        ..ImportOptions::default()
+    };
     let graph = import(topology, Vec::new(), &options).unwrap().graph;
     assert_eq!(import_support::dims(&graph, "data"), [7, 3, 2, 2]);
     assert_eq!(import_support::outputs(&graph), ["prob"]);

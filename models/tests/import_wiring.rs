@@ -15,7 +15,9 @@ fn in_place_layers_get_fresh_values_of_the_same_name() {
          layer { name: 'a' type: 'AbsVal' bottom: 'x' top: 'x' }",
     );
     let graph = graph(&text);
-    let [r, t, a] = graph.nodes.as_slice() else { panic!() };
+    let [r, t, a] = graph.nodes.as_slice() else {
+        panic!()
+    };
     assert_eq!((t.inputs[0], a.inputs[0]), (r.output, t.output));
     assert_eq!((outputs(&graph), graph.outputs[0]), (vec!["x"], a.output));
 }
@@ -45,7 +47,10 @@ fn wiring_faults() {
     refused(dangling, &["layer \"r\"", "bottom[0]", "\"nowhere\""]);
     let forward = "layer { name: 'r' type: 'ReLU' bottom: 'y' top: 'x' }
                    layer { name: 'q' type: 'ReLU' bottom: 'x' top: 'y' }";
-    refused(forward, &["layer \"r\"", "layer \"q\" makes it, but comes later"]);
+    refused(
+        forward,
+        &["layer \"r\"", "layer \"q\" makes it, but comes later"],
+    );
     let own = "layer { name: 'r' type: 'ReLU' bottom: 'x' top: 'x' }";
     refused(own, &["layer \"r\"", "its own result"]);
     let twice = "layer { name: 'r' type: 'ReLU' bottom: 'data' top: 'x' }
@@ -55,16 +60,25 @@ fn wiring_faults() {
     refused(same, &["layer \"s\"", "top[1]"]);
     let other_place = "layer { name: 's' type: 'Split' bottom: 'data' top: 'x' top: 'data' }";
     refused(other_place, &["layer \"s\"", "top[1]"]);
-    refused(&layer("ReLU", "bottom: 'data'"), &["2 bottoms of a ReLU layer", "expected 1"]);
+    refused(
+        &layer("ReLU", "bottom: 'data'"),
+        &["2 bottoms of a ReLU layer", "expected 1"],
+    );
     refused(&layer("ReLU", "top: 'b'"), &["2 tops of a ReLU layer"]);
-    refused("layer { name: 's' type: 'Silence' }", &["0 bottoms", "1 or more"]);
+    refused(
+        "layer { name: 's' type: 'Silence' }",
+        &["0 bottoms", "1 or more"],
+    );
 }
 
 #[test]
 fn input_shape_option() {
     let import_with = |text: &str, dims: &[u32]| {
         let input_shape = Some(Shape::new(dims).unwrap());
-        let options = ImportOptions { input_shape, ..ImportOptions::default() };
+        let options = ImportOptions {
+            input_shape,
+            ..ImportOptions::default()
+        };
         import(net(text), Vec::new(), &options)
     };
     let relu = "layer { name: 'r' type: 'ReLU' bottom: 'data' top: 'x' }";
@@ -73,11 +87,15 @@ fn input_shape_option() {
 
     let legacy = format!("input: 'data' {relu}");
     assert!(refusal(&legacy).contains("--input-shape"));
-    assert_eq!(dims(&import_with(&legacy, &[1, 5]).unwrap().graph, "x"), [1, 5]);
+    assert_eq!(
+        dims(&import_with(&legacy, &[1, 5]).unwrap().graph, "x"),
+        [1, 5]
+    );
     let legacy_dims = format!("input: 'data' input_dim: [1, 2, 3, 4] {relu}");
     assert_eq!(dims(&graph(&legacy_dims), "x"), [1, 2, 3, 4]);
 
-    let two = "layer { name: 'in' type: 'Input' top: 'x' top: 'y' input_param { shape { dim: 1 } } }";
+    let two =
+        "layer { name: 'in' type: 'Input' top: 'x' top: 'y' input_param { shape { dim: 1 } } }";
     let error = import_with(two, &[1]).unwrap_err().to_string();
     assert!(error.contains("2 inputs"), "{error}");
 }
@@ -92,7 +110,11 @@ fn rules_choose_layers() {
     );
     let graph_of = |level: i32, stages: &[&str]| {
         let stages = stages.iter().map(|&stage| stage.to_owned()).collect();
-        let options = ImportOptions { level, stages, ..ImportOptions::default() };
+        let options = ImportOptions {
+            level,
+            stages,
+            ..ImportOptions::default()
+        };
         import(net(&text), Vec::new(), &options).unwrap().graph
     };
     assert_eq!(graph_of(0, &[]).nodes[0].name, "b");

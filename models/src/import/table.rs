@@ -240,18 +240,18 @@ pub(super) static SUPPORTED: &[LayerType] = &[
     row("Threshold", 1..=1, 1..=1, activation::threshold, ""),
     row("Tile", 1..=1, 1..=1, shape::tile, ""),
     row(
-        "Winograd",
-        1..=ANY,
-        1..=ANY,
-        convolution::winograd,
-        "SkimCaffe; kernels 3x3 and 5x5, weights spatial or transformed",
-    ),
-    row(
         "WindowData",
         0..=0,
         1..=2,
         input::file_data,
         "only as network input",
+    ),
+    row(
+        "Winograd",
+        1..=ANY,
+        1..=ANY,
+        convolution::winograd,
+        "SkimCaffe; kernels 3x3 and 5x5, weights spatial or transformed",
     ),
 ];
 

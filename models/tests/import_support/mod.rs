@@ -23,7 +23,10 @@ pub fn npy(path: &Path) -> Tensor {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let file = npyz::NpyFile::new(&bytes[..]).expect("a NumPy file");
     let dims: Vec<u32> = file.shape().iter().map(|&dim| dim as u32).collect();
-    Tensor::new(Shape::new(dims).expect("a shape"), file.into_vec::<f32>().expect("floats"))
+    Tensor::new(
+        Shape::new(dims).expect("a shape"),
+        file.into_vec::<f32>().expect("floats"),
+    )
 }
 
 /// Parses a prototxt.
@@ -38,7 +41,10 @@ pub fn weights(layer: &str, blobs: &[(&[i64], &[f32])]) -> NetParameter {
         data: data.to_vec(),
         ..BlobProto::default()
     };
-    NetParameter { layer: vec![named(layer, blobs.iter().map(blob).collect())], ..Default::default() }
+    NetParameter {
+        layer: vec![named(layer, blobs.iter().map(blob).collect())],
+        ..Default::default()
+    }
 }
 
 /// A layer of a weight file.
@@ -53,13 +59,18 @@ pub fn named(layer: &str, blobs: Vec<BlobProto>) -> LayerParameter {
 
 /// Imports a prototxt without weights; missing ones are 0.
 pub fn bare(text: &str) -> Result<Imported, Error> {
-    let options = ImportOptions { allow_missing_weights: true, ..ImportOptions::default() };
+    let options = ImportOptions {
+        allow_missing_weights: true,
+        ..ImportOptions::default()
+    };
     import(net(text), Vec::new(), &options)
 }
 
 /// The graph of a prototxt whose weights are 0.
 pub fn graph(text: &str) -> Graph {
-    let graph = bare(text).unwrap_or_else(|error| panic!("{error}\n{text}")).graph;
+    let graph = bare(text)
+        .unwrap_or_else(|error| panic!("{error}\n{text}"))
+        .graph;
     graph.check().expect("a sound graph");
     graph
 }
@@ -74,7 +85,10 @@ pub fn refusal(text: &str) -> String {
 
 /// A network of one Input layer `data` of that shape and the given layers.
 pub fn with_input(dims: &str, layers: &str) -> String {
-    let dims: String = dims.split_whitespace().map(|dim| format!("dim: {dim} ")).collect();
+    let dims: String = dims
+        .split_whitespace()
+        .map(|dim| format!("dim: {dim} "))
+        .collect();
     format!(
         "layer {{ name: 'in' type: 'Input' top: 'data' input_param {{ shape {{ {dims} }} }} }}\n{layers}"
     )
@@ -98,14 +112,20 @@ pub fn dims<'a>(graph: &'a Graph, name: &str) -> &'a [u32] {
 
 /// Names of the results.
 pub fn outputs(graph: &Graph) -> Vec<&str> {
-    graph.outputs.iter().map(|&id| graph.value(id).name.as_str()).collect()
+    graph
+        .outputs
+        .iter()
+        .map(|&id| graph.value(id).name.as_str())
+        .collect()
 }
 
 /// Results for inputs that count up from 0 in steps of 0.25.
 pub fn run(graph: &Graph) -> Vec<Tensor> {
     let input = |id: &skimjit_models::ValueId| {
         let shape = graph.shape(*id).clone();
-        let data = (0..shape.count()).map(|index| index as f32 * 0.25).collect();
+        let data = (0..shape.count())
+            .map(|index| index as f32 * 0.25)
+            .collect();
         Tensor::new(shape, data)
     };
     let inputs: Vec<Tensor> = graph.inputs.iter().map(input).collect();
