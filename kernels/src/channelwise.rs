@@ -1,6 +1,7 @@
 //! Elementwise functions with per-channel constants: Scale, Bias, ReLU, PReLU.
 
 use crate::emit::{AUX, COUNT, DST, SRC, TMP, WEI, load_args, vector_bytes};
+use crate::problem::check_planes;
 use crate::variant::{Built, Cost, KernelError, Task, Unsupported, Variant, Weights, balanced};
 use crate::{AlignedBuf, ChannelwiseProblem, Extent, Footprint, Planes, Problem};
 use skimjit_jit::Isa;
@@ -21,9 +22,16 @@ impl Variant for Channelwise {
         "channelwise"
     }
     fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
-        let Problem::Channelwise(_) = problem else {
+        let Problem::Channelwise(problem) = problem else {
             return Err(Unsupported::family("channelwise functions"));
         };
+        check_planes(&problem.src)?;
+        check_planes(&problem.dst)?;
+        let dims = |p: &Planes| [p.c, p.h, p.w];
+        if dims(&problem.src) != dims(&problem.dst) {
+            let (src, dst) = (problem.src, problem.dst);
+            return Err(Unsupported(format!("{src:?} to {dst:?}, expected the same dims")));
+        }
         Ok(())
     }
     fn cost(&self, problem: &Problem, _pattern: &Pattern, isa: Isa) -> Cost {

@@ -2,7 +2,6 @@
 
 use crate::emit::{BIAS, COUNT, SRC, TMP, WEI, WEI_START, load_args, vector_bytes};
 use crate::flat::Flat;
-use crate::sparse_conv::baked::check_sizes;
 use crate::variant::{Built, Cost, KernelError, Task, Unsupported, Variant, Weights, balanced};
 use crate::{AlignedBuf, ConvProblem, Footprint, Problem, limits};
 use skimjit_jit::Isa;
@@ -80,11 +79,12 @@ impl Variant for Rolled {
         let Problem::Conv(problem) = problem else {
             return Err(Unsupported::family("convolutions"));
         };
+        problem.check()?;
         if problem.taps() > limits::UNROLLED_TAPS {
             let most = limits::UNROLLED_TAPS;
             return Err(Unsupported(format!("{} taps, expected at most {most}", problem.taps())));
         }
-        check_sizes(problem)
+        Ok(())
     }
 
     fn cost(&self, problem: &Problem, _pattern: &Pattern, isa: Isa) -> Cost {

@@ -27,11 +27,18 @@ impl Variant for Eltwise {
         let Problem::Eltwise(problem) = problem else {
             return Err(Unsupported::family("elementwise combinations"));
         };
-        match problem.operands {
-            1..=MOST_OPERANDS => Ok(()),
-            found => {
-                Err(Unsupported(format!("{found} operands, expected 1 to {MOST_OPERANDS}")))
+        let (elems, operands) = (problem.elems, problem.operands);
+        if !(1..=MOST_OPERANDS).contains(&operands) {
+            let found = format!("{operands} operands, expected 1 to {MOST_OPERANDS}");
+            return Err(Unsupported(found));
+        }
+        match &problem.kind {
+            EltwiseKind::Sum(coefficients) if coefficients.len() != operands as usize => {
+                let found = coefficients.len();
+                Err(Unsupported(format!("{found} coefficients of {operands} operands")))
             }
+            _ if elems == 0 => Err(Unsupported("no elements, expected at least 1".into())),
+            _ => Ok(()),
         }
     }
     fn cost(&self, problem: &Problem, _pattern: &Pattern, isa: Isa) -> Cost {
@@ -101,7 +108,7 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &EltwiseProblem, last: bool) -> usiz
         asm.load_mask(mask, Mem::new(AUX, 0));
     }
     let coefficient = |i: usize| match &problem.kind {
-        EltwiseKind::Sum(coefficients) => V((6 + i).min(6 + coefficients.len()) as u8),
+        EltwiseKind::Sum(_) => V(6 + i as u8),
         _ => zero,
     };
     if let EltwiseKind::Sum(coefficients) = &problem.kind {
@@ -124,7 +131,8 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &EltwiseProblem, last: bool) -> usiz
         match problem.kind {
             EltwiseKind::Sum(_) => asm.fma(acc, x, coefficient(i)),
             EltwiseKind::Product => asm.vmul(acc, acc, x),
-            EltwiseKind::Max => asm.vmax(acc, acc, x),
+            // Only a greater operand replaces the maximum, so NaN never does.
+            EltwiseKind::Max => asm.vmax(acc, x, acc),
         }
     }
     if let Some(post) = problem.relu {

@@ -6,6 +6,8 @@ pub const CODE_BYTES: usize = 64 << 20;
 pub const UNROLLED_TAPS: u32 = 256;
 /// Most columns of a pooling window (unrolled).
 pub const POOL_KERNEL: u32 = 256;
+/// Most elements of a padded pooling line (unrolled).
+pub const POOL_LINE: u32 = 1 << 16;
 /// Most elements of one operand of one image, so that byte offsets fit `i32` displacements.
 pub const OPERAND_ELEMS: u64 = 1 << 28;
 /// Largest across-channel LRN window kept in registers.

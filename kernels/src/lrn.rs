@@ -1,6 +1,7 @@
 //! Local response normalisation across channels.
 
 use crate::emit::{AUX, COUNT, DST, SRC, TMP, load_args, vector_bytes};
+use crate::problem::check_planes;
 use crate::variant::{Built, Cost, KernelError, Task, Unsupported, Variant, Weights};
 use crate::{AlignedBuf, Extent, Footprint, LrnProblem, Problem, limits};
 use skimjit_jit::Isa;
@@ -25,8 +26,12 @@ impl Variant for AcrossChannels {
     }
     fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
         let Problem::Lrn(problem) = problem else { return Err(Unsupported::family("LRN")) };
+        check_planes(&problem.planes)?;
         if ![0.5, 0.75, 1.0].contains(&problem.beta) {
             return Err(Unsupported(format!("beta {}, expected 0.5, 0.75 or 1", problem.beta)));
+        }
+        if problem.size % 2 == 0 {
+            return Err(Unsupported(format!("a window of {}, expected an odd one", problem.size)));
         }
         if problem.size > limits::LRN_SIZE || problem.planes.c > MOST_CHANNELS {
             return Err(Unsupported(format!(

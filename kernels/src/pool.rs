@@ -1,6 +1,7 @@
 //! Maximum and average pooling.
 
 use crate::emit::{AUX, COUNT, DST, SRC, TMP, load_arg, load_args, vector_bytes};
+use crate::problem::check_planes;
 use crate::variant::{Built, Cost, KernelError, Task, Unsupported, Variant, Weights, balanced};
 use crate::{AlignedBuf, Extent, Footprint, KernelArgs, PoolProblem, Problem, limits};
 use skimjit_jit::Isa;
@@ -16,7 +17,7 @@ use std::mem::offset_of;
 /// * src, dst: planes; may read one vector beyond the last source row.
 /// * scratch: one padded line per thread.
 /// * task = some channels.
-/// * refused: kernels wider than [`limits::POOL_KERNEL`].
+/// * refused: kernels wider than [`limits::POOL_KERNEL`], lines longer than [`limits::POOL_LINE`].
 pub struct Pool;
 
 const TASKS: u32 = 16;
@@ -31,11 +32,9 @@ impl Variant for Pool {
         let Problem::Pool(problem) = problem else {
             return Err(Unsupported::family("pooling"));
         };
-        if problem.window.kernel[1] > limits::POOL_KERNEL {
-            let (found, most) = (problem.window.kernel[1], limits::POOL_KERNEL);
-            return Err(Unsupported(format!("a kernel {found} wide, expected at most {most}")));
-        }
-        Ok(())
+        check_planes(&problem.src)?;
+        check_planes(&problem.dst)?;
+        check_window(problem)
     }
     fn cost(&self, problem: &Problem, _pattern: &Pattern, isa: Isa) -> Cost {
         let Problem::Pool(problem) = problem else { unreachable!("supported") };
@@ -58,6 +57,35 @@ impl Variant for Pool {
             Isa::Avx512 => build::<Avx512Asm>(problem),
         })
     }
+}
+
+fn check_window(problem: &PoolProblem) -> Result<(), Unsupported> {
+    let window = &problem.window;
+    let reach = u64::from(problem.dst.w - 1) * u64::from(window.stride[1]);
+    let line = reach.max(u64::from(problem.src.w)) + 2 * u64::from(window.pad[1]);
+    if window.kernel[1] > limits::POOL_KERNEL || line > u64::from(limits::POOL_LINE) {
+        return Err(Unsupported(format!(
+            "a kernel {} wide on lines of {line}, expected at most {} and {}",
+            window.kernel[1],
+            limits::POOL_KERNEL,
+            limits::POOL_LINE
+        )));
+    }
+    let sizes = [(problem.src.h, problem.dst.h), (problem.src.w, problem.dst.w)];
+    let fits = (0..2).all(|axis| {
+        let [kernel, stride, pad] =
+            [window.kernel[axis], window.stride[axis], window.pad[axis]].map(u64::from);
+        let (input, output) = (u64::from(sizes[axis].0), u64::from(sizes[axis].1));
+        pad < kernel && stride > 0 && (output - 1) * stride < input + pad + stride
+    });
+    let same = problem.src.c == problem.dst.c && window.dilation == [1, 1];
+    if !(fits && same) {
+        return Err(Unsupported(format!(
+            "{window:?} from {:?} to {:?}, expected windows that start inside the padded planes",
+            problem.src, problem.dst
+        )));
+    }
+    Ok(())
 }
 
 /// Window of output index `i` along one axis: first and end index, clipped to the plane, and the
@@ -198,10 +226,11 @@ struct Emitter<'a> {
     line: &'a Line,
     tables: &'a Tables,
     fill: V,
+    tmp: V,
 }
 
 fn emit<A: VectorAsm>(asm: &mut A, problem: &PoolProblem, line: &Line, tables: &Tables) {
-    let emitter = Emitter { problem, line, tables, fill: V(15) };
+    let emitter = Emitter { problem, line, tables, fill: V(15), tmp: V(14) };
     asm.push(OUTPUT_ROWS);
     asm.push(OUT);
     load_arg(asm, LINE, Gp::Rdi, offset_of!(KernelArgs, scratch));
@@ -236,7 +265,11 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &PoolProblem, line: &Line, tables: &
 impl Emitter<'_> {
     fn combine<A: VectorAsm>(&self, asm: &mut A, acc: V, mem: Mem) {
         match self.problem.method {
-            PoolMethod::Max => asm.vmax_mem(acc, acc, mem),
+            // The second operand wins when either is NaN: as in Caffe, NaN is never the maximum.
+            PoolMethod::Max => {
+                asm.load(self.tmp, mem);
+                asm.vmax(acc, self.tmp, acc);
+            }
             PoolMethod::Average => asm.vadd_mem(acc, acc, mem),
         }
     }

@@ -1,6 +1,7 @@
 //! What a layer computes, as far as a kernel needs to know: dims, layouts, fused post-ops.
 
-use crate::Planes;
+use crate::variant::Unsupported;
+use crate::{Planes, limits};
 use skimjit_models::ops::{PoolMethod, Window};
 
 /// A fused `max(y, 0) + slope·min(y, 0)`; the slope is kept as bits so that problems can be hashed.
@@ -54,6 +55,28 @@ impl ConvProblem {
     /// Weights of one output channel.
     pub fn cols(&self) -> u32 {
         self.icg() * self.taps()
+    }
+    /// Refuses sizes that do not fit each other, and operands or padded copies beyond the limits.
+    pub(crate) fn check(&self) -> Result<(), Unsupported> {
+        check_planes(&self.src)?;
+        check_planes(&self.dst)?;
+        let channels = [self.src.c, self.dst.c];
+        if self.groups == 0 || channels.iter().any(|c| !c.is_multiple_of(self.groups)) {
+            return refuse(format!("{} groups of {channels:?} channels", self.groups));
+        }
+        let size = [(0, self.src.h), (1, self.src.w)]
+            .map(|(axis, input)| self.window.output_size(axis, input).ok());
+        let found = [self.dst.h, self.dst.w];
+        if size != found.map(Some) {
+            return refuse(format!("an output of {found:?}, expected {size:?}"));
+        }
+        let copy = [0, 1].map(|axis| {
+            let (reach, stride) = (self.window.extent(axis) - 1, self.window.stride[axis]);
+            (u64::from(found[axis]) + reach / u64::from(stride))
+                .saturating_mul(u64::from(stride).min(reach + 1))
+        });
+        let copy = copy[0].saturating_mul(copy[1]).saturating_mul(u64::from(self.src.c));
+        check_elems(copy, "a padded copy")
     }
     /// Multiply-adds of one image, padding included.
     pub fn macs(&self) -> u64 {
@@ -160,4 +183,28 @@ pub enum Problem {
     Channelwise(ChannelwiseProblem),
     Eltwise(EltwiseProblem),
     Softmax(SoftmaxProblem),
+}
+
+fn refuse(reason: String) -> Result<(), Unsupported> {
+    Err(Unsupported(reason))
+}
+
+fn check_elems(elems: u64, what: &str) -> Result<(), Unsupported> {
+    match elems {
+        1..=limits::OPERAND_ELEMS => Ok(()),
+        _ => {
+            let most = limits::OPERAND_ELEMS;
+            refuse(format!("{what} of {elems} elements, expected 1 to {most}"))
+        }
+    }
+}
+
+/// Refuses planes that are empty, overlap, or exceed the limits.
+pub(crate) fn check_planes(planes: &Planes) -> Result<(), Unsupported> {
+    let hw = u64::from(planes.h) * u64::from(planes.w);
+    if hw > u64::from(planes.pitch) {
+        return refuse(format!("planes of {hw} elements every {}", planes.pitch));
+    }
+    check_elems(hw, "a plane")?;
+    check_elems(u64::from(planes.c) * u64::from(planes.pitch), "an operand")
 }

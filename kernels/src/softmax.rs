@@ -1,6 +1,7 @@
 //! Softmax over channels.
 
 use crate::emit::{AUX, COUNT, DST, SRC, TMP, load_args, vector_bytes};
+use crate::problem::check_planes;
 use crate::variant::{Built, Cost, KernelError, Task, Unsupported, Variant, Weights, balanced};
 use crate::{AlignedBuf, Extent, Footprint, Problem, SoftmaxProblem};
 use skimjit_jit::Isa;
@@ -46,10 +47,10 @@ impl Variant for Softmax {
         "softmax"
     }
     fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
-        let Problem::Softmax(_) = problem else {
+        let Problem::Softmax(problem) = problem else {
             return Err(Unsupported::family("softmax"));
         };
-        Ok(())
+        check_planes(&problem.planes)
     }
     fn cost(&self, problem: &Problem, _pattern: &Pattern, isa: Isa) -> Cost {
         let Problem::Softmax(problem) = problem else { unreachable!("supported") };
@@ -134,7 +135,9 @@ fn build<A: VectorAsm>(problem: &SoftmaxProblem) -> Built {
 
 /// `x = eˣ` for x ≤ 0; clobbers `n`, `r`, `p`.
 fn emit_exp<A: VectorAsm>(asm: &mut A, x: V, [n, r, p]: [V; 3]) {
-    asm.vmax_mem(x, x, constant::<A>(LOWEST));
+    // The second operand wins when either is NaN: NaN stays.
+    asm.load(n, constant::<A>(LOWEST));
+    asm.vmax(x, n, x);
     asm.vmul_mem(n, x, constant::<A>(LOG2E));
     asm.vround(n, n);
     asm.load(p, constant::<A>(LN2_HIGH));
@@ -193,7 +196,7 @@ fn emit_walk<A: VectorAsm>(
 fn emit_row<A: VectorAsm>(asm: &mut A, whole: u32) -> usize {
     let (x, most, sum, tmp) = (V(0), V(1), V(2), V(3));
     load_args(asm);
-    asm.broadcast_imm(most, -f32::MAX, TMP);
+    asm.broadcast_imm(most, f32::NEG_INFINITY, TMP);
     emit_walk(asm, whole, SRC, x, false, |asm| asm.vmax(most, most, x));
     asm.max_lanes(most, most, tmp);
     asm.broadcast_lane0(most, most);
@@ -243,7 +246,7 @@ fn emit_pixels<A: VectorAsm>(asm: &mut A, problem: &SoftmaxProblem, last: bool) 
     };
     let top = asm.new_label();
     asm.bind(top);
-    asm.broadcast_imm(most, -f32::MAX, TMP);
+    asm.broadcast_imm(most, f32::NEG_INFINITY, TMP);
     channels(asm, SRC, false, &|asm| asm.vmax(most, most, x));
     asm.zero(sum);
     channels(asm, SRC, true, &|asm| {

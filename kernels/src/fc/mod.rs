@@ -16,9 +16,12 @@ fn problem(problem: &Problem) -> Result<&FcProblem, Unsupported> {
         return Err(Unsupported::family("inner products"));
     };
     let widest = u64::from(problem.inputs.max(problem.outputs));
-    if widest > limits::OPERAND_ELEMS / 16 {
+    let least = problem.inputs.min(problem.outputs);
+    if least == 0 || widest > limits::OPERAND_ELEMS / 16 {
         let most = limits::OPERAND_ELEMS / 16;
-        return Err(Unsupported(format!("a row of {widest} elements, expected at most {most}")));
+        let (inputs, outputs) = (problem.inputs, problem.outputs);
+        let found = format!("{inputs} inputs and {outputs} outputs");
+        return Err(Unsupported(format!("{found}, expected 1 to {most} of each")));
     }
     Ok(problem)
 }

@@ -48,7 +48,7 @@ impl Variant for Baked {
         let Problem::Conv(problem) = problem else {
             return Err(Unsupported::family("convolutions"));
         };
-        check_sizes(problem)
+        problem.check()
     }
 
     fn cost(&self, problem: &Problem, pattern: &Pattern, isa: Isa) -> Cost {
@@ -90,18 +90,6 @@ impl Variant for Baked {
                 }
             }),
         }
-    }
-}
-
-/// Limits that every convolution kernel has.
-pub(crate) fn check_sizes(problem: &ConvProblem) -> Result<(), Unsupported> {
-    let elems = [problem.src.elems(), problem.dst.elems()];
-    match elems.iter().find(|&&elems| elems as u64 > limits::OPERAND_ELEMS) {
-        Some(elems) => Err(Unsupported(format!(
-            "an operand of {elems} elements, expected at most {}",
-            limits::OPERAND_ELEMS
-        ))),
-        None => Ok(()),
     }
 }
 

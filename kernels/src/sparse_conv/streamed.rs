@@ -1,6 +1,5 @@
 //! Direct sparse convolution with the pattern read from memory.
 
-use super::baked::check_sizes;
 use crate::emit::{BIAS, COUNT, SRC, TMP, WEI, WEI_START, load_args, vector_bytes};
 use crate::flat::Flat;
 use crate::variant::{Built, Cost, KernelError, Task, Unsupported, Variant, Weights};
@@ -47,7 +46,7 @@ impl Variant for Streamed {
         let Problem::Conv(problem) = problem else {
             return Err(Unsupported::family("convolutions"));
         };
-        check_sizes(problem)
+        problem.check()
     }
 
     fn cost(&self, problem: &Problem, pattern: &Pattern, isa: Isa) -> Cost {

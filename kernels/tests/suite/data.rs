@@ -52,13 +52,26 @@ impl Data {
         let mut random = Random::new(spec.seed);
         let src = layouts
             .into_iter()
-            .map(|p| (p, random.values(p.c as usize * p.hw() as usize, spec.scale)))
+            .map(|p| (p, source(spec, p.c as usize * p.hw() as usize, &mut random)))
             .collect();
         let values = weights(spec, rows, cols, &mut random);
         let bias = if spec.bias { random.values(rows as usize, 1.0) } else { vec![] };
         let pattern = Pattern::from_weights(rows, cols, &values);
         Self { src, dst, values, pattern, bias }
     }
+}
+
+fn source(spec: &Spec, count: usize, random: &mut Random) -> Vec<f32> {
+    let mut values = random.values(count, spec.scale);
+    for value in values.iter_mut().filter(|_| spec.special) {
+        match random.below(12) {
+            0 => *value = f32::NAN,
+            1 => *value = f32::NEG_INFINITY,
+            2 => *value = f32::INFINITY,
+            _ => {}
+        }
+    }
+    values
 }
 
 /// Layouts of the operands and of the result.

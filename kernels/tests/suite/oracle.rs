@@ -65,6 +65,8 @@ fn slope(relu: Option<Relu>) -> Option<f64> {
 /// Post-ops on a value with its tolerance.
 fn post(value: f64, tolerance: f64, slope: Option<f64>) -> (f64, f64) {
     match slope {
+        // As the op does: an infinite value times a slope of 0 is 0.
+        Some(0.0) if value < 0.0 => (0.0, tolerance),
         Some(slope) if value < 0.0 => (value * slope, tolerance * slope.abs().max(1.0)),
         Some(slope) => (value, tolerance * slope.abs().max(1.0)),
         None => (value, tolerance),

@@ -20,12 +20,14 @@ pub struct Spec {
     pub bias: bool,
     /// Largest magnitude of the source's values.
     pub scale: f32,
+    /// Some of the source's values are NaN or infinite.
+    pub special: bool,
     pub seed: u64,
 }
 
 impl Spec {
     pub fn new(problem: Problem) -> Self {
-        Self { problem, density: 100, holes: false, bias: true, scale: 1.0, seed: 1 }
+        Self { problem, density: 100, holes: false, bias: true, scale: 1.0, special: false, seed: 1 }
     }
     pub fn density(self, density: u32) -> Self {
         Self { density, ..self }
@@ -38,6 +40,9 @@ impl Spec {
     }
     pub fn scale(self, scale: f32) -> Self {
         Self { scale, ..self }
+    }
+    pub fn special(self) -> Self {
+        Self { special: true, ..self }
     }
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
@@ -104,6 +109,7 @@ impl fmt::Display for Spec {
         }?;
         write!(f, " density={}", self.density)?;
         write!(f, "{}{}", flag("holes", self.holes), flag("bias", self.bias))?;
+        write!(f, "{}", flag("special", self.special))?;
         write!(f, " scale={} seed={}", self.scale, self.seed)
     }
 }
@@ -202,6 +208,7 @@ impl FromStr for Spec {
             holes: words.has("holes"),
             bias: words.has("bias"),
             scale: words.get("scale")?,
+            special: words.has("special"),
             seed: words.get("seed")?,
         })
     }

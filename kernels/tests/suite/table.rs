@@ -239,7 +239,8 @@ pub fn pools() -> Vec<Spec> {
                 continue;
             };
             problem.relu = method == PoolMethod::Max && i % 3 == 0;
-            specs.push(Spec::new(Problem::Pool(problem)).seed(i as u64));
+            let spec = Spec::new(Problem::Pool(problem)).seed(i as u64);
+            specs.push(if i % 6 > 3 { spec.special() } else { spec });
         }
     }
     for [c, h, w] in [[5, 7, 7], [3, 8, 8], [2, 14, 13], [2, 1, 1], [1, 3, 200]] {
@@ -290,7 +291,7 @@ pub fn eltwises() -> Vec<Spec> {
     let mut specs = Vec::new();
     for operands in 1..=4u32 {
         for elems in [1, 7, 8, 9, 16, 17, 63, 64, 1000, 4099] {
-            let i = specs.len();
+            let i = specs.len() / 2;
             let coefficients = [1.0, -1.0, 0.5, 2.25];
             let kind = match i % 4 {
                 0 => EltwiseKind::Product,
@@ -300,7 +301,9 @@ pub fn eltwises() -> Vec<Spec> {
             };
             let relu = [None, Some(Relu::new(0.0)), Some(Relu::new(0.1))][i % 3];
             let problem = EltwiseProblem { elems, operands, kind, relu };
-            specs.push(Spec::new(Problem::Eltwise(problem)).seed(i as u64));
+            let spec = Spec::new(Problem::Eltwise(problem)).seed(i as u64);
+            specs.push(spec.clone());
+            specs.push(spec.special());
         }
     }
     specs
@@ -330,6 +333,8 @@ pub fn softmaxes() -> Vec<Spec> {
             let problem = Problem::Softmax(SoftmaxProblem { planes });
             specs.push(Spec::new(problem).scale(scale).seed(seed));
         }
+        let problem = Problem::Softmax(SoftmaxProblem { planes });
+        specs.push(Spec::new(problem).special());
     }
     specs
 }
