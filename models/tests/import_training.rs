@@ -160,7 +160,7 @@ fn published_training_definitions() {
         (
             "yihui-he__resnet-cifar10-caffe/resnet-20__trainval.prototxt",
             &[1, 3, 32, 32],
-            &["prob"],
+            &["prob", "softmax"],
         ),
     ] {
         let input_shape = Some(Shape::new(dims).unwrap());
@@ -176,4 +176,48 @@ fn published_training_definitions() {
         graph.check().expect("a sound graph");
         assert_eq!(outputs(&graph), names, "{file}");
     }
+}
+
+/// Every network of the corpus imports with a made-up input shape, or says in which file and layer
+/// the fault is.
+#[test]
+fn corpus_imports_or_says_why() {
+    let Some(root) = data() else { return };
+    let (mut imported, mut refused) = (0, 0);
+    for folder in std::fs::read_dir(root.join("prototxt_corpus"))
+        .expect("folders")
+        .flatten()
+    {
+        for file in std::fs::read_dir(folder.path()).expect("files").flatten() {
+            let path = file.path();
+            let text = std::fs::read(&path).expect("a readable file");
+            if skimjit_models::caffe::text::is_solver(&text) {
+                continue;
+            }
+            let done = load(Some(&path), &[], &options()).or_else(|_| {
+                let input_shape = Some(Shape::new([1, 3, 32, 32]).unwrap());
+                load(
+                    Some(&path),
+                    &[],
+                    &ImportOptions {
+                        input_shape,
+                        ..options()
+                    },
+                )
+            });
+            match done {
+                Ok(done) => {
+                    done.graph.check().expect("a sound graph");
+                    imported += 1;
+                }
+                Err(error) => {
+                    println!("{error}");
+                    assert_eq!(error.file, Some(path));
+                    refused += 1;
+                }
+            }
+        }
+    }
+    println!("{imported} imported, {refused} refused");
+    assert!(imported > 30, "{imported} imported, {refused} refused");
 }
