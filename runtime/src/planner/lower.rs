@@ -183,7 +183,7 @@ impl Planner<'_> {
             let part = self.buffers.add_part(rows, 0, planes);
             self.forms.insert((output, Form::Rows), part);
         } else {
-            let planes = Planes::compact(from.planes.c * from.planes.hw(), 1, 1);
+            let planes = Planes::compact(1, 1, from.planes.c * from.planes.hw());
             let source = self.buffers.add_part(rows, 0, planes);
             let target = self.output(output, Form::Rows);
             let target = self.buffers.add_part(target, 0, planes);
