@@ -164,6 +164,28 @@ fn hdf5_files_of_images_hold_no_network() {
 }
 
 #[test]
+fn files_of_another_kind_are_named() {
+    let Some(folder) = data("formats") else {
+        return;
+    };
+    for (file, found) in [
+        ("train_lenet_solver.prototxt", "a solver definition"),
+        ("lenet_iter_5000.caffemodel", "a binary file"),
+    ] {
+        let error = read_prototxt(&folder.join(file)).unwrap_err().to_string();
+        assert!(error.contains(file) && error.contains(found), "{error}");
+    }
+    let error = read_caffemodel(&folder.join("train_lenet_train_test.prototxt")).unwrap_err();
+    assert!(
+        error
+            .hint
+            .as_ref()
+            .is_some_and(|hint| hint.contains("prototxt")),
+        "{error}"
+    );
+}
+
+#[test]
 fn half_precision_is_within_its_rounding() {
     let Some(folder) = data("formats") else {
         return;

@@ -1,16 +1,11 @@
 //! The binary format: caffemodel, solverstate and binaryproto files.
 
+use super::limits::{BINARY_MEMORY, MAX_FILE_BYTES};
 use super::scan;
 use super::schema::Message;
 use crate::{Error, Result};
 use std::io::Read;
 use std::path::Path;
-
-/// Largest file, as in Caffe: 2 GiB − 1.
-pub const MAX_FILE_BYTES: u64 = (1 << 31) - 1;
-/// Decoded bytes per byte of a file that its messages may take beyond a fixed allowance. Real files
-/// are nearly all packed floats, which stay as large as they are.
-const MEMORY_PER_BYTE: u64 = 3;
 
 /// Reads a whole file of limited size.
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
@@ -47,8 +42,15 @@ pub(super) fn parse<M: prost::Message + Default>(
     message: &'static Message,
 ) -> Result<M> {
     check_magic(bytes)?;
-    let allowance = bytes.len() as u64 * MEMORY_PER_BYTE;
-    decode(bytes, message, allowance)
+    let allowance = bytes.len() as u64 * BINARY_MEMORY;
+    let is_text = bytes
+        .iter()
+        .take(256)
+        .all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace());
+    decode(bytes, message, allowance).map_err(|error| match is_text {
+        true => error.hint("the file is text; a prototxt is no weight file"),
+        false => error,
+    })
 }
 
 /// Decodes a message that may take `allowance` bytes of memory beyond a fixed amount.

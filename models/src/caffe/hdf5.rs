@@ -1,22 +1,10 @@
 //! Weights in HDF5 files: `/data/<layer>/<blob index>`, one float dataset each.
 
 use super::blob;
+use super::limits::{BASE_MEMORY, HDF5_MEMORY, MAX_HDF5_BLOBS, MAX_HDF5_DEPTH, MAX_HDF5_GROUPS};
 use super::proto::{BlobProto, LayerParameter, NetParameter};
 use crate::{Error, Result, Shape, Tensor};
 use hdf5_pure::{File, Group};
-
-/// Blobs of one layer. Caffe's own layers have at most 5.
-const MAX_BLOBS: usize = 64;
-/// Groups inside each other, for layer names with slashes.
-const MAX_DEPTH: usize = 16;
-/// Groups in all.
-const MAX_GROUPS: usize = 1 << 16;
-
-/// Bytes of weights that any file may hold, whatever its size: datasets may be compressed, and may
-/// have parts that are not stored at all.
-const BASE_MEMORY: u64 = 64 << 20;
-/// Bytes of weights for every byte of the file beyond that. Caffe itself never compresses.
-const MEMORY_PER_BYTE: u64 = 64;
 
 /// Bytes that every HDF5 file begins with.
 pub(super) const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
@@ -24,8 +12,8 @@ pub(super) const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
 /// Reads layer names and blobs from the contents of a file.
 pub(super) fn parse(bytes: Vec<u8>) -> Result<NetParameter> {
     let mut reader = Reader {
-        memory: BASE_MEMORY + bytes.len() as u64 * MEMORY_PER_BYTE,
-        groups: MAX_GROUPS,
+        memory: BASE_MEMORY + bytes.len() as u64 * HDF5_MEMORY,
+        groups: MAX_HDF5_GROUPS,
         layers: Vec::new(),
     };
     let file = File::from_bytes(bytes).map_err(|error| unreadable(&error))?;
@@ -57,10 +45,11 @@ impl Reader {
         self.groups = self
             .groups
             .checked_sub(1)
-            .filter(|_| depth <= MAX_DEPTH)
+            .filter(|_| depth <= MAX_HDF5_DEPTH)
             .ok_or_else(|| {
-                Error::new(format!("groups {depth} deep, and more than can be layers"))
-                    .expected(format!("at most {MAX_GROUPS} groups, {MAX_DEPTH} deep"))
+                Error::new(format!("groups {depth} deep, and more than can be layers")).expected(
+                    format!("at most {MAX_HDF5_GROUPS} groups, {MAX_HDF5_DEPTH} deep"),
+                )
             })?;
         let blobs = self.blobs(group).map_err(|error| error.layer(&name))?;
         if !blobs.is_empty() {
@@ -91,10 +80,10 @@ impl Reader {
             let index = name
                 .parse::<usize>()
                 .ok()
-                .filter(|&index| index < MAX_BLOBS);
+                .filter(|&index| index < MAX_HDF5_BLOBS);
             let index = index.ok_or_else(|| {
                 Error::new(format!("dataset {name:?}"))
-                    .expected(format!("a blob index of 0 to {}", MAX_BLOBS - 1))
+                    .expected(format!("a blob index of 0 to {}", MAX_HDF5_BLOBS - 1))
             })?;
             let blob = self.blob(group, &name);
             let blob = blob.map_err(|error| error.field(format!("blobs[{index}]")))?;

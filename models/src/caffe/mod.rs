@@ -4,6 +4,7 @@ pub mod binary;
 pub mod blob;
 pub mod filter;
 mod hdf5;
+pub mod limits;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::doc_markdown, clippy::large_enum_variant)]
 pub mod proto;
@@ -26,7 +27,15 @@ use std::path::Path;
 /// Reads a network definition as it is written, old formats not yet upgraded. Unknown fields are
 /// warnings.
 pub fn read_prototxt(path: &Path) -> Result<(NetParameter, Vec<Warning>)> {
-    read_text(path, text::net)
+    read_text(path, |bytes| {
+        let (net, warnings) = text::net(bytes)?;
+        if net.layer.is_empty() && net.layers.is_empty() && text::is_solver(bytes) {
+            return Err(Error::new("a solver definition")
+                .expected("a network definition")
+                .hint("give the file that its \"net\" field names"));
+        }
+        Ok((net, warnings))
+    })
 }
 
 /// Parses a network definition; `name` stands for the file in errors and warnings.
@@ -50,7 +59,13 @@ fn read_text<T>(
 
 fn in_file<T>(parsed: Result<(T, Vec<Warning>)>, file: &Path) -> Result<(T, Vec<Warning>)> {
     let (message, warnings) = parsed.map_err(|error| error.file(file))?;
-    Ok((message, warnings.into_iter().map(|warning| warning.file(file)).collect()))
+    Ok((
+        message,
+        warnings
+            .into_iter()
+            .map(|warning| warning.file(file))
+            .collect(),
+    ))
 }
 
 /// Reads a caffemodel as it is stored, old formats not yet upgraded. HDF5 files (`.caffemodel.h5`)
@@ -58,7 +73,11 @@ fn in_file<T>(parsed: Result<(T, Vec<Warning>)>, file: &Path) -> Result<(T, Vec<
 pub fn read_caffemodel(path: &Path) -> Result<NetParameter> {
     let mut bytes = binary::read_file(path)?;
     let hdf5 = bytes.starts_with(hdf5::SIGNATURE) || path.extension().is_some_and(|e| e == "h5");
-    let net = if hdf5 { hdf5::parse(bytes) } else { binary::parse(&mut bytes, NET_PARAMETER) };
+    let net = if hdf5 {
+        hdf5::parse(bytes)
+    } else {
+        binary::parse(&mut bytes, NET_PARAMETER)
+    };
     net.map_err(|error| error.file(path))
 }
 

@@ -5,11 +5,10 @@
 //! for gigabytes. Nesting needs no limit of its own: only messages that the tables know are entered,
 //! and none of them contains itself.
 
+use super::limits::BASE_MEMORY;
 use super::schema::{Field, Kind, Message, wire};
 use crate::{Error, Result};
 
-/// Decoded bytes that any file may become, whatever its size.
-const BASE_MEMORY: u64 = 64 << 20;
 /// Bookkeeping of one heap allocation, and the unused part of the list that holds it.
 const ALLOCATION: u64 = 32;
 

@@ -1,9 +1,10 @@
 //! From text to the binary form, guided by the message tables.
 
+use super::super::limits::MAX_TEXT_DEPTH;
 use super::super::schema::{Enum, Field, Kind, Message};
 use super::super::warning::Warning;
 use super::lexer::{Lexer, Position, Token};
-use super::{MAX_DEPTH, literal};
+use super::literal;
 use crate::{Error, Result};
 
 /// Encodes a whole text as one message.
@@ -203,11 +204,11 @@ impl<'a> Parser<'a> {
             Token::Symbol(b'<') => b'>',
             _ => return Err(self.unexpected("\"{\"")),
         };
-        if self.path.len() > MAX_DEPTH {
+        if self.path.len() > MAX_TEXT_DEPTH {
             let error = Error::new(format!("messages {} deep", self.path.len()));
             return Err(error
                 .position(self.position.0, self.position.1)
-                .expected(format!("at most {MAX_DEPTH}")));
+                .expected(format!("at most {MAX_TEXT_DEPTH}")));
         }
         self.take()?;
         self.fields(message, Some(close), out)

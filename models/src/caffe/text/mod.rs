@@ -8,19 +8,12 @@ mod lexer;
 mod literal;
 
 use super::binary;
+use super::limits::{MAX_TEXT_BYTES, TEXT_MEMORY};
 use super::proto::{NetParameter, SolverParameter};
 use super::schema::Message;
 use super::schema_table::{NET_PARAMETER, SOLVER_PARAMETER};
 use super::warning::Warning;
 use crate::{Error, Result};
-
-/// Largest text file.
-pub const MAX_TEXT_BYTES: usize = 1 << 28;
-/// Messages inside messages. The deepest real ones are five deep.
-const MAX_DEPTH: usize = 64;
-/// Decoded bytes that one byte of text may become: `layer{}` with a few fields is the worst case of
-/// real files.
-const MEMORY_PER_BYTE: u64 = 32;
 
 /// Parses a network definition, dropping the warnings.
 pub fn parse_net(text: &str) -> Result<NetParameter> {
@@ -55,7 +48,12 @@ fn parse<M: prost::Message + Default>(
         return Err(Error::new(format!("{} bytes of text", text.len()))
             .expected(format!("at most {MAX_TEXT_BYTES}")));
     }
+    if text.contains(&0) {
+        return Err(Error::new("a binary file")
+            .expected("a text file (prototxt)")
+            .hint("weights are given beside the prototxt, not instead of it"));
+    }
     let (mut bytes, warnings) = encode::encode(text, message)?;
-    let message = binary::decode(&mut bytes, message, text.len() as u64 * MEMORY_PER_BYTE)?;
+    let message = binary::decode(&mut bytes, message, text.len() as u64 * TEXT_MEMORY)?;
     Ok((message, warnings))
 }
