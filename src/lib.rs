@@ -18,6 +18,7 @@
 pub mod array;
 pub mod error;
 pub mod knobs;
+pub mod layer;
 pub mod model;
 pub mod picture;
 pub mod verify;

@@ -110,13 +110,21 @@ impl Model {
         };
         let imported = import::load(prototxt, weights, &options)?;
         let warnings = imported.warnings.iter().map(ToString::to_string).collect();
-        Ok(Self { graph: imported.graph, recipe: None, warnings })
+        Ok(Self {
+            graph: imported.graph,
+            recipe: None,
+            warnings,
+        })
     }
 
     /// A graph made in memory.
     pub fn from_graph(graph: Graph) -> Result<Self> {
         graph.check()?;
-        Ok(Self { graph, recipe: None, warnings: vec![] })
+        Ok(Self {
+            graph,
+            recipe: None,
+            warnings: vec![],
+        })
     }
 
     fn from_artifact(path: &Path) -> Result<Self> {
@@ -135,7 +143,11 @@ impl Model {
                 )
             })?),
         };
-        Ok(Self { graph, recipe, warnings: vec![] })
+        Ok(Self {
+            graph,
+            recipe,
+            warnings: vec![],
+        })
     }
 
     /// The network as it was read: no passes applied.
@@ -145,8 +157,16 @@ impl Model {
 
     /// Images per batch: the artifact's, or the first input's.
     pub fn batch(&self) -> u32 {
-        let first = self.graph.inputs.first().map(|&id| self.graph.shape(id).dim(0));
-        self.recipe.as_ref().map(|recipe| recipe.batch).or(first).unwrap_or(1)
+        let first = self
+            .graph
+            .inputs
+            .first()
+            .map(|&id| self.graph.shape(id).dim(0));
+        self.recipe
+            .as_ref()
+            .map(|recipe| recipe.batch)
+            .or(first)
+            .unwrap_or(1)
     }
 
     /// The graph for a batch, with `keep` among the outputs and all passes applied.
@@ -185,8 +205,11 @@ impl Model {
             return Err(Error::Usage("batch: found 0, expected 1 or more".into()));
         }
         let graph = self.prepare(batch, &options.keep)?;
-        let mut variants =
-            self.recipe.as_ref().map(|recipe| recipe.variants_for(isa)).unwrap_or_default();
+        let mut variants = self
+            .recipe
+            .as_ref()
+            .map(|recipe| recipe.variants_for(isa))
+            .unwrap_or_default();
         variants.extend(options.variants.clone());
         let plan_options = Options {
             variants,
@@ -199,14 +222,22 @@ impl Model {
             threads => threads,
         };
         let pool = ThreadPool::new(threads).map_err(Error::Usage)?;
-        Ok(Engine { graph, plan, pool: Arc::new(pool) })
+        Ok(Engine {
+            graph,
+            plan,
+            pool: Arc::new(pool),
+        })
     }
 
     /// Writes an artifact: the graph, its weights in compressed form, and what the planner chose.
     pub fn write_artifact(&self, engine: &Engine, path: &Path) -> Result<()> {
         let mut writer = Writer::new();
         artifact::write_graph(&mut writer, &self.graph)?;
-        writer.add(Kind::PLAN, recipe::SECTION, Recipe::of(&engine.plan).encode())?;
+        writer.add(
+            Kind::PLAN,
+            recipe::SECTION,
+            Recipe::of(&engine.plan).encode(),
+        )?;
         let failed = |error: &std::io::Error| {
             let error = skimjit_models::Error::new(format!("an error when writing: {error}"));
             Error::from(error.file(path).hint("check the path and the free space"))
@@ -218,27 +249,38 @@ impl Model {
         let file = std::fs::File::create(&part).map_err(|error| failed(&error))?;
         let mut out = BufWriter::new(file);
         let written = writer.write_to(&mut out).and_then(|()| out.flush());
-        written.and_then(|()| std::fs::rename(&part, path)).map_err(|error| {
-            let _ = std::fs::remove_file(&part);
-            failed(&error)
-        })
+        written
+            .and_then(|()| std::fs::rename(&part, path))
+            .map_err(|error| {
+                let _ = std::fs::remove_file(&part);
+                failed(&error)
+            })
     }
 }
 
 /// Blob by name, or an error that lists similar ones.
 fn find_blob(graph: &Graph, name: &str) -> Result<ValueId> {
     graph.find(name).ok_or_else(|| {
-        let mut names: Vec<&str> = graph.values.iter().map(|value| value.name.as_str()).collect();
+        let mut names: Vec<&str> = graph
+            .values
+            .iter()
+            .map(|value| value.name.as_str())
+            .collect();
         names.sort_unstable();
         names.dedup();
         let error = skimjit_models::Error::new(format!("no blob \"{name}\""));
-        error.expected(format!("one of: {}", names.join(", "))).into()
+        error
+            .expected(format!("one of: {}", names.join(", ")))
+            .into()
     })
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Error {
     let error = skimjit_models::Error::new(format!("an error when reading: {error}"));
-    error.file(path).expected("a readable .skim or .caffemodel file").into()
+    error
+        .file(path)
+        .expected("a readable .skim or .caffemodel file")
+        .into()
 }
 
 fn is_artifact(path: &Path) -> Result<bool> {
@@ -279,7 +321,9 @@ impl Engine {
     /// Runs any number of images and returns the outputs with that batch: the easy way, which
     /// allocates. `inputs` are `N × …` arrays in the order of `plan().inputs`.
     pub fn run(&self, session: &mut Session, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let n = inputs.first().map_or(self.plan.batch as u32, |input| input.shape().dim(0));
+        let n = inputs
+            .first()
+            .map_or(self.plan.batch as u32, |input| input.shape().dim(0));
         self.check_shapes(inputs)?;
         let mut outputs: Vec<Tensor> = Vec::new();
         for port in &self.plan.outputs {

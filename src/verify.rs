@@ -38,7 +38,10 @@ pub struct Verification {
 impl Verification {
     /// First difference in layer order, else in the outputs.
     pub fn first_failure(&self) -> Option<&BlobCheck> {
-        self.layers.iter().chain(&self.outputs).find(|check| !check.passed)
+        self.layers
+            .iter()
+            .chain(&self.outputs)
+            .find(|check| !check.passed)
     }
 }
 
@@ -50,7 +53,10 @@ pub fn verify(
     tolerance: f64,
 ) -> Result<Verification> {
     let n = inputs.first().map_or(1, |input| input.shape().dim(0));
-    let keep = CompileOptions { keep: Keep::Optimized, ..options.clone() };
+    let keep = CompileOptions {
+        keep: Keep::Optimized,
+        ..options.clone()
+    };
     let kept = model.compile(&keep)?;
     let reference = interpreter::run(&kept.graph().with_batch(n)?, inputs)?;
     let layers = compare(&kept, inputs, &outputs_of(&kept, &reference), tolerance)?;
@@ -65,12 +71,21 @@ pub fn verify(
         }
     };
     let outputs = compare(&engine, inputs, &expected, tolerance)?;
-    Ok(Verification { tolerance, layers, outputs })
+    Ok(Verification {
+        tolerance,
+        layers,
+        outputs,
+    })
 }
 
 /// The engine's outputs among all values of its graph.
 fn outputs_of(engine: &Engine, values: &[Tensor]) -> Vec<Tensor> {
-    engine.graph().outputs.iter().map(|id| values[id.0 as usize].clone()).collect()
+    engine
+        .graph()
+        .outputs
+        .iter()
+        .map(|id| values[id.0 as usize].clone())
+        .collect()
 }
 
 /// Compares the engine's outputs with arrays in the same order.
@@ -82,13 +97,32 @@ pub fn compare(
 ) -> Result<Vec<BlobCheck>> {
     let found = engine.run(&mut engine.session(), inputs)?;
     let plan = engine.plan();
-    let checks = plan.outputs.iter().zip(found.iter().zip(expected)).map(|(port, (found, expected))| {
-        let node = engine.graph().nodes.iter().find(|node| node.output == port.value);
-        let layer = node.map_or(port.name.clone(), |node| node.name.clone());
-        let choice = plan.choices.iter().rev().find(|choice| choice.layer == layer);
-        let variant = choice.map_or(String::new(), |choice| choice.variant.clone());
-        check(layer, port.name.clone(), variant, found.data(), expected.data(), tolerance)
-    });
+    let checks =
+        plan.outputs
+            .iter()
+            .zip(found.iter().zip(expected))
+            .map(|(port, (found, expected))| {
+                let node = engine
+                    .graph()
+                    .nodes
+                    .iter()
+                    .find(|node| node.output == port.value);
+                let layer = node.map_or(port.name.clone(), |node| node.name.clone());
+                let choice = plan
+                    .choices
+                    .iter()
+                    .rev()
+                    .find(|choice| choice.layer == layer);
+                let variant = choice.map_or(String::new(), |choice| choice.variant.clone());
+                check(
+                    layer,
+                    port.name.clone(),
+                    variant,
+                    found.data(),
+                    expected.data(),
+                    tolerance,
+                )
+            });
     Ok(checks.collect())
 }
 
@@ -112,8 +146,22 @@ pub fn check(
     if found.len() != expected.len() {
         difference = f64::INFINITY;
     }
-    let magnitude = expected.iter().fold(0f64, |most, x| most.max(f64::from(x.abs())));
-    let relative = if difference == 0.0 { 0.0 } else { difference / magnitude.max(f64::MIN_POSITIVE) };
+    let magnitude = expected
+        .iter()
+        .fold(0f64, |most, x| most.max(f64::from(x.abs())));
+    let relative = if difference == 0.0 {
+        0.0
+    } else {
+        difference / magnitude.max(f64::MIN_POSITIVE)
+    };
     let passed = relative <= tolerance;
-    BlobCheck { layer, blob, variant, difference, magnitude, relative, passed }
+    BlobCheck {
+        layer,
+        blob,
+        variant,
+        difference,
+        magnitude,
+        relative,
+        passed,
+    }
 }

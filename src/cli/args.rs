@@ -106,7 +106,7 @@ pub struct MachineArguments {
     /// Instruction set
     #[arg(long, value_enum, default_value_t = IsaArgument::Auto)]
     pub isa: IsaArgument,
-    /// Threads, the calling one included [default: SKIMJIT_THREADS, or one per core]
+    /// Threads, the calling one included [default: SKIMJIT_THREADS, or one per core; bench: 1]
     #[arg(long, value_name = "N", value_parser = threads_parser())]
     pub threads: Option<u16>,
 }

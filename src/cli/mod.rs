@@ -9,7 +9,6 @@ mod inputs;
 mod inspect;
 mod knobs;
 mod labels;
-mod layer;
 mod matrix_market;
 mod noise;
 mod output;
@@ -31,6 +30,7 @@ use std::process::ExitCode;
 /// Runs pruned Caffe networks fast on x86 CPUs.
 #[derive(Parser)]
 #[command(name = "skimjit", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(arg_required_else_help = false)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -4,8 +4,9 @@ use super::args::{EngineArguments, NamedFile, ReadingArguments, parse_tolerance}
 use super::output::Output;
 use super::problem::Problem;
 use super::table::{Table, left, right};
-use super::{inputs, layer, noise, progress};
+use super::{inputs, noise, progress};
 use serde::Serialize;
+use skimjit::layer;
 use skimjit::models::{Error as InputError, Tensor, interpreter};
 use skimjit::verify::{BlobCheck, check, compare, verify};
 use skimjit::{CompileOptions, Error, Keep, Model, Result, array};

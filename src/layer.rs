@@ -1,8 +1,8 @@
 //! Networks of one layer, with a kernel variant of one's choice.
 
-use skimjit::models::ops::InnerProduct;
-use skimjit::models::{Graph, Op};
-use skimjit::{CompileOptions, Engine, Error, Model, Result};
+use crate::models::ops::InnerProduct;
+use crate::models::{Graph, Op};
+use crate::{CompileOptions, Engine, Error, Model, Result};
 
 /// A convolution or inner product of `graph` on its own, with its weights; `None` for other layers.
 pub fn single(graph: &Graph, node: usize) -> Result<Option<Model>> {
