@@ -50,6 +50,9 @@ pub(super) fn file_data(layer: &mut Layer<'_>) -> Result<()> {
         .hint("import with data layers as inputs (--data-to-input, --input-shape N,C,H,W)"))
 }
 
+/// Most elements of a constant that a definition alone makes.
+const MAX_DUMMY_COUNT: usize = 1 << 28;
+
 /// DummyData: constants.
 pub(super) fn dummy_data(layer: &mut Layer<'_>) -> Result<()> {
     let dummy = param(&layer.def.dummy_data_param);
@@ -64,6 +67,11 @@ pub(super) fn dummy_data(layer: &mut Layer<'_>) -> Result<()> {
     }
     for top in 0..layer.tops() {
         let shape = dummy_shape(layer, &dummy, top)?;
+        if shape.count() > MAX_DUMMY_COUNT {
+            return Err(layer
+                .fault("dummy_data_param.shape", format!("shape {shape}"))
+                .expected(format!("at most {MAX_DUMMY_COUNT} elements")));
+        }
         let filler = fillers
             .get(top)
             .or(fillers.first())

@@ -104,7 +104,7 @@ pub fn load(
         }
         (None, [first, ..]) => {
             files.next();
-            read(first)?
+            with_wiring(read(first)?)?
         }
         (None, []) => {
             return Err(Error::new("no files").expected("a prototxt or a caffemodel"));
@@ -112,6 +112,20 @@ pub fn load(
     };
     let weights = files.map(read).collect::<Result<Vec<_>>>()?;
     import_named(topology, weights, options, warnings)
+}
+
+/// Refuses files of nothing but weights (HDF5, stripped caffemodels) as topology.
+fn with_wiring(topology: Named<NetParameter>) -> Result<Named<NetParameter>> {
+    let Named { net, file } = &topology;
+    let wired = net.layer.iter().any(|layer| !layer.bottom.is_empty())
+        || net.layers.iter().any(|layer| !layer.bottom.is_empty());
+    if wired {
+        return Ok(topology);
+    }
+    let error = Error::new("a file of weights only")
+        .expected("layers with bottoms and tops")
+        .hint("pass the prototxt too");
+    Err(file.iter().fold(error, |error, file| error.file(file)))
 }
 
 /// The layer types as Markdown: what `SUPPORTED.md` must say.

@@ -69,7 +69,8 @@ pub(super) fn batch_norm(layer: &mut Layer<'_>) -> Result<()> {
     }))
 }
 
-/// MKLBatchNorm without its own scale and offset, whose blob order no published file shows.
+/// MKLBatchNorm without its own scale and offset: versions of the layer differ in the blobs that
+/// they store for these, and in whose statistics they use then.
 pub(super) fn mkl_batch_norm(layer: &mut Layer<'_>) -> Result<()> {
     let norm = param(&layer.def.batch_norm_param);
     if norm.use_weight_bias() {
