@@ -14,7 +14,9 @@ pub struct Arena {
 impl Arena {
     /// All zero.
     pub fn new(elems: usize) -> Self {
-        Self { lines: vec![Line([0.0; 16]); elems.div_ceil(16)] }
+        Self {
+            lines: vec![Line([0.0; 16]); elems.div_ceil(16)],
+        }
     }
     /// Elements.
     pub fn elems(&self) -> usize {
@@ -22,7 +24,10 @@ impl Arena {
     }
     /// Address of element 0.
     pub fn base(&mut self) -> ArenaPtr {
-        ArenaPtr { base: self.lines.as_mut_ptr().cast(), elems: self.elems() }
+        ArenaPtr {
+            base: self.lines.as_mut_ptr().cast(),
+            elems: self.elems(),
+        }
     }
 }
 

@@ -64,9 +64,16 @@ pub struct Placement {
 /// Buffers may share memory only when their zero gaps coincide.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Class {
-    Gapped { home: Home, hw: u32, pitch: u32 },
+    Gapped {
+        home: Home,
+        hw: u32,
+        pitch: u32,
+    },
     /// `row` is the image stride of a batch's rows, which must form one array.
-    Gapless { home: Home, row: usize },
+    Gapless {
+        home: Home,
+        row: usize,
+    },
 }
 
 /// A piece of an arena that buffers of one class use one after the other.
@@ -79,8 +86,17 @@ struct Slot {
 impl Buffers {
     /// Adds a buffer.
     pub fn add(&mut self, planes: Planes, home: Home) -> BufferId {
-        let extent = Extent { before: 0, after: planes.elems() };
-        self.list.push(Buffer { planes, home, part_of: None, extent, alive: None });
+        let extent = Extent {
+            before: 0,
+            after: planes.elems(),
+        };
+        self.list.push(Buffer {
+            planes,
+            home,
+            part_of: None,
+            extent,
+            alive: None,
+        });
         self.list.len() - 1
     }
     /// Adds a part of another buffer, `offset` elements from its base.
@@ -113,17 +129,28 @@ impl Buffers {
         let buffer = &mut self.list[root];
         let (first, last) = buffer.alive.unwrap_or((step, step));
         buffer.alive = Some((first.min(step), last.max(step)));
-        buffer.extent.before = buffer.extent.before.max(extent.before.saturating_sub(offset));
+        buffer.extent.before = buffer
+            .extent
+            .before
+            .max(extent.before.saturating_sub(offset));
         buffer.extent.after = buffer.extent.after.max(offset + extent.after);
     }
 
     fn class(&self, id: BufferId) -> Class {
         let Buffer { planes, home, .. } = &self.list[id];
         if planes.gap() == 0 {
-            let row = if *home == Home::Batch { planes.elems() } else { 0 };
+            let row = if *home == Home::Batch {
+                planes.elems()
+            } else {
+                0
+            };
             Class::Gapless { home: *home, row }
         } else {
-            Class::Gapped { home: *home, hw: planes.hw(), pitch: planes.pitch }
+            Class::Gapped {
+                home: *home,
+                hw: planes.hw(),
+                pitch: planes.pitch,
+            }
         }
     }
 
@@ -146,7 +173,11 @@ impl Buffers {
             }
             let list = slots.entry(class).or_default();
             let index = best_slot(list, first, extent.after).unwrap_or_else(|| {
-                list.push(Slot { before: 0, after: 0, free_from: 0 });
+                list.push(Slot {
+                    before: 0,
+                    after: 0,
+                    free_from: 0,
+                });
                 list.len() - 1
             });
             let slot = &mut list[index];
@@ -190,8 +221,7 @@ impl Buffers {
         let places = (0..self.list.len())
             .map(|id| {
                 let (root, offset) = self.root(id);
-                let Some(&(base, stride)) =
-                    slot_of.get(&root).and_then(|slot| bases.get(slot))
+                let Some(&(base, stride)) = slot_of.get(&root).and_then(|slot| bases.get(slot))
                 else {
                     return match self.list[root].home {
                         Home::Input(index) => Place::Input { index },
@@ -201,26 +231,50 @@ impl Buffers {
                     };
                 };
                 match self.list[root].home {
-                    Home::Image => Place::Image { offset: base + offset },
-                    Home::Batch => Place::Batch { offset: base + offset, stride },
-                    _ => Place::Batch { offset: base + offset, stride: 0 },
+                    Home::Image => Place::Image {
+                        offset: base + offset,
+                    },
+                    Home::Batch => Place::Batch {
+                        offset: base + offset,
+                        stride,
+                    },
+                    _ => Place::Batch {
+                        offset: base + offset,
+                        stride: 0,
+                    },
                 }
             })
             .collect();
-        Placement { places, image_elems: sizes[0], batch_elems: sizes[1] }
+        Placement {
+            places,
+            image_elems: sizes[0],
+            batch_elems: sizes[1],
+        }
     }
 }
 
 /// Free slot whose size fits best: the smallest that is large enough, else the largest.
 fn best_slot(slots: &[Slot], step: usize, wanted: usize) -> Option<usize> {
-    let free = || slots.iter().enumerate().filter(|(_, slot)| slot.free_from <= step);
-    let enough = free().filter(|(_, slot)| slot.after >= wanted).min_by_key(|(_, slot)| slot.after);
-    enough.or_else(|| free().max_by_key(|(_, slot)| slot.after)).map(|(index, _)| index)
+    let free = || {
+        slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| slot.free_from <= step)
+    };
+    let enough = free()
+        .filter(|(_, slot)| slot.after >= wanted)
+        .min_by_key(|(_, slot)| slot.after);
+    enough
+        .or_else(|| free().max_by_key(|(_, slot)| slot.after))
+        .map(|(index, _)| index)
 }
 
 impl Placement {
     /// Operand of a buffer.
     pub fn operand(&self, buffers: &Buffers, id: BufferId) -> Operand {
-        Operand { place: self.places[id], planes: buffers.planes(id) }
+        Operand {
+            place: self.places[id],
+            planes: buffers.planes(id),
+        }
     }
 }

@@ -14,17 +14,26 @@ pub struct PlanError {
 
 impl PlanError {
     pub(crate) fn memory(error: impl fmt::Display) -> Self {
-        Self { layer: None, message: format!("no memory for the generated code: {error}") }
+        Self {
+            layer: None,
+            message: format!("no memory for the generated code: {error}"),
+        }
     }
     pub(crate) fn ports(found: usize) -> Self {
         let most = crate::session::MOST_PORTS;
         let message = format!("found {found} outputs, expected at most {most}; keep fewer blobs");
-        Self { layer: None, message }
+        Self {
+            layer: None,
+            message,
+        }
     }
     pub(crate) fn operands(layer: &str, found: usize) -> Self {
         let most = crate::session::MOST_OPERANDS;
         let message = format!("found {found} bottoms, expected at most {most}");
-        Self { layer: Some(layer.to_owned()), message }
+        Self {
+            layer: Some(layer.to_owned()),
+            message,
+        }
     }
 }
 
@@ -77,12 +86,21 @@ impl RunError {
     pub(crate) fn input(port: &Port, found: usize, coupled: bool) -> Self {
         let batch = port.shape.dim(0).max(1) as usize;
         let (row, unit) = if coupled {
-            (port.shape.count(), "batch (a layer of this network combines the images of a batch)")
+            (
+                port.shape.count(),
+                "batch (a layer of this network combines the images of a batch)",
+            )
         } else {
             (port.shape.count() / batch, "image")
         };
         let (name, shape) = (port.name.clone(), port.shape.to_string());
-        Self::Input { name, found, row, unit, shape }
+        Self::Input {
+            name,
+            found,
+            row,
+            unit,
+            shape,
+        }
     }
 }
 
@@ -94,13 +112,26 @@ impl fmt::Display for RunError {
                 "found {} input and {} output arrays, expected {} and {}",
                 inputs.0, outputs.0, inputs.1, outputs.1
             ),
-            Self::Input { name, found, row, unit, shape } => write!(
+            Self::Input {
+                name,
+                found,
+                row,
+                unit,
+                shape,
+            } => write!(
                 f,
                 "input \"{name}\": found {found} elements, expected the same number of images for \
                  every input and a multiple of {row} elements per {unit}; the network's shape is {shape}"
             ),
-            Self::Output { name, found, expected } => {
-                write!(f, "output \"{name}\": found {found} elements, expected {expected}")
+            Self::Output {
+                name,
+                found,
+                expected,
+            } => {
+                write!(
+                    f,
+                    "output \"{name}\": found {found} elements, expected {expected}"
+                )
             }
         }
     }

@@ -7,10 +7,10 @@ mod error;
 pub mod machine;
 pub mod mapping;
 pub mod plan;
-pub mod recipe;
 mod planner;
 mod pool;
 mod profile;
+pub mod recipe;
 mod session;
 
 pub use error::{PlanError, RunError};

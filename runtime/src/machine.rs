@@ -18,7 +18,10 @@ const READ_BYTES: usize = 192 << 20;
 
 /// Measures the peak of one core, best of several short runs.
 pub fn measure(isa: Isa) -> Option<Peak> {
-    Some(Peak { gflops: gflops(isa)?, read_gbps: read_gbps() })
+    Some(Peak {
+        gflops: gflops(isa)?,
+        read_gbps: read_gbps(),
+    })
 }
 
 fn gflops(isa: Isa) -> Option<f64> {
@@ -28,7 +31,11 @@ fn gflops(isa: Isa) -> Option<f64> {
     let mut best = f64::INFINITY;
     for _ in 0..20 {
         let started = Instant::now();
-        let io = KernelIo { src: &[], dst: std::ptr::null_mut(), scratch: std::ptr::null_mut() };
+        let io = KernelIo {
+            src: &[],
+            dst: std::ptr::null_mut(),
+            scratch: std::ptr::null_mut(),
+        };
         kernel.run_without_memory(&io);
         best = best.min(started.elapsed().as_secs_f64());
     }

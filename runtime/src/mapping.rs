@@ -13,7 +13,10 @@ impl FileMap {
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         if file.metadata()?.len() == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is empty"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the file is empty",
+            ));
         }
         // SAFETY: the map is private and read-only. Someone who truncates the file while it is
         // mapped makes reads fault, as with any mapped file; the contents are checksummed before

@@ -1,7 +1,7 @@
 //! What will be executed: steps over buffers, grouped into segments. Immutable and shareable.
 
-use skimjit_kernels::{CompiledKernel, Planes, stage::Staging};
 use skimjit_kernels::jit::Isa;
+use skimjit_kernels::{CompiledKernel, Planes, stage::Staging};
 use skimjit_models::{Op, Shape, Tensor, ValueId};
 use std::sync::Arc;
 

@@ -75,7 +75,9 @@ pub fn plan(graph: &Graph, isa: Isa, options: &Options) -> Result<Plan, PlanErro
     let built = crate::pool::map(&nodes, |&node| {
         let job = planner.job(node);
         let wanted = options.variants.get(&graph.nodes[node].name);
-        let chosen = job.as_ref().and_then(|job| select::choose(job, isa, wanted.map(|w| &w[..])));
+        let chosen = job
+            .as_ref()
+            .and_then(|job| select::choose(job, isa, wanted.map(|w| &w[..])));
         (job, chosen)
     });
     for (node, (job, chosen)) in built.into_iter().enumerate() {
@@ -149,12 +151,17 @@ impl<'g> Planner<'g> {
         let mut whole = vec![false; count];
         for (index, node) in self.graph.nodes.iter().enumerate() {
             touched[node.output.0 as usize].push(self.segment_of[index]);
-            node.inputs.iter().for_each(|id| touched[id.0 as usize].push(self.segment_of[index]));
+            node.inputs
+                .iter()
+                .for_each(|id| touched[id.0 as usize].push(self.segment_of[index]));
             whole[node.output.0 as usize] = self.coupled[index];
         }
         let last = self.per_image.len() - 1;
         // Outputs are stored at the end of the last segment.
-        self.graph.outputs.iter().for_each(|id| touched[id.0 as usize].push(last));
+        self.graph
+            .outputs
+            .iter()
+            .for_each(|id| touched[id.0 as usize].push(last));
         (0..count)
             .map(|index| {
                 let segments = &touched[index];
@@ -238,7 +245,11 @@ impl<'g> Planner<'g> {
         }
         let source = [Form::Planes, Form::Rows, Form::Columns]
             .into_iter()
-            .find_map(|other| self.forms.get(&(value, other)).map(|&buffer| (other, buffer)));
+            .find_map(|other| {
+                self.forms
+                    .get(&(value, other))
+                    .map(|&buffer| (other, buffer))
+            });
         let (from, source) = match source {
             Some(found) => found,
             None => {
@@ -273,7 +284,16 @@ impl<'g> Planner<'g> {
         };
         let name = self.graph.value(value).name.clone();
         let whole = matches!(work, Work::ToColumns | Work::FromColumns);
-        self.push_native(&name, None, label, work, vec![source], target, columns, whole);
+        self.push_native(
+            &name,
+            None,
+            label,
+            work,
+            vec![source],
+            target,
+            columns,
+            whole,
+        );
         target
     }
 
@@ -291,7 +311,10 @@ impl<'g> Planner<'g> {
     ) {
         let step = self.drafts.len();
         for &buffer in src.iter().chain([&dst]) {
-            let extent = Extent { before: 0, after: self.buffers.planes(buffer).elems() };
+            let extent = Extent {
+                before: 0,
+                after: self.buffers.planes(buffer).elems(),
+            };
             self.buffers.touch(buffer, step, extent);
         }
         self.drafts.push(Draft {
@@ -320,17 +343,31 @@ impl<'g> Planner<'g> {
         let layer = self.graph.nodes[node].name.clone();
         if let Some(staging) = built.staging {
             let home = self.buffers.home(dst);
-            let home = if home == Home::Whole { Home::Whole } else { Home::Image };
+            let home = if home == Home::Whole {
+                Home::Whole
+            } else {
+                Home::Image
+            };
             let planes = Planes::compact(staging.elems() as u32, 1, 1);
             let staged = self.buffers.add(planes, home);
             let channels = staging.src.c as usize;
             let work = Work::Stage(staging);
-            self.push_native(&layer, Some(node), "stage", work, vec![src[0]], staged, channels, false);
+            self.push_native(
+                &layer,
+                Some(node),
+                "stage",
+                work,
+                vec![src[0]],
+                staged,
+                channels,
+                false,
+            );
             src[0] = staged;
         }
         let step = self.drafts.len();
         let footprint = built.footprint;
-        src.iter().for_each(|&buffer| self.buffers.touch(buffer, step, footprint.src));
+        src.iter()
+            .for_each(|&buffer| self.buffers.touch(buffer, step, footprint.src));
         // A residual lies as the result does.
         if let Some(&residual) = src.get(1) {
             self.buffers.touch(residual, step, footprint.dst);
@@ -364,7 +401,16 @@ impl<'g> Planner<'g> {
             let name = self.graph.value(value).name.clone();
             let whole = info.home == Home::Whole;
             let tasks = planes.c as usize;
-            self.push_native(&name, None, "output", Work::Copy, vec![source], target, tasks, whole);
+            self.push_native(
+                &name,
+                None,
+                "output",
+                Work::Copy,
+                vec![source],
+                target,
+                tasks,
+                whole,
+            );
         }
     }
 
@@ -376,12 +422,26 @@ impl<'g> Planner<'g> {
         let (region, bases) = CodeRegion::publish_all(&codes).map_err(PlanError::memory)?;
         let mut listings = Vec::new();
         let mut bases = bases.into_iter();
-        let mut segments: Vec<Segment> =
-            self.per_image.iter().map(|&per_image| Segment { per_image, steps: vec![] }).collect();
+        let mut segments: Vec<Segment> = self
+            .per_image
+            .iter()
+            .map(|&per_image| Segment {
+                per_image,
+                steps: vec![],
+            })
+            .collect();
         for draft in drafts {
             if let Some(code) = draft.code() {
-                let bytes = if self.options.keep_code { code.bytes.clone() } else { vec![] };
-                listings.push(Listing { layer: draft.layer.clone(), variant: draft.label, bytes });
+                let bytes = if self.options.keep_code {
+                    code.bytes.clone()
+                } else {
+                    vec![]
+                };
+                listings.push(Listing {
+                    layer: draft.layer.clone(),
+                    variant: draft.label,
+                    bytes,
+                });
             }
             let segment = draft.segment;
             let step = self.compile(draft, &region, &mut bases, &placement);
@@ -446,8 +506,18 @@ impl<'g> Planner<'g> {
         let info = self.info(value);
         let shape = self.shape(value).clone();
         let per_image = info.home != Home::Whole;
-        let elems = if per_image { shape.count() / self.batch as usize } else { shape.count() };
-        Port { value, name: self.graph.value(value).name.clone(), shape, elems, per_image }
+        let elems = if per_image {
+            shape.count() / self.batch as usize
+        } else {
+            shape.count()
+        };
+        Port {
+            value,
+            name: self.graph.value(value).name.clone(),
+            shape,
+            elems,
+            per_image,
+        }
     }
 }
 

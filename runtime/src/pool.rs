@@ -58,7 +58,11 @@ impl ThreadPool {
     pub fn new(threads: usize) -> Result<Self, String> {
         let threads = threads.clamp(1, MOST_THREADS);
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { region: 0, job: None, stop: false }),
+            state: Mutex::new(State {
+                region: 0,
+                job: None,
+                stop: false,
+            }),
             wake: Condvar::new(),
             region: AtomicUsize::new(0),
             finished: AtomicUsize::new(0),
@@ -66,7 +70,12 @@ impl ThreadPool {
             barrier: Barrier::new(threads),
         });
         let workers = (threads > 1).then(|| start(&shared, threads)).transpose()?;
-        Ok(Self { shared, threads, turn: Mutex::new(()), _workers: workers })
+        Ok(Self {
+            shared,
+            threads,
+            turn: Mutex::new(()),
+            _workers: workers,
+        })
     }
 
     /// Members.
@@ -84,8 +93,11 @@ impl ThreadPool {
         }
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: only the lifetime changes; this function returns after all members are done.
-        let job_ptr = JobPtr(unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Job>(job) });
+        let job_ptr = JobPtr(unsafe {
+            std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Job>(job)
+        });
         self.shared.finished.store(0, Ordering::Relaxed);
+        self.shared.barrier.reset();
         {
             let mut state = self.shared.lock();
             state.region += 1;
@@ -94,6 +106,9 @@ impl ThreadPool {
         }
         self.shared.wake.notify_all();
         let mine = catch_unwind(AssertUnwindSafe(|| job(0)));
+        if mine.is_err() {
+            self.shared.barrier.abandon();
+        }
         wait_until(|| self.shared.finished.load(Ordering::Acquire) == self.threads - 1);
         let theirs = self.shared.panicked.swap(false, Ordering::Relaxed);
         assert!(mine.is_ok() && !theirs, "a worker thread panicked");
@@ -128,6 +143,7 @@ impl Shared {
             let job = unsafe { &*job.0 };
             if catch_unwind(AssertUnwindSafe(|| job(member))).is_err() {
                 self.panicked.store(true, Ordering::Relaxed);
+                self.barrier.abandon();
             }
             self.finished.fetch_add(1, Ordering::Release);
         }
@@ -149,7 +165,10 @@ impl Shared {
             if let (true, Some(job)) = (state.region != seen, state.job) {
                 return Some((state.region, job));
             }
-            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .wake
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -178,8 +197,10 @@ fn wait_until(done: impl Fn() -> bool) {
     }
 }
 
-/// A reusable barrier: a counter and a generation.
+/// A reusable barrier: a counter and a generation. A member that panics abandons it, so that the
+/// others do not wait for ever.
 struct Barrier {
+    abandoned: AtomicBool,
     members: usize,
     arrived: AtomicUsize,
     generation: AtomicUsize,
@@ -187,7 +208,20 @@ struct Barrier {
 
 impl Barrier {
     fn new(members: usize) -> Self {
-        Self { members, arrived: AtomicUsize::new(0), generation: AtomicUsize::new(0) }
+        Self {
+            abandoned: AtomicBool::new(false),
+            members,
+            arrived: AtomicUsize::new(0),
+            generation: AtomicUsize::new(0),
+        }
+    }
+    /// Makes it usable again; no member is inside.
+    fn reset(&self) {
+        self.arrived.store(0, Ordering::Relaxed);
+        self.abandoned.store(false, Ordering::Relaxed);
+    }
+    fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
     }
     fn wait(&self) {
         if self.members == 1 {
@@ -198,7 +232,9 @@ impl Barrier {
             self.arrived.store(0, Ordering::Relaxed);
             self.generation.store(generation + 1, Ordering::Release);
         } else {
-            wait_until(|| self.generation.load(Ordering::Acquire) != generation);
+            let abandoned = || self.abandoned.load(Ordering::Acquire);
+            wait_until(|| self.generation.load(Ordering::Acquire) != generation || abandoned());
+            assert!(!abandoned(), "another member of the team panicked");
         }
     }
 }
@@ -262,10 +298,29 @@ mod tests {
     }
 
     #[test]
+    fn nobody_waits_for_a_member_that_panicked() {
+        let pool = ThreadPool::new(3).unwrap();
+        let failed = catch_unwind(AssertUnwindSafe(|| {
+            pool.run(&|member| {
+                assert_ne!(member, 1, "planned");
+                pool.barrier();
+            });
+        }));
+        assert!(failed.is_err());
+        pool.run(&|_| pool.barrier());
+    }
+
+    #[test]
     fn shares_cover_all_tasks_once() {
         let costs = [5.0f32, 1.0, 1.0, 8.0, 0.5];
         let mut sum = 0.0;
-        let cumulated: Vec<f32> = costs.iter().map(|c| { sum += c; sum }).collect();
+        let cumulated: Vec<f32> = costs
+            .iter()
+            .map(|c| {
+                sum += c;
+                sum
+            })
+            .collect();
         for members in 1..7 {
             let mut next = 0;
             for member in 0..members {

@@ -30,8 +30,17 @@ impl Profile {
     pub(crate) fn new(plan: &Plan, members: usize) -> Self {
         let steps = plan.segments.iter().flat_map(|segment| &segment.steps);
         let layers: Vec<_> = steps.map(|step| (step.layer.clone(), step.label)).collect();
-        let times = (0..layers.len() * members).map(|_| AtomicU64::new(0)).collect();
-        Self { times, members, layers, wall_ns: 0, runs: 0, images: 0 }
+        let times = (0..layers.len() * members)
+            .map(|_| AtomicU64::new(0))
+            .collect();
+        Self {
+            times,
+            members,
+            layers,
+            wall_ns: 0,
+            runs: 0,
+            images: 0,
+        }
     }
     pub(crate) fn add(&self, step: usize, member: usize, time: Duration) {
         let slot = &self.times[step * self.members + member];
@@ -50,7 +59,11 @@ impl Profile {
         };
         let lines = self.layers.iter().enumerate();
         lines
-            .map(|(step, (layer, label))| StepTime { layer: layer.clone(), label, time_ns: sum(step) })
+            .map(|(step, (layer, label))| StepTime {
+                layer: layer.clone(),
+                label,
+                time_ns: sum(step),
+            })
             .collect()
     }
     /// Elapsed time of all runs.

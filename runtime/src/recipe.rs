@@ -28,7 +28,9 @@ impl Recipe {
         Self {
             isa: plan.isa.to_string(),
             batch: plan.batch as u32,
-            variants: kernels.map(|c| (c.layer.clone(), c.variant.clone())).collect(),
+            variants: kernels
+                .map(|c| (c.layer.clone(), c.variant.clone()))
+                .collect(),
         }
     }
     /// Bytes of the section.
@@ -39,17 +41,28 @@ impl Recipe {
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
         let recipe: Self = postcard::from_bytes(bytes).map_err(|error| error.to_string())?;
         if recipe.batch == 0 || recipe.variants.len() > MOST_LAYERS {
-            return Err(format!("batch {}, {} layers", recipe.batch, recipe.variants.len()));
+            return Err(format!(
+                "batch {}, {} layers",
+                recipe.batch,
+                recipe.variants.len()
+            ));
         }
         Ok(recipe)
     }
     /// Variants by layer, where the recipe was made for `isa`; others choose anew.
     pub fn variants_for(&self, isa: Isa) -> HashMap<String, String> {
-        if self.isa == isa.to_string() { self.variants.iter().cloned().collect() } else { HashMap::new() }
+        if self.isa == isa.to_string() {
+            self.variants.iter().cloned().collect()
+        } else {
+            HashMap::new()
+        }
     }
     /// Puts the choices into options.
     #[must_use]
     pub fn apply(&self, isa: Isa, options: Options) -> Options {
-        Options { variants: self.variants_for(isa), ..options }
+        Options {
+            variants: self.variants_for(isa),
+            ..options
+        }
     }
 }

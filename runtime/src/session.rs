@@ -1,11 +1,11 @@
 //! Runs a plan. One session per concurrent caller; plans are shared. One of the few files with
 //! `unsafe`.
 
+use crate::RunError;
 use crate::arena::{Arena, ArenaPtr};
 use crate::plan::{Operand, Place, Plan, Reference, Segment, Step, Work};
 use crate::pool::{ThreadPool, share};
 use crate::profile::Profile;
-use crate::RunError;
 use skimjit_kernels::{KernelIo, Planes, stage::Staging};
 use skimjit_models::{Shape, TensorRef};
 use std::ops::Range;
@@ -34,7 +34,14 @@ impl Session {
         let images = many(threads.min(plan.batch).max(1), plan.image_elems + 64);
         let scratch = many(threads, plan.scratch_elems + 64);
         let batch = Arena::new(plan.batch_elems + 64);
-        Self { plan, pool, images, batch, scratch, profile: None }
+        Self {
+            plan,
+            pool,
+            images,
+            batch,
+            scratch,
+            profile: None,
+        }
     }
     /// The plan.
     pub fn plan(&self) -> &Arc<Plan> {
@@ -117,12 +124,19 @@ impl Session {
     ) {
         let mut bases = [std::ptr::null_mut(); MOST_PORTS];
         for (base, (port, output)) in bases.iter_mut().zip(plan.outputs.iter().zip(outputs)) {
-            let row = if port.per_image { first } else { first / plan.batch };
+            let row = if port.per_image {
+                first
+            } else {
+                first / plan.batch
+            };
             *base = output[row * port.elems..].as_mut_ptr();
         }
         let mut images = [None; crate::pool::MOST_THREADS];
         let mut scratch = [None; crate::pool::MOST_THREADS];
-        self.images.iter_mut().zip(&mut images).for_each(|(arena, ptr)| *ptr = Some(arena.base()));
+        self.images
+            .iter_mut()
+            .zip(&mut images)
+            .for_each(|(arena, ptr)| *ptr = Some(arena.base()));
         self.scratch
             .iter_mut()
             .zip(&mut scratch)
@@ -188,7 +202,11 @@ impl Region<'_> {
             if segment.per_image {
                 self.per_image(segment, step, member);
             } else {
-                let team = Team { member, members: self.pool.threads(), arena: 0 };
+                let team = Team {
+                    member,
+                    members: self.pool.threads(),
+                    arena: 0,
+                };
                 for (offset, work) in segment.steps.iter().enumerate() {
                     self.timed(step + offset, member, || self.batch_step(work, team));
                     self.pool.barrier();
@@ -202,13 +220,23 @@ impl Region<'_> {
     fn per_image(&self, segment: &Segment, first_step: usize, member: usize) {
         let members = self.pool.threads();
         let alone = self.count / members * members;
-        let own = Team { member: 0, members: 1, arena: member };
+        let own = Team {
+            member: 0,
+            members: 1,
+            arena: member,
+        };
         for image in (member..alone).step_by(members) {
             for (offset, step) in segment.steps.iter().enumerate() {
-                self.timed(first_step + offset, member, || self.image_step(step, image, own, member));
+                self.timed(first_step + offset, member, || {
+                    self.image_step(step, image, own, member)
+                });
             }
         }
-        let team = Team { member, members, arena: 0 };
+        let team = Team {
+            member,
+            members,
+            arena: 0,
+        };
         if alone < self.count {
             self.pool.barrier();
         }
@@ -224,7 +252,9 @@ impl Region<'_> {
     }
 
     fn timed(&self, step: usize, member: usize, work: impl FnOnce()) {
-        let Some(profile) = self.profile else { return work() };
+        let Some(profile) = self.profile else {
+            return work();
+        };
         let started = Instant::now();
         work();
         profile.add(step, member, started.elapsed());
@@ -266,7 +296,11 @@ impl Region<'_> {
             }
             Place::Output { index } => {
                 let port = &self.plan.outputs[index];
-                let row = if port.per_image { image * port.elems } else { 0 };
+                let row = if port.per_image {
+                    image * port.elems
+                } else {
+                    0
+                };
                 self.outputs.0[index].wrapping_add(row)
             }
         }
@@ -286,7 +320,11 @@ impl Region<'_> {
         match &step.work {
             Work::Kernel(kernel) => {
                 let scratch = self.scratch[member].expect("scratch per member").at(0);
-                let io = KernelIo { src: sources, dst, scratch };
+                let io = KernelIo {
+                    src: sources,
+                    dst,
+                    scratch,
+                };
                 // SAFETY: the plan sized and placed every buffer for the kernel's footprint and
                 // orders steps with barriers; members run disjoint tasks, images have own parts.
                 unsafe { kernel.run(&io, tasks) };
@@ -318,7 +356,9 @@ impl Region<'_> {
         let (from, pitch) = (step.src[0].planes, step.dst.planes.pitch as usize);
         for image in 0..self.count {
             let src = self.address(&step.src[0], image, team).cast_const();
-            for e in elements.clone().flat_map(|c| c * from.hw() as usize..(c + 1) * from.hw() as usize)
+            for e in elements
+                .clone()
+                .flat_map(|c| c * from.hw() as usize..(c + 1) * from.hw() as usize)
             {
                 // SAFETY: element e of a row and column entry (e, image) lie inside their buffers;
                 // this member alone writes the columns of its elements.
@@ -352,22 +392,35 @@ fn copy(step: &Step, src: *const f32, dst: *mut f32, channels: Range<usize>) {
     for channel in channels {
         let (f, t) = (channel * from.pitch as usize, channel * to.pitch as usize);
         // SAFETY: as above.
-        unsafe { write(dst, t, to.hw() as usize).copy_from_slice(read(src, f, from.hw() as usize)) };
+        unsafe {
+            write(dst, t, to.hw() as usize).copy_from_slice(read(src, f, from.hw() as usize))
+        };
     }
 }
 
 fn evaluate(reference: &Reference, sources: &[*const f32], dst: *mut f32) {
     static SCALAR: std::sync::OnceLock<Shape> = std::sync::OnceLock::new();
     let scalar = SCALAR.get_or_init(|| Shape::new(vec![]).expect("rank 0 is a shape"));
-    let mut operands = [TensorRef { shape: scalar, data: &[] }; MOST_OPERANDS];
-    for (operand, (shape, &src)) in operands.iter_mut().zip(reference.inputs.iter().zip(sources)) {
+    let mut operands = [TensorRef {
+        shape: scalar,
+        data: &[],
+    }; MOST_OPERANDS];
+    for (operand, (shape, &src)) in operands
+        .iter_mut()
+        .zip(reference.inputs.iter().zip(sources))
+    {
         // SAFETY: the buffer holds a row of the operand's shape.
-        *operand = TensorRef { shape, data: unsafe { read(src, 0, shape.count()) } };
+        *operand = TensorRef {
+            shape,
+            data: unsafe { read(src, 0, shape.count()) },
+        };
     }
     // SAFETY: the buffer holds a row of the result's shape; a reference is one task.
     let output = unsafe { write(dst, 0, reference.output.count()) };
     let operands = &operands[..sources.len()];
-    reference.op.evaluate(operands, &reference.weights, &reference.output, output);
+    reference
+        .op
+        .evaluate(operands, &reference.weights, &reference.output, output);
 }
 
 /// # Safety

@@ -41,7 +41,16 @@ impl<'g> Planner<'g> {
             Op::Lrn(op) if !op.within_channel => {
                 let planes = self.info(self.operand(node, 0)).planes;
                 let (size, alpha, beta, k) = (op.size, op.alpha, op.beta, op.k);
-                Some(self.plain(node, Problem::Lrn(LrnProblem { planes, size, alpha, beta, k })))
+                Some(self.plain(
+                    node,
+                    Problem::Lrn(LrnProblem {
+                        planes,
+                        size,
+                        alpha,
+                        beta,
+                        k,
+                    }),
+                ))
             }
             Op::Softmax { axis: 1 } => {
                 let planes = self.info(self.operand(node, 0)).planes;
@@ -94,7 +103,11 @@ impl<'g> Planner<'g> {
         let relu = relu(&post);
         let pointwise = src.planes.hw() == 1 && op.window.kernel == [1, 1] && op.groups == 1;
         let problem = if pointwise && sum.is_none() && dst.planes.hw() == 1 {
-            Problem::Fc(FcProblem { inputs: src.planes.c, outputs: dst.planes.c, relu })
+            Problem::Fc(FcProblem {
+                inputs: src.planes.c,
+                outputs: dst.planes.c,
+                relu,
+            })
         } else {
             Problem::Conv(ConvProblem {
                 src: src.planes,
@@ -107,11 +120,21 @@ impl<'g> Planner<'g> {
         };
         let mut operands = vec![input];
         if let Some(sum) = sum {
-            let other = graph.nodes[sum].inputs.iter().find(|&&id| id != self.result(node));
+            let other = graph.nodes[sum]
+                .inputs
+                .iter()
+                .find(|&&id| id != self.result(node));
             operands.extend(other);
         }
         let weights = Cow::Borrowed(graph.weight(op.weights).data());
-        Job { problem, weights, bias: self.bias(op.bias), operands, output, columns: false }
+        Job {
+            problem,
+            weights,
+            bias: self.bias(op.bias),
+            operands,
+            output,
+            columns: false,
+        }
     }
 
     fn inner_product(&self, node: usize, op: &ops::InnerProduct) -> Job<'g> {
@@ -119,7 +142,11 @@ impl<'g> Planner<'g> {
         let tensor = graph.weight(op.weights);
         let inputs = (tensor.data().len() / op.outputs as usize) as u32;
         let weights = if op.transpose {
-            Cow::Owned(transpose(tensor.data(), inputs as usize, op.outputs as usize))
+            Cow::Owned(transpose(
+                tensor.data(),
+                inputs as usize,
+                op.outputs as usize,
+            ))
         } else {
             Cow::Borrowed(tensor.data())
         };
@@ -136,9 +163,18 @@ impl<'g> Planner<'g> {
                 residual: false,
             })
         } else {
-            Problem::Fc(FcProblem { inputs, outputs: op.outputs, relu })
+            Problem::Fc(FcProblem {
+                inputs,
+                outputs: op.outputs,
+                relu,
+            })
         };
-        Job { weights, bias: self.bias(op.bias), columns, ..self.plain(node, problem) }
+        Job {
+            weights,
+            bias: self.bias(op.bias),
+            columns,
+            ..self.plain(node, problem)
+        }
     }
 
     fn pooling(&self, node: usize, op: &ops::Pooling) -> Job<'g> {
@@ -176,7 +212,11 @@ impl<'g> Planner<'g> {
                 let constants = [1.0, 0.0, slope].repeat(channels);
                 Some(self.channelwise(node, constants, false, true))
             }
-            Activation::Power { power: 1.0, scale, shift } => {
+            Activation::Power {
+                power: 1.0,
+                scale,
+                shift,
+            } => {
                 let constants = [scale, shift, 0.0].repeat(channels);
                 Some(self.channelwise(node, constants, true, false))
             }
@@ -211,17 +251,19 @@ impl<'g> Planner<'g> {
         Some(self.channelwise(node, constants, true, false))
     }
 
-    fn channelwise(
-        &self,
-        node: usize,
-        constants: Vec<f32>,
-        affine: bool,
-        leaky: bool,
-    ) -> Job<'g> {
+    fn channelwise(&self, node: usize, constants: Vec<f32>, affine: bool, leaky: bool) -> Job<'g> {
         let src = self.info(self.operand(node, 0)).planes;
         let dst = self.info(self.result(node)).planes;
-        let problem = Problem::Channelwise(ChannelwiseProblem { src, dst, affine, leaky });
-        Job { weights: Cow::Owned(constants), ..self.plain(node, problem) }
+        let problem = Problem::Channelwise(ChannelwiseProblem {
+            src,
+            dst,
+            affine,
+            leaky,
+        });
+        Job {
+            weights: Cow::Owned(constants),
+            ..self.plain(node, problem)
+        }
     }
 }
 

@@ -15,7 +15,9 @@ use std::collections::HashMap;
 pub(super) fn gaps(graph: &Graph) -> HashMap<(u32, u32), u32> {
     let mut gaps = HashMap::new();
     for node in &graph.nodes {
-        let Op::Convolution(op) = &node.op else { continue };
+        let Op::Convolution(op) = &node.op else {
+            continue;
+        };
         let (_, h, w) = image_dims(graph.shape(node.inputs[0]));
         let (_, oh, ow) = image_dims(graph.shape(node.output));
         if op.window.stride == [1, 1] && (h, w) == (oh, ow) {
@@ -28,14 +30,26 @@ pub(super) fn gaps(graph: &Graph) -> HashMap<(u32, u32), u32> {
 
 /// Sums of two operands that the convolution computing one of them can do: conv node → sum node.
 pub(super) fn fusible_sums(graph: &Graph) -> HashMap<usize, usize> {
-    let producer: HashMap<ValueId, usize> =
-        graph.nodes.iter().enumerate().map(|(index, node)| (node.output, index)).collect();
+    let producer: HashMap<ValueId, usize> = graph
+        .nodes
+        .iter()
+        .enumerate()
+        .map(|(index, node)| (node.output, index))
+        .collect();
     let mut uses: HashMap<ValueId, usize> = HashMap::new();
-    let operands = graph.nodes.iter().flat_map(|node| &node.inputs).chain(&graph.outputs);
+    let operands = graph
+        .nodes
+        .iter()
+        .flat_map(|node| &node.inputs)
+        .chain(&graph.outputs);
     operands.for_each(|&id| *uses.entry(id).or_default() += 1);
     let mut fused = HashMap::new();
     for (index, node) in graph.nodes.iter().enumerate() {
-        let Op::Eltwise(ops::Eltwise { op: EltwiseOp::Sum { coefficients }, .. }) = &node.op else {
+        let Op::Eltwise(ops::Eltwise {
+            op: EltwiseOp::Sum { coefficients },
+            ..
+        }) = &node.op
+        else {
             continue;
         };
         if node.inputs.len() != 2 || coefficients.iter().any(|&c| c != 1.0) {
@@ -43,7 +57,9 @@ pub(super) fn fusible_sums(graph: &Graph) -> HashMap<usize, usize> {
         }
         // The later operand, if a convolution made it, can add the earlier one.
         let made = |id: &ValueId| producer.get(id).copied();
-        let Some(&last) = node.inputs.iter().max_by_key(|&id| made(id)) else { continue };
+        let Some(&last) = node.inputs.iter().max_by_key(|&id| made(id)) else {
+            continue;
+        };
         let Some(conv) = made(&last) else { continue };
         let plain = matches!(&graph.nodes[conv].op, Op::Convolution(op) if op.post.relu.is_none());
         let (_, h, w) = image_dims(graph.shape(last));
@@ -121,11 +137,13 @@ impl Planner<'_> {
     fn only_columns(&self, value: ValueId) -> bool {
         let consumers = self.graph.nodes.iter().enumerate();
         !self.graph.outputs.contains(&value)
-            && consumers.filter(|(_, node)| node.inputs.contains(&value)).all(|(index, node)| {
-                matches!(node.op, Op::InnerProduct(ref op) if op.axis == 1)
-                    && !self.per_image[self.segment_of[index]]
-                    && !self.coupled[index]
-            })
+            && consumers
+                .filter(|(_, node)| node.inputs.contains(&value))
+                .all(|(index, node)| {
+                    matches!(node.op, Op::InnerProduct(ref op) if op.axis == 1)
+                        && !self.per_image[self.segment_of[index]]
+                        && !self.coupled[index]
+                })
     }
 
     fn copy(&mut self, node: usize, source: BufferId, target: BufferId, tasks: usize) {
@@ -140,7 +158,10 @@ impl Planner<'_> {
         let whole = self.output(output, info.form);
         let mut channel = 0;
         for input in self.graph.nodes[node].inputs.clone() {
-            let planes = Planes { c: self.info(input).planes.c, ..info.planes };
+            let planes = Planes {
+                c: self.info(input).planes.c,
+                ..info.planes
+            };
             let offset = channel as usize * planes.pitch as usize;
             let source = self.need(input, self.info(input).form);
             if !self.buffers.is_part(source, whole, offset) {
@@ -161,7 +182,10 @@ impl Planner<'_> {
         let part = self.buffers.add_part(
             source,
             offset,
-            Planes { c: to.planes.c, ..self.buffers.planes(source) },
+            Planes {
+                c: to.planes.c,
+                ..self.buffers.planes(source)
+            },
         );
         if shared && !self.parent.contains_key(&output) {
             self.forms.insert((output, to.form), part);
@@ -199,7 +223,11 @@ impl Planner<'_> {
         let whole = self.coupled[node];
         let shape = |id: ValueId| -> Shape {
             let shape = self.shape(id);
-            if whole { shape.clone() } else { shape.with_batch(1) }
+            if whole {
+                shape.clone()
+            } else {
+                shape.with_batch(1)
+            }
         };
         let (inputs, output) = (&graph.nodes[node].inputs, graph.nodes[node].output);
         if inputs.len() > crate::session::MOST_OPERANDS {

@@ -24,7 +24,11 @@ pub(super) fn choose(job: &Job<'_>, isa: Isa, wanted: Option<&str>) -> Option<Ch
     let problem = &job.problem;
     let (rows, cols) = matrix(problem, job.weights.len());
     let pattern = Pattern::from_weights(rows, cols, &job.weights);
-    let weights = Weights { values: &job.weights, pattern: &pattern, bias: job.bias };
+    let weights = Weights {
+        values: &job.weights,
+        pattern: &pattern,
+        bias: job.bias,
+    };
     let (mut candidates, refusals) = registry::candidates(problem, &pattern, isa);
     // Stable: the wanted variant first, the rest as fallback.
     candidates.sort_by_key(|candidate| wanted != Some(candidate.variant.name()));
@@ -33,7 +37,10 @@ pub(super) fn choose(job: &Job<'_>, isa: Isa, wanted: Option<&str>) -> Option<Ch
     for candidate in candidates {
         let (name, cost) = (candidate.variant.name(), candidate.cost);
         if chosen.is_some() {
-            rejected.push((name.to_owned(), format!("{:.0} cycles estimated", cost.cycles)));
+            rejected.push((
+                name.to_owned(),
+                format!("{:.0} cycles estimated", cost.cycles),
+            ));
             continue;
         }
         match candidate.variant.build(problem, weights, isa) {
@@ -41,12 +48,20 @@ pub(super) fn choose(job: &Job<'_>, isa: Isa, wanted: Option<&str>) -> Option<Ch
             Err(error) => rejected.push((name.to_owned(), error.to_string())),
         }
     }
-    let relevant = refusals.into_iter().filter(|refusal| !refusal.reason.other_family());
+    let relevant = refusals
+        .into_iter()
+        .filter(|refusal| !refusal.reason.other_family());
     rejected.extend(relevant.map(|r| (r.variant.to_owned(), r.reason.to_string())));
     let (label, cost, built) = chosen?;
     let weighted = matches!(problem, Problem::Conv(_) | Problem::Fc(_));
     let density = weighted.then(|| pattern.density());
-    Some(Chosen { label, built, cost, density, rejected })
+    Some(Chosen {
+        label,
+        built,
+        cost,
+        density,
+        rejected,
+    })
 }
 
 impl Planner<'_> {
