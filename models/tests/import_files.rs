@@ -52,7 +52,8 @@ fn the_right_file_is_blamed() {
     let error = load(Some(&prototxt), &[], &options).expect_err("no weights");
     assert_eq!(error.file, Some(prototxt.clone()));
     let missing = folder.path("missing");
-    let error = load(Some(&prototxt), &[missing.clone()], &options).expect_err("no file");
+    let error =
+        load(Some(&prototxt), std::slice::from_ref(&missing), &options).expect_err("no file");
     assert_eq!(error.file, Some(missing));
     let prototxt = folder.prototxt("layer { name: 'x' type: 'Nope' }");
     let error = load(Some(&prototxt), &[], &options).expect_err("a type");
