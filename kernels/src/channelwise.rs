@@ -30,15 +30,22 @@ impl Variant for Channelwise {
         let dims = |p: &Planes| [p.c, p.h, p.w];
         if dims(&problem.src) != dims(&problem.dst) {
             let (src, dst) = (problem.src, problem.dst);
-            return Err(Unsupported(format!("{src:?} to {dst:?}, expected the same dims")));
+            return Err(Unsupported(format!(
+                "{src:?} to {dst:?}, expected the same dims"
+            )));
         }
         Ok(())
     }
     fn cost(&self, problem: &Problem, _pattern: &Pattern, isa: Isa) -> Cost {
-        let Problem::Channelwise(problem) = problem else { unreachable!("supported") };
+        let Problem::Channelwise(problem) = problem else {
+            unreachable!("supported")
+        };
         let lanes = if isa == Isa::Avx512 { 16 } else { 8 };
         let vectors = problem.dst.hw().div_ceil(lanes) * problem.dst.c;
-        Cost { cycles: f64::from(vectors) * 2.0, code_bytes: 256 }
+        Cost {
+            cycles: f64::from(vectors) * 2.0,
+            code_bytes: 256,
+        }
     }
     fn build(
         &self,
@@ -47,7 +54,9 @@ impl Variant for Channelwise {
         isa: Isa,
     ) -> Result<Built, KernelError> {
         self.supports(problem, isa)?;
-        let Problem::Channelwise(problem) = problem else { unreachable!("supported") };
+        let Problem::Channelwise(problem) = problem else {
+            unreachable!("supported")
+        };
         Ok(match isa {
             Isa::Avx2 => build::<Avx2Asm>(problem, weights),
             Isa::Avx512 => build::<Avx512Asm>(problem, weights),
@@ -128,7 +137,7 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &ChannelwiseProblem) {
                 asm.add_imm(AT, bytes);
             });
         }
-        if problem.dst.hw() as usize % A::LANES != 0 {
+        if !problem.dst.hw().is_multiple_of(A::LANES as u32) {
             asm.load_masked(x, Mem::new(SRC, vectors * bytes), mask);
             compute(asm);
             asm.store_masked(Mem::new(DST, vectors * bytes), x, mask);

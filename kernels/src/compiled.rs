@@ -88,7 +88,11 @@ impl CompiledKernel {
     /// # Panics
     /// When the footprint is not empty.
     pub fn run_without_memory(&self, io: &KernelIo<'_>) {
-        assert_eq!(self.footprint, Footprint::default(), "the kernel touches memory");
+        assert_eq!(
+            self.footprint,
+            Footprint::default(),
+            "the kernel touches memory"
+        );
         // SAFETY: an empty footprint touches no operand.
         unsafe { self.run(io, 0..self.tasks.len()) };
     }
@@ -146,7 +150,10 @@ impl AlignedBuf {
     }
     /// Empty, with room for `bytes`.
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { lines: Vec::with_capacity(bytes.div_ceil(64)), len: 0 }
+        Self {
+            lines: Vec::with_capacity(bytes.div_ceil(64)),
+            len: 0,
+        }
     }
     /// Bytes written.
     pub fn len(&self) -> usize {
@@ -195,9 +202,35 @@ impl AlignedBuf {
     }
     /// Pads with zeros to a multiple of `to` (a power of two) and returns the length.
     pub fn align(&mut self, to: usize) -> u64 {
-        while self.len % to != 0 {
+        while !self.len.is_multiple_of(to) {
             self.extend(&[0]);
         }
         self.len as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_stay_in_order_on_aligned_lines() {
+        let mut buf = AlignedBuf::with_capacity(10);
+        let mut expected: Vec<u8> = Vec::new();
+        assert!(buf.is_empty());
+        for len in [0, 1, 63, 64, 65, 200, 3] {
+            let bytes: Vec<u8> = (0..len).map(|i| (i + len) as u8).collect();
+            buf.extend(&bytes);
+            expected.extend(&bytes);
+            assert_eq!(buf.bytes(), expected);
+        }
+        assert_eq!(buf.align(64), expected.len().next_multiple_of(64) as u64);
+        expected.resize(expected.len().next_multiple_of(64), 0);
+        assert_eq!(buf.align(64), buf.len() as u64);
+        buf.extend_f32([1.5, -0.0]);
+        expected.extend([1.5f32, -0.0].iter().flat_map(|x| x.to_ne_bytes()));
+        assert_eq!(buf.bytes(), expected);
+        assert_eq!(buf.as_ptr() as usize % 64, 0);
+        assert!(AlignedBuf::new().bytes().is_empty());
     }
 }

@@ -39,7 +39,10 @@ impl Tile {
             let rows = Self::most_rows(isa, vectors).min(problem.ocg());
             (rows > 0).then(|| {
                 let chunks = problem.ocg().div_ceil(rows);
-                let tile = Self { rows: problem.ocg().div_ceil(chunks), vectors };
+                let tile = Self {
+                    rows: problem.ocg().div_ceil(chunks),
+                    vectors,
+                };
                 (tile, tile.cost(problem, isa))
             })
         });
@@ -53,7 +56,9 @@ impl Tile {
         let (rows, vectors) = (f64::from(self.rows), f64::from(self.vectors));
         // Two multiply-adds and two loads a cycle; a 512-bit load that crosses a line counts twice.
         let load = if isa == Isa::Avx512 { 1.9 } else { 1.5 };
-        let step = (0.5 * rows * vectors).max(0.5 * (load * vectors + rows)).max(2.0);
+        let step = (0.5 * rows * vectors)
+            .max(0.5 * (load * vectors + rows))
+            .max(2.0);
         let chunks = f64::from(problem.ocg().div_ceil(self.rows) * problem.groups);
         let per_step = f64::from(problem.cols()) * step * 1.05 + 2.0 * rows * vectors + 20.0;
         let code = f64::from(problem.taps()) * rows * vectors * 7.0;
@@ -82,13 +87,18 @@ impl Variant for Rolled {
         problem.check()?;
         if problem.taps() > limits::UNROLLED_TAPS {
             let most = limits::UNROLLED_TAPS;
-            return Err(Unsupported(format!("{} taps, expected at most {most}", problem.taps())));
+            return Err(Unsupported(format!(
+                "{} taps, expected at most {most}",
+                problem.taps()
+            )));
         }
         Ok(())
     }
 
     fn cost(&self, problem: &Problem, _pattern: &Pattern, isa: Isa) -> Cost {
-        let Problem::Conv(problem) = problem else { unreachable!("supported") };
+        let Problem::Conv(problem) = problem else {
+            unreachable!("supported")
+        };
         Tile::choose(problem, isa).1
     }
 
@@ -99,7 +109,9 @@ impl Variant for Rolled {
         isa: Isa,
     ) -> Result<Built, KernelError> {
         self.supports(problem, isa)?;
-        let Problem::Conv(problem) = problem else { unreachable!("supported") };
+        let Problem::Conv(problem) = problem else {
+            unreachable!("supported")
+        };
         match isa {
             Isa::Avx2 => Ok(build::<Avx2Asm>(problem, weights)),
             Isa::Avx512 => Ok(build::<Avx512Asm>(problem, weights)),
@@ -125,7 +137,14 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Built {
             });
             let rows = rows.start + group * ocg..rows.end + group * ocg;
             let task = pack_chunk(&mut packed, problem, &flat, weights, group, rows);
-            flat.push_tasks::<A>(&mut tasks, Task { entry: entry as u32, aux: table, ..task });
+            flat.push_tasks::<A>(
+                &mut tasks,
+                Task {
+                    entry: entry as u32,
+                    aux: table,
+                    ..task
+                },
+            );
         }
     }
     if problem.src.elems() > weights.values.len() {
@@ -133,8 +152,9 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Built {
         tasks.sort_by_key(|task| task.aux);
     }
     let mut asm = A::new();
-    let entries =
-        sizes.iter().map(|&size| emit(&mut asm, problem, &flat, Tile { rows: size, ..tile }));
+    let entries = sizes
+        .iter()
+        .map(|&size| emit(&mut asm, problem, &flat, Tile { rows: size, ..tile }));
     let entries = entries.collect();
     Built {
         code: asm.finish(),
@@ -160,7 +180,8 @@ fn pack_chunk(
 ) -> Task {
     let bias = packed.align(64);
     packed.extend_f32(
-        rows.clone().map(|row| weights.bias.get(row as usize).copied().unwrap_or(0.0)),
+        rows.clone()
+            .map(|row| weights.bias.get(row as usize).copied().unwrap_or(0.0)),
     );
     let wei = packed.align(64);
     let cols = problem.cols() as usize;
@@ -192,7 +213,11 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &ConvProblem, flat: &Flat, tile: Til
     asm.align(64);
     let entry = asm.offset();
     let accs: Vec<Vec<V>> = (0..tile.rows)
-        .map(|j| (0..tile.vectors).map(|t| V((j * tile.vectors + t) as u8)).collect())
+        .map(|j| {
+            (0..tile.vectors)
+                .map(|t| V((j * tile.vectors + t) as u8))
+                .collect()
+        })
         .collect();
     asm.push(SRC_IC);
     load_args(asm);
@@ -217,12 +242,7 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &ConvProblem, flat: &Flat, tile: Til
 }
 
 /// The loop over input channels, unrolled to about eight taps.
-fn emit_channels<A: VectorAsm>(
-    asm: &mut A,
-    problem: &ConvProblem,
-    flat: &Flat,
-    accs: &[Vec<V>],
-) {
+fn emit_channels<A: VectorAsm>(asm: &mut A, problem: &ConvProblem, flat: &Flat, accs: &[Vec<V>]) {
     let unroll = (8 / problem.taps()).clamp(1, problem.icg());
     let trips = problem.icg() / unroll;
     if trips > 1 {
@@ -267,7 +287,9 @@ fn emit_block<A: VectorAsm>(
                     continue;
                 }
                 asm.broadcast(weight, mem);
-                acc.iter().zip(&x).for_each(|(&acc, &x)| asm.fma(acc, weight, x));
+                acc.iter()
+                    .zip(&x)
+                    .for_each(|(&acc, &x)| asm.fma(acc, weight, x));
             }
             disp += 4 * rows;
         }

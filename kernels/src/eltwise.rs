@@ -35,17 +35,24 @@ impl Variant for Eltwise {
         match &problem.kind {
             EltwiseKind::Sum(coefficients) if coefficients.len() != operands as usize => {
                 let found = coefficients.len();
-                Err(Unsupported(format!("{found} coefficients of {operands} operands")))
+                Err(Unsupported(format!(
+                    "{found} coefficients of {operands} operands"
+                )))
             }
             _ if elems == 0 => Err(Unsupported("no elements, expected at least 1".into())),
             _ => Ok(()),
         }
     }
     fn cost(&self, problem: &Problem, _pattern: &Pattern, isa: Isa) -> Cost {
-        let Problem::Eltwise(problem) = problem else { unreachable!("supported") };
+        let Problem::Eltwise(problem) = problem else {
+            unreachable!("supported")
+        };
         let lanes = if isa == Isa::Avx512 { 16 } else { 8 };
         let vectors = f64::from(problem.elems / lanes + 1);
-        Cost { cycles: vectors * 1.5 * f64::from(problem.operands), code_bytes: 256 }
+        Cost {
+            cycles: vectors * 1.5 * f64::from(problem.operands),
+            code_bytes: 256,
+        }
     }
     fn build(
         &self,
@@ -54,7 +61,9 @@ impl Variant for Eltwise {
         isa: Isa,
     ) -> Result<Built, KernelError> {
         self.supports(problem, isa)?;
-        let Problem::Eltwise(problem) = problem else { unreachable!("supported") };
+        let Problem::Eltwise(problem) = problem else {
+            unreachable!("supported")
+        };
         Ok(match isa {
             Isa::Avx2 => build::<Avx2Asm>(problem),
             Isa::Avx512 => build::<Avx512Asm>(problem),
@@ -69,25 +78,44 @@ fn build<A: VectorAsm>(problem: &EltwiseProblem) -> Built {
     packed.extend(&A::mask_bytes(((1u64 << tail) - 1) as u32));
     packed.align(64);
     let mut asm = A::new();
-    let entries = vec![emit(&mut asm, problem, false), emit(&mut asm, problem, true)];
+    let entries = vec![
+        emit(&mut asm, problem, false),
+        emit(&mut asm, problem, true),
+    ];
     let whole = problem.elems.div_ceil(lanes) - 1;
     let task = |entry: u32, first: u32, count: u32| {
         let offset = i64::from(first) * i64::from(lanes) * 4;
         let (count, cost) = (u64::from(count), count as f32);
-        Task { entry, src: offset, dst: offset, wei: 0, bias: 0, aux: 0, count, cost }
+        Task {
+            entry,
+            src: offset,
+            dst: offset,
+            wei: 0,
+            bias: 0,
+            aux: 0,
+            count,
+            cost,
+        }
     };
     let mut tasks: Vec<Task> = balanced(whole, whole.div_ceil(TASKS))
         .map(|range| task(0, range.start, range.len() as u32))
         .collect();
     tasks.push(task(1, whole, 1));
-    let extent = Extent { before: 0, after: problem.elems as usize };
+    let extent = Extent {
+        before: 0,
+        after: problem.elems as usize,
+    };
     Built {
         code: asm.finish(),
         entries,
         packed: packed.into(),
         tasks,
         staging: None,
-        footprint: Footprint { src: extent, dst: extent, scratch_bytes: 0 },
+        footprint: Footprint {
+            src: extent,
+            dst: extent,
+            scratch_bytes: 0,
+        },
     }
 }
 
@@ -118,7 +146,11 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &EltwiseProblem, last: bool) -> usiz
     }
     let load = |asm: &mut A, x: V, operand: Gp| {
         let mem = Mem::new(operand, 0);
-        if last { asm.load_masked(x, mem, mask) } else { asm.load(x, mem) }
+        if last {
+            asm.load_masked(x, mem, mask)
+        } else {
+            asm.load(x, mem)
+        }
     };
     let top = asm.new_label();
     asm.bind(top);
@@ -126,8 +158,9 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &EltwiseProblem, last: bool) -> usiz
     if let EltwiseKind::Sum(_) = problem.kind {
         asm.vmul(acc, acc, coefficient(0));
     }
-    for i in 1..problem.operands as usize {
-        load(asm, x, OPERANDS[i]);
+    let operands = OPERANDS.iter().take(problem.operands as usize);
+    for (i, &operand) in operands.enumerate().skip(1) {
+        load(asm, x, operand);
         match problem.kind {
             EltwiseKind::Sum(_) => asm.fma(acc, x, coefficient(i)),
             EltwiseKind::Product => asm.vmul(acc, acc, x),
@@ -139,7 +172,11 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &EltwiseProblem, last: bool) -> usiz
         relu(asm, acc, post, zero, tmp, slope);
     }
     let out = Mem::new(DST, 0);
-    if last { asm.store_masked(out, acc, mask) } else { asm.store(out, acc) }
+    if last {
+        asm.store_masked(out, acc, mask)
+    } else {
+        asm.store(out, acc)
+    }
     for &operand in &OPERANDS[..problem.operands as usize] {
         asm.add_imm(operand, vector_bytes::<A>());
     }

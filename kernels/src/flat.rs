@@ -56,7 +56,13 @@ impl Flat {
     /// Geometry with `per_step` vectors per step, cut so that `chunks` channel chunks make enough
     /// tasks for several threads. Direct where the ISA and shape allow it.
     pub fn new(problem: &ConvProblem, isa: Isa, lanes: usize, per_step: u32, chunks: u32) -> Self {
-        Self::with_columns(problem, lanes, per_step, chunks, direct_columns(problem, isa, per_step))
+        Self::with_columns(
+            problem,
+            lanes,
+            per_step,
+            chunks,
+            direct_columns(problem, isa, per_step),
+        )
     }
 
     /// As [`Flat::new`], direct only where no tap needs a column mask.
@@ -88,9 +94,18 @@ impl Flat {
         };
         let lanes = lanes as u32;
         let steps = positions.div_ceil(lanes * per_step);
-        let parts = (WANTED_TASKS.div_ceil(chunks)).min(steps / SEGMENT_STEPS).max(1);
+        let parts = (WANTED_TASKS.div_ceil(chunks))
+            .min(steps / SEGMENT_STEPS)
+            .max(1);
         let segments = balanced(steps, steps.div_ceil(parts)).collect();
-        Self { form, problem: problem.clone(), lanes, per_step, positions, segments }
+        Self {
+            form,
+            problem: problem.clone(),
+            lanes,
+            per_step,
+            positions,
+            segments,
+        }
     }
 
     /// The same with segments of at most `steps` steps.
@@ -142,8 +157,11 @@ impl Flat {
 
     /// Index of the column mask that a tap needs.
     pub fn column_mask(&self, kx: u32) -> Option<usize> {
-        let Form::Direct { columns } = &self.form else { return None };
-        let shift = (kx * self.problem.window.dilation[1]) as i32 - self.problem.window.pad[1] as i32;
+        let Form::Direct { columns } = &self.form else {
+            return None;
+        };
+        let shift =
+            (kx * self.problem.window.dilation[1]) as i32 - self.problem.window.pad[1] as i32;
         columns.iter().position(|&column| column == shift)
     }
 
@@ -164,7 +182,10 @@ impl Flat {
         }
         let channels = i64::from(self.problem.src.c - 1) * i64::from(self.channel_elems());
         let positions = i64::from(self.steps() * self.per_step * self.lanes);
-        Extent { before: (-low) as usize, after: (high + channels + positions) as usize }
+        Extent {
+            before: (-low) as usize,
+            after: (high + channels + positions) as usize,
+        }
     }
 
     /// Extent of the result, and of the residual, which is read in whole vectors.
@@ -176,7 +197,10 @@ impl Flat {
             Form::Direct { .. } => self.steps() * self.per_step * self.lanes,
             Form::Staged(_) => dst.hw() + self.lanes,
         };
-        Extent { before: 0, after: last + plane as usize }
+        Extent {
+            before: 0,
+            after: last + plane as usize,
+        }
     }
 
     fn mask_size<A: VectorAsm>() -> i32 {
@@ -309,7 +333,9 @@ impl Flat {
     /// Loads the column masks of the step's vectors (direct form): mask i of vector t goes to
     /// register `1 + t·columns + i`.
     pub fn load_masks<A: VectorAsm>(&self, asm: &mut A) {
-        let Form::Direct { columns } = &self.form else { return };
+        let Form::Direct { columns } = &self.form else {
+            return;
+        };
         let size = Self::mask_size::<A>();
         for t in 0..self.per_step as i32 {
             for i in 0..columns.len() as i32 {
@@ -321,7 +347,9 @@ impl Flat {
 
     /// Register of column mask `i` of vector `t`.
     pub fn mask_register(&self, t: u32, i: usize) -> M {
-        let Form::Direct { columns } = &self.form else { unreachable!("masks are direct") };
+        let Form::Direct { columns } = &self.form else {
+            unreachable!("masks are direct")
+        };
         M((1 + t as usize * columns.len() + i) as u8)
     }
 
@@ -362,15 +390,13 @@ impl Flat {
         asm.bind(done);
     }
 
-    fn store_step<A: VectorAsm>(
-        &self,
-        asm: &mut A,
-        accs: &[Vec<V>],
-        free: [V; 4],
-        masked: bool,
-    ) {
+    fn store_step<A: VectorAsm>(&self, asm: &mut A, accs: &[Vec<V>], free: [V; 4], masked: bool) {
         let [zero, permutation, mask, tmp] = free;
-        let mask = if A::ISA == Isa::Avx512 { STORE_MASK_512 } else { M(mask.0) };
+        let mask = if A::ISA == Isa::Avx512 {
+            STORE_MASK_512
+        } else {
+            M(mask.0)
+        };
         if self.problem.relu.is_some() {
             asm.zero(zero);
         }
@@ -399,7 +425,14 @@ impl Flat {
                     asm.permute(acc, permutation, acc);
                 }
                 if self.problem.residual {
-                    asm.vadd_mem(acc, acc, Mem { disp: residual.disp + plane, ..residual });
+                    asm.vadd_mem(
+                        acc,
+                        acc,
+                        Mem {
+                            disp: residual.disp + plane,
+                            ..residual
+                        },
+                    );
                 }
                 if let Some(slope) = self.problem.relu {
                     relu(asm, acc, slope, zero, tmp, permutation);
@@ -409,8 +442,15 @@ impl Flat {
                         asm.load(permutation, Mem::new(AUX, record + STAGED_PERMUTATION));
                     }
                 }
-                let to = Mem { disp: dst.disp + plane, ..dst };
-                if masked { asm.store_masked(to, acc, mask) } else { asm.store(to, acc) }
+                let to = Mem {
+                    disp: dst.disp + plane,
+                    ..dst
+                };
+                if masked {
+                    asm.store_masked(to, acc, mask)
+                } else {
+                    asm.store(to, acc)
+                }
             }
         }
     }
@@ -426,7 +466,8 @@ fn direct_columns(problem: &ConvProblem, isa: Isa, per_step: u32) -> Option<Vec<
     let (window, src, dst) = (&problem.window, &problem.src, &problem.dst);
     let same = window.stride == [1, 1]
         && (src.h, src.w) == (dst.h, dst.w)
-        && src.gap() as i64 >= i64::from(window.pad[0]) * i64::from(src.w) + i64::from(window.pad[1]);
+        && src.gap() as i64
+            >= i64::from(window.pad[0]) * i64::from(src.w) + i64::from(window.pad[1]);
     let columns: Vec<i32> = (0..window.kernel[1])
         .map(|kx| (kx * window.dilation[1]) as i32 - window.pad[1] as i32)
         .filter(|&shift| shift != 0)
@@ -434,4 +475,143 @@ fn direct_columns(problem: &ConvProblem, isa: Isa, per_step: u32) -> Option<Vec<
     let masks = columns.len() * per_step as usize;
     let fits = columns.is_empty() || (isa == Isa::Avx512 && masks <= COLUMN_MASKS);
     (same && fits).then_some(columns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Planes;
+    use proptest::prelude::*;
+    use skimjit_models::ops::Window;
+
+    fn problem(window: Window, [h, w]: [u32; 2], gap: bool) -> ConvProblem {
+        let [oh, ow] = [(0, h), (1, w)].map(|(axis, size)| window.output_size(axis, size).unwrap());
+        let gap = if gap {
+            window.pad[0] * w + window.pad[1]
+        } else {
+            0
+        };
+        ConvProblem {
+            src: Planes::with_gap(2, h, w, gap),
+            dst: Planes::compact(3, oh, ow),
+            window,
+            groups: 1,
+            relu: None,
+            residual: false,
+        }
+    }
+
+    fn any_problem() -> impl Strategy<Value = ConvProblem> {
+        let window = prop_oneof![
+            (0..4u32).prop_map(|half| Window::square(2 * half + 1, 1, half)),
+            (1..12u32, 1..5u32, 0..4u32).prop_map(|(k, s, p)| Window::square(k, s, p)),
+        ];
+        (window, [0..30u32, 0..30u32], any::<bool>()).prop_map(|(window, more, gap)| {
+            let least = window.kernel[0].saturating_sub(2 * window.pad[0]).max(1);
+            problem(window, more.map(|more| least + more), gap)
+        })
+    }
+
+    /// Lanes of a vector that are outputs, and where the first goes.
+    fn outputs(flat: &Flat, vector: u32) -> std::ops::Range<u32> {
+        let first = flat.first_output(vector);
+        let count = match &flat.form {
+            Form::Direct { .. } => (flat.problem.dst.hw() - first).min(flat.lanes),
+            Form::Staged(staging) => flat.staged_lanes(vector, staging).len() as u32,
+        };
+        first..first + count
+    }
+
+    fn check(flat: &Flat) -> Result<(), TestCaseError> {
+        let (mut step, mut output) = (0, 0);
+        for segment in &flat.segments {
+            prop_assert_eq!(segment.start, step);
+            prop_assert!(!segment.is_empty());
+            for at in segment.clone() {
+                let vectors = at * flat.per_step..(at + 1) * flat.per_step;
+                for vector in vectors.clone() {
+                    let range = outputs(flat, vector);
+                    prop_assert_eq!(range.start, output, "vector {}", vector);
+                    output = range.end;
+                }
+                // What a whole store writes too much, later vectors of the segment overwrite.
+                if flat.whole(at, segment) {
+                    let last = segment.end * flat.per_step;
+                    let end = (vectors.end..last)
+                        .map(|v| outputs(flat, v).end)
+                        .fold(output, u32::max);
+                    for vector in vectors {
+                        prop_assert!(outputs(flat, vector).start + flat.lanes <= end);
+                    }
+                }
+            }
+            step = segment.end;
+        }
+        prop_assert_eq!(step, flat.steps());
+        prop_assert_eq!(
+            output,
+            flat.problem.dst.hw(),
+            "every output is stored once, in order"
+        );
+        Ok(())
+    }
+
+    /// In the direct form a tap reads its pixel, the zero gap, or a lane that its mask drops.
+    fn check_direct(flat: &Flat, columns: &[i32]) -> Result<(), TestCaseError> {
+        let (src, window) = (&flat.problem.src, &flat.problem.window);
+        let [kh, kw] = window.kernel;
+        for position in 0..src.hw() as i32 {
+            let (y, x) = (position / src.w as i32, position % src.w as i32);
+            for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
+                let at = y + (ky * window.dilation[0]) as i32 - window.pad[0] as i32;
+                let column = x + (kx * window.dilation[1]) as i32 - window.pad[1] as i32;
+                let beside = !(0..src.w as i32).contains(&column);
+                if let Some(mask) = flat.column_mask(kx) {
+                    prop_assert_eq!(!(0..src.w as i32).contains(&(x + columns[mask])), beside);
+                } else {
+                    prop_assert!(!beside);
+                }
+                let element = position + flat.tap(ky, kx);
+                if beside {
+                    continue;
+                }
+                prop_assert_eq!(element, at * src.w as i32 + column);
+                prop_assert!(element >= -(src.gap() as i32) && element < src.pitch as i32);
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn every_output_is_stored_once(
+            problem in any_problem(), per_step in 1..15u32, chunks in 1..10u32, avx512 in any::<bool>(),
+        ) {
+            let (isa, lanes) = if avx512 { (Isa::Avx512, 16) } else { (Isa::Avx2, 8) };
+            let flat = Flat::new(&problem, isa, lanes, per_step, chunks);
+            check(&flat)?;
+            check(&flat.most_steps(3))?;
+            check(&Flat::unmasked(&problem, isa, lanes, per_step, chunks))?;
+        }
+
+        #[test]
+        fn direct_taps_read_the_plane_or_its_gap(problem in any_problem()) {
+            let flat = Flat::new(&problem, Isa::Avx512, 16, 1, 1);
+            if let Form::Direct { columns } = &flat.form {
+                prop_assert!(columns.len() <= COLUMN_MASKS);
+                check_direct(&flat, columns)?;
+            }
+        }
+    }
+
+    #[test]
+    fn same_size_convolutions_with_a_gap_are_direct() {
+        let direct = |k: u32, gap: bool, isa: Isa| {
+            let problem = problem(Window::square(k, 1, k / 2), [13, 13], gap);
+            Flat::new(&problem, isa, 16, 1, 1).staging().is_none()
+        };
+        assert!(direct(7, true, Isa::Avx512) && !direct(9, true, Isa::Avx512));
+        assert!(!direct(3, false, Isa::Avx512));
+        assert!(direct(1, false, Isa::Avx2) && !direct(3, true, Isa::Avx2));
+    }
 }

@@ -19,13 +19,22 @@ pub struct Planes {
 impl Planes {
     /// Without gaps.
     pub fn compact(c: u32, h: u32, w: u32) -> Self {
-        Self { c, h, w, pitch: h * w }
+        Self {
+            c,
+            h,
+            w,
+            pitch: h * w,
+        }
     }
     /// With a gap of at least `gap` elements and a pitch of an odd number of 64-byte lines: an even
     /// number would put the same pixel of every channel into few L1 sets.
     pub fn with_gap(c: u32, h: u32, w: u32, gap: u32) -> Self {
         let pitch = (h * w + gap).next_multiple_of(16);
-        let pitch = if (pitch / 16) % 2 == 0 { pitch + 16 } else { pitch };
+        let pitch = if (pitch / 16).is_multiple_of(2) {
+            pitch + 16
+        } else {
+            pitch
+        };
         Self { c, h, w, pitch }
     }
     /// Pixels of a plane.

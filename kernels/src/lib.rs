@@ -11,8 +11,8 @@ pub mod eltwise;
 mod emit;
 pub mod fc;
 mod flat;
-pub mod limits;
 mod layout;
+pub mod limits;
 pub mod lrn;
 pub mod peak;
 pub mod pool;
@@ -30,4 +30,6 @@ pub use problem::{
     PoolProblem, Problem, Relu, SoftmaxProblem,
 };
 pub use skimjit_jit as jit;
-pub use variant::{Built, Cost, Extent, Footprint, KernelError, Task, Unsupported, Variant, Weights};
+pub use variant::{
+    Built, Cost, Extent, Footprint, KernelError, Task, Unsupported, Variant, Weights,
+};

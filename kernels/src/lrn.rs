@@ -25,13 +25,21 @@ impl Variant for AcrossChannels {
         "lrn.across"
     }
     fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
-        let Problem::Lrn(problem) = problem else { return Err(Unsupported::family("LRN")) };
+        let Problem::Lrn(problem) = problem else {
+            return Err(Unsupported::family("LRN"));
+        };
         check_planes(&problem.planes)?;
         if ![0.5, 0.75, 1.0].contains(&problem.beta) {
-            return Err(Unsupported(format!("beta {}, expected 0.5, 0.75 or 1", problem.beta)));
+            return Err(Unsupported(format!(
+                "beta {}, expected 0.5, 0.75 or 1",
+                problem.beta
+            )));
         }
         if problem.size % 2 == 0 {
-            return Err(Unsupported(format!("a window of {}, expected an odd one", problem.size)));
+            return Err(Unsupported(format!(
+                "a window of {}, expected an odd one",
+                problem.size
+            )));
         }
         if problem.size > limits::LRN_SIZE || problem.planes.c > MOST_CHANNELS {
             return Err(Unsupported(format!(
@@ -44,10 +52,15 @@ impl Variant for AcrossChannels {
         Ok(())
     }
     fn cost(&self, problem: &Problem, _pattern: &Pattern, isa: Isa) -> Cost {
-        let Problem::Lrn(problem) = problem else { unreachable!("supported") };
+        let Problem::Lrn(problem) = problem else {
+            unreachable!("supported")
+        };
         let lanes = if isa == Isa::Avx512 { 16 } else { 8 };
         let vectors = f64::from(problem.planes.hw().div_ceil(lanes) * problem.planes.c);
-        Cost { cycles: vectors * 25.0, code_bytes: u64::from(problem.planes.c) * 100 }
+        Cost {
+            cycles: vectors * 25.0,
+            code_bytes: u64::from(problem.planes.c) * 100,
+        }
     }
     fn build(
         &self,
@@ -56,7 +69,9 @@ impl Variant for AcrossChannels {
         isa: Isa,
     ) -> Result<Built, KernelError> {
         self.supports(problem, isa)?;
-        let Problem::Lrn(problem) = problem else { unreachable!("supported") };
+        let Problem::Lrn(problem) = problem else {
+            unreachable!("supported")
+        };
         Ok(match isa {
             Isa::Avx2 => build::<Avx2Asm>(problem),
             Isa::Avx512 => build::<Avx512Asm>(problem),
@@ -72,7 +87,10 @@ fn build<A: VectorAsm>(problem: &LrnProblem) -> Built {
     packed.extend(&A::mask_bytes(((1u64 << tail) - 1) as u32));
     packed.align(64);
     let mut asm = A::new();
-    let entries = vec![emit(&mut asm, problem, false), emit(&mut asm, problem, true)];
+    let entries = vec![
+        emit(&mut asm, problem, false),
+        emit(&mut asm, problem, true),
+    ];
     let whole = hw.div_ceil(lanes) - 1;
     let task = |entry: u32, first: u32, count: u32| Task {
         entry,
@@ -96,8 +114,14 @@ fn build<A: VectorAsm>(problem: &LrnProblem) -> Built {
         tasks,
         staging: None,
         footprint: Footprint {
-            src: Extent { before: 0, after: last + hw.next_multiple_of(lanes) as usize },
-            dst: Extent { before: 0, after: last + hw as usize },
+            src: Extent {
+                before: 0,
+                after: last + hw.next_multiple_of(lanes) as usize,
+            },
+            dst: Extent {
+                before: 0,
+                after: last + hw as usize,
+            },
             scratch_bytes: 0,
         },
     }
@@ -137,7 +161,11 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &LrnProblem, last: bool) -> usize {
         emit_power(asm, problem.beta, root, sum);
         asm.vdiv(x, x, root);
         let out = Mem::new(DST, plane(c));
-        if last { asm.store_masked(out, x, mask) } else { asm.store(out, x) }
+        if last {
+            asm.store_masked(out, x, mask)
+        } else {
+            asm.store(out, x)
+        }
     }
     asm.add_imm(SRC, vector_bytes::<A>());
     asm.add_imm(DST, vector_bytes::<A>());

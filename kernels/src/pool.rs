@@ -37,12 +37,17 @@ impl Variant for Pool {
         check_window(problem)
     }
     fn cost(&self, problem: &Problem, _pattern: &Pattern, isa: Isa) -> Cost {
-        let Problem::Pool(problem) = problem else { unreachable!("supported") };
+        let Problem::Pool(problem) = problem else {
+            unreachable!("supported")
+        };
         let lanes = if isa == Isa::Avx512 { 16.0 } else { 8.0 };
         let line = f64::from(problem.src.w) / lanes + 1.0;
         let window = f64::from(problem.window.kernel[0] + problem.window.kernel[1]);
         let lines = f64::from(problem.dst.c) * f64::from(problem.dst.h);
-        Cost { cycles: lines * (line * window + 20.0), code_bytes: 2048 }
+        Cost {
+            cycles: lines * (line * window + 20.0),
+            code_bytes: 2048,
+        }
     }
     fn build(
         &self,
@@ -51,7 +56,9 @@ impl Variant for Pool {
         isa: Isa,
     ) -> Result<Built, KernelError> {
         self.supports(problem, isa)?;
-        let Problem::Pool(problem) = problem else { unreachable!("supported") };
+        let Problem::Pool(problem) = problem else {
+            unreachable!("supported")
+        };
         Ok(match isa {
             Isa::Avx2 => build::<Avx2Asm>(problem),
             Isa::Avx512 => build::<Avx512Asm>(problem),
@@ -71,7 +78,10 @@ fn check_window(problem: &PoolProblem) -> Result<(), Unsupported> {
             limits::POOL_LINE
         )));
     }
-    let sizes = [(problem.src.h, problem.dst.h), (problem.src.w, problem.dst.w)];
+    let sizes = [
+        (problem.src.h, problem.dst.h),
+        (problem.src.w, problem.dst.w),
+    ];
     let fits = (0..2).all(|axis| {
         let [kernel, stride, pad] =
             [window.kernel[axis], window.stride[axis], window.pad[axis]].map(u64::from);
@@ -116,7 +126,11 @@ impl Line {
         let blocks = problem.dst.w.div_ceil(outputs);
         let reach = (blocks - 1) * outputs * stride + problem.window.kernel[1] + lanes;
         let elems = reach.max(problem.window.pad[1] + problem.src.w + 2 * lanes);
-        Self { outputs, blocks, elems: elems.next_multiple_of(lanes) }
+        Self {
+            outputs,
+            blocks,
+            elems: elems.next_multiple_of(lanes),
+        }
     }
 }
 
@@ -139,16 +153,26 @@ fn write_tables<A: VectorAsm>(
     problem: &PoolProblem,
     line: &Line,
 ) -> Tables {
-    let (kernel, stride, pad) =
-        (problem.window.kernel, problem.window.stride, problem.window.pad);
+    let (kernel, stride, pad) = (
+        problem.window.kernel,
+        problem.window.stride,
+        problem.window.pad,
+    );
     let lanes = A::LANES as u32;
     let permutation = packed.align(64) as i32;
     (0..lanes).for_each(|lane| {
-        let from = if lane < line.outputs { lane * stride[1] } else { 0 };
+        let from = if lane < line.outputs {
+            lane * stride[1]
+        } else {
+            0
+        };
         packed.extend(&from.min(lanes - 1).to_le_bytes());
     });
     let masks = packed.align(64) as i32;
-    for outputs in [line.outputs, problem.dst.w - (line.blocks - 1) * line.outputs] {
+    for outputs in [
+        line.outputs,
+        problem.dst.w - (line.blocks - 1) * line.outputs,
+    ] {
         packed.extend(&A::mask_bytes(((1u64 << outputs) - 1) as u32));
         packed.align(32);
     }
@@ -169,7 +193,12 @@ fn write_tables<A: VectorAsm>(
         packed.extend_f32([counted as f32]);
         packed.extend(&whole.to_le_bytes());
     }
-    Tables { permutation, masks, divisors, rows }
+    Tables {
+        permutation,
+        masks,
+        divisors,
+        rows,
+    }
 }
 
 fn build<A: VectorAsm>(problem: &PoolProblem) -> Built {
@@ -202,7 +231,10 @@ fn build<A: VectorAsm>(problem: &PoolProblem) -> Built {
                 before: 0,
                 after: last(problem.src) + problem.src.hw() as usize + A::LANES,
             },
-            dst: Extent { before: 0, after: last(problem.dst) + problem.dst.hw() as usize },
+            dst: Extent {
+                before: 0,
+                after: last(problem.dst) + problem.dst.hw() as usize,
+            },
             scratch_bytes: line.elems as usize * 4,
         },
     }
@@ -230,7 +262,13 @@ struct Emitter<'a> {
 }
 
 fn emit<A: VectorAsm>(asm: &mut A, problem: &PoolProblem, line: &Line, tables: &Tables) {
-    let emitter = Emitter { problem, line, tables, fill: V(15), tmp: V(14) };
+    let emitter = Emitter {
+        problem,
+        line,
+        tables,
+        fill: V(15),
+        tmp: V(14),
+    };
     asm.push(OUTPUT_ROWS);
     asm.push(OUT);
     load_arg(asm, LINE, Gp::Rdi, offset_of!(KernelArgs, scratch));
@@ -279,8 +317,7 @@ impl Emitter<'_> {
         let vectors = (self.problem.src.w as usize).div_ceil(A::LANES);
         let start = self.problem.window.pad[1] as i32 * 4;
         for block in (0..vectors).step_by(LINE_BLOCK) {
-            let accs: Vec<V> =
-                (0..LINE_BLOCK.min(vectors - block) as u8).map(V).collect();
+            let accs: Vec<V> = (0..LINE_BLOCK.min(vectors - block) as u8).map(V).collect();
             asm.load32(ROW, Mem::new(RECORD, 0));
             asm.add(ROW, SRC);
             asm.load32(ROWS, Mem::new(RECORD, 4));
@@ -303,7 +340,10 @@ impl Emitter<'_> {
             }
         }
         // The last vector brought pixels of the next row along.
-        asm.store(Mem::new(LINE, start + self.problem.src.w as i32 * 4), self.fill);
+        asm.store(
+            Mem::new(LINE, start + self.problem.src.w as i32 * 4),
+            self.fill,
+        );
     }
 
     /// Combines the window's columns and stores the strided results.

@@ -75,7 +75,9 @@ impl ConvProblem {
             (u64::from(found[axis]) + reach / u64::from(stride))
                 .saturating_mul(u64::from(stride).min(reach + 1))
         });
-        let copy = copy[0].saturating_mul(copy[1]).saturating_mul(u64::from(self.src.c));
+        let copy = copy[0]
+            .saturating_mul(copy[1])
+            .saturating_mul(u64::from(self.src.c));
         check_elems(copy, "a padded copy")
     }
     /// Multiply-adds of one image, padding included.

@@ -48,9 +48,15 @@ pub fn candidates(
     for &variant in VARIANTS {
         match variant.supports(problem, isa) {
             Ok(()) => {
-                able.push(Candidate { variant, cost: variant.cost(problem, pattern, isa) });
+                able.push(Candidate {
+                    variant,
+                    cost: variant.cost(problem, pattern, isa),
+                });
             }
-            Err(reason) => refused.push(Refusal { variant: variant.name(), reason }),
+            Err(reason) => refused.push(Refusal {
+                variant: variant.name(),
+                reason,
+            }),
         }
     }
     able.sort_by(|a, b| a.cost.cycles.total_cmp(&b.cost.cycles));
@@ -59,5 +65,8 @@ pub fn candidates(
 
 /// Variant by name.
 pub fn find(name: &str) -> Option<&'static dyn Variant> {
-    VARIANTS.iter().copied().find(|variant| variant.name() == name)
+    VARIANTS
+        .iter()
+        .copied()
+        .find(|variant| variant.name() == name)
 }

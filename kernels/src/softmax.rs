@@ -53,10 +53,15 @@ impl Variant for Softmax {
         check_planes(&problem.planes)
     }
     fn cost(&self, problem: &Problem, _pattern: &Pattern, isa: Isa) -> Cost {
-        let Problem::Softmax(problem) = problem else { unreachable!("supported") };
+        let Problem::Softmax(problem) = problem else {
+            unreachable!("supported")
+        };
         let lanes = if isa == Isa::Avx512 { 16.0 } else { 8.0 };
         let elems = f64::from(problem.planes.hw()) * f64::from(problem.planes.c);
-        Cost { cycles: elems / lanes * 25.0, code_bytes: 1024 }
+        Cost {
+            cycles: elems / lanes * 25.0,
+            code_bytes: 1024,
+        }
     }
     fn build(
         &self,
@@ -65,7 +70,9 @@ impl Variant for Softmax {
         isa: Isa,
     ) -> Result<Built, KernelError> {
         self.supports(problem, isa)?;
-        let Problem::Softmax(problem) = problem else { unreachable!("supported") };
+        let Problem::Softmax(problem) = problem else {
+            unreachable!("supported")
+        };
         Ok(match isa {
             Isa::Avx2 => build::<Avx2Asm>(problem),
             Isa::Avx512 => build::<Avx512Asm>(problem),
@@ -86,7 +93,11 @@ fn tail<A: VectorAsm>() -> (Mem, Mem) {
 
 fn write_tables<A: VectorAsm>(packed: &mut AlignedBuf, tail_lanes: usize) {
     for (i, &value) in CONSTANTS.iter().enumerate() {
-        let bits = if i == EXPONENT_BIAS { 127 } else { value.to_bits() };
+        let bits = if i == EXPONENT_BIAS {
+            127
+        } else {
+            value.to_bits()
+        };
         (0..A::LANES).for_each(|_| packed.extend(&bits.to_ne_bytes()));
     }
     packed.extend(&A::mask_bytes(((1u64 << tail_lanes) - 1) as u32));
@@ -107,14 +118,25 @@ fn build<A: VectorAsm>(problem: &SoftmaxProblem) -> Built {
     let task = |entry: u32, first: u32, count: u32| {
         let offset = i64::from(first * lanes) * 4;
         let (count, cost) = (u64::from(count), count as f32);
-        Task { entry, src: offset, dst: offset, wei: 0, bias: 0, aux: 0, count, cost }
+        Task {
+            entry,
+            src: offset,
+            dst: offset,
+            wei: 0,
+            bias: 0,
+            aux: 0,
+            count,
+            cost,
+        }
     };
     let mut asm = A::new();
     let (entries, tasks) = if row {
         (vec![emit_row(&mut asm, whole)], vec![task(0, 0, 1)])
     } else {
-        let entries =
-            vec![emit_pixels(&mut asm, problem, false), emit_pixels(&mut asm, problem, true)];
+        let entries = vec![
+            emit_pixels(&mut asm, problem, false),
+            emit_pixels(&mut asm, problem, true),
+        ];
         let mut tasks: Vec<Task> = balanced(whole, whole.div_ceil(TASKS))
             .map(|range| task(0, range.start, range.len() as u32))
             .collect();
@@ -122,14 +144,21 @@ fn build<A: VectorAsm>(problem: &SoftmaxProblem) -> Built {
         (entries, tasks)
     };
     let last = (planes.c as usize - 1) * planes.pitch as usize;
-    let extent = Extent { before: 0, after: last + planes.hw() as usize };
+    let extent = Extent {
+        before: 0,
+        after: last + planes.hw() as usize,
+    };
     Built {
         code: asm.finish(),
         entries,
         packed: packed.into(),
         tasks,
         staging: None,
-        footprint: Footprint { src: extent, dst: extent, scratch_bytes: 0 },
+        footprint: Footprint {
+            src: extent,
+            dst: extent,
+            scratch_bytes: 0,
+        },
     }
 }
 
@@ -232,7 +261,11 @@ fn emit_pixels<A: VectorAsm>(asm: &mut A, problem: &SoftmaxProblem, last: bool) 
         asm.mov_imm(TMP, i64::from(problem.planes.c));
         asm.counted_loop(TMP, |asm| {
             let mem = Mem::new(FROM, 0);
-            if last { asm.load_masked(x, mem, mask) } else { asm.load(x, mem) }
+            if last {
+                asm.load_masked(x, mem, mask)
+            } else {
+                asm.load(x, mem)
+            }
             body(asm);
             let out = Mem::new(TO, 0);
             match (store, last) {

@@ -108,7 +108,9 @@ impl Staging {
                 2 => copy_strided::<2>(&line[first..], out),
                 4 => copy_strided::<4>(&line[first..], out),
                 stride => {
-                    for (o, &x) in out.iter_mut().zip(line[first..].iter().step_by(stride as usize))
+                    for (o, &x) in out
+                        .iter_mut()
+                        .zip(line[first..].iter().step_by(stride as usize))
                     {
                         *o = x;
                     }
@@ -130,4 +132,53 @@ fn span(phase: u32, stride: u32, pad: u32, size: u32) -> std::ops::Range<u32> {
     let first = pad.saturating_sub(phase).div_ceil(stride);
     let end = (pad + size).saturating_sub(phase).div_ceil(stride);
     first..end.max(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The source pixel under a tap, zero beside the plane.
+    fn pixel(src: &[f32], size: [u32; 2], at: [i64; 2]) -> f32 {
+        let inside = (0..2).all(|axis| (0..i64::from(size[axis])).contains(&at[axis]));
+        if inside {
+            src[(at[0] * i64::from(size[1]) + at[1]) as usize]
+        } else {
+            0.0
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_tap_reads_its_pixel_or_zero(
+            kernel in [1..6u32, 1..6u32], stride in [1..6u32, 1..6u32], pad in [0..7u32, 0..7u32],
+            dilation in [1..4u32, 1..4u32], more in [0..12u32, 0..12u32],
+        ) {
+            let window = Window { kernel, stride, pad, dilation };
+            let size = [0, 1].map(|axis| {
+                (window.extent(axis) as u32).saturating_sub(2 * pad[axis]).max(1) + more[axis]
+            });
+            let [oh, ow] = [0, 1].map(|axis| window.output_size(axis, size[axis]).unwrap());
+            let staging = Staging::new(Planes::compact(1, size[0], size[1]), &window, oh, ow);
+            prop_assert!(staging.row_pitch >= ow, "each output needs a position of its own");
+            let src: Vec<f32> = (1..=size[0] * size[1]).map(|i| i as f32).collect();
+            let mut copy = vec![f32::NAN; staging.elems()];
+            staging.copy_channel(&src, &mut copy);
+            for (y, x) in (0..oh).flat_map(|y| (0..ow).map(move |x| (y, x))) {
+                for (i, j) in (0..kernel[0]).flat_map(|i| (0..kernel[1]).map(move |j| (i, j))) {
+                    let tap = [i * dilation[0], j * dilation[1]];
+                    let at = [0, 1].map(|axis| {
+                        let output = [y, x][axis] * stride[axis];
+                        i64::from(output + tap[axis]) - i64::from(pad[axis])
+                    });
+                    let position = y * staging.row_pitch + x;
+                    let found = copy[(staging.tap(tap[0], tap[1]) + position) as usize];
+                    prop_assert_eq!(found, pixel(&src, size, at), "output {:?} tap {:?}", (y, x), tap);
+                }
+            }
+        }
+    }
 }

@@ -148,8 +148,12 @@ pub trait Variant: Sync {
     /// Estimate; only called when supported.
     fn cost(&self, problem: &Problem, pattern: &Pattern, isa: Isa) -> Cost;
     /// Generates code and packs weights. Pure: the same arguments give the same bytes.
-    fn build(&self, problem: &Problem, weights: Weights<'_>, isa: Isa)
-    -> Result<Built, KernelError>;
+    fn build(
+        &self,
+        problem: &Problem,
+        weights: Weights<'_>,
+        isa: Isa,
+    ) -> Result<Built, KernelError>;
 }
 
 /// Splits `count` items into chunks of at most `most`, sizes balanced.
@@ -159,4 +163,34 @@ pub(crate) fn balanced(count: u32, most: u32) -> impl Iterator<Item = Range<u32>
         let at = |i: u32| (u64::from(count) * u64::from(i) / u64::from(chunks)) as u32;
         at(i)..at(i + 1)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_balanced_and_cover_everything_once() {
+        for count in 0..70 {
+            for most in 0..33 {
+                let chunks: Vec<Range<u32>> = balanced(count, most).collect();
+                let mut next = 0;
+                for chunk in &chunks {
+                    assert_eq!(chunk.start, next);
+                    next = chunk.end;
+                }
+                assert_eq!(next, count);
+                let sizes = || chunks.iter().map(|chunk| chunk.len() as u32);
+                let (least, largest) = (sizes().min().unwrap_or(0), sizes().max().unwrap_or(0));
+                assert!(
+                    largest <= most.max(1) && largest - least <= 1,
+                    "{count} by {most}"
+                );
+            }
+        }
+        assert_eq!(
+            balanced(u32::MAX, u32::MAX).collect::<Vec<_>>(),
+            [0..u32::MAX]
+        );
+    }
 }

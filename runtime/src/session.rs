@@ -84,7 +84,7 @@ impl Session {
                 outputs: (outputs.len(), plan.outputs.len()),
             });
         }
-        let rows = |len: usize, elems: usize| (len % elems == 0).then_some(len / elems);
+        let rows = |len: usize, elems: usize| len.is_multiple_of(elems).then_some(len / elems);
         let first = plan.inputs.first().zip(inputs.first());
         // A network without inputs computes its batch once.
         let n = first.map_or(Some(plan.batch), |(port, input)| {
@@ -331,8 +331,8 @@ impl Region<'_> {
             }
             Work::Stage(staging) => self.stage(staging, sources[0], dst, tasks),
             Work::Copy => copy(step, sources[0], dst, tasks),
-            Work::ToColumns => self.to_columns(step, team, dst, tasks),
-            Work::FromColumns => self.from_columns(step, team, sources[0], tasks),
+            Work::ToColumns => self.rows_to_columns(step, team, dst, tasks),
+            Work::FromColumns => self.columns_to_rows(step, team, sources[0], tasks),
             Work::Reference(reference) => evaluate(reference, sources, dst),
         }
     }
@@ -352,7 +352,7 @@ impl Region<'_> {
         }
     }
 
-    fn to_columns(&self, step: &Step, team: Team, dst: *mut f32, elements: Range<usize>) {
+    fn rows_to_columns(&self, step: &Step, team: Team, dst: *mut f32, elements: Range<usize>) {
         let (from, pitch) = (step.src[0].planes, step.dst.planes.pitch as usize);
         for image in 0..self.count {
             let src = self.address(&step.src[0], image, team).cast_const();
@@ -367,12 +367,12 @@ impl Region<'_> {
         }
     }
 
-    fn from_columns(&self, step: &Step, team: Team, src: *const f32, elements: Range<usize>) {
+    fn columns_to_rows(&self, step: &Step, team: Team, src: *const f32, elements: Range<usize>) {
         let pitch = step.src[0].planes.pitch as usize;
         for image in 0..self.count {
             let dst = self.address(&step.dst, image, team);
             for e in elements.clone() {
-                // SAFETY: as in `to_columns`, with the roles exchanged.
+                // SAFETY: as in `rows_to_columns`, with the roles exchanged.
                 unsafe { write(dst, e, 1)[0] = read(src, e * pitch + image, 1)[0] };
             }
         }
@@ -410,10 +410,8 @@ fn evaluate(reference: &Reference, sources: &[*const f32], dst: *mut f32) {
         .zip(reference.inputs.iter().zip(sources))
     {
         // SAFETY: the buffer holds a row of the operand's shape.
-        *operand = TensorRef {
-            shape,
-            data: unsafe { read(src, 0, shape.count()) },
-        };
+        let data = unsafe { read(src, 0, shape.count()) };
+        *operand = TensorRef { shape, data };
     }
     // SAFETY: the buffer holds a row of the result's shape; a reference is one task.
     let output = unsafe { write(dst, 0, reference.output.count()) };

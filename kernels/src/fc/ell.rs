@@ -43,18 +43,26 @@ impl Variant for Ell {
             return Err(Unsupported(format!("{isa}, expected avx512")));
         }
         if problem.inputs > 1 << 16 {
-            return Err(Unsupported(format!("{} inputs, expected at most 65536", problem.inputs)));
+            return Err(Unsupported(format!(
+                "{} inputs, expected at most 65536",
+                problem.inputs
+            )));
         }
         Ok(())
     }
     fn cost(&self, p: &Problem, pattern: &Pattern, _isa: Isa) -> Cost {
-        let Problem::Fc(problem) = p else { unreachable!("supported") };
-        let groups = f64::from(problem.outputs.div_ceil(LANES))
-            * f64::from(problem.inputs.div_ceil(BLOCK));
+        let Problem::Fc(problem) = p else {
+            unreachable!("supported")
+        };
+        let groups =
+            f64::from(problem.outputs.div_ceil(LANES)) * f64::from(problem.inputs.div_ceil(BLOCK));
         // A fifth of the slots is padding; streams at six bytes a cycle, or two cycles a step.
         let steps = f64::from(pattern.nnz()) / f64::from(LANES) * 1.25;
         let cycles = steps * (f64::from(STEP_BYTES) / 6.0).max(2.5) + groups * 4.0;
-        Cost { cycles, code_bytes: 4096 }
+        Cost {
+            cycles,
+            code_bytes: 4096,
+        }
     }
     fn build(&self, p: &Problem, weights: Weights<'_>, isa: Isa) -> Result<Built, KernelError> {
         self.supports(p, isa)?;
@@ -85,11 +93,16 @@ fn choose_steps(problem: &FcProblem, pattern: &Pattern) -> u32 {
     }
     let slots = u64::from(problem.outputs.next_multiple_of(LANES)) * u64::from(blocks);
     let bytes = |steps: u64| {
-        let overflow: u64 = (0u64..).zip(&histogram).map(|(n, &h)| h * n.saturating_sub(steps)).sum();
+        let overflow: u64 = (0u64..)
+            .zip(&histogram)
+            .map(|(n, &h)| h * n.saturating_sub(steps))
+            .sum();
         // A gathered non-zero costs more than its six bytes.
         slots * steps * 5 + overflow * 12
     };
-    (0..=u64::from(BLOCK)).min_by_key(|&steps| bytes(steps)).unwrap_or(0) as u32
+    (0..=u64::from(BLOCK))
+        .min_by_key(|&steps| bytes(steps))
+        .unwrap_or(0) as u32
 }
 
 /// Positions in the packed data.
@@ -111,9 +124,17 @@ fn build(problem: &FcProblem, weights: Weights<'_>, steps: u32) -> Built {
     let mut tasks = Vec::new();
     for slices_of_task in &ranges {
         let first = slices_of_task.start;
-        let wei = pack_task(&mut packed.buf, problem, weights, slices_of_task.clone(), steps);
+        let wei = pack_task(
+            &mut packed.buf,
+            problem,
+            weights,
+            slices_of_task.clone(),
+            steps,
+        );
         tasks.push(Task {
-            entry: u32::from(slices_of_task.end == slices && problem.outputs % LANES != 0),
+            entry: u32::from(
+                slices_of_task.end == slices && !problem.outputs.is_multiple_of(LANES),
+            ),
             src: 0,
             dst: i64::from(first * LANES) * 4,
             wei,
@@ -124,15 +145,25 @@ fn build(problem: &FcProblem, weights: Weights<'_>, steps: u32) -> Built {
         });
     }
     let mut asm = Avx512Asm::new();
-    let entries = [false, true]
-        .map(|tail| Emitter { problem, steps: steps as i32, packed: &packed, tail }.emit(&mut asm));
+    let entries = [false, true].map(|tail| {
+        Emitter {
+            problem,
+            steps: steps as i32,
+            packed: &packed,
+            tail,
+        }
+        .emit(&mut asm)
+    });
     Built {
         code: asm.finish(),
         entries: entries.to_vec(),
         packed: packed.buf.into(),
         tasks,
         staging: None,
-        footprint: Footprint { scratch_bytes: most * 64, ..footprint(problem) },
+        footprint: Footprint {
+            scratch_bytes: most * 64,
+            ..footprint(problem)
+        },
     }
 }
 
@@ -160,10 +191,15 @@ fn pack_task(
     steps: u32,
 ) -> u64 {
     let start = buf.align(64);
-    let row = |row: u32| if row < problem.outputs { weights.pattern.row(row) } else { &[] };
-    let value = |row: u32, col: u32| {
-        weights.values[row as usize * problem.inputs as usize + col as usize]
+    let row = |row: u32| {
+        if row < problem.outputs {
+            weights.pattern.row(row)
+        } else {
+            &[]
+        }
     };
+    let value =
+        |row: u32, col: u32| weights.values[row as usize * problem.inputs as usize + col as usize];
     let mut bytes = Vec::with_capacity(STEP_BYTES as usize);
     for block in 0..problem.inputs.div_ceil(BLOCK) {
         for slice in slices.clone() {
@@ -199,11 +235,17 @@ fn pack_overflow<'a>(
     let overflow: Vec<(u32, Vec<u32>)> = (slice * LANES..(slice + 1) * LANES)
         .map(|r| {
             let cols = row(r);
-            let rest = blocks.clone().flat_map(|b| block_of(cols, b).iter().skip(steps));
+            let rest = blocks
+                .clone()
+                .flat_map(|b| block_of(cols, b).iter().skip(steps));
             (r, rest.copied().collect())
         })
         .collect();
-    let length = overflow.iter().map(|(_, cols)| cols.len()).max().unwrap_or(0);
+    let length = overflow
+        .iter()
+        .map(|(_, cols)| cols.len())
+        .max()
+        .unwrap_or(0);
     buf.extend(&(length as u64).to_le_bytes());
     for step in 0..length {
         for (_, cols) in &overflow {
@@ -211,7 +253,9 @@ fn pack_overflow<'a>(
             buf.extend(&col.to_le_bytes());
         }
         buf.extend_f32(
-            overflow.iter().map(|(r, cols)| cols.get(step).map_or(0.0, |&c| value(*r, c))),
+            overflow
+                .iter()
+                .map(|(r, cols)| cols.get(step).map_or(0.0, |&c| value(*r, c))),
         );
     }
 }
@@ -284,7 +328,7 @@ impl Emitter<'_> {
                 asm.add_imm(X, 4 * BLOCK as i32);
             });
         }
-        if self.problem.inputs % BLOCK != 0 {
+        if !self.problem.inputs.is_multiple_of(BLOCK) {
             for (i, &x) in x.iter().enumerate() {
                 asm.load_mask(M(1), Mem::new(AUX, self.packed.masks + 2 * i as i32));
                 asm.load_masked(x, Mem::new(X, 64 * i as i32), M(1));

@@ -28,10 +28,15 @@ impl Variant for Gemv {
         problem(p).map(|_| ())
     }
     fn cost(&self, p: &Problem, _pattern: &Pattern, _isa: Isa) -> Cost {
-        let Problem::Fc(problem) = p else { unreachable!("supported") };
+        let Problem::Fc(problem) = p else {
+            unreachable!("supported")
+        };
         // Six bytes a cycle from memory.
         let bytes = f64::from(problem.inputs) * f64::from(problem.outputs) * 4.0;
-        Cost { cycles: bytes / 6.0, code_bytes: 1024 }
+        Cost {
+            cycles: bytes / 6.0,
+            code_bytes: 1024,
+        }
     }
     fn build(&self, p: &Problem, weights: Weights<'_>, isa: Isa) -> Result<Built, KernelError> {
         let problem = problem(p)?;
@@ -52,7 +57,8 @@ fn build<A: VectorAsm>(problem: &FcProblem, weights: Weights<'_>) -> Built {
     packed.extend(&A::mask_bytes((1u32 << tail) - 1));
     let bias = packed.align(64);
     let padded_rows = blocks * BLOCK_ROWS;
-    packed.extend_f32((0..padded_rows as usize).map(|o| weights.bias.get(o).copied().unwrap_or(0.0)));
+    packed
+        .extend_f32((0..padded_rows as usize).map(|o| weights.bias.get(o).copied().unwrap_or(0.0)));
     let wei = packed.align(64);
     for values in weights.values.chunks_exact(row) {
         packed.extend_f32(values.iter().copied());
@@ -117,7 +123,7 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &FcProblem, rows: u32) -> usize {
             asm.add_imm(X, vector_bytes::<A>());
         });
     }
-    if problem.inputs as usize % A::LANES != 0 {
+    if !problem.inputs.is_multiple_of(A::LANES as u32) {
         let mask = if A::ISA == Isa::Avx512 { M(1) } else { M(9) };
         asm.load_mask(mask, Mem::new(AUX, 0));
         asm.load_masked(x, Mem::new(X, 0), mask);

@@ -21,12 +21,21 @@ fn problem(problem: &Problem) -> Result<&FcProblem, Unsupported> {
         let most = limits::OPERAND_ELEMS / 16;
         let (inputs, outputs) = (problem.inputs, problem.outputs);
         let found = format!("{inputs} inputs and {outputs} outputs");
-        return Err(Unsupported(format!("{found}, expected 1 to {most} of each")));
+        return Err(Unsupported(format!(
+            "{found}, expected 1 to {most} of each"
+        )));
     }
     Ok(problem)
 }
 
 fn footprint(problem: &FcProblem) -> Footprint {
-    let extent = |elems: u32| Extent { before: 0, after: elems as usize };
-    Footprint { src: extent(problem.inputs), dst: extent(problem.outputs), scratch_bytes: 0 }
+    let extent = |elems: u32| Extent {
+        before: 0,
+        after: elems as usize,
+    };
+    Footprint {
+        src: extent(problem.inputs),
+        dst: extent(problem.outputs),
+        scratch_bytes: 0,
+    }
 }

@@ -29,16 +29,24 @@ impl Variant for Sell {
     fn supports(&self, p: &Problem, _isa: Isa) -> Result<(), Unsupported> {
         let problem = problem(p)?;
         if problem.inputs > 1 << 16 {
-            return Err(Unsupported(format!("{} inputs, expected at most 65536", problem.inputs)));
+            return Err(Unsupported(format!(
+                "{} inputs, expected at most 65536",
+                problem.inputs
+            )));
         }
         Ok(())
     }
     fn cost(&self, p: &Problem, pattern: &Pattern, isa: Isa) -> Cost {
-        let Problem::Fc(problem) = p else { unreachable!("supported") };
+        let Problem::Fc(problem) = p else {
+            unreachable!("supported")
+        };
         let slices = f64::from(problem.outputs) / lanes(isa) as f64;
         // A gather costs about a cycle per lane.
         let cycles = f64::from(pattern.nnz()) * 1.25 + slices * 40.0;
-        Cost { cycles, code_bytes: 512 }
+        Cost {
+            cycles,
+            code_bytes: 512,
+        }
     }
     fn build(&self, p: &Problem, weights: Weights<'_>, isa: Isa) -> Result<Built, KernelError> {
         self.supports(p, isa)?;
@@ -72,7 +80,10 @@ fn build<A: VectorAsm>(problem: &FcProblem, weights: Weights<'_>) -> Built {
         })
         .collect();
     let mut asm = A::new();
-    let entries = vec![emit(&mut asm, problem, false), emit(&mut asm, problem, true)];
+    let entries = vec![
+        emit(&mut asm, problem, false),
+        emit(&mut asm, problem, true),
+    ];
     let task = |entry: u32, first: u32, count: u32| Task {
         entry,
         src: 0,
@@ -81,7 +92,10 @@ fn build<A: VectorAsm>(problem: &FcProblem, weights: Weights<'_>) -> Built {
         bias: bias + u64::from(first * lanes) * 4,
         aux: table,
         count: u64::from(count),
-        cost: starts[first as usize..(first + count) as usize].iter().map(|s| s.1).sum(),
+        cost: starts[first as usize..(first + count) as usize]
+            .iter()
+            .map(|s| s.1)
+            .sum(),
     };
     let whole = slices - 1;
     let mut tasks: Vec<Task> = balanced(whole, whole.div_ceil(TASKS))
@@ -107,7 +121,13 @@ fn pack_slice(
     lanes: u32,
 ) -> (u64, usize) {
     let rows: Vec<&[u32]> = (first..first + lanes)
-        .map(|row| if row < problem.outputs { weights.pattern.row(row) } else { &[] })
+        .map(|row| {
+            if row < problem.outputs {
+                weights.pattern.row(row)
+            } else {
+                &[]
+            }
+        })
         .collect();
     let steps = rows.iter().map(|row| row.len()).max().unwrap_or(0);
     let start = packed.align(64);
@@ -133,8 +153,7 @@ fn pack_slice(
 
 /// `last`: one slice whose store is masked.
 fn emit<A: VectorAsm>(asm: &mut A, problem: &FcProblem, last: bool) -> usize {
-    let (acc, other, idx, x, zero, tmp, slope) =
-        (V(0), V(1), V(2), V(3), V(4), V(5), V(6));
+    let (acc, other, idx, x, zero, tmp, slope) = (V(0), V(1), V(2), V(3), V(4), V(5), V(6));
     let mask = if A::ISA == Isa::Avx512 { M(1) } else { M(8) };
     let step_bytes = 6 * A::LANES as i32;
     asm.align(64);

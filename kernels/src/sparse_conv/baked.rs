@@ -52,7 +52,9 @@ impl Variant for Baked {
     }
 
     fn cost(&self, problem: &Problem, pattern: &Pattern, isa: Isa) -> Cost {
-        let Problem::Conv(problem) = problem else { unreachable!("supported") };
+        let Problem::Conv(problem) = problem else {
+            unreachable!("supported")
+        };
         let (rows, vectors) = tile(isa);
         let flat = geometry(problem, isa);
         let nnz = f64::from(pattern.nnz());
@@ -69,7 +71,10 @@ impl Variant for Baked {
         let step = nnz * per_nnz + taps * per_load + chunks * (60.0 + 2.0 * f64::from(rows));
         let (nnz_bytes, tap_bytes) = code_bytes(isa);
         let bytes = nnz * nnz_bytes as f64 + taps * tap_bytes as f64;
-        Cost { cycles: step * f64::from(flat.steps()), code_bytes: bytes as u64 }
+        Cost {
+            cycles: step * f64::from(flat.steps()),
+            code_bytes: bytes as u64,
+        }
     }
 
     fn build(
@@ -79,16 +84,20 @@ impl Variant for Baked {
         isa: Isa,
     ) -> Result<Built, KernelError> {
         self.supports(problem, isa)?;
-        let Problem::Conv(problem) = problem else { unreachable!("supported") };
+        let Problem::Conv(problem) = problem else {
+            unreachable!("supported")
+        };
         match isa {
             Isa::Avx2 => build::<Avx2Asm>(problem, weights, emit_body::<Avx2Asm>),
-            Isa::Avx512 => build::<Avx512Asm>(problem, weights, |asm, plan, chunk, taps, cursor| {
-                if plan.windowed {
-                    emit_windowed(asm, plan, chunk, taps, cursor);
-                } else {
-                    emit_body(asm, plan, chunk, taps, cursor);
-                }
-            }),
+            Isa::Avx512 => {
+                build::<Avx512Asm>(problem, weights, |asm, plan, chunk, taps, cursor| {
+                    if plan.windowed {
+                        emit_windowed(asm, plan, chunk, taps, cursor);
+                    } else {
+                        emit_body(asm, plan, chunk, taps, cursor);
+                    }
+                })
+            }
         }
     }
 }
@@ -96,7 +105,11 @@ impl Variant for Baked {
 /// Mean number of non-zeros that share a loaded tap, for a random pattern.
 fn taps_shared(density: f64, rows: u32) -> f64 {
     let used = 1.0 - (1.0 - density).powi(rows as i32);
-    if used <= 0.0 { 1.0 } else { (density * f64::from(rows) / used).max(1.0) }
+    if used <= 0.0 {
+        1.0
+    } else {
+        (density * f64::from(rows) / used).max(1.0)
+    }
 }
 
 fn geometry(problem: &ConvProblem, isa: Isa) -> Flat {
@@ -124,8 +137,14 @@ fn passes(chunk: &Chunk, isa: Isa) -> Vec<Range<usize>> {
     for pass in 1..count {
         let target = chunk.taps.len() * pass / count;
         let rest = chunk.taps[target..].iter().zip(target..);
-        let start = rest.map(|(tap, at)| (tap.ic, at)).find(|&(ic, _)| ic != chunk.taps[target - 1].ic);
-        cuts.extend(start.map(|(_, at)| at).filter(|&at| Some(&at) > cuts.last()));
+        let start = rest
+            .map(|(tap, at)| (tap.ic, at))
+            .find(|&(ic, _)| ic != chunk.taps[target - 1].ic);
+        cuts.extend(
+            start
+                .map(|(_, at)| at)
+                .filter(|&at| Some(&at) > cuts.last()),
+        );
     }
     cuts.push(chunk.taps.len());
     cuts.windows(2).map(|cut| cut[0]..cut[1]).collect()
@@ -146,7 +165,7 @@ fn build<A: VectorAsm>(
     let (rows, _) = tile(A::ISA);
     let flat = geometry(problem, A::ISA);
     let windowed = matches!(flat.form, Form::Direct { .. })
-        && problem.src.pitch % A::LANES as u32 == 0
+        && problem.src.pitch.is_multiple_of(A::LANES as u32)
         && problem.src.w >= problem.window.kernel[1] * problem.window.dilation[1];
     let plan = Plan { flat, windowed };
     let mut packed = AlignedBuf::with_capacity(weights.pattern.nnz() as usize * 4);
@@ -158,7 +177,12 @@ fn build<A: VectorAsm>(
     for chunk in schedule::chunks(problem, weights.pattern, rows) {
         let bias = pack_bias(&mut packed, &chunk, weights.bias);
         let wei = packed.align(64);
-        packed.extend_f32(chunk.weights.iter().map(|&index| weights.values[index as usize]));
+        packed.extend_f32(
+            chunk
+                .weights
+                .iter()
+                .map(|&index| weights.values[index as usize]),
+        );
         let task = Task {
             entry: entries.len() as u32,
             src: i64::from(chunk.group * problem.icg()) * i64::from(plan.flat.channel_elems()) * 4,
@@ -198,7 +222,10 @@ fn build<A: VectorAsm>(
 fn pack_bias(packed: &mut AlignedBuf, chunk: &Chunk, bias: &[f32]) -> u64 {
     let at = packed.align(64);
     packed.extend_f32(
-        chunk.rows.clone().map(|row| bias.get(row as usize).copied().unwrap_or(0.0)),
+        chunk
+            .rows
+            .clone()
+            .map(|row| bias.get(row as usize).copied().unwrap_or(0.0)),
     );
     at
 }
@@ -207,7 +234,11 @@ fn pack_bias(packed: &mut AlignedBuf, chunk: &Chunk, bias: &[f32]) -> u64 {
 fn accumulators<A: VectorAsm>(rows: usize) -> Vec<Vec<V>> {
     let (_, vectors) = tile(A::ISA);
     (0..rows)
-        .map(|j| (0..vectors as usize).map(|t| V((j * vectors as usize + t) as u8)).collect())
+        .map(|j| {
+            (0..vectors as usize)
+                .map(|t| V((j * vectors as usize + t) as u8))
+                .collect()
+        })
         .collect()
 }
 
@@ -259,7 +290,11 @@ fn emit_chunk<A: VectorAsm>(
             body(asm, plan, chunk, taps.clone(), cursor);
         });
     }
-    SAVED.iter().rev().filter(|_| several).for_each(|&register| asm.pop(register));
+    SAVED
+        .iter()
+        .rev()
+        .filter(|_| several)
+        .for_each(|&register| asm.pop(register));
     asm.ret();
     entry
 }
@@ -305,7 +340,10 @@ fn emit_pass<A: VectorAsm>(
     asm.jcc(Cond::NotEqual, top);
     if !last {
         // The next pass reads on where this one stopped.
-        asm.lea(WEI_START, Mem::new(WEI, cursor.disp + WeightCursor::reach::<A>()));
+        asm.lea(
+            WEI_START,
+            Mem::new(WEI, cursor.disp + WeightCursor::reach::<A>()),
+        );
     }
 }
 
@@ -322,7 +360,10 @@ impl WeightCursor {
     }
     fn new<A: VectorAsm>() -> Self {
         let reach = Self::reach::<A>();
-        Self { disp: -reach, reach }
+        Self {
+            disp: -reach,
+            reach,
+        }
     }
     /// Operand of the next weight; moves the register when the displacement runs out.
     fn next<A: VectorAsm>(&mut self, asm: &mut A) -> Mem {
@@ -356,7 +397,13 @@ fn emit_body<A: VectorAsm>(
     let vectors = plan.flat.per_step as usize;
     let spare = spare::<A>();
     // With one vector per step consecutive taps use different registers.
-    let x = |tap: usize, t: usize| if vectors == 1 { spare[tap % 3] } else { spare[t] };
+    let x = |tap: usize, t: usize| {
+        if vectors == 1 {
+            spare[tap % 3]
+        } else {
+            spare[t]
+        }
+    };
     for (i, (tap, rows)) in chunk.taps(taps).enumerate() {
         for t in 0..vectors {
             let mem = tap_mem(plan, tap, t, A::LANES);
@@ -374,8 +421,8 @@ fn emit_body<A: VectorAsm>(
                 continue;
             }
             asm.broadcast(spare[3], weight);
-            for t in 0..vectors {
-                asm.fma(accs[row as usize][t], spare[3], x(i, t));
+            for (t, &acc) in accs[row as usize].iter().enumerate() {
+                asm.fma(acc, spare[3], x(i, t));
             }
         }
     }
@@ -391,17 +438,28 @@ struct Window {
 
 impl Window {
     fn new(registers: [V; 4]) -> Self {
-        Self { slots: registers.map(|register| (register, None)), order: [0, 1, 2, 3] }
+        Self {
+            slots: registers.map(|register| (register, None)),
+            order: [0, 1, 2, 3],
+        }
     }
     /// A register to overwrite that is not in `keep`; temporaries go first, then the oldest vector.
     fn allocate(&mut self, keep: &[V], holds: Option<(u32, i32)>) -> V {
         let free = |&&slot: &&usize| !keep.contains(&self.slots[slot].0);
-        let temporary =
-            self.order.iter().filter(free).find(|&&slot| self.slots[slot].1.is_none()).copied();
+        let temporary = self
+            .order
+            .iter()
+            .filter(free)
+            .find(|&&slot| self.slots[slot].1.is_none())
+            .copied();
         let slot = temporary
             .or_else(|| self.order.iter().find(free).copied())
             .expect("at most two registers are kept");
-        let at = self.order.iter().position(|&other| other == slot).expect("slot is listed");
+        let at = self
+            .order
+            .iter()
+            .position(|&other| other == slot)
+            .expect("slot is listed");
         self.order[at..].rotate_left(1);
         self.slots[slot].1 = holds;
         self.slots[slot].0
@@ -449,7 +507,10 @@ fn emit_tap<A: Avx512Ext>(asm: &mut A, plan: &Plan, window: &mut Window, tap: &T
     let lanes = A::LANES as i32;
     let disp = plan.flat.tap(tap.ky, tap.kx);
     let (q, shift) = (disp.div_euclid(lanes), disp.rem_euclid(lanes) as u8);
-    let mask = plan.flat.column_mask(tap.kx).map(|column| plan.flat.mask_register(0, column));
+    let mask = plan
+        .flat
+        .column_mask(tap.kx)
+        .map(|column| plan.flat.mask_register(0, column));
     match (shift, mask) {
         (0, None) => window.vector(asm, plan, (tap.ic, q), &[]),
         (0, Some(mask)) => {
@@ -469,4 +530,3 @@ fn emit_tap<A: Avx512Ext>(asm: &mut A, plan: &Plan, window: &mut Window, tap: &T
         }
     }
 }
-

@@ -36,7 +36,10 @@ pub struct Chunk {
 impl Chunk {
     /// Some of the taps, each with the accumulators of its non-zeros.
     pub fn taps(&self, taps: Range<usize>) -> impl Iterator<Item = (&Tap, &[u8])> {
-        let mut begin = taps.start.checked_sub(1).map_or(0, |last| self.taps[last].end);
+        let mut begin = taps
+            .start
+            .checked_sub(1)
+            .map_or(0, |last| self.taps[last].end);
         self.taps[taps].iter().map(move |tap| {
             let accs = &self.accs[begin as usize..tap.end as usize];
             begin = tap.end;
@@ -50,7 +53,8 @@ pub fn chunks(problem: &ConvProblem, pattern: &Pattern, most_rows: u32) -> Vec<C
     let ocg = problem.ocg();
     (0..problem.groups)
         .flat_map(|group| {
-            balanced(ocg, most_rows).map(move |rows| (group, rows.start + group * ocg..rows.end + group * ocg))
+            balanced(ocg, most_rows)
+                .map(move |rows| (group, rows.start + group * ocg..rows.end + group * ocg))
         })
         .map(|(group, rows)| chunk(problem, pattern, group, rows))
         .collect()
@@ -60,25 +64,107 @@ fn chunk(problem: &ConvProblem, pattern: &Pattern, group: u32, rows: Range<u32>)
     let mut entries: Vec<u64> = Vec::new();
     for row in rows.clone() {
         let acc = u64::from(row - rows.start);
-        entries.extend(pattern.row(row).iter().map(|&col| u64::from(col) << 8 | acc));
+        entries.extend(
+            pattern
+                .row(row)
+                .iter()
+                .map(|&col| u64::from(col) << 8 | acc),
+        );
     }
     entries.sort_unstable();
     let [_, kw] = problem.window.kernel;
-    let mut chunk =
-        Chunk { group, rows: rows.clone(), taps: vec![], accs: vec![], weights: vec![] };
+    let mut chunk = Chunk {
+        group,
+        rows: rows.clone(),
+        taps: vec![],
+        accs: vec![],
+        weights: vec![],
+    };
     let mut last = None;
     for entry in entries {
         let (col, acc) = ((entry >> 8) as u32, entry as u8);
         if last != Some(col) {
             let (ic, tap) = (col / problem.taps(), col % problem.taps());
-            chunk.taps.push(Tap { ic, ky: tap / kw, kx: tap % kw, end: 0 });
+            chunk.taps.push(Tap {
+                ic,
+                ky: tap / kw,
+                kx: tap % kw,
+                end: 0,
+            });
             last = Some(col);
         }
         chunk.accs.push(acc);
-        chunk.weights.push((rows.start + u32::from(acc)) * problem.cols() + col);
+        chunk
+            .weights
+            .push((rows.start + u32::from(acc)) * problem.cols() + col);
         if let Some(tap) = chunk.taps.last_mut() {
             tap.end = chunk.accs.len() as u32;
         }
     }
     chunk
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Planes;
+    use proptest::prelude::*;
+    use skimjit_models::ops::Window;
+
+    fn problem(groups: u32, icg: u32, ocg: u32, kernel: [u32; 2]) -> ConvProblem {
+        ConvProblem {
+            src: Planes::compact(groups * icg, 8, 8),
+            dst: Planes::compact(groups * ocg, 9 - kernel[0], 9 - kernel[1]),
+            window: Window {
+                kernel,
+                ..Window::square(1, 1, 0)
+            },
+            groups,
+            relu: None,
+            residual: false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_non_zero_is_scheduled_once(
+            (groups, icg, ocg) in (1..4u32, 1..6u32, 1..40u32), kernel in [1..5u32, 1..5u32],
+            most_rows in 1..30u32, values in prop::collection::vec(0..4u8, 64),
+        ) {
+            let problem = problem(groups, icg, ocg, kernel);
+            let (rows, cols) = (problem.dst.c, problem.cols());
+            let weight = |i: u32| f32::from(values[(i * 7 + i / 13) as usize % 64] / 3);
+            let weights: Vec<f32> = (0..rows * cols).map(weight).collect();
+            let pattern = Pattern::from_weights(rows, cols, &weights);
+            let mut found = Vec::new();
+            let mut next_row = 0;
+            for chunk in chunks(&problem, &pattern, most_rows) {
+                prop_assert_eq!(chunk.rows.start, next_row);
+                next_row = chunk.rows.end;
+                prop_assert!(chunk.rows.len() as u32 <= most_rows);
+                prop_assert!(chunk.rows.clone().all(|row| row / ocg == chunk.group));
+                let order = |tap: &Tap| (tap.ic, tap.ky, tap.kx);
+                prop_assert!(chunk.taps.windows(2).all(|two| order(&two[0]) < order(&two[1])));
+                let mut weights = chunk.weights.iter();
+                for (tap, accs) in chunk.taps(0..chunk.taps.len()) {
+                    prop_assert!(!accs.is_empty());
+                    let col = (tap.ic * kernel[0] + tap.ky) * kernel[1] + tap.kx;
+                    for &acc in accs {
+                        prop_assert!(u32::from(acc) < chunk.rows.len() as u32);
+                        let row = chunk.rows.start + u32::from(acc);
+                        prop_assert_eq!(weights.next(), Some(&(row * cols + col)));
+                        found.push((row, col));
+                    }
+                }
+                prop_assert_eq!(weights.next(), None);
+                let half = chunk.taps.len() / 2;
+                let parts = chunk.taps(0..half).chain(chunk.taps(half..chunk.taps.len()));
+                prop_assert!(parts.eq(chunk.taps(0..chunk.taps.len())));
+            }
+            prop_assert_eq!(next_row, rows);
+            found.sort_unstable();
+            let all = (0..rows).flat_map(|row| pattern.row(row).iter().map(move |&col| (row, col)));
+            prop_assert_eq!(found, all.collect::<Vec<_>>());
+        }
+    }
 }

@@ -34,7 +34,13 @@ fn per_step(problem: &ConvProblem, isa: Isa, lanes: usize) -> u32 {
 
 fn geometry(problem: &ConvProblem, isa: Isa) -> Flat {
     let lanes = if isa == Isa::Avx512 { 16 } else { 8 };
-    Flat::unmasked(problem, isa, lanes, per_step(problem, isa, lanes), problem.dst.c)
+    Flat::unmasked(
+        problem,
+        isa,
+        lanes,
+        per_step(problem, isa, lanes),
+        problem.dst.c,
+    )
 }
 
 impl Variant for Streamed {
@@ -50,14 +56,19 @@ impl Variant for Streamed {
     }
 
     fn cost(&self, problem: &Problem, pattern: &Pattern, isa: Isa) -> Cost {
-        let Problem::Conv(problem) = problem else { unreachable!("supported") };
+        let Problem::Conv(problem) = problem else {
+            unreachable!("supported")
+        };
         let flat = geometry(problem, isa);
         let vectors = f64::from(flat.per_step);
         // A 512-bit unaligned load takes both load ports; half of the 256-bit ones cross a line.
         let per_vector = if isa == Isa::Avx512 { 1.6 } else { 0.95 };
         let step = f64::from(pattern.nnz()) * (vectors * per_vector).max(1.5)
             + f64::from(problem.dst.c) * (30.0 + 3.0 * vectors);
-        Cost { cycles: step * f64::from(flat.steps()), code_bytes: 2048 }
+        Cost {
+            cycles: step * f64::from(flat.steps()),
+            code_bytes: 2048,
+        }
     }
 
     fn build(
@@ -67,7 +78,9 @@ impl Variant for Streamed {
         isa: Isa,
     ) -> Result<Built, KernelError> {
         self.supports(problem, isa)?;
-        let Problem::Conv(problem) = problem else { unreachable!("supported") };
+        let Problem::Conv(problem) = problem else {
+            unreachable!("supported")
+        };
         match isa {
             Isa::Avx2 => build::<Avx2Asm>(problem, weights),
             Isa::Avx512 => build::<Avx512Asm>(problem, weights),
@@ -75,10 +88,7 @@ impl Variant for Streamed {
     }
 }
 
-fn build<A: VectorAsm>(
-    problem: &ConvProblem,
-    weights: Weights<'_>,
-) -> Result<Built, KernelError> {
+fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Result<Built, KernelError> {
     let flat = geometry(problem, A::ISA);
     let mut packed = AlignedBuf::with_capacity(weights.pattern.nnz() as usize * 8);
     let table = flat.write_table::<A>(&mut packed);
@@ -101,8 +111,11 @@ fn build<A: VectorAsm>(
     }
     let mut asm = A::new();
     emit(&mut asm, &flat);
-    let footprint =
-        Footprint { src: flat.src_extent(false), dst: flat.dst_extent(), scratch_bytes: 0 };
+    let footprint = Footprint {
+        src: flat.src_extent(false),
+        dst: flat.dst_extent(),
+        scratch_bytes: 0,
+    };
     Ok(Built {
         code: asm.finish(),
         entries: vec![0],
@@ -152,7 +165,11 @@ fn emit<A: VectorAsm>(asm: &mut A, flat: &Flat) {
     asm.load_i32(TMP, Mem::new(WEI, 0));
     asm.broadcast(weight, Mem::new(WEI, 4));
     for (t, &acc) in accs.iter().enumerate() {
-        asm.fma_mem(acc, weight, Mem::indexed(SRC, TMP, 1, t as i32 * vector_bytes::<A>()));
+        asm.fma_mem(
+            acc,
+            weight,
+            Mem::indexed(SRC, TMP, 1, t as i32 * vector_bytes::<A>()),
+        );
     }
     asm.add_imm(WEI, 8);
     asm.dec(NNZ);
