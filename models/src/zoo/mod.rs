@@ -4,8 +4,6 @@
 pub mod layers;
 mod published;
 pub mod synth;
-#[cfg(test)]
-mod tests;
 
 pub use layers::{LayerShape, layers};
 pub use synth::{Sparsity, synthesize};

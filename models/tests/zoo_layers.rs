@@ -1,7 +1,7 @@
 //! Topologies of the zoo against published totals, and row by row against the layer tables of the
 //! specification where those are at hand.
 
-use crate::zoo::{self, LayerShape};
+use skimjit_models::zoo::{self, LayerShape};
 use std::collections::HashMap;
 
 fn layers(name: &str) -> Vec<LayerShape> {

@@ -1,12 +1,12 @@
 //! Synthetic weights: exact sparsity, repeatable, independent between layers, of sane size.
 
-use crate::zoo::{self, Sparsity, synthesize};
+use skimjit_models::zoo::{self, Sparsity, synthesize};
 use std::collections::HashMap;
 
 /// Blobs of each layer by its name.
 fn blobs(name: &str, sparsity: Sparsity, seed: u64) -> HashMap<String, Vec<Vec<f32>>> {
     let net = synthesize(zoo::find(name).unwrap(), sparsity, seed).unwrap();
-    let blobs = |layer: crate::caffe::proto::LayerParameter| {
+    let blobs = |layer: skimjit_models::caffe::proto::LayerParameter| {
         let data = layer.blobs.into_iter().map(|blob| blob.data).collect();
         (layer.name.unwrap(), data)
     };

@@ -1,2 +1,0 @@
-mod layers;
-mod synth;
