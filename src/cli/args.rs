@@ -32,7 +32,7 @@ pub struct ReadingArguments {
     #[arg(long, value_name = "N,C,H,W", value_parser = parse_shape)]
     pub input_shape: Option<Shape>,
     /// Weights of this magnitude and below become zero
-    #[arg(long, value_name = "T", value_parser = parse_magnitude)]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = parse_magnitude)]
     pub zero_below: Option<f32>,
     /// Layers without weights in the file get zeros instead of an error
     #[arg(long)]
@@ -94,7 +94,7 @@ pub enum IsaArgument {
 #[derive(clap::Args)]
 pub struct EngineArguments {
     /// Images computed together
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MOST_IMAGES))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=MOST_IMAGES))]
     pub batch: Option<u32>,
     #[command(flatten)]
     pub machine: MachineArguments,
@@ -107,7 +107,7 @@ pub struct MachineArguments {
     #[arg(long, value_enum, default_value_t = IsaArgument::Auto)]
     pub isa: IsaArgument,
     /// Threads, the calling one included [default: SKIMJIT_THREADS, or one per core; bench: 1]
-    #[arg(long, value_name = "N", value_parser = threads_parser())]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads_parser())]
     pub threads: Option<u16>,
 }
 

@@ -40,16 +40,26 @@ pub struct Arguments {
     #[arg(long, value_name = "PERCENT|published", value_parser = parse_sparsity)]
     sparsity: Option<Sparsity>,
     /// Images computed together
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        default_value_t = 1
+    )]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=MOST_IMAGES))]
     batch: u32,
     #[command(flatten)]
     machine: MachineArguments,
     /// Runs of each kernel to measure [default: as many as fit a moment, 5 to 200]
-    #[arg(long, value_name = "N", value_parser = iterations_parser())]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = iterations_parser())]
     iterations: Option<u32>,
     /// Seed of the weights
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        default_value_t = 1
+    )]
     seed: u64,
     /// Weights of one layer as a MatrixMarket file, instead of a network
     #[arg(long, value_name = "FILE", requires = "problem", conflicts_with_all = ["net", "layer", "sparsity"])]

@@ -27,7 +27,7 @@ pub struct Arguments {
     #[arg(long)]
     no_verify: bool,
     /// Largest difference allowed, as a share of the largest value
-    #[arg(long, value_name = "T", default_value = "1e-4", value_parser = parse_tolerance)]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, default_value = "1e-4", value_parser = parse_tolerance)]
     tolerance: f64,
     /// Artifact to write [default: the model's name with the extension .skim]
     #[arg(short, long, value_name = "FILE")]

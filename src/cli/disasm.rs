@@ -21,7 +21,7 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME")]
     layer: String,
     /// Most instructions to print
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     limit: Option<usize>,
     /// Print JSON
     #[arg(long)]

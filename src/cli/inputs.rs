@@ -31,7 +31,7 @@ pub struct PictureArguments {
     #[arg(long, value_name = "WxH|short:N", value_parser = parse_resize)]
     resize: Option<Resize>,
     /// Side of the square that is cut from the centre
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     crop: Option<u32>,
     /// Order of the colour channels that the network was trained with [default: bgr]
     #[arg(long, value_name = "bgr|rgb", value_parser = parse_order)]

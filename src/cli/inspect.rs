@@ -15,7 +15,7 @@ pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
     /// Weights other than zero of this magnitude and below count as near zero
-    #[arg(long, value_name = "T", default_value = "1e-4", value_parser = parse_magnitude)]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, default_value = "1e-4", value_parser = parse_magnitude)]
     near: f32,
     /// Print JSON
     #[arg(long)]

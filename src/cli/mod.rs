@@ -107,17 +107,18 @@ fn explain(error: &clap::Error, out: &mut Output) -> Result<()> {
     }
     let complaint = text.split("\nUsage:").next().unwrap_or_default();
     let complaint = complaint.strip_prefix("error: ").unwrap_or(complaint);
-    let lines: Vec<&str> = complaint
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    let hint = "For more information, try";
-    let lines: Vec<&str> = lines
-        .into_iter()
-        .filter(|line| !line.starts_with(hint))
-        .collect();
-    Err(Error::Usage(format!("{}; see --help", lines.join(" "))))
+    let lines = complaint.lines().map(str::trim);
+    let telling = |line: &&str| !line.is_empty() && !line.starts_with("For more information");
+    let mut text = String::new();
+    for line in lines.filter(telling) {
+        let gap = match line.starts_with("tip: ") {
+            _ if text.is_empty() => "",
+            true => "; ",
+            false => " ",
+        };
+        text = format!("{text}{gap}{line}");
+    }
+    Err(Error::Usage(format!("{text}; see --help")))
 }
 
 #[cfg(test)]

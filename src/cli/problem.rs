@@ -179,7 +179,7 @@ fn fields(text: &str) -> std::result::Result<BTreeMap<&str, u32>, String> {
             .find(|c: char| !c.is_ascii_lowercase())
             .unwrap_or(rest.len());
         let (key, behind) = rest.split_at(letters);
-        if key == "n" {
+        if key.starts_with('n') {
             break;
         }
         let digits = behind

@@ -35,7 +35,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
     /// Classes to print for each image [default: 5, or none when arrays are written]
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
     top: Option<usize>,
     /// Write an output; NAME=FILE where the network has several
     #[arg(long, short, value_name = "[NAME=]FILE", value_parser = NamedFile::parse)]

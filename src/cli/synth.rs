@@ -22,7 +22,12 @@ pub struct Arguments {
     #[arg(long, value_name = "PERCENT|published", value_parser = parse_sparsity)]
     sparsity: Sparsity,
     /// Seed of the random numbers
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        default_value_t = 1
+    )]
     seed: u64,
     /// Caffemodel to write
     #[arg(short, long, value_name = "FILE")]

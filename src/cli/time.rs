@@ -23,7 +23,7 @@ pub struct Arguments {
     #[command(flatten)]
     engine: EngineArguments,
     /// Runs to measure [default: as many as fit 3 seconds, 5 to 200]
-    #[arg(long, value_name = "N", value_parser = iterations_parser())]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = iterations_parser())]
     iterations: Option<u32>,
     /// Print JSON
     #[arg(long)]

@@ -41,7 +41,7 @@ pub struct Arguments {
     #[arg(requires = "input")]
     expect_blob: Vec<NamedFile>,
     /// Largest difference allowed, as a share of the largest value
-    #[arg(long, value_name = "T", default_value = "1e-4", value_parser = parse_tolerance)]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, default_value = "1e-4", value_parser = parse_tolerance)]
     tolerance: f64,
     /// Kernel variant to check
     #[arg(
@@ -55,10 +55,15 @@ pub struct Arguments {
     #[arg(long, value_name = "PROBLEM", requires = "kernel", value_parser = Problem::parse)]
     problem: Option<Problem>,
     /// Share of non-zero weights of the problem
-    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = layer::parse_density)]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 1.0, value_parser = layer::parse_density)]
     density: f64,
     /// Seed of the problem's weights and input
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        default_value_t = 1
+    )]
     seed: u64,
     /// Print JSON
     #[arg(long)]
