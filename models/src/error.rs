@@ -29,7 +29,10 @@ pub struct Error {
 impl Error {
     /// Starts an error from what was found.
     pub fn new(found: impl Into<String>) -> Self {
-        Self { found: found.into(), ..Self::default() }
+        Self {
+            found: found.into(),
+            ..Self::default()
+        }
     }
     /// Adds the file, unless one is set already.
     #[must_use]

@@ -16,5 +16,7 @@ pub mod passes;
 pub mod zoo;
 
 pub use error::{Error, Result};
-pub use ir::{Graph, Node, Pattern, PatternStats, Shape, Tensor, TensorRef, Value, ValueId, WeightId};
+pub use ir::{
+    Graph, Node, Pattern, PatternStats, Shape, Tensor, TensorRef, Value, ValueId, WeightId,
+};
 pub use ops::Op;

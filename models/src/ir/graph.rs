@@ -5,11 +5,15 @@ use crate::{Error, Op, Result};
 use std::sync::Arc;
 
 /// A blob at one point of the network. In-place layers get a fresh id each, with the same name.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize,
+)]
 pub struct ValueId(pub u32);
 
 /// A weight tensor of the graph; shared parameters are one id used by several nodes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize,
+)]
 pub struct WeightId(pub u32);
 
 /// Name and shape of a value.
@@ -54,7 +58,10 @@ pub struct Graph {
 impl Graph {
     /// Adds a value.
     pub fn add_value(&mut self, name: impl Into<String>, shape: Shape) -> ValueId {
-        self.values.push(Value { name: name.into(), shape });
+        self.values.push(Value {
+            name: name.into(),
+            shape,
+        });
         ValueId(self.values.len() as u32 - 1)
     }
     /// Adds a weight tensor.
@@ -71,9 +78,16 @@ impl Graph {
         output: &str,
     ) -> Result<ValueId> {
         let shapes: Vec<&Shape> = inputs.iter().map(|&id| self.shape(id)).collect();
-        let shape = op.infer_shape(&shapes, &self.weights).map_err(|error| error.layer(name))?;
+        let shape = op
+            .infer_shape(&shapes, &self.weights)
+            .map_err(|error| error.layer(name))?;
         let output = self.add_value(output, shape);
-        self.nodes.push(Node { name: name.to_owned(), op, inputs, output });
+        self.nodes.push(Node {
+            name: name.to_owned(),
+            op,
+            inputs,
+            output,
+        });
         Ok(output)
     }
     /// Value by id.
@@ -90,7 +104,10 @@ impl Graph {
     }
     /// The last value of that blob name (what Caffe's blob holds after a forward pass).
     pub fn find(&self, name: &str) -> Option<ValueId> {
-        self.values.iter().rposition(|value| value.name == name).map(|index| ValueId(index as u32))
+        self.values
+            .iter()
+            .rposition(|value| value.name == name)
+            .map(|index| ValueId(index as u32))
     }
     /// Recomputes every shape for another batch size (axis 0 of every input).
     pub fn with_batch(&self, batch: u32) -> Result<Self> {
@@ -105,8 +122,11 @@ impl Graph {
     /// Recomputes the shapes of all node outputs from the inputs' shapes.
     pub fn infer_shapes(&mut self) -> Result<()> {
         for node in &self.nodes {
-            let shapes: Vec<&Shape> =
-                node.inputs.iter().map(|&id| &self.values[id.0 as usize].shape).collect();
+            let shapes: Vec<&Shape> = node
+                .inputs
+                .iter()
+                .map(|&id| &self.values[id.0 as usize].shape)
+                .collect();
             let shape = node
                 .op
                 .infer_shape(&shapes, &self.weights)
@@ -134,8 +154,11 @@ impl Graph {
         }
         let mut known: std::collections::HashSet<ValueId> = self.inputs.iter().copied().collect();
         for node in &self.nodes {
-            let weights_exist =
-                node.op.weights().iter().all(|id| (id.0 as usize) < self.weights.len());
+            let weights_exist = node
+                .op
+                .weights()
+                .iter()
+                .all(|id| (id.0 as usize) < self.weights.len());
             if !weights_exist || !node.inputs.iter().all(|id| known.contains(id)) {
                 return Err(Error::new("an operand that no earlier layer computes")
                     .layer(node.name.clone()));
@@ -143,7 +166,10 @@ impl Graph {
             known.insert(node.output);
         }
         match self.outputs.iter().find(|id| !known.contains(id)) {
-            Some(id) => Err(Error::new(format!("output value {} that nothing computes", id.0))),
+            Some(id) => Err(Error::new(format!(
+                "output value {} that nothing computes",
+                id.0
+            ))),
             None => Ok(()),
         }
     }

@@ -35,14 +35,28 @@ impl Pattern {
     /// # Panics
     /// When `weights.len() != rows·cols`, or there are 2³² non-zeros or more.
     pub fn from_weights(rows: u32, cols: u32, weights: &[f32]) -> Self {
-        assert_eq!(weights.len(), rows as usize * cols as usize, "{rows} rows, {cols} columns");
+        assert_eq!(
+            weights.len(),
+            rows as usize * cols as usize,
+            "{rows} rows, {cols} columns"
+        );
         let mut row_start = vec![0];
         let mut col = Vec::new();
         for row in weights.chunks_exact((cols as usize).max(1)) {
-            col.extend((0..cols).zip(row).filter(|&(_, &w)| w != 0.0).map(|(c, _)| c));
+            col.extend(
+                (0..cols)
+                    .zip(row)
+                    .filter(|&(_, &w)| w != 0.0)
+                    .map(|(c, _)| c),
+            );
             row_start.push(u32::try_from(col.len()).expect("fewer than 2^32 non-zeros"));
         }
-        Self { rows, cols, row_start, col }
+        Self {
+            rows,
+            cols,
+            row_start,
+            col,
+        }
     }
     /// Rows of the matrix.
     pub fn rows(&self) -> u32 {
@@ -58,7 +72,8 @@ impl Pattern {
     }
     /// Columns of the non-zeros of `row`, ascending.
     pub fn row(&self, row: u32) -> &[u32] {
-        let range = self.row_start[row as usize] as usize..self.row_start[row as usize + 1] as usize;
+        let range =
+            self.row_start[row as usize] as usize..self.row_start[row as usize + 1] as usize;
         &self.col[range]
     }
     /// Non-zeros over rows·cols.

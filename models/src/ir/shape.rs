@@ -21,11 +21,17 @@ impl Shape {
             return Err(Error::new(format!("a shape of {} axes", dims.len()))
                 .expected(format!("at most {}", Self::MAX_RANK)));
         }
-        let count = dims.iter().try_fold(1u64, |count, &dim| count.checked_mul(u64::from(dim)));
+        let count = dims
+            .iter()
+            .try_fold(1u64, |count, &dim| count.checked_mul(u64::from(dim)));
         match count {
             Some(1..=Self::MAX_COUNT) => Ok(Self(dims)),
-            _ => Err(Error::new(format!("shape {}", join(&dims)))
-                .expected(format!("dims of 1 or more and at most {} elements", Self::MAX_COUNT))),
+            _ => Err(
+                Error::new(format!("shape {}", join(&dims))).expected(format!(
+                    "dims of 1 or more and at most {} elements",
+                    Self::MAX_COUNT
+                )),
+            ),
         }
     }
     /// Dims, outermost first.
@@ -65,12 +71,19 @@ impl Shape {
 }
 
 fn join(dims: &[u32]) -> String {
-    dims.iter().map(u32::to_string).collect::<Vec<_>>().join("x")
+    dims.iter()
+        .map(u32::to_string)
+        .collect::<Vec<_>>()
+        .join("x")
 }
 
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&if self.0.is_empty() { "scalar".to_owned() } else { join(&self.0) })
+        f.write_str(&if self.0.is_empty() {
+            "scalar".to_owned()
+        } else {
+            join(&self.0)
+        })
     }
 }
 

@@ -48,7 +48,10 @@ impl Tensor {
     }
     /// Borrowed view.
     pub fn view(&self) -> TensorRef<'_> {
-        TensorRef { shape: &self.shape, data: &self.data }
+        TensorRef {
+            shape: &self.shape,
+            data: &self.data,
+        }
     }
 }
 
