@@ -14,7 +14,7 @@ use skimjit_models::Pattern;
 /// is formed anew for each channel, so no rounding error builds up.
 /// * src, dst: planes of the same layout. * task = some vectors of pixels.
 /// * refused: beta other than 0.5, 0.75 and 1, windows over [`limits::LRN_SIZE`], more than
-///   [`MOST_CHANNELS`] channels (the channel loop is unrolled).
+///   `MOST_CHANNELS` channels (the channel loop is unrolled).
 pub struct AcrossChannels;
 
 const MOST_CHANNELS: u32 = 2048;

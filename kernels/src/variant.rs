@@ -16,7 +16,7 @@ impl Unsupported {
     pub(crate) fn family(expected: &str) -> Self {
         Self(format!("{OTHER_FAMILY}{expected}"))
     }
-    /// True for [`Unsupported::family`].
+    /// True when the reason is only that the variant is for other layers.
     pub fn other_family(&self) -> bool {
         self.0.starts_with(OTHER_FAMILY)
     }
@@ -188,9 +188,7 @@ mod tests {
                 );
             }
         }
-        assert_eq!(
-            balanced(u32::MAX, u32::MAX).collect::<Vec<_>>(),
-            [0..u32::MAX]
-        );
+        let mut one = balanced(u32::MAX, u32::MAX);
+        assert_eq!((one.next(), one.next()), (Some(0..u32::MAX), None));
     }
 }

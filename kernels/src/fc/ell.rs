@@ -20,7 +20,7 @@ use std::ops::Range;
 ///   slot; then per slice the overflow: its length, then 16 `u16` and 16 `f32` per step.
 /// * scratch: the partial sums of the task's slices.
 /// * task = some slices.
-/// * refused: AVX2, more than 65 536 inputs, more steps than [`MOST_STEPS`].
+/// * refused: AVX2, more than 65 536 inputs, more steps than `MOST_STEPS`.
 pub struct Ell;
 
 /// Inputs of a block.

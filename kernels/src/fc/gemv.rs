@@ -12,7 +12,7 @@ use skimjit_models::Pattern;
 ///
 /// * src, dst: contiguous rows, never read or written beyond them.
 /// * wei: row-major `f32`, read once; rows are zero-padded to whole blocks.
-/// * task = some blocks of [`BLOCK_ROWS`] outputs.
+/// * task = some blocks of `BLOCK_ROWS` outputs.
 pub struct Gemv;
 
 /// Rows computed together: that many streams of weights.

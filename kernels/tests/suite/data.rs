@@ -55,9 +55,19 @@ impl Data {
             .map(|p| (p, source(spec, p.c as usize * p.hw() as usize, &mut random)))
             .collect();
         let values = weights(spec, rows, cols, &mut random);
-        let bias = if spec.bias { random.values(rows as usize, 1.0) } else { vec![] };
+        let bias = if spec.bias {
+            random.values(rows as usize, 1.0)
+        } else {
+            vec![]
+        };
         let pattern = Pattern::from_weights(rows, cols, &values);
-        Self { src, dst, values, pattern, bias }
+        Self {
+            src,
+            dst,
+            values,
+            pattern,
+            bias,
+        }
     }
 }
 

@@ -39,14 +39,20 @@ impl Guarded {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: a fresh anonymous mapping.
         let map = unsafe {
-            libc::mmap(std::ptr::null_mut(), map_bytes, libc::PROT_NONE, flags, -1, 0)
+            libc::mmap(
+                std::ptr::null_mut(),
+                map_bytes,
+                libc::PROT_NONE,
+                flags,
+                -1,
+                0,
+            )
         };
         assert_ne!(map, libc::MAP_FAILED, "no memory for {map_bytes} bytes");
         let first = map.cast::<u8>().wrapping_add(page);
         // SAFETY: the pages between the first and the last of the mapping above.
-        let done = unsafe {
-            libc::mprotect(first.cast(), inner, libc::PROT_READ | libc::PROT_WRITE)
-        };
+        let done =
+            unsafe { libc::mprotect(first.cast(), inner, libc::PROT_READ | libc::PROT_WRITE) };
         assert_eq!(done, 0, "mprotect");
         let offset = match placement {
             Placement::Back => inner - after,
@@ -54,7 +60,12 @@ impl Guarded {
             Placement::Aligned => (inner - after) / 64 * 64,
         };
         let base = first.wrapping_add(offset).cast::<f32>();
-        let mut buffer = Self { map, map_bytes, base, extent };
+        let mut buffer = Self {
+            map,
+            map_bytes,
+            base,
+            extent,
+        };
         buffer.elems_mut().fill(POISON);
         buffer
     }

@@ -18,7 +18,9 @@ const SENTINEL: f32 = f32::from_bits(0x7fc0_5e17);
 pub fn isas() -> Vec<Isa> {
     let best = Isa::detect(None).expect("an x86 CPU with AVX2");
     let (run, skipped): (Vec<Isa>, Vec<Isa>) = Isa::ALL.into_iter().partition(|&isa| isa <= best);
-    skipped.iter().for_each(|isa| println!("skipped: {isa} execution, this CPU lacks it"));
+    skipped
+        .iter()
+        .for_each(|isa| println!("skipped: {isa} execution, this CPU lacks it"));
     run
 }
 
@@ -33,10 +35,15 @@ pub fn repeat(variant: &str, isa: Isa, spec: &Spec) -> String {
 pub fn check(spec: &Spec) -> Result<(), String> {
     let isas = isas();
     let candidates = || {
-        isas.iter().flat_map(|&isa| registry::VARIANTS.iter().map(move |&variant| (variant, isa)))
+        isas.iter().flat_map(|&isa| {
+            registry::VARIANTS
+                .iter()
+                .map(move |&variant| (variant, isa))
+        })
     };
-    let supported: Vec<_> =
-        candidates().filter(|(v, isa)| v.supports(&spec.problem, *isa).is_ok()).collect();
+    let supported: Vec<_> = candidates()
+        .filter(|(v, isa)| v.supports(&spec.problem, *isa).is_ok())
+        .collect();
     if supported.is_empty() {
         return Ok(());
     }
@@ -51,14 +58,20 @@ pub fn check(spec: &Spec) -> Result<(), String> {
 /// Whether a variant builds a case.
 pub fn builds(variant: &dyn Variant, isa: Isa, spec: &Spec) -> bool {
     let data = Data::new(spec);
-    let weights = Weights { values: &data.values, pattern: &data.pattern, bias: &data.bias };
+    let weights = Weights {
+        values: &data.values,
+        pattern: &data.pattern,
+        bias: &data.bias,
+    };
     variant.supports(&spec.problem, isa).is_ok()
         && variant.build(&spec.problem, weights, isa).is_ok()
 }
 
 /// Checks a case on one variant.
 pub fn check_one(variant: &dyn Variant, isa: Isa, spec: &Spec) -> Result<(), String> {
-    variant.supports(&spec.problem, isa).map_err(|reason| reason.to_string())?;
+    variant
+        .supports(&spec.problem, isa)
+        .map_err(|reason| reason.to_string())?;
     let data = Data::new(spec);
     check_variant(variant, isa, spec, &data, &expected(spec, &data))
 }
@@ -72,7 +85,12 @@ fn check_variant(
 ) -> Result<(), String> {
     let line = repeat(variant.name(), isa, spec);
     let run = || match build(variant, isa, spec, data)? {
-        Some(built) => Run { spec, data, expected }.check(built),
+        Some(built) => Run {
+            spec,
+            data,
+            expected,
+        }
+        .check(built),
         None => Ok(()),
     };
     let result = naming_faults(&line, || {
@@ -92,13 +110,21 @@ fn build(
     if !(cost.cycles.is_finite() && cost.cycles > 0.0) {
         return Err(format!("an estimate of {} cycles", cost.cycles));
     }
-    let weights = Weights { values: &data.values, pattern: &data.pattern, bias: &data.bias };
+    let weights = Weights {
+        values: &data.values,
+        pattern: &data.pattern,
+        bias: &data.bias,
+    };
     let build = || variant.build(&spec.problem, weights, isa);
     let (built, again) = match (build(), build()) {
         (Ok(built), Ok(again)) => (built, again),
         (Err(first), Err(second)) if first == second => return Ok(None),
         (first, second) => {
-            return Err(format!("one build of two fails: {:?} {:?}", first.err(), second.err()));
+            return Err(format!(
+                "one build of two fails: {:?} {:?}",
+                first.err(),
+                second.err()
+            ));
         }
     };
     let same = built.code == again.code
@@ -159,7 +185,10 @@ impl Run<'_> {
         let placement = Placement::Back;
         let operands = self.operands(kernel, placement)?;
         let mut merged = self.result(kernel, placement);
-        for range in ranges(kernel.tasks().len(), &mut Random::new(self.spec.seed ^ 0xFACE)) {
+        for range in ranges(
+            kernel.tasks().len(),
+            &mut Random::new(self.spec.seed ^ 0xFACE),
+        ) {
             let part = self.result(kernel, placement);
             self.call(kernel, &operands, &part, placement, range.clone());
             for (i, (to, from)) in merged.elems_mut().iter_mut().zip(part.elems()).enumerate() {
@@ -167,7 +196,9 @@ impl Run<'_> {
                     continue;
                 }
                 if to.to_bits() != SENTINEL.to_bits() {
-                    return Err(format!("tasks {range:?} and earlier ones both write element {i}"));
+                    return Err(format!(
+                        "tasks {range:?} and earlier ones both write element {i}"
+                    ));
                 }
                 *to = *from;
             }
@@ -187,9 +218,15 @@ impl Run<'_> {
         // Scratch memory is promised to start on a cache line.
         let after = scratch_elems.next_multiple_of(16);
         let scratch = Guarded::new(Extent { before: 0, after }, placement);
-        let src: Vec<*const f32> =
-            operands.iter().map(|operand| operand.base().cast_const()).collect();
-        let io = KernelIo { src: &src, dst: dst.base(), scratch: scratch.base() };
+        let src: Vec<*const f32> = operands
+            .iter()
+            .map(|operand| operand.base().cast_const())
+            .collect();
+        let io = KernelIo {
+            src: &src,
+            dst: dst.base(),
+            scratch: scratch.base(),
+        };
         // SAFETY: all operands have the kernel's footprint; nothing else runs on them.
         unsafe { kernel.run(&io, tasks) };
     }
@@ -208,7 +245,11 @@ impl Run<'_> {
         let footprint = kernel.footprint();
         let residual = matches!(&self.spec.problem, Problem::Conv(p) if p.residual);
         let place = |(i, (planes, values)): (usize, &(Planes, Vec<f32>))| {
-            let extent = if i == 1 && residual { footprint.dst } else { footprint.src };
+            let extent = if i == 1 && residual {
+                footprint.dst
+            } else {
+                footprint.src
+            };
             let mut operand = Guarded::new(extent, placement);
             match kernel.staging() {
                 Some(staging) if i == 0 => {
@@ -261,7 +302,10 @@ fn bits(values: &[f32]) -> Vec<u32> {
 /// Channel and pixel of an element, when it is one.
 fn inside(planes: &Planes, element: i64) -> Option<(usize, usize)> {
     let element = usize::try_from(element).ok()?;
-    let (c, pixel) = (element / planes.pitch as usize, element % planes.pitch as usize);
+    let (c, pixel) = (
+        element / planes.pitch as usize,
+        element % planes.pitch as usize,
+    );
     (c < planes.c as usize && pixel < planes.hw() as usize).then_some((c, pixel))
 }
 
@@ -279,10 +323,7 @@ fn fill(elems: &mut [f32], extent: Extent, planes: &Planes, values: &[f32]) {
 }
 
 /// The staged copy; must be written everywhere.
-fn staged(
-    staging: &skimjit_kernels::stage::Staging,
-    values: &[f32],
-) -> Result<Vec<f32>, String> {
+fn staged(staging: &skimjit_kernels::stage::Staging, values: &[f32]) -> Result<Vec<f32>, String> {
     let mut copy = vec![POISON; staging.elems()];
     let planes = values.chunks_exact(staging.src.hw() as usize);
     for (src, dst) in planes.zip(copy.chunks_exact_mut(staging.channel as usize)) {

@@ -20,11 +20,17 @@ use spec::Spec;
 
 /// Runs all cases and reports every failure.
 fn run(specs: Vec<Spec>) {
-    let failures: Vec<String> =
-        specs.iter().filter_map(|spec| harness::check(spec).err()).collect();
+    let failures: Vec<String> = specs
+        .iter()
+        .filter_map(|spec| harness::check(spec).err())
+        .collect();
     let shown: Vec<&str> = failures.iter().take(20).map(String::as_str).collect();
     let (failed, all) = (failures.len(), specs.len());
-    assert!(failures.is_empty(), "{failed} of {all} cases fail:\n{}", shown.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{failed} of {all} cases fail:\n{}",
+        shown.join("\n")
+    );
 }
 
 #[test]
@@ -71,10 +77,18 @@ fn softmaxes() {
 fn every_variant_has_cases() {
     let specs = table::all();
     for variant in registry::VARIANTS {
-        let builds = |isa| specs.iter().any(|spec| harness::builds(*variant, isa, spec));
+        let builds = |isa| {
+            specs
+                .iter()
+                .any(|spec| harness::builds(*variant, isa, spec))
+        };
         let isas: Vec<Isa> = Isa::ALL.into_iter().filter(|&isa| builds(isa)).collect();
         // What one ISA has, a later one has too.
-        assert!(isas.contains(&Isa::Avx512), "{} runs no case of the table", variant.name());
+        assert!(
+            isas.contains(&Isa::Avx512),
+            "{} runs no case of the table",
+            variant.name()
+        );
         println!("{}: {isas:?}", variant.name());
     }
 }
@@ -92,7 +106,11 @@ fn variant_names_are_unique_and_found() {
 #[test]
 fn cases_survive_their_line() {
     for spec in table::all() {
-        assert_eq!(spec.to_string().parse::<Spec>().as_ref(), Ok(&spec), "{spec}");
+        assert_eq!(
+            spec.to_string().parse::<Spec>().as_ref(),
+            Ok(&spec),
+            "{spec}"
+        );
     }
 }
 

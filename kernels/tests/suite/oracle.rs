@@ -43,12 +43,22 @@ fn image(p: &Planes) -> Shape {
 }
 
 fn tensor(dims: &[u32], data: Vec<f32>) -> Arc<Tensor> {
-    Arc::new(Tensor::new(Shape::new(dims).expect("test shapes are valid"), data))
+    Arc::new(Tensor::new(
+        Shape::new(dims).expect("test shapes are valid"),
+        data,
+    ))
 }
 
-fn evaluate(op: &Op, inputs: &[(&Shape, &[f32])], weights: &[Arc<Tensor>], out: &Shape) -> Vec<f32> {
-    let inputs: Vec<TensorRef<'_>> =
-        inputs.iter().map(|&(shape, data)| TensorRef { shape, data }).collect();
+fn evaluate(
+    op: &Op,
+    inputs: &[(&Shape, &[f32])],
+    weights: &[Arc<Tensor>],
+    out: &Shape,
+) -> Vec<f32> {
+    let inputs: Vec<TensorRef<'_>> = inputs
+        .iter()
+        .map(|&(shape, data)| TensorRef { shape, data })
+        .collect();
     let mut output = vec![f32::NAN; out.count()];
     op.evaluate(&inputs, weights, out, &mut output);
     output
@@ -105,14 +115,23 @@ fn conv(p: &ConvProblem, data: &Data) -> Expected {
     let (window, oc, groups) = (p.window, p.dst.c, p.groups);
     let weights = WeightId(0);
     let post = PostOps::default();
-    let op = Op::Convolution(Convolution { window, oc, groups, weights, bias, post });
+    let op = Op::Convolution(Convolution {
+        window,
+        oc,
+        groups,
+        weights,
+        bias,
+        post,
+    });
     let run = |src: &[f32], values: Vec<f32>, bias: Vec<f32>| {
         let mut weights = vec![tensor(&[oc, p.icg(), kh, kw], values)];
         if !bias.is_empty() {
             weights.push(tensor(&[oc], bias));
         }
         let (src_shape, dst_shape) = (image(&p.src), image(&p.dst));
-        let inferred = op.infer_shape(&[&src_shape], &weights).expect("a valid convolution");
+        let inferred = op
+            .infer_shape(&[&src_shape], &weights)
+            .expect("a valid convolution");
         assert_eq!(inferred, dst_shape, "the case's output size");
         evaluate(&op, &[(&src_shape, src)], &weights, &dst_shape)
     };
@@ -132,7 +151,14 @@ fn fc(p: &FcProblem, data: &Data) -> Expected {
     let bias = (!data.bias.is_empty()).then_some(WeightId(1));
     let weights = WeightId(0);
     let (outputs, post) = (p.outputs, PostOps::default());
-    let op = InnerProduct { outputs, axis: 1, transpose: false, weights, bias, post };
+    let op = InnerProduct {
+        outputs,
+        axis: 1,
+        transpose: false,
+        weights,
+        bias,
+        post,
+    };
     let op = Op::InnerProduct(op);
     let run = |src: &[f32], values: Vec<f32>, bias: Vec<f32>| {
         let mut weights = vec![tensor(&[outputs, p.inputs], values)];
@@ -157,7 +183,14 @@ fn fc(p: &FcProblem, data: &Data) -> Expected {
 /// The op of a pooling problem; which way it rounds follows from the output's size.
 pub fn pooling(p: &PoolProblem) -> Pooling {
     let (method, window, relu) = (p.method, p.window, p.relu);
-    let up = Pooling { method, window, global: false, round_down: false, relu, mask: false };
+    let up = Pooling {
+        method,
+        window,
+        global: false,
+        round_down: false,
+        relu,
+        mask: false,
+    };
     let size = [up.output_size(0, p.src.h), up.output_size(1, p.src.w)];
     let round_down = size != [Ok(p.dst.h), Ok(p.dst.w)];
     Pooling { round_down, ..up }
@@ -166,7 +199,11 @@ pub fn pooling(p: &PoolProblem) -> Pooling {
 fn pool(p: &PoolProblem, data: &Data) -> Expected {
     let op = Op::Pooling(pooling(p));
     let (from, to) = (image(&p.src), image(&p.dst));
-    assert_eq!(op.infer_shape(&[&from], &[]).expect("a valid pooling"), to, "output size");
+    assert_eq!(
+        op.infer_shape(&[&from], &[]).expect("a valid pooling"),
+        to,
+        "output size"
+    );
     let src = &data.src[0].1;
     let value = evaluate(&op, &[(&from, src)], &[], &to);
     let value: Vec<f64> = value.into_iter().map(f64::from).collect();
@@ -175,41 +212,73 @@ fn pool(p: &PoolProblem, data: &Data) -> Expected {
         PoolMethod::Average => {
             let terms = f64::from(p.window.kernel[0] * p.window.kernel[1] + 3);
             let means = evaluate(&op, &[(&from, &absolute(src))], &[], &to);
-            means.into_iter().map(|mean| terms * U * f64::from(mean) + TINY).collect()
+            means
+                .into_iter()
+                .map(|mean| terms * U * f64::from(mean) + TINY)
+                .collect()
         }
     };
     Expected { value, tolerance }
 }
 
 fn lrn(p: &LrnProblem, data: &Data) -> Expected {
-    let &LrnProblem { size, alpha, beta, k, planes } = p;
-    let op = Op::Lrn(Lrn { size, alpha, beta, k, within_channel: false });
+    let &LrnProblem {
+        size,
+        alpha,
+        beta,
+        k,
+        planes,
+    } = p;
+    let op = Op::Lrn(Lrn {
+        size,
+        alpha,
+        beta,
+        k,
+        within_channel: false,
+    });
     let shape = image(&planes);
     let value = evaluate(&op, &[(&shape, &data.src[0].1)], &[], &shape);
     let value: Vec<f64> = value.into_iter().map(f64::from).collect();
     // All terms of the denominator are positive: its relative error is that of the sum, and roots
     // and the division add one rounding each.
     let relative = f64::from(size + 12) * U;
-    let tolerance = value.iter().map(|value| value.abs() * relative + TINY).collect();
+    let tolerance = value
+        .iter()
+        .map(|value| value.abs() * relative + TINY)
+        .collect();
     Expected { value, tolerance }
 }
 
 fn channelwise(p: &ChannelwiseProblem, data: &Data) -> Expected {
     let shape = image(&p.src);
-    let column = |i: usize| data.values.iter().skip(i).step_by(3).copied().collect::<Vec<f32>>();
+    let column = |i: usize| {
+        data.values
+            .iter()
+            .skip(i)
+            .step_by(3)
+            .copied()
+            .collect::<Vec<f32>>()
+    };
     let weights: Vec<_> = (0..3).map(|i| tensor(&[p.dst.c], column(i))).collect();
     let run = |src: &[f32], weights: &[Arc<Tensor>]| {
         if !p.affine {
             return src.to_vec();
         }
         let (scale, bias) = (Some(WeightId(0)), Some(WeightId(1)));
-        let op = Op::Scale(Scale { axis: 1, scale, bias, add_operand: false });
+        let op = Op::Scale(Scale {
+            axis: 1,
+            scale,
+            bias,
+            add_operand: false,
+        });
         evaluate(&op, &[(&shape, src)], weights, &shape)
     };
     let src = &data.src[0].1;
     let affine = run(src, &weights);
-    let positive: Vec<_> =
-        weights.iter().map(|w| tensor(w.shape().dims(), absolute(w.data()))).collect();
+    let positive: Vec<_> = weights
+        .iter()
+        .map(|w| tensor(w.shape().dims(), absolute(w.data())))
+        .collect();
     let magnitudes = run(&absolute(src), &positive);
     let value = if p.leaky {
         let op = Op::PRelu(PRelu { slope: WeightId(2) });
@@ -220,11 +289,18 @@ fn channelwise(p: &ChannelwiseProblem, data: &Data) -> Expected {
     let slopes = column(2);
     let pixels = p.src.hw() as usize;
     let tolerance = magnitudes.iter().enumerate().map(|(i, &magnitude)| {
-        let slope = if p.leaky { slopes[i / pixels].abs().max(1.0) } else { 1.0 };
+        let slope = if p.leaky {
+            slopes[i / pixels].abs().max(1.0)
+        } else {
+            1.0
+        };
         let roundings = if p.affine || p.leaky { 5.0 } else { 0.0 };
         roundings * U * f64::from(magnitude * slope) + TINY
     });
-    Expected { value: value.into_iter().map(f64::from).collect(), tolerance: tolerance.collect() }
+    Expected {
+        value: value.into_iter().map(f64::from).collect(),
+        tolerance: tolerance.collect(),
+    }
 }
 
 fn eltwise(p: &EltwiseProblem, data: &Data) -> Expected {
@@ -235,8 +311,14 @@ fn eltwise(p: &EltwiseProblem, data: &Data) -> Expected {
             (EltwiseKind::Max, _) => EltwiseOp::Max,
             _ => EltwiseOp::Product,
         };
-        let op = Op::Eltwise(Eltwise { op, post: PostOps::default() });
-        let inputs: Vec<_> = operands.iter().map(|operand| (&shape, &operand[..])).collect();
+        let op = Op::Eltwise(Eltwise {
+            op,
+            post: PostOps::default(),
+        });
+        let inputs: Vec<_> = operands
+            .iter()
+            .map(|operand| (&shape, &operand[..]))
+            .collect();
         evaluate(&op, &inputs, &[], &shape)
     };
     let coefficients = match &p.kind {
@@ -252,7 +334,11 @@ fn eltwise(p: &EltwiseProblem, data: &Data) -> Expected {
         .iter()
         .zip(&magnitudes)
         .map(|(&sum, &magnitude)| {
-            post(f64::from(sum), terms * U * f64::from(magnitude) + TINY, slope(p.relu))
+            post(
+                f64::from(sum),
+                terms * U * f64::from(magnitude) + TINY,
+                slope(p.relu),
+            )
         })
         .unzip();
     Expected { value, tolerance }
@@ -267,7 +353,9 @@ fn softmax(p: &SoftmaxProblem, data: &Data) -> Expected {
     let mut tolerance = vec![0.0; value.len()];
     for pixel in 0..pixels {
         let at = |c: usize| c * pixels + pixel;
-        let most = (0..channels).map(|c| f64::from(src[at(c)])).fold(f64::MIN, f64::max);
+        let most = (0..channels)
+            .map(|c| f64::from(src[at(c)]))
+            .fold(f64::MIN, f64::max);
         // An error of the argument is a relative error of the exponential.
         let distance = |c: usize| most - f64::from(src[at(c)]);
         let mean: f64 = (0..channels).map(|c| value[at(c)] * distance(c)).sum();

@@ -13,7 +13,11 @@ use skimjit_models::ops::{PoolMethod, Window};
 
 fn config(cases: u32) -> Config {
     // Failures are repeated from their line, not from files.
-    Config { cases, failure_persistence: None, ..Config::default() }
+    Config {
+        cases,
+        failure_persistence: None,
+        ..Config::default()
+    }
 }
 
 fn verdict(spec: &Spec) -> Result<(), TestCaseError> {
@@ -40,13 +44,25 @@ fn data() -> impl Strategy<Value = (u32, bool, bool, u64)> {
 }
 
 fn spec(problem: Problem, (density, holes, bias, seed): (u32, bool, bool, u64)) -> Spec {
-    Spec { density, holes, bias, seed, ..Spec::new(problem) }
+    Spec {
+        density,
+        holes,
+        bias,
+        seed,
+        ..Spec::new(problem)
+    }
 }
 
 /// Windows with Caffe's freedom: any pad, any stride.
 fn any_window() -> impl Strategy<Value = Window> {
-    (pair(1..=6), pair(1..=4), pair(0..=4), pair(1..=3))
-        .prop_map(|(kernel, stride, pad, dilation)| Window { kernel, stride, pad, dilation })
+    (pair(1..=6), pair(1..=4), pair(0..=4), pair(1..=3)).prop_map(
+        |(kernel, stride, pad, dilation)| Window {
+            kernel,
+            stride,
+            pad,
+            dilation,
+        },
+    )
 }
 
 /// Windows that keep the size.
@@ -76,9 +92,22 @@ fn conv_case(
     data: (u32, bool, bool, u64),
 ) -> Spec {
     let [h, w] = input(&window, more);
-    let dims = Dims { ic: icg * groups, oc: ocg * groups, h, w, groups };
+    let dims = Dims {
+        ic: icg * groups,
+        oc: ocg * groups,
+        h,
+        w,
+        groups,
+    };
     let problem = conv(dims, window, layouts);
-    spec(Problem::Conv(skimjit_kernels::ConvProblem { relu, residual, ..problem }), data)
+    spec(
+        Problem::Conv(skimjit_kernels::ConvProblem {
+            relu,
+            residual,
+            ..problem
+        }),
+        data,
+    )
 }
 
 fn channels() -> impl Strategy<Value = (u32, u32, u32)> {

@@ -8,12 +8,37 @@ use skimjit_kernels::{
 };
 use skimjit_models::ops::{PoolMethod, Window};
 
-const HUGE: Planes = Planes { c: 1 << 20, h: 1 << 10, w: 1 << 10, pitch: 1 << 20 };
-const OVERLAPPING: Planes = Planes { c: 4, h: 8, w: 8, pitch: 63 };
+const HUGE: Planes = Planes {
+    c: 1 << 20,
+    h: 1 << 10,
+    w: 1 << 10,
+    pitch: 1 << 20,
+};
+const OVERLAPPING: Planes = Planes {
+    c: 4,
+    h: 8,
+    w: 8,
+    pitch: 63,
+};
 const EMPTY: [Planes; 3] = [
-    Planes { c: 0, h: 8, w: 8, pitch: 64 },
-    Planes { c: 4, h: 0, w: 8, pitch: 64 },
-    Planes { c: 4, h: u32::MAX, w: u32::MAX, pitch: u32::MAX },
+    Planes {
+        c: 0,
+        h: 8,
+        w: 8,
+        pitch: 64,
+    },
+    Planes {
+        c: 4,
+        h: 0,
+        w: 8,
+        pitch: 64,
+    },
+    Planes {
+        c: 4,
+        h: u32::MAX,
+        w: u32::MAX,
+        pitch: u32::MAX,
+    },
 ];
 
 fn wrong_planes() -> Vec<Planes> {
@@ -21,25 +46,65 @@ fn wrong_planes() -> Vec<Planes> {
 }
 
 fn convs() -> Vec<Problem> {
-    let dims = Dims { ic: 4, oc: 4, h: 8, w: 8, groups: 1 };
+    let dims = Dims {
+        ic: 4,
+        oc: 4,
+        h: 8,
+        w: 8,
+        groups: 1,
+    };
     let good = conv(dims, Window::square(3, 1, 1), [Layout::Gap; 2]);
     let window = good.window;
-    let with = |window: Window| ConvProblem { window, ..good.clone() };
+    let with = |window: Window| ConvProblem {
+        window,
+        ..good.clone()
+    };
     let mut wrong = vec![
-        ConvProblem { groups: 0, ..good.clone() },
-        ConvProblem { groups: 3, ..good.clone() },
+        ConvProblem {
+            groups: 0,
+            ..good.clone()
+        },
+        ConvProblem {
+            groups: 3,
+            ..good.clone()
+        },
         // Another output size than the window gives.
-        with(Window { pad: [0, 0], ..window }),
-        with(Window { kernel: [0, 3], ..window }),
-        with(Window { stride: [1, 0], ..window }),
-        with(Window { dilation: [u32::MAX; 2], ..window }),
+        with(Window {
+            pad: [0, 0],
+            ..window
+        }),
+        with(Window {
+            kernel: [0, 3],
+            ..window
+        }),
+        with(Window {
+            stride: [1, 0],
+            ..window
+        }),
+        with(Window {
+            dilation: [u32::MAX; 2],
+            ..window
+        }),
         // A copy with this padding does not fit the limits.
-        with(Window { kernel: [1 << 16; 2], pad: [1 << 15; 2], ..window }),
-        with(Window { pad: [u32::MAX; 2], ..window }),
+        with(Window {
+            kernel: [1 << 16; 2],
+            pad: [1 << 15; 2],
+            ..window
+        }),
+        with(Window {
+            pad: [u32::MAX; 2],
+            ..window
+        }),
     ];
     for planes in wrong_planes() {
-        wrong.push(ConvProblem { src: planes, ..good.clone() });
-        wrong.push(ConvProblem { dst: planes, ..good.clone() });
+        wrong.push(ConvProblem {
+            src: planes,
+            ..good.clone()
+        });
+        wrong.push(ConvProblem {
+            dst: planes,
+            ..good.clone()
+        });
     }
     wrong.into_iter().map(Problem::Conv).collect()
 }
@@ -48,17 +113,35 @@ fn pools() -> Vec<Problem> {
     let planes = Planes::compact(4, 8, 8);
     let window = Window::square(1, 1, 0);
     let method = PoolMethod::Max;
-    let good = PoolProblem { src: planes, dst: planes, window, method, relu: false };
-    let with = |window: Window| PoolProblem { window, ..good.clone() };
+    let good = PoolProblem {
+        src: planes,
+        dst: planes,
+        window,
+        method,
+        relu: false,
+    };
+    let with = |window: Window| PoolProblem {
+        window,
+        ..good.clone()
+    };
     let mut wrong = vec![
         with(Window::square(300, 1, 0)),
         with(Window::square(3, 1, 3)),
         with(Window::square(2, 0, 0)),
-        with(Window { dilation: [2, 2], ..window }),
+        with(Window {
+            dilation: [2, 2],
+            ..window
+        }),
         with(Window::square(1, 9, 0)),
         with(Window::square(1, 1 << 31, 0)),
-        PoolProblem { dst: Planes::compact(3, 8, 8), ..good.clone() },
-        PoolProblem { dst: Planes::compact(4, 8, 90), ..good.clone() },
+        PoolProblem {
+            dst: Planes::compact(3, 8, 8),
+            ..good.clone()
+        },
+        PoolProblem {
+            dst: Planes::compact(4, 8, 90),
+            ..good.clone()
+        },
         PoolProblem {
             src: Planes::compact(1, 1, limits::POOL_LINE + 1),
             dst: Planes::compact(1, 1, limits::POOL_LINE + 1),
@@ -66,34 +149,83 @@ fn pools() -> Vec<Problem> {
         },
     ];
     for planes in wrong_planes() {
-        wrong.push(PoolProblem { src: planes, ..good.clone() });
-        wrong.push(PoolProblem { dst: planes, ..good.clone() });
+        wrong.push(PoolProblem {
+            src: planes,
+            ..good.clone()
+        });
+        wrong.push(PoolProblem {
+            dst: planes,
+            ..good.clone()
+        });
     }
     wrong.into_iter().map(Problem::Pool).collect()
 }
 
 fn lrns() -> Vec<Problem> {
     let planes = Planes::compact(4, 8, 8);
-    let good = LrnProblem { planes, size: 5, alpha: 1.0, beta: 0.75, k: 1.0 };
+    let good = LrnProblem {
+        planes,
+        size: 5,
+        alpha: 1.0,
+        beta: 0.75,
+        k: 1.0,
+    };
     let mut wrong = vec![
-        LrnProblem { size: 0, ..good.clone() },
-        LrnProblem { size: 4, ..good.clone() },
-        LrnProblem { size: limits::LRN_SIZE + 2, ..good.clone() },
-        LrnProblem { beta: 0.6, ..good.clone() },
-        LrnProblem { beta: f32::NAN, ..good.clone() },
-        LrnProblem { planes: Planes::compact(5000, 1, 1), ..good.clone() },
+        LrnProblem {
+            size: 0,
+            ..good.clone()
+        },
+        LrnProblem {
+            size: 4,
+            ..good.clone()
+        },
+        LrnProblem {
+            size: limits::LRN_SIZE + 2,
+            ..good.clone()
+        },
+        LrnProblem {
+            beta: 0.6,
+            ..good.clone()
+        },
+        LrnProblem {
+            beta: f32::NAN,
+            ..good.clone()
+        },
+        LrnProblem {
+            planes: Planes::compact(5000, 1, 1),
+            ..good.clone()
+        },
     ];
-    wrong.extend(wrong_planes().into_iter().map(|planes| LrnProblem { planes, ..good.clone() }));
+    wrong.extend(wrong_planes().into_iter().map(|planes| LrnProblem {
+        planes,
+        ..good.clone()
+    }));
     wrong.into_iter().map(Problem::Lrn).collect()
 }
 
 fn others() -> Vec<Problem> {
-    let fc = |inputs, outputs| Problem::Fc(FcProblem { inputs, outputs, relu: None });
+    let fc = |inputs, outputs| {
+        Problem::Fc(FcProblem {
+            inputs,
+            outputs,
+            relu: None,
+        })
+    };
     let eltwise = |elems, operands, kind| {
-        Problem::Eltwise(EltwiseProblem { elems, operands, kind, relu: None })
+        Problem::Eltwise(EltwiseProblem {
+            elems,
+            operands,
+            kind,
+            relu: None,
+        })
     };
     let channelwise = |src, dst| {
-        Problem::Channelwise(ChannelwiseProblem { src, dst, affine: true, leaky: false })
+        Problem::Channelwise(ChannelwiseProblem {
+            src,
+            dst,
+            affine: true,
+            leaky: false,
+        })
     };
     let good = Planes::compact(4, 8, 8);
     let mut wrong = vec![
@@ -137,9 +269,19 @@ fn what_only_some_variants_refuse() {
         let variant = registry::find(name).expect("a variant's name");
         variant.supports(problem, Isa::Avx512).is_err()
     };
-    let wide = Problem::Fc(FcProblem { inputs: 65_537, outputs: 2, relu: None });
+    let wide = Problem::Fc(FcProblem {
+        inputs: 65_537,
+        outputs: 2,
+        relu: None,
+    });
     assert!(refuses("sparse_fc.sell", &wide) && !refuses("dense_fc.gemv", &wide));
-    let dims = Dims { ic: 1, oc: 1, h: 40, w: 40, groups: 1 };
+    let dims = Dims {
+        ic: 1,
+        oc: 1,
+        h: 40,
+        w: 40,
+        groups: 1,
+    };
     let taps = Problem::Conv(conv(dims, Window::square(17, 1, 0), [Layout::Compact; 2]));
     assert!(refuses("dense_conv.rolled", &taps) && !refuses("sparse_conv.streamed", &taps));
 }

@@ -27,22 +27,39 @@ pub struct Spec {
 
 impl Spec {
     pub fn new(problem: Problem) -> Self {
-        Self { problem, density: 100, holes: false, bias: true, scale: 1.0, special: false, seed: 1 }
+        Self {
+            problem,
+            density: 100,
+            holes: false,
+            bias: true,
+            scale: 1.0,
+            special: false,
+            seed: 1,
+        }
     }
     pub fn density(self, density: u32) -> Self {
         Self { density, ..self }
     }
     pub fn holes(self) -> Self {
-        Self { holes: true, ..self }
+        Self {
+            holes: true,
+            ..self
+        }
     }
     pub fn no_bias(self) -> Self {
-        Self { bias: false, ..self }
+        Self {
+            bias: false,
+            ..self
+        }
     }
     pub fn scale(self, scale: f32) -> Self {
         Self { scale, ..self }
     }
     pub fn special(self) -> Self {
-        Self { special: true, ..self }
+        Self {
+            special: true,
+            ..self
+        }
     }
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
@@ -58,7 +75,12 @@ fn pair(name: &str, [h, w]: [u32; 2]) -> String {
 }
 
 fn window(w: &Window) -> String {
-    let parts = [("k", w.kernel), ("s", w.stride), ("p", w.pad), ("d", w.dilation)];
+    let parts = [
+        ("k", w.kernel),
+        ("s", w.stride),
+        ("p", w.pad),
+        ("d", w.dilation),
+    ];
     parts.map(|(name, value)| pair(name, value)).join(" ")
 }
 
@@ -67,11 +89,19 @@ fn relu(relu: &Option<Relu>) -> String {
 }
 
 fn flag(name: &str, set: bool) -> String {
-    if set { format!(" {name}=1") } else { String::new() }
+    if set {
+        format!(" {name}=1")
+    } else {
+        String::new()
+    }
 }
 
 fn floats(values: &[f32]) -> String {
-    values.iter().map(f32::to_string).collect::<Vec<_>>().join(",")
+    values
+        .iter()
+        .map(f32::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 impl fmt::Display for Spec {
@@ -94,7 +124,12 @@ impl fmt::Display for Spec {
                 write!(f, "alpha={} beta={} k0={}", p.alpha, p.beta, p.k)
             }
             Problem::Channelwise(p) => {
-                write!(f, "channelwise src={} dst={}", planes(&p.src), planes(&p.dst))?;
+                write!(
+                    f,
+                    "channelwise src={} dst={}",
+                    planes(&p.src),
+                    planes(&p.dst)
+                )?;
                 write!(f, "{}{}", flag("affine", p.affine), flag("leaky", p.leaky))
             }
             Problem::Eltwise(p) => {
@@ -103,12 +138,23 @@ impl fmt::Display for Spec {
                     EltwiseKind::Product => "product=1".into(),
                     EltwiseKind::Max => "max=1".into(),
                 };
-                write!(f, "eltwise n={} of={} {kind}{}", p.elems, p.operands, relu(&p.relu))
+                write!(
+                    f,
+                    "eltwise n={} of={} {kind}{}",
+                    p.elems,
+                    p.operands,
+                    relu(&p.relu)
+                )
             }
             Problem::Softmax(p) => write!(f, "softmax src={}", planes(&p.planes)),
         }?;
         write!(f, " density={}", self.density)?;
-        write!(f, "{}{}", flag("holes", self.holes), flag("bias", self.bias))?;
+        write!(
+            f,
+            "{}{}",
+            flag("holes", self.holes),
+            flag("bias", self.bias)
+        )?;
         write!(f, "{}", flag("special", self.special))?;
         write!(f, " scale={} seed={}", self.scale, self.seed)
     }
@@ -123,13 +169,15 @@ impl Words<'_> {
     }
     fn get<T: FromStr>(&self, key: &str) -> Result<T, String> {
         let text = self.0.get(key).ok_or_else(|| format!("no {key}="))?;
-        text.parse().map_err(|_| format!("{key}={text} is no number"))
+        text.parse()
+            .map_err(|_| format!("{key}={text} is no number"))
     }
     fn dims<const N: usize>(&self, key: &str) -> Result<[u32; N], String> {
         let text = self.0.get(key).ok_or_else(|| format!("no {key}="))?;
         let dims: Result<Vec<u32>, _> = text.split('x').map(str::parse).collect();
         let dims = dims.map_err(|_| format!("{key}={text} is no list of sizes"))?;
-        dims.try_into().map_err(|_| format!("{key}={text}: expected {N} sizes"))
+        dims.try_into()
+            .map_err(|_| format!("{key}={text}: expected {N} sizes"))
     }
     fn planes(&self, key: &str) -> Result<Planes, String> {
         let [c, h, w, pitch] = self.dims(key)?;
@@ -137,17 +185,30 @@ impl Words<'_> {
     }
     fn window(&self) -> Result<Window, String> {
         let (kernel, stride) = (self.dims("k")?, self.dims("s")?);
-        Ok(Window { kernel, stride, pad: self.dims("p")?, dilation: self.dims("d")? })
+        Ok(Window {
+            kernel,
+            stride,
+            pad: self.dims("p")?,
+            dilation: self.dims("d")?,
+        })
     }
     fn relu(&self) -> Result<Option<Relu>, String> {
-        self.has("relu").then(|| self.get("relu").map(Relu::new)).transpose()
+        self.has("relu")
+            .then(|| self.get("relu").map(Relu::new))
+            .transpose()
     }
     fn kind(&self) -> Result<EltwiseKind, String> {
         let Some(text) = self.0.get("sum") else {
-            return Ok(if self.has("max") { EltwiseKind::Max } else { EltwiseKind::Product });
+            return Ok(if self.has("max") {
+                EltwiseKind::Max
+            } else {
+                EltwiseKind::Product
+            });
         };
         let coefficients: Result<Vec<f32>, _> = text.split(',').map(str::parse).collect();
-        coefficients.map(EltwiseKind::Sum).map_err(|_| format!("sum={text} is no list"))
+        coefficients
+            .map(EltwiseKind::Sum)
+            .map_err(|_| format!("sum={text} is no list"))
     }
 
     fn problem(&self, family: &str) -> Result<Problem, String> {
@@ -163,13 +224,27 @@ impl Words<'_> {
             }),
             "fc" => {
                 let (inputs, outputs) = (self.get("in")?, self.get("out")?);
-                Problem::Fc(FcProblem { inputs, outputs, relu: self.relu()? })
+                Problem::Fc(FcProblem {
+                    inputs,
+                    outputs,
+                    relu: self.relu()?,
+                })
             }
             "pool" => {
                 let average = self.has("ave");
-                let method = if average { PoolMethod::Average } else { PoolMethod::Max };
+                let method = if average {
+                    PoolMethod::Average
+                } else {
+                    PoolMethod::Max
+                };
                 let (src, dst, window) = (src()?, dst()?, self.window()?);
-                Problem::Pool(PoolProblem { src, dst, window, method, relu: self.has("start0") })
+                Problem::Pool(PoolProblem {
+                    src,
+                    dst,
+                    window,
+                    method,
+                    relu: self.has("start0"),
+                })
             }
             "lrn" => Problem::Lrn(LrnProblem {
                 planes: src()?,
@@ -180,12 +255,22 @@ impl Words<'_> {
             }),
             "channelwise" => {
                 let (affine, leaky) = (self.has("affine"), self.has("leaky"));
-                Problem::Channelwise(ChannelwiseProblem { src: src()?, dst: dst()?, affine, leaky })
+                Problem::Channelwise(ChannelwiseProblem {
+                    src: src()?,
+                    dst: dst()?,
+                    affine,
+                    leaky,
+                })
             }
             "eltwise" => {
                 let (elems, operands) = (self.get("n")?, self.get("of")?);
                 let (kind, relu) = (self.kind()?, self.relu()?);
-                Problem::Eltwise(EltwiseProblem { elems, operands, kind, relu })
+                Problem::Eltwise(EltwiseProblem {
+                    elems,
+                    operands,
+                    kind,
+                    relu,
+                })
             }
             "softmax" => Problem::Softmax(SoftmaxProblem { planes: src()? }),
             other => return Err(format!("unknown family {other}")),
@@ -199,7 +284,8 @@ impl FromStr for Spec {
     fn from_str(line: &str) -> Result<Self, String> {
         let (family, rest) = line.trim().split_once(' ').ok_or("no problem")?;
         let words = rest.split_whitespace().map(|word| {
-            word.split_once('=').ok_or_else(|| format!("{word} is not key=value"))
+            word.split_once('=')
+                .ok_or_else(|| format!("{word} is not key=value"))
         });
         let words = Words(words.collect::<Result<_, _>>()?);
         Ok(Self {

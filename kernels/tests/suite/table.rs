@@ -29,7 +29,12 @@ impl Layout {
             Layout::Gap => Planes::with_gap(c, h, w, gap),
             Layout::Compact => Planes::compact(c, h, w),
             Layout::Wide => Planes::with_gap(c, h, w, gap + 3 * w + 3),
-            Layout::Odd => Planes { c, h, w, pitch: h * w + gap + 3 },
+            Layout::Odd => Planes {
+                c,
+                h,
+                w,
+                pitch: h * w + gap + 3,
+            },
         }
     }
 }
@@ -59,7 +64,12 @@ pub fn conv(dims: Dims, window: Window, [src, dst]: [Layout; 2]) -> ConvProblem 
 }
 
 fn window(kernel: [u32; 2], stride: [u32; 2], pad: [u32; 2], dilation: [u32; 2]) -> Window {
-    Window { kernel, stride, pad, dilation }
+    Window {
+        kernel,
+        stride,
+        pad,
+        dilation,
+    }
 }
 
 const ONE: [u32; 2] = [1, 1];
@@ -96,7 +106,17 @@ fn windows() -> Vec<Window> {
 }
 
 const SIZES: [[u32; 2]; 12] = [
-    [1, 1], [1, 2], [2, 2], [3, 3], [2, 9], [7, 7], [8, 8], [13, 13], [14, 14], [5, 31], [28, 28],
+    [1, 1],
+    [1, 2],
+    [2, 2],
+    [3, 3],
+    [2, 9],
+    [7, 7],
+    [8, 8],
+    [13, 13],
+    [14, 14],
+    [5, 31],
+    [28, 28],
     [27, 27],
 ];
 
@@ -106,14 +126,22 @@ pub fn conv_windows() -> Vec<Spec> {
     let densities = [15, 0, 100, 3, 50];
     for window in windows() {
         for [h, w] in SIZES {
-            let fits = [(0, h), (1, w)].iter().all(|&(a, n)| window.output_size(a, n).is_ok());
+            let fits = [(0, h), (1, w)]
+                .iter()
+                .all(|&(a, n)| window.output_size(a, n).is_ok());
             if !fits {
                 continue;
             }
             let i = specs.len();
             let (ic, oc) = ([3, 5, 8][i % 3], [4, 29, 13, 1][i % 4]);
             let layouts = [Layout::ALL[i % 4], Layout::ALL[i / 4 % 4]];
-            let dims = Dims { ic, oc, h, w, groups: 1 };
+            let dims = Dims {
+                ic,
+                oc,
+                h,
+                w,
+                groups: 1,
+            };
             let mut problem = conv(dims, window, layouts);
             problem.relu = [None, Some(Relu::new(0.0)), Some(Relu::new(0.1))][i / 2 % 3];
             problem.residual = i % 5 == 3;
@@ -161,11 +189,29 @@ pub fn conv_layers() -> Vec<Spec> {
     let mut specs = Vec::new();
     for (i, &(ic, oc, h, w, groups, window)) in layers.iter().enumerate() {
         for (j, density) in [8, 35, 80].into_iter().enumerate() {
-            let layouts = if j == 1 { [Layout::Compact; 2] } else { [Layout::Gap; 2] };
-            let mut problem = conv(Dims { ic, oc, h, w, groups }, window, layouts);
+            let layouts = if j == 1 {
+                [Layout::Compact; 2]
+            } else {
+                [Layout::Gap; 2]
+            };
+            let mut problem = conv(
+                Dims {
+                    ic,
+                    oc,
+                    h,
+                    w,
+                    groups,
+                },
+                window,
+                layouts,
+            );
             problem.relu = (i % 3 != 0).then(|| Relu::new(if i % 3 == 1 { 0.0 } else { 0.25 }));
             problem.residual = (i + j) % 4 == 0;
-            specs.push(Spec::new(Problem::Conv(problem)).density(density).seed(i as u64));
+            specs.push(
+                Spec::new(Problem::Conv(problem))
+                    .density(density)
+                    .seed(i as u64),
+            );
         }
     }
     specs
@@ -174,15 +220,32 @@ pub fn conv_layers() -> Vec<Spec> {
 /// Inner products.
 pub fn fc() -> Vec<Spec> {
     let sizes = [
-        (1, 1), (1, 40), (7, 3), (8, 8), (16, 16), (17, 1), (33, 17), (100, 10), (255, 9),
-        (1000, 31), (2048, 100), (9216, 33), (65_535, 3), (65_536, 2), (65_536, 20),
+        (1, 1),
+        (1, 40),
+        (7, 3),
+        (8, 8),
+        (16, 16),
+        (17, 1),
+        (33, 17),
+        (100, 10),
+        (255, 9),
+        (1000, 31),
+        (2048, 100),
+        (9216, 33),
+        (65_535, 3),
+        (65_536, 2),
+        (65_536, 20),
     ];
     let mut specs = Vec::new();
     for (inputs, outputs) in sizes {
         for density in [0, 10, 100] {
             let i = specs.len();
             let relu = [None, Some(Relu::new(0.0)), Some(Relu::new(-0.5))][i / 2 % 3];
-            let problem = Problem::Fc(FcProblem { inputs, outputs, relu });
+            let problem = Problem::Fc(FcProblem {
+                inputs,
+                outputs,
+                relu,
+            });
             let spec = Spec::new(problem).density(density).seed(i as u64);
             let spec = if i % 5 == 1 { spec.holes() } else { spec };
             specs.push(if i % 4 == 3 { spec.no_bias() } else { spec });
@@ -200,11 +263,24 @@ pub fn pool(
     [src, dst]: [Layout; 2],
 ) -> Option<PoolProblem> {
     let size = Planes::compact(c, h, w);
-    let problem = PoolProblem { src: size, dst: size, window, method, relu: false };
-    let op = skimjit_models::ops::Pooling { round_down, ..pooling(&problem) };
+    let problem = PoolProblem {
+        src: size,
+        dst: size,
+        window,
+        method,
+        relu: false,
+    };
+    let op = skimjit_models::ops::Pooling {
+        round_down,
+        ..pooling(&problem)
+    };
     let [oh, ow] = [op.output_size(0, h).ok()?, op.output_size(1, w).ok()?];
     let (src, dst) = (src.planes(c, h, w, ONE), dst.planes(c, oh, ow, [0, 0]));
-    Some(PoolProblem { src, dst, ..problem })
+    Some(PoolProblem {
+        src,
+        dst,
+        ..problem
+    })
 }
 
 /// Poolings: overlapping, overhanging, padded, global, strided beyond the kernel.
@@ -227,11 +303,23 @@ pub fn pools() -> Vec<Spec> {
         window([3, 9], [1, 1], [2, 8], ONE),
     ];
     let sizes = [
-        [3, 1, 1], [2, 2, 3], [4, 5, 5], [17, 7, 7], [33, 13, 13], [2, 6, 14], [3, 8, 16],
-        [2, 27, 27], [1, 28, 28], [3, 55, 55], [1, 3, 130],
+        [3, 1, 1],
+        [2, 2, 3],
+        [4, 5, 5],
+        [17, 7, 7],
+        [33, 13, 13],
+        [2, 6, 14],
+        [3, 8, 16],
+        [2, 27, 27],
+        [1, 28, 28],
+        [3, 55, 55],
+        [1, 3, 130],
     ];
     let mut specs = Vec::new();
-    for (size, window) in sizes.iter().flat_map(|size| windows.iter().map(move |w| (*size, *w))) {
+    for (size, window) in sizes
+        .iter()
+        .flat_map(|size| windows.iter().map(move |w| (*size, *w)))
+    {
         for method in [PoolMethod::Max, PoolMethod::Average] {
             let i = specs.len();
             let layouts = [Layout::ALL[i % 4], Layout::ALL[i / 3 % 4]];
@@ -244,9 +332,18 @@ pub fn pools() -> Vec<Spec> {
         }
     }
     for [c, h, w] in [[5, 7, 7], [3, 8, 8], [2, 14, 13], [2, 1, 1], [1, 3, 200]] {
-        let global = Window { kernel: [h, w], ..Window::square(1, 1, 0) };
+        let global = Window {
+            kernel: [h, w],
+            ..Window::square(1, 1, 0)
+        };
         for method in [PoolMethod::Max, PoolMethod::Average] {
-            let problem = pool([c, h, w], global, method, false, [Layout::Gap, Layout::Compact]);
+            let problem = pool(
+                [c, h, w],
+                global,
+                method,
+                false,
+                [Layout::Gap, Layout::Compact],
+            );
             specs.extend(problem.map(|problem| Spec::new(Problem::Pool(problem))));
         }
     }
@@ -258,11 +355,24 @@ pub fn lrns() -> Vec<Spec> {
     let mut specs = Vec::new();
     for size in [1, 3, 5, 7, 9] {
         for beta in [0.5, 0.75, 1.0] {
-            for (c, h, w) in [(1, 1, 1), (3, 2, 2), (4, 4, 4), (10, 7, 7), (12, 13, 13), (20, 1, 33)] {
+            for (c, h, w) in [
+                (1, 1, 1),
+                (3, 2, 2),
+                (4, 4, 4),
+                (10, 7, 7),
+                (12, 13, 13),
+                (20, 1, 33),
+            ] {
                 let i = specs.len();
                 let planes = Layout::ALL[i % 4].planes(c, h, w, ONE);
                 let (alpha, k) = ([1e-4, 0.5, 3.0][i % 3], [1.0, 2.0][i % 2]);
-                let problem = Problem::Lrn(LrnProblem { planes, size, alpha, beta, k });
+                let problem = Problem::Lrn(LrnProblem {
+                    planes,
+                    size,
+                    alpha,
+                    beta,
+                    k,
+                });
                 let scale = [1.0, 200.0][i / 2 % 2];
                 specs.push(Spec::new(problem).scale(scale).seed(i as u64));
             }
@@ -274,11 +384,24 @@ pub fn lrns() -> Vec<Spec> {
 /// Scale, Bias, ReLU and PReLU.
 pub fn channelwises() -> Vec<Spec> {
     let mut specs = Vec::new();
-    for (c, h, w) in [(1, 1, 1), (40, 1, 1), (3, 1, 7), (5, 2, 4), (6, 4, 4), (20, 13, 13), (3, 28, 28)] {
+    for (c, h, w) in [
+        (1, 1, 1),
+        (40, 1, 1),
+        (3, 1, 7),
+        (5, 2, 4),
+        (6, 4, 4),
+        (20, 13, 13),
+        (3, 28, 28),
+    ] {
         for (affine, leaky) in [(true, false), (false, true), (true, true), (false, false)] {
             let i = specs.len();
             let [src, dst] = [i % 4, i / 3 % 4].map(|i| Layout::ALL[i].planes(c, h, w, ONE));
-            let problem = ChannelwiseProblem { src, dst, affine, leaky };
+            let problem = ChannelwiseProblem {
+                src,
+                dst,
+                affine,
+                leaky,
+            };
             let spec = Spec::new(Problem::Channelwise(problem)).no_bias();
             specs.push(spec.density(90).seed(i as u64));
         }
@@ -300,7 +423,12 @@ pub fn eltwises() -> Vec<Spec> {
                 _ => EltwiseKind::Sum(coefficients[..operands as usize].to_vec()),
             };
             let relu = [None, Some(Relu::new(0.0)), Some(Relu::new(0.1))][i % 3];
-            let problem = EltwiseProblem { elems, operands, kind, relu };
+            let problem = EltwiseProblem {
+                elems,
+                operands,
+                kind,
+                relu,
+            };
             let spec = Spec::new(Problem::Eltwise(problem)).seed(i as u64);
             specs.push(spec.clone());
             specs.push(spec.special());
@@ -319,12 +447,22 @@ pub fn softmaxes() -> Vec<Spec> {
         Planes::compact(16, 1, 1),
         Planes::compact(1000, 1, 1),
         Planes::compact(1001, 1, 1),
-        Planes { c: 5, h: 1, w: 1, pitch: 16 },
+        Planes {
+            c: 5,
+            h: 1,
+            w: 1,
+            pitch: 16,
+        },
         Planes::compact(3, 2, 2),
         Planes::compact(1, 3, 5),
         Planes::compact(21, 4, 4),
         Planes::with_gap(21, 13, 13, 14),
-        Planes { c: 7, h: 3, w: 11, pitch: 36 },
+        Planes {
+            c: 7,
+            h: 3,
+            w: 11,
+            pitch: 36,
+        },
     ];
     let mut specs = Vec::new();
     for planes in planes {
@@ -341,6 +479,15 @@ pub fn softmaxes() -> Vec<Spec> {
 
 /// Everything above.
 pub fn all() -> Vec<Spec> {
-    [conv_windows(), conv_layers(), fc(), pools(), lrns(), channelwises(), eltwises(), softmaxes()]
-        .concat()
+    [
+        conv_windows(),
+        conv_layers(),
+        fc(),
+        pools(),
+        lrns(),
+        channelwises(),
+        eltwises(),
+        softmaxes(),
+    ]
+    .concat()
 }
