@@ -11,10 +11,15 @@ fn root() -> &'static Path {
 /// Names in the `[dependencies]` table of a manifest.
 fn dependencies(manifest: &str) -> BTreeSet<String> {
     let text = fs::read_to_string(root().join(manifest)).expect(manifest);
-    let table = text.split("\n[").find(|table| table.starts_with("dependencies]"));
+    let table = text
+        .split("\n[")
+        .find(|table| table.starts_with("dependencies]"));
     let lines = table.unwrap_or_default().lines().skip(1);
     let name = |line: &str| line.split(['.', '=', ' ']).next().map(str::to_owned);
-    lines.filter(|line| !line.trim().is_empty() && !line.starts_with('#')).filter_map(name).collect()
+    lines
+        .filter(|line| !line.trim().is_empty() && !line.starts_with('#'))
+        .filter_map(name)
+        .collect()
 }
 
 /// Rust sources below a folder, with their text up to the unit tests.
@@ -34,8 +39,17 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     paths.sort();
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).expect("readable source");
-        let code = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
-        (path.strip_prefix(root()).expect("below the root").to_owned(), code)
+        let code = text
+            .split("#[cfg(test)]")
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        (
+            path.strip_prefix(root())
+                .expect("below the root")
+                .to_owned(),
+            code,
+        )
     };
     paths.into_iter().map(read).collect()
 }
@@ -62,19 +76,33 @@ fn offenders(words: &[&str], allowed: &[&str]) -> Vec<String> {
 
 fn assert_none(words: &[&str], allowed: &[&str]) {
     let found = offenders(words, allowed);
-    assert!(found.is_empty(), "{words:?} outside {allowed:?}:\n{}", found.join("\n"));
+    assert!(
+        found.is_empty(),
+        "{words:?} outside {allowed:?}:\n{}",
+        found.join("\n")
+    );
 }
 
 #[test]
 fn dependencies_point_downwards() {
     let ours = |manifest: &str| -> BTreeSet<String> {
         let all = dependencies(manifest);
-        all.into_iter().filter(|name| name.starts_with("skimjit")).collect()
+        all.into_iter()
+            .filter(|name| name.starts_with("skimjit"))
+            .collect()
     };
-    let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let set = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect::<BTreeSet<_>>()
+    };
     assert_eq!(ours("jit/Cargo.toml"), set(&[]));
     assert_eq!(ours("models/Cargo.toml"), set(&[]));
-    assert_eq!(ours("kernels/Cargo.toml"), set(&["skimjit-jit", "skimjit-models"]));
+    assert_eq!(
+        ours("kernels/Cargo.toml"),
+        set(&["skimjit-jit", "skimjit-models"])
+    );
     let runtime = set(&["skimjit-jit", "skimjit-kernels", "skimjit-models"]);
     assert!(ours("runtime/Cargo.toml").is_subset(&runtime));
     assert!(ours("Cargo.toml").is_subset(&set(&["skimjit-models", "skimjit-runtime"])));
@@ -89,10 +117,18 @@ fn each_outside_crate_has_one_home() {
         ("rayon", "runtime/Cargo.toml"),
         ("clap", "Cargo.toml"),
     ] {
-        let manifests =
-            ["jit/Cargo.toml", "models/Cargo.toml", "kernels/Cargo.toml", "runtime/Cargo.toml", "Cargo.toml"];
+        let manifests = [
+            "jit/Cargo.toml",
+            "models/Cargo.toml",
+            "kernels/Cargo.toml",
+            "runtime/Cargo.toml",
+            "Cargo.toml",
+        ];
         for manifest in manifests.into_iter().filter(|&manifest| manifest != home) {
-            assert!(!dependencies(manifest).contains(name), "{name} in {manifest}");
+            assert!(
+                !dependencies(manifest).contains(name),
+                "{name} in {manifest}"
+            );
         }
     }
     assert_none(&["prost::"], &["models/src/caffe/"]);
@@ -100,13 +136,22 @@ fn each_outside_crate_has_one_home() {
 
 #[test]
 fn only_the_command_line_prints_and_exits() {
-    let words = ["println!", "eprintln!", "print!(", "process::exit", "clap::"];
+    let words = [
+        "println!",
+        "eprintln!",
+        "print!(",
+        "process::exit",
+        "clap::",
+    ];
     assert_none(&words, &["src/main.rs", "src/cli/"]);
 }
 
 #[test]
 fn only_the_pool_starts_threads() {
-    assert_none(&["thread::spawn", "thread::Builder", "rayon::"], &["runtime/src/pool.rs"]);
+    assert_none(
+        &["thread::spawn", "thread::Builder", "rayon::"],
+        &["runtime/src/pool.rs"],
+    );
 }
 
 #[test]
@@ -134,7 +179,11 @@ fn names_no_machine() {
     let mut found = offenders(&["/work/", "/tmp/target"], &[]);
     for file in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", ".ci/run"] {
         let text = fs::read_to_string(root().join(file)).expect(file);
-        found.extend(text.lines().filter(|line| line.contains("/work/")).map(str::to_owned));
+        found.extend(
+            text.lines()
+                .filter(|line| line.contains("/work/"))
+                .map(str::to_owned),
+        );
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
 }

@@ -44,8 +44,11 @@ fn a_warm_run_allocates_nothing() {
         let mut session = Session::new(plan.clone(), pool);
         let n = batch as usize + 1;
         let input = Random(3).tensor(&[n as u32, 3, 31, 31], 1.0);
-        let mut outputs: Vec<Vec<f32>> =
-            plan.outputs.iter().map(|port| vec![0.0; port.elems * n]).collect();
+        let mut outputs: Vec<Vec<f32>> = plan
+            .outputs
+            .iter()
+            .map(|port| vec![0.0; port.elems * n])
+            .collect();
         let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(|o| &mut o[..]).collect();
         for _ in 0..2 {
             session.run(&[input.data()], &mut slices).unwrap();
@@ -55,6 +58,9 @@ fn a_warm_run_allocates_nothing() {
             session.run(&[input.data()], &mut slices).unwrap();
         }
         let count = ALLOCATIONS.load(Ordering::SeqCst) - before;
-        assert_eq!(count, 0, "allocations at batch {batch} with {threads} threads");
+        assert_eq!(
+            count, 0,
+            "allocations at batch {batch} with {threads} threads"
+        );
     }
 }

@@ -13,15 +13,21 @@ fn isas() -> Vec<Isa> {
     if best < Isa::Avx512 {
         println!("skipped: AVX-512 execution, this CPU lacks it");
     }
-    [Isa::Avx2, Isa::Avx512].into_iter().filter(|&isa| isa <= best).collect()
+    [Isa::Avx2, Isa::Avx512]
+        .into_iter()
+        .filter(|&isa| isa <= best)
+        .collect()
 }
 
 fn run(graph: &Graph, isa: Isa, threads: usize, input: &[f32], n: usize) -> Vec<Vec<f32>> {
     let plan = Arc::new(plan(graph, isa, &Options::default()).unwrap());
     let pool = Arc::new(ThreadPool::new(threads).unwrap());
     let mut session = Session::new(plan.clone(), pool);
-    let mut outputs: Vec<Vec<f32>> =
-        plan.outputs.iter().map(|port| vec![f32::NAN; port.elems * n]).collect();
+    let mut outputs: Vec<Vec<f32>> = plan
+        .outputs
+        .iter()
+        .map(|port| vec![f32::NAN; port.elems * n])
+        .collect();
     for _ in 0..2 {
         let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(|o| &mut o[..]).collect();
         session.run(&[input], &mut slices).unwrap();
@@ -32,7 +38,10 @@ fn run(graph: &Graph, isa: Isa, threads: usize, input: &[f32], n: usize) -> Vec<
 fn assert_close(found: &[f32], expected: &[f32], what: &str) {
     let scale = expected.iter().fold(0f32, |m, x| m.max(x.abs()));
     for (i, (a, b)) in found.iter().zip(expected).enumerate() {
-        assert!((a - b).abs() <= 2e-5 * scale, "{what}: element {i}: found {a}, expected {b}");
+        assert!(
+            (a - b).abs() <= 2e-5 * scale,
+            "{what}: element {i}: found {a}, expected {b}"
+        );
     }
 }
 
@@ -53,7 +62,10 @@ fn every_isa_thread_count_and_batch_agrees_with_the_interpreter() {
                     assert_close(found, expected.data(), &what);
                 }
                 let same = first.get_or_insert_with(|| found.clone());
-                assert_eq!(*same, found, "{isa}, batch {batch}: bits differ with {threads} threads");
+                assert_eq!(
+                    *same, found,
+                    "{isa}, batch {batch}: bits differ with {threads} threads"
+                );
             }
         }
     }
