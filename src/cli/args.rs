@@ -93,7 +93,7 @@ pub enum IsaArgument {
 /// How the network is compiled.
 #[derive(clap::Args)]
 pub struct EngineArguments {
-    /// Images computed together
+    /// Images computed together [default: the network's; run and verify: up to 16]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=MOST_IMAGES))]
     pub batch: Option<u32>,
     #[command(flatten)]

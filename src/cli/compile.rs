@@ -153,49 +153,9 @@ fn layers(plan: &Plan) -> Vec<Layer<'_>> {
 }
 
 fn print(report: &Report<'_>, engine: &Engine, verbose: bool, written: bool, out: &mut Output) {
-    let mut table = Table::new([
-        left("layer"),
-        left("type"),
-        left("shape"),
-        right("density"),
-        left("variant"),
-        right("code KiB"),
-        right("weights KiB"),
-        right("est. kcycles"),
-    ]);
-    let kilocycles = |value: f64| {
-        if value > 0.0 {
-            format!("{value:.1}")
-        } else {
-            String::new()
-        }
-    };
-    for layer in report.layers {
-        let choice = layer.choice;
-        table.row([
-            choice.layer.clone(),
-            choice.kind.to_owned(),
-            choice.shape.clone(),
-            choice.density.map(percent).unwrap_or_default(),
-            choice.variant.clone(),
-            kib(choice.code_bytes),
-            kib(choice.weight_bytes),
-            kilocycles(layer.kilocycles_per_image),
-        ]);
-        if verbose {
-            for (variant, reason) in &choice.rejected {
-                table.note(format!("  not {variant}: {reason}"));
-            }
-        }
-    }
-    let mut total = vec![String::new(); 5];
-    total[0] = "total".to_owned();
-    total.extend([kib(report.code_bytes), kib(report.weight_bytes)]);
-    total.push(kilocycles(report.kilocycles_per_image));
-    table.row(total);
+    out.line(table(report, verbose));
     let plan = engine.plan();
     let memory = plan.image_elems * engine.threads().min(plan.batch) + plan.batch_elems;
-    out.line(table);
     out.line(format!(
         "{}, batch {}, {} threads; activations {} KiB; kcycles: estimate for one image, one core",
         report.isa,
@@ -216,5 +176,48 @@ fn print(report: &Report<'_>, engine: &Engine, verbose: bool, written: bool, out
     }
     if written {
         out.line(format!("wrote {}", report.artifact.display()));
+    }
+}
+
+fn table(report: &Report<'_>, verbose: bool) -> Table {
+    let mut table = Table::new([
+        left("layer"),
+        left("type"),
+        left("shape"),
+        right("density"),
+        left("variant"),
+        right("code KiB"),
+        right("weights KiB"),
+        right("est. kcycles"),
+    ]);
+    for layer in report.layers {
+        let choice = layer.choice;
+        table.row([
+            choice.layer.clone(),
+            choice.kind.to_owned(),
+            choice.shape.clone(),
+            choice.density.map(percent).unwrap_or_default(),
+            choice.variant.clone(),
+            kib(choice.code_bytes),
+            kib(choice.weight_bytes),
+            kilocycles(layer.kilocycles_per_image),
+        ]);
+        let rejected = choice.rejected.iter().filter(|_| verbose);
+        rejected.for_each(|(variant, why)| table.note(format!("  not {variant}: {why}")));
+    }
+    let mut total = vec![String::new(); 5];
+    total[0] = "total".to_owned();
+    total.extend([kib(report.code_bytes), kib(report.weight_bytes)]);
+    total.push(kilocycles(report.kilocycles_per_image));
+    table.row(total);
+    table
+}
+
+/// Empty for layers without an estimate.
+fn kilocycles(value: f64) -> String {
+    if value > 0.0 {
+        format!("{value:.1}")
+    } else {
+        String::new()
     }
 }

@@ -6,7 +6,7 @@ use super::progress;
 use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, NasmFormatter};
 use serde::Serialize;
 use skimjit::runtime::plan::Listing;
-use skimjit::{CompileOptions, Error, Result};
+use skimjit::{CompileOptions, Error, Plan, Result};
 
 /// Prints the generated code of a layer.
 #[derive(clap::Args)]
@@ -54,19 +54,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let model = arguments.model.load()?;
     let engine = progress::spin("generating", || model.compile(&options))?;
     let plan = engine.plan();
-    let mut listings = plan
-        .listings
-        .iter()
-        .filter(|listing| listing.layer == arguments.layer);
-    let Some(listing) = listings.next() else {
-        let mut names: Vec<&str> = plan.listings.iter().map(|l| l.layer.as_str()).collect();
-        names.dedup();
-        return Err(Error::Usage(format!(
-            "--layer: found \"{}\", expected a layer with generated code: {}",
-            arguments.layer,
-            names.join(", ")
-        )));
-    };
+    let listing = find(plan, &arguments.layer)?;
     let report = decode(
         listing,
         plan.isa.to_string(),
@@ -96,6 +84,19 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         out.line("; more behind --limit");
     }
     Ok(())
+}
+
+fn find<'p>(plan: &'p Plan, layer: &str) -> Result<&'p Listing> {
+    let listings = &plan.listings;
+    let found = listings.iter().find(|listing| listing.layer == layer);
+    found.ok_or_else(|| {
+        let mut names: Vec<&str> = listings.iter().map(|l| l.layer.as_str()).collect();
+        names.dedup();
+        let list = names.join(", ");
+        Error::Usage(format!(
+            "--layer: found \"{layer}\", expected a layer with generated code: {list}"
+        ))
+    })
 }
 
 fn decode(listing: &Listing, isa: String, limit: usize) -> Report {

@@ -183,61 +183,11 @@ fn zeroed(arguments: &Arguments, model: &Model) -> Result<Option<u64>> {
 }
 
 fn print(report: &Report, arguments: &Arguments, out: &mut Output) {
-    let mut table = Table::new([
-        left("layer"),
-        left("type"),
-        left("shape"),
-        right("parameters"),
-        right("zeros"),
-        right("near zeros"),
-        right("empty rows"),
-        right("duplicate rows"),
-        right("10^6 MACs"),
-        right("not with zero"),
-    ]);
-    let numbers = |numbers: &Numbers| {
-        let share = |part: u64| match numbers.weights {
-            0 => String::new(),
-            weights => percent(part as f64 / weights as f64),
-        };
-        let parameters = match numbers.parameters {
-            0 => String::new(),
-            count => count.to_string(),
-        };
-        [parameters, share(numbers.zeros), share(numbers.near_zeros)]
-    };
-    let rows = |count: Option<u32>| count.map(|count| count.to_string()).unwrap_or_default();
-    for layer in &report.layers {
-        let names = [
-            layer.name.clone(),
-            layer.kind.to_owned(),
-            layer.shape.clone(),
-        ];
-        // Where nothing is pruned, all rows are alike.
-        let pattern = layer.pattern.filter(|_| layer.numbers.zeros > 0);
-        let patterns = [
-            rows(pattern.map(|p| p.empty_rows)),
-            rows(pattern.map(|p| p.duplicate_rows)),
-        ];
-        let macs = [
-            millions(layer.numbers.macs),
-            millions(layer.numbers.macs_nonzero),
-        ];
-        table.row([&names[..], &numbers(&layer.numbers), &patterns, &macs].concat());
-    }
-    let names = ["total".to_owned(), String::new(), String::new()];
-    let macs = [
-        millions(report.total.macs),
-        millions(report.total.macs_nonzero),
-    ];
-    let none = [String::new(), String::new()];
-    table.row([&names[..], &numbers(&report.total), &none, &macs].concat());
     for (what, blobs) in [("input", &report.inputs), ("output", &report.outputs)] {
-        blobs
-            .iter()
-            .for_each(|blob| out.line(format!("{what} {}: {}", blob.name, blob.shape)));
+        let line = |blob: &Blob| out.line(format!("{what} {}: {}", blob.name, blob.shape));
+        blobs.iter().for_each(line);
     }
-    out.line(table);
+    out.line(table(report));
     let near = arguments.near;
     out.line(format!(
         "near zeros: not zero, magnitude at most {near:e}; MACs: of one image"
@@ -247,4 +197,54 @@ fn print(report: &Report, arguments: &Arguments, out: &mut Output) {
             "{zeroed} weights of magnitude {threshold:e} and below became zero"
         ));
     }
+}
+
+fn table(report: &Report) -> Table {
+    let mut table = Table::new([
+        left("layer"),
+        left("type"),
+        left("shape"),
+        right("parameters"),
+        right("zeros"),
+        right("near zeros"),
+        right("10^6 MACs"),
+        right("not with zero"),
+        right("empty rows"),
+        right("duplicate rows"),
+    ]);
+    for layer in &report.layers {
+        let names = [&layer.name, layer.kind, &layer.shape].map(str::to_owned);
+        // Where nothing is pruned, all rows are alike.
+        let pattern = layer.pattern.filter(|_| layer.numbers.zeros > 0);
+        let rows = pattern.map(|p| [p.empty_rows, p.duplicate_rows].map(|rows| rows.to_string()));
+        table.row(
+            [
+                &names[..],
+                &cells(&layer.numbers),
+                &rows.unwrap_or_default(),
+            ]
+            .concat(),
+        );
+    }
+    let names = ["total", "", ""].map(str::to_owned);
+    table.row([&names[..], &cells(&report.total)].concat());
+    table
+}
+
+fn cells(numbers: &Numbers) -> [String; 5] {
+    let share = |part: u64| match numbers.weights {
+        0 => String::new(),
+        weights => percent(part as f64 / weights as f64),
+    };
+    let parameters = match numbers.parameters {
+        0 => String::new(),
+        count => count.to_string(),
+    };
+    [
+        parameters,
+        share(numbers.zeros),
+        share(numbers.near_zeros),
+        millions(numbers.macs),
+        millions(numbers.macs_nonzero),
+    ]
 }

@@ -1,11 +1,14 @@
 //! MatrixMarket files as weight matrices.
 
 use skimjit::Result;
-use skimjit::models::Error as InputError;
+use skimjit::models::{Error as InputError, Shape, Tensor};
 use std::path::Path;
 
 /// Largest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// The only form that is read, in lower case.
+const HEADER: &str = "%%matrixmarket matrix coordinate real general";
 
 /// Reads a coordinate file of real numbers as a dense row-major matrix of the expected size.
 pub fn read(path: &Path, expected: [u32; 2]) -> Result<Vec<f32>> {
@@ -21,62 +24,34 @@ pub fn read(path: &Path, expected: [u32; 2]) -> Result<Vec<f32>> {
 
 fn parse(text: &str, [rows, columns]: [u32; 2]) -> std::result::Result<Vec<f32>, InputError> {
     let mut lines = (1..).zip(text.lines());
-    let header = lines
-        .next()
-        .map_or("", |(_, line)| line)
-        .to_ascii_lowercase();
-    let mut words = header.split_whitespace();
-    let wanted = ["%%matrixmarket", "matrix", "coordinate", "real", "general"];
-    if !wanted.iter().all(|word| words.next() == Some(word)) {
-        return Err(InputError::new("another header")
-            .position(1, 1)
-            .expected("%%MatrixMarket matrix coordinate real general"));
+    let (_, header) = lines.next().unwrap_or_default();
+    let header = header.to_ascii_lowercase();
+    if !header.split_whitespace().eq(HEADER.split_whitespace()) {
+        let error = InputError::new("another header").position(1, 1);
+        return Err(error.expected("%%MatrixMarket matrix coordinate real general"));
     }
     let mut lines = lines.filter(|(_, line)| !line.starts_with('%') && !line.trim().is_empty());
-    let fault = |number: u32, line: &str, expected: String| {
-        let start: String = line.chars().take(40).collect();
-        InputError::new(format!("{start:?}"))
-            .position(number, 1)
-            .expected(expected)
-    };
-    let (number, line) = lines.next().unwrap_or((2, ""));
-    let size: Vec<Option<u32>> = line
+    let size = lines.next().unwrap_or((2, ""));
+    let numbers: Vec<Option<u32>> = size
+        .1
         .split_whitespace()
         .map(|word| word.parse().ok())
         .collect();
-    let [Some(found_rows), Some(found_columns), Some(count)] = size[..] else {
+    let [Some(found_rows), Some(found_columns), Some(count)] = numbers[..] else {
         return Err(fault(
-            number,
-            line,
+            size,
             "rows, columns and the number of entries".to_owned(),
         ));
     };
     if [found_rows, found_columns] != [rows, columns] {
-        return Err(fault(
-            number,
-            line,
-            format!("{rows} rows and {columns} columns"),
-        ));
+        return Err(fault(size, format!("{rows} rows and {columns} columns")));
     }
-    let mut matrix = vec![0.0; rows as usize * columns as usize];
+    let mut matrix = Tensor::zeros(Shape::new([rows, columns])?).into_data();
     let mut entries = 0;
-    for (number, line) in lines {
-        let mut words = line.split_whitespace();
-        let mut index = |most: u32| {
-            let index = words.next()?.parse::<u32>().ok()?;
-            (1..=most).contains(&index).then(|| index as usize - 1)
-        };
-        let place = index(rows).zip(index(columns));
-        let value = words
-            .next()
-            .and_then(|word| word.parse::<f32>().ok())
-            .filter(|x| x.is_finite());
-        let Some(((row, column), value)) = place.zip(value) else {
-            return Err(fault(
-                number,
-                line,
-                "row, column, counted from 1, and a number".to_owned(),
-            ));
+    for line in lines {
+        let Some((row, column, value)) = entry(line.1, [rows, columns]) else {
+            let expected = "row, column, counted from 1, and a number";
+            return Err(fault(line, expected.to_owned()));
         };
         matrix[row * columns as usize + column] = value;
         entries += 1;
@@ -86,6 +61,25 @@ fn parse(text: &str, [rows, columns]: [u32; 2]) -> std::result::Result<Vec<f32>,
         return Err(error.expected(format!("{count}, as the size line says")));
     }
     Ok(matrix)
+}
+
+/// Row and column, counted from 0, and value.
+fn entry(line: &str, [rows, columns]: [u32; 2]) -> Option<(usize, usize, f32)> {
+    let mut words = line.split_whitespace();
+    let mut index = |most: u32| {
+        let index = words.next()?.parse::<u32>().ok()?;
+        (1..=most).contains(&index).then(|| index as usize - 1)
+    };
+    let (row, column) = (index(rows)?, index(columns)?);
+    let value: f32 = words.next()?.parse().ok()?;
+    value.is_finite().then_some((row, column, value))
+}
+
+/// An error about a line.
+fn fault((number, line): (u32, &str), expected: String) -> InputError {
+    let start: String = line.chars().take(40).collect();
+    let error = InputError::new(format!("{start:?}")).position(number, 1);
+    error.expected(expected)
 }
 
 #[cfg(test)]

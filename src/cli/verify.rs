@@ -10,7 +10,7 @@ use skimjit::layer;
 use skimjit::models::{Error as InputError, Tensor, interpreter};
 use skimjit::verify::{BlobCheck, check, compare, verify};
 use skimjit::{CompileOptions, Error, Keep, Model, Result, array};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Compares the engine with the reference interpreter, layer by layer.
 ///
@@ -155,39 +155,38 @@ fn check_expected(
     let ports = &engine.plan().outputs;
     let names: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
     let outputs = names.get(..model.graph().outputs.len()).unwrap_or(&names);
-    let expected = arguments
-        .expect
-        .iter()
-        .map(|named| ("--expect", named, outputs));
-    let blobs = arguments
-        .expect_blob
-        .iter()
-        .map(|named| ("--expect-blob", named, &names[..]));
-    let checks = expected.chain(blobs).map(|(what, named, names)| {
-        let port = named.port(what, names)?;
-        let (wanted, found) = (array::read_npy(&named.file)?, &found[port]);
-        if !same_array(wanted.shape().dims(), found.shape().dims()) {
-            let error = InputError::new(format!("shape {}", wanted.shape()))
-                .file(&named.file)
-                .expected(format!(
-                    "{}, the shape of blob \"{}\"",
-                    found.shape(),
-                    names[port]
-                ));
-            return Err(error.into());
-        }
-        let variant = named.file.display().to_string();
-        let (blob, data) = (names[port].to_owned(), found.data());
+    let expected = arguments.expect.iter();
+    let expected = expected.map(|named| (named, named.port("--expect", outputs)));
+    let blobs = arguments.expect_blob.iter();
+    let blobs = blobs.map(|named| (named, named.port("--expect-blob", &names)));
+    let checks = expected.chain(blobs).map(|(named, port)| {
+        let port = port?;
+        let (wanted, blob) = (array::read_npy(&named.file)?, names[port]);
+        check_shape(&named.file, &wanted, &found[port], blob)?;
+        let (layer, file) = (layer_of(model, blob), named.file.display().to_string());
+        let (found, wanted) = (found[port].data(), wanted.data());
+        let tolerance = arguments.tolerance;
         Ok(check(
-            layer_of(model, &blob),
-            blob,
-            variant,
-            data,
-            wanted.data(),
-            arguments.tolerance,
+            layer,
+            blob.to_owned(),
+            file,
+            found,
+            wanted,
+            tolerance,
         ))
     });
     checks.collect()
+}
+
+fn check_shape(file: &Path, wanted: &Tensor, found: &Tensor, blob: &str) -> Result<()> {
+    let (wanted, found) = (wanted.shape(), found.shape());
+    if same_array(wanted.dims(), found.dims()) {
+        return Ok(());
+    }
+    let error = InputError::new(format!("shape {wanted}")).file(file);
+    Err(error
+        .expected(format!("{found}, the shape of blob \"{blob}\""))
+        .into())
 }
 
 /// Equal but for dims of 1 at the end: other engines write N×C×1×1 as N×C or the reverse.
