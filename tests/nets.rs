@@ -17,30 +17,51 @@ fn data() -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    println!("skipped: no test data at {} (set SKIMJIT_DATA)", folder.display());
+    println!(
+        "skipped: no test data at {} (set SKIMJIT_DATA)",
+        folder.display()
+    );
     None
 }
 
 /// Instruction sets that run here: capped to AVX2, and the best.
 fn isas() -> Vec<Isa> {
-    let cap = std::env::var("SKIMJIT_MAX_ISA").ok().and_then(|name| name.parse().ok());
-    let best = Isa::detect(None).expect("an x86 CPU with AVX2").min(cap.unwrap_or(Isa::Avx512));
+    let cap = std::env::var("SKIMJIT_MAX_ISA")
+        .ok()
+        .and_then(|name| name.parse().ok());
+    let best = Isa::detect(None)
+        .expect("an x86 CPU with AVX2")
+        .min(cap.unwrap_or(Isa::Avx512));
     if best < Isa::Avx512 {
         println!("skipped: AVX-512 (the CPU lacks it, or SKIMJIT_MAX_ISA caps it)");
     }
-    [Isa::Avx2, Isa::Avx512].into_iter().filter(|&isa| isa <= best).collect()
+    [Isa::Avx2, Isa::Avx512]
+        .into_iter()
+        .filter(|&isa| isa <= best)
+        .collect()
 }
 
 /// Panics unless the largest difference is within the tolerance of the largest value.
 fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len(), "{what}: number of elements");
-    let scale = expected.iter().fold(0f64, |most, x| most.max(f64::from(x.abs())));
+    let scale = expected
+        .iter()
+        .fold(0f64, |most, x| most.max(f64::from(x.abs())));
     let worst = found
         .iter()
         .zip(expected)
         .map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs())
-        .fold(0f64, |most, x| if x.is_nan() { f64::INFINITY } else { most.max(x) });
-    assert!(worst <= TOLERANCE * scale, "{what}: differs by {worst:e}, largest value {scale}");
+        .fold(0f64, |most, x| {
+            if x.is_nan() {
+                f64::INFINITY
+            } else {
+                most.max(x)
+            }
+        });
+    assert!(
+        worst <= TOLERANCE * scale,
+        "{what}: differs by {worst:e}, largest value {scale}"
+    );
 }
 
 fn load(data: &Path, name: &str, weights: &str) -> (Model, Tensor) {
@@ -51,12 +72,17 @@ fn load(data: &Path, name: &str, weights: &str) -> (Model, Tensor) {
         input_shape: Some(input.shape().clone()),
         ..Default::default()
     };
-    let model = Model::load(&folder.join(weights), &options).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let model =
+        Model::load(&folder.join(weights), &options).unwrap_or_else(|e| panic!("{name}: {e}"));
     (model, input)
 }
 
 fn output<'a>(engine: &Engine, outputs: &'a [Tensor], blob: &str) -> &'a Tensor {
-    let index = engine.plan().outputs.iter().position(|port| port.name == blob);
+    let index = engine
+        .plan()
+        .outputs
+        .iter()
+        .position(|port| port.name == blob);
     &outputs[index.unwrap_or_else(|| panic!("no output {blob}"))]
 }
 
@@ -66,12 +92,20 @@ fn reference_outputs(folder: &Path) -> Vec<(String, PathBuf)> {
         .unwrap()
         .filter_map(|entry| {
             let path = entry.unwrap().path();
-            let blob = path.file_name()?.to_str()?.strip_prefix("output__")?.strip_suffix(".npy")?;
+            let blob = path
+                .file_name()?
+                .to_str()?
+                .strip_prefix("output__")?
+                .strip_suffix(".npy")?;
             Some((blob.replace("__", "/"), path.clone()))
         })
         .collect();
     found.sort();
-    assert!(!found.is_empty(), "no reference outputs in {}", folder.display());
+    assert!(
+        !found.is_empty(),
+        "no reference outputs in {}",
+        folder.display()
+    );
     found
 }
 
@@ -97,9 +131,16 @@ fn check_model(data: &Path, name: &str, weights: &str) {
     let refs = data.join("refs").join(name);
     for isa in isas() {
         for (batch, threads) in [(None, 1), (Some(1), 2), (Some(16), 1), (Some(16), 2)] {
-            let options = CompileOptions { isa: Some(isa), batch, threads, ..Default::default() };
+            let options = CompileOptions {
+                isa: Some(isa),
+                batch,
+                threads,
+                ..Default::default()
+            };
             // A network that mixes the images of a batch runs with its own batch only.
-            let engine = model.compile(&options).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let engine = model
+                .compile(&options)
+                .unwrap_or_else(|e| panic!("{name}: {e}"));
             if engine.plan().coupled && batch.is_some() {
                 continue;
             }
@@ -110,19 +151,34 @@ fn check_model(data: &Path, name: &str, weights: &str) {
                 let what = format!("{name} {blob}, {isa}, batch {batch:?}, {threads} threads");
                 // A folder may hold an inner blob as well; those are checked below.
                 if engine.plan().outputs.iter().any(|port| port.name == blob) {
-                    assert_close(&what, output(&engine, &found, &blob).data(), expected.data());
+                    assert_close(
+                        &what,
+                        output(&engine, &found, &blob).data(),
+                        expected.data(),
+                    );
                 }
             }
         }
         let keep = Keep::All;
-        let options =
-            CompileOptions { isa: Some(isa), batch: Some(1), threads: 1, keep, ..Default::default() };
+        let options = CompileOptions {
+            isa: Some(isa),
+            batch: Some(1),
+            threads: 1,
+            keep,
+            ..Default::default()
+        };
         let engine = model.compile(&options).unwrap();
-        let found = engine.run(&mut engine.session(), &[first_image(&input)]).unwrap();
+        let found = engine
+            .run(&mut engine.session(), &[first_image(&input)])
+            .unwrap();
         for (blob, path) in reference_blobs(&refs) {
             let expected = array::read_npy(&path).unwrap();
             let what = format!("{name} {blob}, {isa}, all blobs kept");
-            assert_close(&what, output(&engine, &found, &blob).data(), expected.data());
+            assert_close(
+                &what,
+                output(&engine, &found, &blob).data(),
+                expected.data(),
+            );
         }
     }
 }
@@ -169,18 +225,30 @@ fn half_precision_blobs() {
         ..Default::default()
     };
     let weights = data.join("formats/hyperlpr_finemapping_fp16.caffemodel");
-    let engine = Model::load(&weights, &options).unwrap().compile(&CompileOptions::default()).unwrap();
+    let engine = Model::load(&weights, &options)
+        .unwrap()
+        .compile(&CompileOptions::default())
+        .unwrap();
     let found = engine.run(&mut engine.session(), &[input]).unwrap();
     let expected = array::read_npy(&refs.join("output__dense.npy")).unwrap();
-    let scale = expected.data().iter().fold(0f32, |most, x| most.max(x.abs()));
-    for (a, b) in output(&engine, &found, "dense").data().iter().zip(expected.data()) {
+    let scale = expected
+        .data()
+        .iter()
+        .fold(0f32, |most, x| most.max(x.abs()));
+    for (a, b) in output(&engine, &found, "dense")
+        .data()
+        .iter()
+        .zip(expected.data())
+    {
         // Weights rounded to 11 bits.
         assert!((a - b).abs() <= 5e-3 * scale, "found {a}, expected {b}");
     }
 }
 
 fn top1(scores: &[f32]) -> usize {
-    (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap()
+    (0..scores.len())
+        .max_by(|&a, &b| scores[a].total_cmp(&scores[b]))
+        .unwrap()
 }
 
 fn photographs() -> Preprocess {
@@ -213,8 +281,11 @@ fn squeezenet_classifies_photographs() {
     let pixels = array::read_npy(&folder.join("pixels_u8_bgr_hwc_first8.npy")).unwrap();
     let exact = to_input(&pixels);
     let labels = fs::read_to_string(folder.join("labels.tsv")).unwrap();
-    let files: Vec<&str> =
-        labels.lines().skip(1).map(|line| line.split('\t').nth(1).unwrap()).collect();
+    let files: Vec<&str> = labels
+        .lines()
+        .skip(1)
+        .map(|line| line.split('\t').nth(1).unwrap())
+        .collect();
     let images: Vec<Tensor> = files
         .iter()
         .map(|file| {
@@ -225,29 +296,53 @@ fn squeezenet_classifies_photographs() {
     let all = stack(&images);
     for isa in isas() {
         for (batch, threads) in [(1, 1), (1, 2), (16, 1), (16, 2)] {
-            let options =
-                CompileOptions { isa: Some(isa), batch: Some(batch), threads, ..Default::default() };
+            let options = CompileOptions {
+                isa: Some(isa),
+                batch: Some(batch),
+                threads,
+                ..Default::default()
+            };
             let engine = model.compile(&options).unwrap();
             let mut session = engine.session();
             let what = format!("{isa}, batch {batch}, {threads} threads");
-            let scores = engine.run(&mut session, std::slice::from_ref(&exact)).unwrap();
+            let scores = engine
+                .run(&mut session, std::slice::from_ref(&exact))
+                .unwrap();
             let expected = &logits.data()[..8 * classes];
             assert_close(&what, scores[0].data(), expected);
-            for (a, b) in scores[0].data().chunks(classes).zip(expected.chunks(classes)) {
+            for (a, b) in scores[0]
+                .data()
+                .chunks(classes)
+                .zip(expected.chunks(classes))
+            {
                 assert_eq!(top1(a), top1(b), "{what}");
             }
-            let scores = engine.run(&mut session, std::slice::from_ref(&all)).unwrap();
-            let rows = scores[0].data().chunks(classes).zip(logits.data().chunks(classes));
+            let scores = engine
+                .run(&mut session, std::slice::from_ref(&all))
+                .unwrap();
+            let rows = scores[0]
+                .data()
+                .chunks(classes)
+                .zip(logits.data().chunks(classes));
             let agree = rows.filter(|(a, b)| top1(a) == top1(b)).count();
-            println!("{what}: top-1 agrees for {agree} of {} photographs", images.len());
-            assert!(agree * 100 >= images.len() * 97, "{what}: {agree} of {}", images.len());
+            println!(
+                "{what}: top-1 agrees for {agree} of {} photographs",
+                images.len()
+            );
+            assert!(
+                agree * 100 >= images.len() * 97,
+                "{what}: {agree} of {}",
+                images.len()
+            );
         }
     }
 }
 
 /// `N × H × W × 3` grey levels to `N × 3 × H × W`, mean subtracted.
 fn to_input(pixels: &Tensor) -> Tensor {
-    let &[n, h, w, c] = pixels.shape().dims() else { panic!("N,H,W,C pixels") };
+    let &[n, h, w, c] = pixels.shape().dims() else {
+        panic!("N,H,W,C pixels")
+    };
     let hw = (h * w) as usize;
     let mut data = Vec::with_capacity(pixels.data().len());
     for image in pixels.data().chunks(hw * c as usize) {
@@ -261,6 +356,9 @@ fn to_input(pixels: &Tensor) -> Tensor {
 fn stack(images: &[Tensor]) -> Tensor {
     let mut dims = vec![images.len() as u32];
     dims.extend(images[0].shape().dims());
-    let data = images.iter().flat_map(|image| image.data().iter().copied()).collect();
+    let data = images
+        .iter()
+        .flat_map(|image| image.data().iter().copied())
+        .collect();
     Tensor::new(Shape::new(dims).unwrap(), data)
 }
