@@ -176,12 +176,12 @@ fn unsafe_code_is_where_the_list_says() {
 
 #[test]
 fn names_no_machine() {
-    let mut found = offenders(&["/work/", "/tmp/target"], &[]);
+    let mut found = offenders(&[concat!("/wo", "rk/"), "/tmp/target"], &[]);
     for file in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", ".ci/run"] {
         let text = fs::read_to_string(root().join(file)).expect(file);
         found.extend(
             text.lines()
-                .filter(|line| line.contains("/work/"))
+                .filter(|line| line.contains(concat!("/wo", "rk/")))
                 .map(str::to_owned),
         );
     }
