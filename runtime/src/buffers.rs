@@ -115,6 +115,12 @@ impl Buffers {
         let (root, base) = self.root(of);
         self.root(part) == (root, base + offset)
     }
+    /// True when the rows of a batch do not form one array: the buffer is a part of longer rows.
+    pub fn rows_lie_apart(&self, id: BufferId) -> bool {
+        let (root, _) = self.root(id);
+        self.list[root].home == Home::Batch
+            && self.list[root].planes.elems() != self.list[id].planes.elems()
+    }
     /// Layout.
     pub fn planes(&self, id: BufferId) -> Planes {
         self.list[id].planes

@@ -27,6 +27,15 @@ impl PlanError {
             message,
         }
     }
+    pub(crate) fn batch(input: &str, shape: &skimjit_models::Shape, batch: u32) -> Self {
+        let message = format!(
+            "input \"{input}\": found shape {shape}, expected the batch of the first input, {batch}, first"
+        );
+        Self {
+            layer: None,
+            message,
+        }
+    }
     pub(crate) fn operands(layer: &str, found: usize) -> Self {
         let most = crate::session::MOST_OPERANDS;
         let message = format!("found {found} bottoms, expected at most {most}");

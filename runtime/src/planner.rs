@@ -95,6 +95,17 @@ impl<'g> Planner<'g> {
         if ports > crate::session::MOST_PORTS {
             return Err(PlanError::ports(ports));
         }
+        let disagrees = |id: &&ValueId| {
+            let shape = graph.shape(**id);
+            shape.rank() == 0 || shape.dim(0) != batch
+        };
+        if let Some(&id) = graph.inputs.iter().find(disagrees) {
+            return Err(PlanError::batch(
+                &graph.value(id).name,
+                graph.shape(id),
+                batch,
+            ));
+        }
         let coupled = couplings(graph, batch);
         let (segment_of, per_image) = segments(graph, batch, &coupled);
         let mut planner = Self {
@@ -544,7 +555,6 @@ pub(crate) fn image_dims(shape: &Shape) -> (u32, u32, u32) {
 /// Nodes whose result depends on the whole batch, directly or through an operand.
 fn couplings(graph: &Graph, batch: u32) -> Vec<bool> {
     let batched = |id: &ValueId| graph.shape(*id).rank() > 0 && graph.shape(*id).dim(0) == batch;
-    let inputs_agree = graph.inputs.iter().all(batched);
     let mut whole = vec![false; graph.values.len()];
     graph
         .nodes
@@ -553,8 +563,7 @@ fn couplings(graph: &Graph, batch: u32) -> Vec<bool> {
             let shapes: Vec<&Shape> = node.inputs.iter().map(|&id| graph.shape(id)).collect();
             // A batch of one image has nothing to couple.
             let mixes = batch > 1 && !node.op.per_image(&shapes);
-            let coupled = !inputs_agree
-                || mixes
+            let coupled = mixes
                 || !batched(&node.output)
                 || node.inputs.iter().any(|id| whole[id.0 as usize]);
             whole[node.output.0 as usize] = coupled;

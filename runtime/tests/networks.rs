@@ -2,7 +2,7 @@
 
 mod network;
 
-use network::{Random, everything};
+use network::{Net, Random, everything};
 use skimjit_models::{Graph, interpreter};
 use skimjit_runtime::jit::Isa;
 use skimjit_runtime::{Options, Session, ThreadPool, plan};
@@ -67,6 +67,51 @@ fn every_isa_thread_count_and_batch_agrees_with_the_interpreter() {
                     "{isa}, batch {batch}: bits differ with {threads} threads"
                 );
             }
+        }
+    }
+}
+
+/// Layers that mix images read parts of a concatenation and of a slice, whose rows lie apart.
+#[test]
+fn layers_that_mix_images_read_parts_of_other_blobs() {
+    use skimjit_models::Op;
+    use skimjit_models::ops::{Reduction, ReductionOp, Slice};
+    let batch = 4;
+    let (mut net, data) = Net::new(batch, 3, 1, 1);
+    let [a, b] = [8, 5].map(|outputs| net.fc(data, outputs, 1.0));
+    let cat = net.add(Op::Concat { axis: 1 }, &[a, b]);
+    let slice = |begin, end| {
+        Op::Slice(Slice {
+            axis: 1,
+            begin,
+            end,
+        })
+    };
+    let part = net.add(slice(2, 9), &[cat]);
+    let mean = || {
+        Op::Reduction(Reduction {
+            op: ReductionOp::Mean,
+            axis: 0,
+            coeff: 1.0,
+        })
+    };
+    let softmax = Op::Softmax { axis: 0 };
+    let mixed = [a, b, part].map(|x| net.add(softmax.clone(), &[x]));
+    let total = net.add(mean(), &[cat]);
+    net.graph.outputs = [&mixed[..], &[total, cat]].concat();
+    let input = Random(5).tensor(&[batch, 3, 1, 1], 1.0);
+    let expected = interpreter::run_outputs(&net.graph, std::slice::from_ref(&input)).unwrap();
+    for isa in isas() {
+        let plan = Arc::new(plan(&net.graph, isa, &Options::default()).unwrap());
+        let mut session = Session::new(plan.clone(), Arc::new(ThreadPool::new(2).unwrap()));
+        let mut outputs: Vec<Vec<f32>> = expected
+            .iter()
+            .map(|tensor| vec![f32::NAN; tensor.data().len()])
+            .collect();
+        let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(|o| &mut o[..]).collect();
+        session.run(&[input.data()], &mut slices).unwrap();
+        for (o, (found, expected)) in outputs.iter().zip(&expected).enumerate() {
+            assert_close(found, expected.data(), &format!("{isa}, output {o}"));
         }
     }
 }

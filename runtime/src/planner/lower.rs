@@ -216,6 +216,17 @@ impl Planner<'_> {
         self.note(node, "view");
     }
 
+    /// Rows of the whole batch as one array, copied when they are parts of longer rows.
+    fn one_array(&mut self, node: usize, rows: BufferId) -> BufferId {
+        if !self.buffers.rows_lie_apart(rows) {
+            return rows;
+        }
+        let planes = self.buffers.planes(rows);
+        let array = self.buffers.add(planes, Home::Batch);
+        self.copy(node, rows, array, planes.c as usize);
+        array
+    }
+
     fn reference(&mut self, node: usize) -> Result<(), PlanError> {
         let graph = self.graph;
         // A sum behind a convolution without kernel is computed by itself.
@@ -239,7 +250,17 @@ impl Planner<'_> {
             inputs: inputs.iter().map(|&id| shape(id)).collect(),
             output: shape(output),
         };
-        let src = inputs.iter().map(|&id| self.need(id, Form::Rows)).collect();
+        let src = inputs
+            .iter()
+            .map(|&id| {
+                let rows = self.need(id, Form::Rows);
+                if whole {
+                    self.one_array(node, rows)
+                } else {
+                    rows
+                }
+            })
+            .collect();
         let dst = self.output(output, Form::Rows);
         let layer = graph.nodes[node].name.clone();
         let work = Work::Reference(Box::new(reference));

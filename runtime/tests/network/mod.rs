@@ -34,13 +34,15 @@ impl Random {
     }
 }
 
-struct Net {
-    graph: Graph,
+/// A network under construction.
+pub struct Net {
+    /// What was added so far.
+    pub graph: Graph,
     random: Random,
 }
 
 impl Net {
-    fn new(batch: u32, c: u32, h: u32, w: u32) -> (Self, ValueId) {
+    pub fn new(batch: u32, c: u32, h: u32, w: u32) -> (Self, ValueId) {
         let mut graph = Graph::default();
         let input = graph.add_value("data", Shape::new(vec![batch, c, h, w]).unwrap());
         graph.inputs.push(input);
@@ -52,7 +54,7 @@ impl Net {
             input,
         )
     }
-    fn add(&mut self, op: Op, inputs: &[ValueId]) -> ValueId {
+    pub fn add(&mut self, op: Op, inputs: &[ValueId]) -> ValueId {
         let name = format!("node{}", self.graph.nodes.len());
         self.graph
             .add_node(&name, op, inputs.to_vec(), &name)
@@ -88,7 +90,7 @@ impl Net {
             &[x],
         )
     }
-    fn fc(&mut self, x: ValueId, outputs: u32, density: f32) -> ValueId {
+    pub fn fc(&mut self, x: ValueId, outputs: u32, density: f32) -> ValueId {
         let shape = self.graph.shape(x);
         let inputs = shape.count_of(1, shape.rank()) as u32;
         let weights = self.random.tensor(&[outputs, inputs], density);
