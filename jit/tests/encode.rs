@@ -277,7 +277,8 @@ fn check<A: VectorAsm, const N: usize>(emit: impl FnOnce(&mut A), expected: [See
 
 fn general_purpose<A: VectorAsm>(o: Draw) {
     use Mnemonic::{
-        Add, And, Cmp, Imul, Lea, Mov, Movsxd, Movzx, Pop, Prefetcht0, Push, Ret, Shl, Shr, Sub,
+        Add, And, Cmp, Imul, Lea, Mov, Movsxd, Movzx, Pop, Prefetcht0, Prefetcht1, Push, Ret, Shl,
+        Shr, Sub,
     };
     let Draw {
         g,
@@ -299,6 +300,7 @@ fn general_purpose<A: VectorAsm>(o: Draw) {
     check::<A, 1>(|s| s.store64(mem, g), [ins(Mov, [at(mem), r64(g)])]);
     check::<A, 1>(|s| s.lea(g, mem), [ins(Lea, [r64(g), at(mem)])]);
     check::<A, 1>(|s| s.prefetch(mem), [ins(Prefetcht0, [at(mem)])]);
+    check::<A, 1>(|s| s.prefetch_l2(mem), [ins(Prefetcht1, [at(mem)])]);
     check::<A, 1>(|s| s.add(g, h), [ins(Add, [r64(g), r64(h)])]);
     check::<A, 1>(|s| s.sub(g, h), [ins(Sub, [r64(g), r64(h)])]);
     check::<A, 1>(|s| s.cmp(g, h), [ins(Cmp, [r64(g), r64(h)])]);
@@ -459,6 +461,20 @@ fn only_avx2(o: Draw) {
     };
     check::<A, 6>(|s| s.sum_lanes(d, a, b), fold(Vaddps));
     check::<A, 6>(|s| s.max_lanes(d, a, b), fold(Vmaxps));
+    check::<A, 1>(
+        |s| s.unpack_low(d, a, b),
+        [ins(Vunpcklps, [y(d), y(a), y(b)])],
+    );
+    check::<A, 1>(
+        |s| s.unpack_high(d, a, b),
+        [ins(Vunpckhps, [y(d), y(a), y(b)])],
+    );
+    let lanes = imm as u8;
+    let shuffled = ins(Vshufps, [y(d), y(a), y(b), Imm(lanes.into())]);
+    check::<A, 1>(|s| s.shuffle(d, a, b, lanes), [shuffled]);
+    let parts = |which| [ins(Vperm2f128, [y(d), y(a), y(b), Imm(which)])];
+    check::<A, 1>(|s| s.even_parts(d, a, b), parts(0x20));
+    check::<A, 1>(|s| s.odd_parts(d, a, b), parts(0x31));
 }
 
 fn only_avx512(o: Draw) {
@@ -534,6 +550,20 @@ fn only_avx512(o: Draw) {
     };
     check::<A, 8>(|s| s.sum_lanes(d, a, b), fold(Vaddps));
     check::<A, 8>(|s| s.max_lanes(d, a, b), fold(Vmaxps));
+    check::<A, 1>(
+        |s| s.unpack_low(d, a, b),
+        [ins(Vunpcklps, [z(d), z(a), z(b)])],
+    );
+    check::<A, 1>(
+        |s| s.unpack_high(d, a, b),
+        [ins(Vunpckhps, [z(d), z(a), z(b)])],
+    );
+    let lanes = imm as u8;
+    let shuffled = ins(Vshufps, [z(d), z(a), z(b), Imm(lanes.into())]);
+    check::<A, 1>(|s| s.shuffle(d, a, b, lanes), [shuffled]);
+    let parts = |which| [ins(Vshuff32x4, [z(d), z(a), z(b), Imm(which)])];
+    check::<A, 1>(|s| s.even_parts(d, a, b), parts(0x88));
+    check::<A, 1>(|s| s.odd_parts(d, a, b), parts(0xDD));
 
     let aligned = ins(Valignd, [z(d), z(a), z(b), Imm(bits.into())]);
     check::<A, 1>(|s| s.align_lanes(d, a, b, bits), [aligned.clone()]);

@@ -59,3 +59,39 @@ pub fn relu<A: VectorAsm>(asm: &mut A, x: V, relu: Relu, zero: V, tmp: V, slope:
 pub fn vector_bytes<A: VectorAsm>() -> i32 {
     4 * A::LANES as i32
 }
+
+/// Transposes the square in registers 0 to LANES − 1, using the LANES registers behind them as well.
+/// Returns the registers of the transposed rows, and those that are free.
+pub fn transpose<A: VectorAsm>(asm: &mut A) -> [Vec<V>; 2] {
+    let lanes = A::LANES;
+    let half = |start: usize| (start..start + lanes).map(|i| V(i as u8)).collect();
+    let (mut from, mut to): (Vec<V>, Vec<V>) = (half(0), half(lanes));
+    // Pairs of rows, then pairs of pairs: afterwards register 4g + j holds columns j, 4 + j, … of
+    // rows 4g to 4g + 3, one column in each 128-bit part.
+    for (from, to) in from.chunks_exact(4).zip(to.chunks_exact(4)) {
+        for pair in [0, 2] {
+            asm.unpack_low(to[pair], from[pair], from[pair + 1]);
+            asm.unpack_high(to[pair + 1], from[pair], from[pair + 1]);
+        }
+    }
+    for (from, to) in to.chunks_exact(4).zip(from.chunks_exact(4)) {
+        for half in [0, 1] {
+            asm.shuffle(to[2 * half], from[half], from[2 + half], 0x44);
+            asm.shuffle(to[2 * half + 1], from[half], from[2 + half], 0xEE);
+        }
+    }
+    // Now join the parts of different rows: each round doubles the rows of a register.
+    let mut rows = 4;
+    while rows < lanes {
+        for group in (0..lanes).step_by(2 * rows) {
+            for i in 0..rows {
+                let (a, b) = (from[group + i], from[group + rows + i]);
+                asm.even_parts(to[group + i], a, b);
+                asm.odd_parts(to[group + rows + i], a, b);
+            }
+        }
+        std::mem::swap(&mut from, &mut to);
+        rows *= 2;
+    }
+    [from, to]
+}

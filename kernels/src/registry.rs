@@ -8,7 +8,8 @@ use skimjit_models::Pattern;
 
 /// All variants; of equal estimates the first wins.
 pub static VARIANTS: &[&dyn Variant] = &[
-    &dense_conv::Rolled,
+    &dense_conv::channels::Channels,
+    &dense_conv::rolled::Rolled,
     &sparse_conv::baked::Baked,
     &sparse_conv::streamed::Streamed,
     &fc::gemv::Gemv,

@@ -18,6 +18,9 @@ const ROUND_NEAREST_QUIET: i8 = 8;
 const SWAP_HALVES: i8 = 0x01;
 const SWAP_PAIRS: i8 = 0x4E;
 const SWAP_NEIGHBOURS: i8 = 0xB1u8 as i8;
+/// The low, or high, halves of both operands.
+const LOW_HALVES: i8 = 0x20;
+const HIGH_HALVES: i8 = 0x31;
 
 /// Emits AVX2 and FMA instructions.
 pub struct Avx2Asm {
@@ -105,6 +108,20 @@ impl VectorAsm for Avx2Asm {
         vand = vandps;
         add_i32 = vpaddd;
         permute = vpermps;
+        unpack_low = vunpcklps;
+        unpack_high = vunpckhps;
+    }
+
+    fn shuffle(&mut self, dst: V, a: V, b: V, lanes: u8) {
+        // dynasm swaps the two sources of this one.
+        let inst = vex::encode(op::VSHUFPS, Length::L1, y(dst), y(a), &Rm::Reg(y(b)));
+        self.scalar.put(inst.imm8(lanes));
+    }
+    fn even_parts(&mut self, dst: V, a: V, b: V) {
+        x64!(self.scalar, vperm2f128 Ry(y(dst)), Ry(y(a)), Ry(y(b)), LOW_HALVES);
+    }
+    fn odd_parts(&mut self, dst: V, a: V, b: V) {
+        x64!(self.scalar, vperm2f128 Ry(y(dst)), Ry(y(a)), Ry(y(b)), HIGH_HALVES);
     }
 
     fn zero(&mut self, dst: V) {

@@ -18,6 +18,9 @@ const SWAP_HALVES: u8 = 0x4E;
 const SWAP_QUARTERS: u8 = 0xB1;
 const SWAP_PAIRS: u8 = 0x4E;
 const SWAP_NEIGHBOURS: u8 = 0xB1;
+/// 128-bit quarters 0 and 2, or 1 and 3, of both operands.
+const EVEN_QUARTERS: u8 = 0x88;
+const ODD_QUARTERS: u8 = 0xDD;
 
 /// Emits AVX-512 instructions.
 pub struct Avx512Asm {
@@ -135,6 +138,18 @@ impl VectorAsm for Avx512Asm {
         vand = VPANDD;
         add_i32 = VPADDD;
         permute = VPERMPS;
+        unpack_low = VUNPCKLPS;
+        unpack_high = VUNPCKHPS;
+    }
+
+    fn shuffle(&mut self, dst: V, a: V, b: V, lanes: u8) {
+        self.reg3_imm(op::VSHUFPS, Mode::PLAIN, [dst, a, b], lanes);
+    }
+    fn even_parts(&mut self, dst: V, a: V, b: V) {
+        self.reg3_imm(op::VSHUFF32X4, Mode::PLAIN, [dst, a, b], EVEN_QUARTERS);
+    }
+    fn odd_parts(&mut self, dst: V, a: V, b: V) {
+        self.reg3_imm(op::VSHUFF32X4, Mode::PLAIN, [dst, a, b], ODD_QUARTERS);
     }
 
     fn zero(&mut self, dst: V) {

@@ -276,6 +276,17 @@ pub trait VectorAsm: Sized {
     fn max_lanes(&mut self, dst: V, src: V, tmp: V);
     /// Lane 0 to all lanes.
     fn broadcast_lane0(&mut self, dst: V, src: V);
+    /// In each 128-bit part: lanes 0 and 1 of `a` and `b`, alternating (`vunpcklps`).
+    fn unpack_low(&mut self, dst: V, a: V, b: V);
+    /// In each 128-bit part: lanes 2 and 3 of `a` and `b`, alternating (`vunpckhps`).
+    fn unpack_high(&mut self, dst: V, a: V, b: V);
+    /// In each 128-bit part: two lanes of `a`, then two of `b`, chosen by the 2-bit fields of
+    /// `lanes` (`vshufps`).
+    fn shuffle(&mut self, dst: V, a: V, b: V, lanes: u8);
+    /// The 128-bit parts of `a`, then of `b`, that have an even number.
+    fn even_parts(&mut self, dst: V, a: V, b: V);
+    /// The 128-bit parts of `a`, then of `b`, that have an odd number.
+    fn odd_parts(&mut self, dst: V, a: V, b: V);
 
     /// Loads a lane mask in this ISA's form.
     fn load_mask(&mut self, dst: M, mem: Mem);
@@ -286,6 +297,8 @@ pub trait VectorAsm: Sized {
 
     /// Prefetch into all levels.
     fn prefetch(&mut self, mem: Mem);
+    /// Prefetch into the second level and beyond.
+    fn prefetch_l2(&mut self, mem: Mem);
 }
 
 /// Instructions that only AVX-512 has.

@@ -61,6 +61,9 @@ pub(super) const VPADDD: Opcode = op(M0F, P66, 0xFE, FULL);
 pub(super) const VPSLLD_IMM: Opcode = op(M0F, P66, 0x72, FULL);
 pub(super) const VPSLLD_IMM_EXT: u8 = 6;
 
+pub(super) const VUNPCKLPS: Opcode = op(M0F, NP, 0x14, FULL);
+pub(super) const VUNPCKHPS: Opcode = op(M0F, NP, 0x15, FULL);
+pub(super) const VSHUFPS: Opcode = op(M0F, NP, 0xC6, FULL);
 pub(super) const VPERMPS: Opcode = op(M0F38, P66, 0x16, FULL);
 pub(super) const VPERMI2PS: Opcode = op(M0F38, P66, 0x77, FULL);
 pub(super) const VALIGND: Opcode = op(M0F3A, P66, 0x03, FULL);

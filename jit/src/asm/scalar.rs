@@ -253,6 +253,12 @@ impl Scalar {
         self.memory(false, &[0x0F, 0x18], 1, mem);
     }
 
+    /// `prefetcht1`.
+    #[inline]
+    pub fn prefetch_l2(&mut self, mem: Mem) {
+        self.memory(false, &[0x0F, 0x18], 2, mem);
+    }
+
     pub fn add(&mut self, dst: Gp, src: Gp) {
         x64!(self, add Rq(g(dst)), Rq(g(src)));
     }
@@ -367,6 +373,7 @@ macro_rules! forward_to_scalar {
             cmp(a: Gp, b: Gp);
             cmp_imm(a: Gp, imm: i32);
             prefetch(mem: Mem);
+            prefetch_l2(mem: Mem);
         }
         fn new() -> Self {
             Self { scalar: Scalar::new() }

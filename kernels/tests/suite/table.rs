@@ -185,6 +185,11 @@ pub fn conv_layers() -> Vec<Spec> {
         (100, 56, 13, 13, 1, Window::square(3, 1, 1)),
         (120, 30, 9, 15, 1, Window::square(3, 2, 1)),
         (600, 31, 12, 12, 1, Window::square(1, 1, 0)),
+        // Several blocks of input channels, the last one shorter, weights worth prefetching.
+        (1030, 130, 7, 7, 1, Window::square(1, 1, 0)),
+        (260, 200, 14, 14, 2, Window::square(1, 1, 0)),
+        (90, 64, 14, 9, 1, Window::square(3, 2, 1)),
+        (37, 112, 13, 13, 1, Window::square(3, 1, 1)),
     ];
     let mut specs = Vec::new();
     for (i, &(ic, oc, h, w, groups, window)) in layers.iter().enumerate() {

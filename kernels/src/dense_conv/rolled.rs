@@ -60,7 +60,9 @@ impl Tile {
             .max(0.5 * (load * vectors + rows))
             .max(2.0);
         let chunks = f64::from(problem.ocg().div_ceil(self.rows) * problem.groups);
-        let per_step = f64::from(problem.cols()) * step * 1.05 + 2.0 * rows * vectors + 20.0;
+        // The source of a step leaves the first-level cache before the next chunk reads it.
+        let far = if problem.icg() >= 128 { 1.15 } else { 1.0 };
+        let per_step = f64::from(problem.cols()) * step * 1.05 * far + 2.0 * rows * vectors + 20.0;
         let code = f64::from(problem.taps()) * rows * vectors * 7.0;
         Cost {
             cycles: chunks * per_step * f64::from(flat.steps()),

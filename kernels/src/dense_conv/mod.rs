@@ -1,0 +1,5 @@
+//! Dense convolution: the baseline of every sparse one, and what runs layers that are not pruned.
+
+pub mod channels;
+pub mod rolled;
+mod tiles;
