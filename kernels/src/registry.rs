@@ -12,6 +12,7 @@ pub static VARIANTS: &[&dyn Variant] = &[
     &dense_conv::rolled::Rolled,
     &sparse_conv::baked::Baked,
     &sparse_conv::streamed::Streamed,
+    &sparse_conv::spmm::Spmm,
     &fc::gemv::Gemv,
     &fc::ell::Ell,
     &fc::sell::Sell,

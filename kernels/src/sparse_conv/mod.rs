@@ -2,4 +2,5 @@
 
 pub mod baked;
 pub mod schedule;
+pub mod spmm;
 pub mod streamed;

@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// Variant and the problem that is shown.
-const CASES: [(&str, &str); 12] = [
+const CASES: [(&str, &str); 13] = [
     (
         "dense_conv.channels",
         "conv src=2x4x4x16 dst=3x2x2x16 k=1x1 s=2x2 p=0x0 d=1x1 g=1 relu=0 density=100 bias=1 scale=1 seed=1",
@@ -26,6 +26,10 @@ const CASES: [(&str, &str); 12] = [
     (
         "sparse_conv.streamed",
         "conv src=2x9x9x112 dst=2x5x5x48 k=3x3 s=2x2 p=1x1 d=1x1 g=1 density=30 bias=1 scale=1 seed=1",
+    ),
+    (
+        "sparse_conv.spmm",
+        "conv src=20x1x10x16 dst=9x1x10x16 k=1x1 s=1x1 p=0x0 d=1x1 g=1 relu=0 density=30 bias=1 scale=1 seed=1",
     ),
     (
         "dense_fc.gemv",

@@ -176,6 +176,8 @@ pub fn conv_layers() -> Vec<Spec> {
         // A batch of inner products.
         (200, 50, 1, 16, 1, Window::square(1, 1, 0)),
         (70, 30, 1, 5, 1, Window::square(1, 1, 0)),
+        (1000, 90, 1, 64, 1, Window::square(1, 1, 0)),
+        (500, 70, 1, 40, 1, Window::square(1, 1, 0)),
         // An inner product as a convolution over the whole plane.
         (8, 30, 6, 6, 1, Window::square(6, 1, 0)),
         (5, 40, 15, 15, 1, Window::square(15, 1, 0)),
