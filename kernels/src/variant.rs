@@ -69,6 +69,20 @@ pub struct Cost {
     pub code_bytes: u64,
 }
 
+/// Weights that a kernel streams once per call, in bytes, from which on they come from memory.
+const UNCACHED_BYTES: f64 = 12e6;
+/// Bytes that memory delivers per cycle of one core; measured on Zen 5 (30 GB/s at 4 GHz).
+const MEMORY_BYTES_PER_CYCLE: f64 = 7.5;
+
+/// `cycles`, or the time that memory takes to deliver the weights when that is longer.
+pub(crate) fn at_least_memory(cycles: f64, weight_bytes: f64) -> f64 {
+    if weight_bytes < UNCACHED_BYTES {
+        cycles
+    } else {
+        cycles.max(weight_bytes / MEMORY_BYTES_PER_CYCLE)
+    }
+}
+
 /// Weights of a layer: dense row-major values and where they are not zero.
 #[derive(Clone, Copy)]
 pub struct Weights<'a> {

@@ -5,7 +5,9 @@ use crate::emit::{
     AUX, BIAS, COUNT, DST, RES, SRC, TMP, WEI, WEI_START, load_arg, load_args, relu, transpose,
     vector_bytes,
 };
-use crate::variant::{Built, Cost, KernelError, Task, Unsupported, Variant, Weights, balanced};
+use crate::variant::{
+    Built, Cost, KernelError, Task, Unsupported, Variant, Weights, at_least_memory, balanced,
+};
 use crate::{AlignedBuf, ConvProblem, Extent, Footprint, KernelArgs, Problem, limits};
 use skimjit_jit::Isa;
 use skimjit_jit::asm::{Avx2Asm, Avx512Asm, Cond, Gp, M, Mem, V, VectorAsm};
@@ -103,8 +105,9 @@ impl Tile {
             cycles += count * (f64::from(problem.cols()) * tap + handed) + squares * square;
         }
         let body = f64::from(problem.taps().min(BODY_TAPS)) * f64::from(self.pixels);
+        let weights = f64::from(problem.cols()) * f64::from(problem.dst.c) * 4.0;
         Cost {
-            cycles: cycles * f64::from(problem.groups),
+            cycles: at_least_memory(cycles * f64::from(problem.groups), weights),
             code_bytes: (body * f64::from(self.vectors + 1) * 8.0) as u64 + 4096,
         }
     }

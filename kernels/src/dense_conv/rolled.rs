@@ -2,7 +2,9 @@
 
 use crate::emit::{BIAS, COUNT, SRC, TMP, WEI, WEI_START, load_args, vector_bytes};
 use crate::flat::Flat;
-use crate::variant::{Built, Cost, KernelError, Task, Unsupported, Variant, Weights, balanced};
+use crate::variant::{
+    Built, Cost, KernelError, Task, Unsupported, Variant, Weights, at_least_memory, balanced,
+};
 use crate::{AlignedBuf, ConvProblem, Footprint, Problem, limits};
 use skimjit_jit::Isa;
 use skimjit_jit::asm::{Avx2Asm, Avx512Asm, Cond, Gp, Mem, V, VectorAsm};
@@ -64,8 +66,9 @@ impl Tile {
         let far = if problem.icg() >= 128 { 1.15 } else { 1.0 };
         let per_step = f64::from(problem.cols()) * step * 1.05 * far + 2.0 * rows * vectors + 20.0;
         let code = f64::from(problem.taps()) * rows * vectors * 7.0;
+        let weights = f64::from(problem.cols()) * f64::from(problem.dst.c) * 4.0;
         Cost {
-            cycles: chunks * per_step * f64::from(flat.steps()),
+            cycles: at_least_memory(chunks * per_step * f64::from(flat.steps()), weights),
             code_bytes: (code + 512.0) as u64,
         }
     }

@@ -31,6 +31,9 @@ const PASS_BYTES: usize = 26 << 10;
 /// the first-level data cache.
 const PASS_STEPS: u32 = 16;
 
+/// Code of one layer up to which it is fetched from a cache.
+const CACHED_CODE_BYTES: f64 = 8e6;
+
 /// Output channels × vectors held in accumulators: 28 of 32 registers, or 12 of 16.
 fn tile(isa: Isa) -> (u32, u32) {
     match isa {
@@ -71,8 +74,11 @@ impl Variant for Baked {
         let step = nnz * per_nnz + taps * per_load + chunks * (60.0 + 2.0 * f64::from(rows));
         let (nnz_bytes, tap_bytes) = code_bytes(isa);
         let bytes = nnz * nnz_bytes as f64 + taps * tap_bytes as f64;
+        // Each segment fetches all code again: from a cache quickly, from memory very slowly.
+        let fetch = if bytes > CACHED_CODE_BYTES { 1.6 } else { 0.05 };
+        let segments = f64::from(flat.steps().div_ceil(PASS_STEPS));
         Cost {
-            cycles: step * f64::from(flat.steps()),
+            cycles: step * f64::from(flat.steps()) + segments * bytes * fetch,
             code_bytes: bytes as u64,
         }
     }

@@ -3,7 +3,9 @@
 use crate::emit::{
     AUX, BIAS, COUNT, DST, RES, SRC, TMP, WEI, load_arg, load_args, relu, vector_bytes,
 };
-use crate::variant::{Built, Cost, KernelError, Task, Unsupported, Variant, Weights, balanced};
+use crate::variant::{
+    Built, Cost, KernelError, Task, Unsupported, Variant, Weights, at_least_memory, balanced,
+};
 use crate::{AlignedBuf, ConvProblem, Extent, Footprint, KernelArgs, Problem};
 use skimjit_jit::Isa;
 use skimjit_jit::asm::{Avx2Asm, Avx512Asm, Cond, Gp, M, Mem, V, VectorAsm};
@@ -104,10 +106,10 @@ impl Variant for Spmm {
         // Per non-zero a weight, a quarter of the offsets' load, and its pixels; two loads a cycle.
         let per_nnz = 0.5 * (vectors + 1.25) * 1.15;
         let blocks = f64::from(problem.icg().div_ceil(cuts.channels));
-        let per_row = blocks * (8.0 + 1.5 * vectors) + 6.0 * vectors;
+        let per_row = blocks * (12.0 + 6.0 * vectors) + 6.0 * vectors;
         let cycles = f64::from(pattern.nnz()) * per_nnz + f64::from(problem.dst.c) * per_row;
         Cost {
-            cycles: passes * cycles,
+            cycles: at_least_memory(passes * cycles, 6.0 * f64::from(pattern.nnz())),
             code_bytes: 2048,
         }
     }

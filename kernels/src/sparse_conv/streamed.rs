@@ -63,7 +63,8 @@ impl Variant for Streamed {
         let vectors = f64::from(flat.per_step);
         // A 512-bit unaligned load takes both load ports; half of the 256-bit ones cross a line.
         let per_vector = if isa == Isa::Avx512 { 1.6 } else { 0.95 };
-        let step = f64::from(pattern.nnz()) * (vectors * per_vector).max(1.5)
+        // With few vectors the latency of a multiply-add shows.
+        let step = f64::from(pattern.nnz()) * (vectors * per_vector).max(5.0)
             + f64::from(problem.dst.c) * (30.0 + 3.0 * vectors);
         Cost {
             cycles: step * f64::from(flat.steps()),

@@ -10,7 +10,7 @@ use skimjit_models::{Op, ValueId, WeightId, ops};
 use std::borrow::Cow;
 
 /// Images from which on an inner product runs as a convolution over the batch.
-const COLUMN_BATCH: u32 = 8;
+const COLUMN_BATCH: u32 = 3;
 
 fn relu(post: &PostOps) -> Option<Relu> {
     post.relu.map(Relu::new)
