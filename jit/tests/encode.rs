@@ -277,8 +277,8 @@ fn check<A: VectorAsm, const N: usize>(emit: impl FnOnce(&mut A), expected: [See
 
 fn general_purpose<A: VectorAsm>(o: Draw) {
     use Mnemonic::{
-        Add, And, Cmp, Imul, Lea, Mov, Movsxd, Movzx, Pop, Prefetcht0, Prefetcht1, Push, Ret, Shl,
-        Shr, Sub,
+        Add, And, Cmp, Imul, Lea, Mov, Movsxd, Movzx, Pop, Prefetcht0, Prefetcht1, Prefetchw, Push,
+        Ret, Shl, Shr, Sub,
     };
     let Draw {
         g,
@@ -301,6 +301,7 @@ fn general_purpose<A: VectorAsm>(o: Draw) {
     check::<A, 1>(|s| s.lea(g, mem), [ins(Lea, [r64(g), at(mem)])]);
     check::<A, 1>(|s| s.prefetch(mem), [ins(Prefetcht0, [at(mem)])]);
     check::<A, 1>(|s| s.prefetch_l2(mem), [ins(Prefetcht1, [at(mem)])]);
+    check::<A, 1>(|s| s.prefetch_write(mem), [ins(Prefetchw, [at(mem)])]);
     check::<A, 1>(|s| s.add(g, h), [ins(Add, [r64(g), r64(h)])]);
     check::<A, 1>(|s| s.sub(g, h), [ins(Sub, [r64(g), r64(h)])]);
     check::<A, 1>(|s| s.cmp(g, h), [ins(Cmp, [r64(g), r64(h)])]);

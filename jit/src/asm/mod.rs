@@ -299,6 +299,8 @@ pub trait VectorAsm: Sized {
     fn prefetch(&mut self, mem: Mem);
     /// Prefetch into the second level and beyond.
     fn prefetch_l2(&mut self, mem: Mem);
+    /// Prefetch of a line that will be written.
+    fn prefetch_write(&mut self, mem: Mem);
 }
 
 /// Instructions that only AVX-512 has.

@@ -253,6 +253,12 @@ impl Scalar {
         self.memory(false, &[0x0F, 0x18], 1, mem);
     }
 
+    /// `prefetchw`; processors without it do nothing.
+    #[inline]
+    pub fn prefetch_write(&mut self, mem: Mem) {
+        self.memory(false, &[0x0F, 0x0D], 1, mem);
+    }
+
     /// `prefetcht1`.
     #[inline]
     pub fn prefetch_l2(&mut self, mem: Mem) {
@@ -374,6 +380,7 @@ macro_rules! forward_to_scalar {
             cmp_imm(a: Gp, imm: i32);
             prefetch(mem: Mem);
             prefetch_l2(mem: Mem);
+            prefetch_write(mem: Mem);
         }
         fn new() -> Self {
             Self { scalar: Scalar::new() }

@@ -30,7 +30,7 @@ pub struct Channels;
 /// Bytes of weights that a block of input channels may have, so that they stay in the first-level
 /// cache while the tiles of a segment go by.
 const BLOCK_BYTES: u32 = 32 << 10;
-/// Weights from which on the next block is prefetched.
+/// Weights from which on the next block is prefetched, and results whose lines are.
 const PREFETCHED_BYTES: u32 = 256 << 10;
 /// Most taps in the loop body; larger kernels loop over their rows.
 const BODY_TAPS: u32 = 50;
@@ -189,6 +189,13 @@ struct Plan<'p> {
     unroll: u32,
     /// Cache lines of the next block that each trip prefetches.
     prefetched: u32,
+}
+
+impl Plan<'_> {
+    /// Large results come from outer caches; the register is free unless kernel rows are counted.
+    fn prefetches_result(&self) -> bool {
+        self.problem.dst.elems() * 4 > PREFETCHED_BYTES as usize && self.problem.taps() <= BODY_TAPS
+    }
 }
 
 /// Output channels (of one group's vectors) that a task computes.
@@ -372,9 +379,12 @@ fn emit<A: VectorAsm>(asm: &mut A, plan: &Plan<'_>, chunk: Chunk) -> usize {
     load_args(asm);
     asm.push(DST);
     asm.push(RES);
+    // A copy that moves with the tiles.
+    asm.push(RES);
     asm.mov(WEI_START, WEI);
     asm.mov_imm(LEFT, i64::from(plan.problem.icg() / plan.unroll));
     emit_blocks(asm, plan, chunk);
+    asm.pop(RES);
     asm.pop(RES);
     asm.pop(DST);
     emit_write_out(asm, plan, chunk);
@@ -427,6 +437,9 @@ fn emit_tiles<A: VectorAsm>(asm: &mut A, plan: &Plan<'_>, chunk: Chunk, first: b
         asm.load_i32(SRC_TILE, Mem::new(TABLE, 0));
         asm.add(SRC_TILE, SRC);
         asm.mov(WEI, WEI_START);
+        if first && plan.prefetches_result() {
+            emit_result_prefetch(asm, plan, chunk);
+        }
         for (v, p) in each() {
             if first {
                 asm.load(acc(v, p), Mem::new(BIAS, v * bytes));
@@ -440,6 +453,22 @@ fn emit_tiles<A: VectorAsm>(asm: &mut A, plan: &Plan<'_>, chunk: Chunk, first: b
         asm.add_imm(TABLE, 4);
         asm.add_imm(SLOT, vectors * pixels * bytes);
     });
+}
+
+/// Prefetches the lines of all planes that the tile's pixels go to, and of the residual, so that
+/// they are at hand when the segment is written out.
+fn emit_result_prefetch<A: VectorAsm>(asm: &mut A, plan: &Plan<'_>, chunk: Chunk) {
+    let planes = || (0..chunk.rows as i32).map(|row| row * plan.problem.dst.pitch as i32 * 4);
+    let moved = plan.tile.pixels as i32 * 4;
+    planes().for_each(|plane| asm.prefetch_write(Mem::new(DST, plane)));
+    asm.add_imm(DST, moved);
+    if plan.problem.residual {
+        let residual = Mem::new(Gp::Rsp, 0);
+        asm.load64(TMP, residual);
+        planes().for_each(|plane| asm.prefetch(Mem::new(TMP, plane)));
+        asm.add_imm(TMP, moved);
+        asm.store64(residual, TMP);
+    }
 }
 
 /// One trip of the loop over input channels.
