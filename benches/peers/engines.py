@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import statistics
 import subprocess
@@ -11,9 +12,9 @@ import models
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 PEERS = ["onnxruntime", "openvino", "opencv", "torch", "deepsparse"]
-# Runs at the start of each turn that bring caches and clock back, and are not counted.
-WARM_UPS = 2
 LEAST_RUNS, MOST_RUNS = 3, 200
+# Words that a line of an engine's log has when it says why the engine ended.
+REASONS = re.compile(r"error|assert|exception", re.IGNORECASE)
 
 
 class EngineError(Exception):
@@ -71,9 +72,14 @@ class Peer(Engine):
         line = self.process.stdout.readline()
         if not line:
             self.process.wait()
-            lines = self.log.read_text(encoding="utf-8").strip().splitlines() or ["it ended without a word"]
-            raise EngineError(f"{lines[-1][:200]} (see {self.log})")
+            raise EngineError(f"{self.reason()} (see {self.log})")
         return json.loads(line)
+
+    def reason(self):
+        """The last line of the log that sounds like one."""
+        lines = self.log.read_text(encoding="utf-8").strip().splitlines()
+        telling = [line for line in lines if REASONS.search(line)] or lines or ["it ended without a word"]
+        return telling[-1].strip()[:160]
 
     def ask(self, command):
         self.process.send_signal(signal.SIGCONT)
@@ -84,7 +90,9 @@ class Peer(Engine):
         return answer
 
     def measure(self, runs):
-        return statistics.median(self.ask(f"run {runs + WARM_UPS}")[WARM_UPS:])
+        # The first runs bring caches and clock back after the other engines' turns.
+        warm_ups = 2 if runs > LEAST_RUNS else 1
+        return statistics.median(self.ask(f"run {runs + warm_ups}")[warm_ups:])
 
     def output(self):
         file = self.folder / f"{self.name}.npy"

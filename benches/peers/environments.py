@@ -20,7 +20,8 @@ OLD_PYTHON = "python3.11"
 def find(options):
     """The Python of each engine; engines that are not installed are left out."""
     if options.setup:
-        for name in ENVIRONMENTS:
+        wanted = {"tools", *options.engines.split(",")}
+        for name in (name for name, engines in ENVIRONMENTS.items() if wanted & engines.keys()):
             make(options.work / f"venv-{name}", name)
     made = [options.work / f"venv-{name}" for name in ENVIRONMENTS]
     places = {}

@@ -12,6 +12,17 @@ const HEADER: &str = "%%matrixmarket matrix coordinate real general";
 
 /// Reads a coordinate file of real numbers as a dense row-major matrix of the expected size.
 pub fn read(path: &Path, expected: [u32; 2]) -> Result<Vec<f32>> {
+    Ok(parse(&text(path)?, expected).map_err(|error| error.file(path))?)
+}
+
+/// Rows and columns of the matrix in a file.
+pub fn size(path: &Path) -> Result<[u32; 2]> {
+    let text = text(path)?;
+    let (_, [rows, columns, _]) = header(&mut lines(&text)).map_err(|error| error.file(path))?;
+    Ok([rows, columns])
+}
+
+fn text(path: &Path) -> Result<String> {
     let unreadable = |error: std::io::Error| InputError::new(error.to_string()).file(path);
     let size = std::fs::metadata(path).map_err(unreadable)?.len();
     if size > MAX_FILE_BYTES {
@@ -19,30 +30,46 @@ pub fn read(path: &Path, expected: [u32; 2]) -> Result<Vec<f32>> {
         return Err(error.expected(format!("at most {MAX_FILE_BYTES}")).into());
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
-    Ok(parse(&String::from_utf8_lossy(&bytes), expected).map_err(|error| error.file(path))?)
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn parse(text: &str, [rows, columns]: [u32; 2]) -> std::result::Result<Vec<f32>, InputError> {
-    let mut lines = (1..).zip(text.lines());
+/// A line and its number, counted from 1.
+type Line<'a> = (u32, &'a str);
+
+/// The first line, then those that are neither comments nor empty.
+fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
+    let lines = (1..).zip(text.lines());
+    lines.filter(|&(number, line)| number == 1 || !line.starts_with('%') && !line.trim().is_empty())
+}
+
+/// The size line, and its rows, columns and number of entries.
+fn header<'a>(
+    lines: &mut impl Iterator<Item = Line<'a>>,
+) -> std::result::Result<(Line<'a>, [u32; 3]), InputError> {
     let (_, header) = lines.next().unwrap_or_default();
     let header = header.to_ascii_lowercase();
     if !header.split_whitespace().eq(HEADER.split_whitespace()) {
         let error = InputError::new("another header").position(1, 1);
         return Err(error.expected("%%MatrixMarket matrix coordinate real general"));
     }
-    let mut lines = lines.filter(|(_, line)| !line.starts_with('%') && !line.trim().is_empty());
     let size = lines.next().unwrap_or((2, ""));
     let numbers: Vec<Option<u32>> = size
         .1
         .split_whitespace()
         .map(|word| word.parse().ok())
         .collect();
-    let [Some(found_rows), Some(found_columns), Some(count)] = numbers[..] else {
-        return Err(fault(
+    match numbers[..] {
+        [Some(rows), Some(columns), Some(count)] => Ok((size, [rows, columns, count])),
+        _ => Err(fault(
             size,
             "rows, columns and the number of entries".to_owned(),
-        ));
-    };
+        )),
+    }
+}
+
+fn parse(text: &str, [rows, columns]: [u32; 2]) -> std::result::Result<Vec<f32>, InputError> {
+    let mut lines = lines(text);
+    let (size, [found_rows, found_columns, count]) = header(&mut lines)?;
     if [found_rows, found_columns] != [rows, columns] {
         return Err(fault(size, format!("{rows} rows and {columns} columns")));
     }
@@ -76,7 +103,7 @@ fn entry(line: &str, [rows, columns]: [u32; 2]) -> Option<(usize, usize, f32)> {
 }
 
 /// An error about a line.
-fn fault((number, line): (u32, &str), expected: String) -> InputError {
+fn fault((number, line): Line<'_>, expected: String) -> InputError {
     let start: String = line.chars().take(40).collect();
     let error = InputError::new(format!("{start:?}")).position(number, 1);
     error.expected(expected)

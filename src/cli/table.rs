@@ -4,18 +4,24 @@ use std::fmt;
 
 /// A column.
 pub struct Column {
-    title: &'static str,
+    title: String,
     left: bool,
 }
 
 /// A column of names.
-pub fn left(title: &'static str) -> Column {
-    Column { title, left: true }
+pub fn left(title: impl Into<String>) -> Column {
+    Column {
+        title: title.into(),
+        left: true,
+    }
 }
 
 /// A column of numbers.
-pub fn right(title: &'static str) -> Column {
-    Column { title, left: false }
+pub fn right(title: impl Into<String>) -> Column {
+    Column {
+        title: title.into(),
+        left: false,
+    }
 }
 
 /// Rows under titles, columns aligned.
@@ -77,7 +83,7 @@ impl fmt::Display for Table {
         let titles: Vec<String> = self
             .columns
             .iter()
-            .map(|column| column.title.to_owned())
+            .map(|column| column.title.clone())
             .collect();
         f.write_str(&self.line(&titles, &widths))?;
         for row in &self.rows {

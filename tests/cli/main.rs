@@ -113,13 +113,14 @@ fn bench_measures_sparse_beside_dense() {
         "--iterations",
         "3",
     ]);
-    let conv2 = find(&report["layers"], "layer", "conv2");
+    let case = &report["cases"][0];
+    let conv2 = find(&case["layers"], "layer", "conv2");
     assert!(number(&conv2["density"]) < 0.06);
     for kernel in [&conv2["sparse"], &conv2["dense"]] {
         assert!(number(&kernel["time_ms"]) > 0.0, "{conv2}");
         assert!(number(&kernel["gflops"]) <= number(&kernel["dense_equivalent_gflops"]) * 1.001);
     }
-    assert!(number(&report["whole"]["images_per_second"]) > 0.0);
+    assert!(number(&case["whole"]["images_per_second"]) > 0.0);
     assert!(number(&report["peak"]["gflops"]) > 0.0);
     let arguments = [
         "bench",
@@ -128,13 +129,39 @@ fn bench_measures_sparse_beside_dense() {
         "--layer",
         "ip1",
         "--batch",
-        "16",
+        "1,16",
         "--iterations",
         "1",
     ];
     let report = place.json(&arguments);
-    assert_eq!(report["layers"].as_array().map(Vec::len), Some(1));
-    assert_eq!(report["whole"], Value::Null);
+    for (case, batch) in [(0, 1), (1, 16)] {
+        let case = &report["cases"][case];
+        assert_eq!(case["batch"], batch);
+        assert_eq!(case["layers"].as_array().map(Vec::len), Some(1));
+        assert_eq!(case["whole"], Value::Null);
+    }
+}
+
+#[test]
+fn bench_sweeps_sparsities() {
+    let place = Workplace::new();
+    let arguments = "bench --net lenet --sweep --layer conv2 --layer ip2 --iterations 1";
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    let report = place.json(&arguments);
+    let sweeps = &report["cases"][0]["sweeps"];
+    let points = find(sweeps, "layer", "conv2")["points"].as_array().unwrap();
+    let zeros: Vec<f64> = points.iter().map(|p| number(&p["zeros_percent"])).collect();
+    assert_eq!((zeros[0], zeros[zeros.len() - 1]), (0.0, 98.0));
+    for point in points {
+        assert!(number(&point["dense"]["time_ms"]) > 0.0, "{point}");
+        assert!(!point["sparse"].as_array().unwrap().is_empty(), "{point}");
+    }
+    let table = place.ok(&arguments);
+    assert!(
+        table.contains("ip2 (InnerProduct, output 1x10): sparse is "),
+        "{table}"
+    );
+    assert!(table.contains("measured for one core: "), "{table}");
 }
 
 #[test]
@@ -144,7 +171,37 @@ fn bench_takes_a_matrix_market_file() {
     place.write("w.mtx", text);
     let problem = ["--problem", "ic2ih9oc4kh3ph1", "--iterations", "1"];
     let report = place.json(&[&["bench", "--mtx", "w.mtx"], &problem[..]].concat());
-    assert!((number(&report["layers"][0]["density"]) - 3.0 / 72.0).abs() < 1e-9);
+    let density = &report["cases"][0]["layers"][0]["density"];
+    assert!((number(density) - 3.0 / 72.0).abs() < 1e-9);
+}
+
+#[test]
+fn bench_finds_the_layers_of_a_folder_of_matrices() {
+    let place = Workplace::new();
+    std::fs::create_dir_all(place.path("pruned/lenet_a")).unwrap();
+    let header = "%%MatrixMarket matrix coordinate real general";
+    place.write(
+        "pruned/lenet_a/coo_conv1.mtx",
+        format!("{header}\n20 25 1\n1 1 1\n"),
+    );
+    place.write(
+        "pruned/lenet_a/coo_conv2.mtx",
+        format!("{header}\n50 500 1\n50 500 1\n"),
+    );
+    place.write("pruned/notes.txt", "not a matrix");
+    let report = place.json(&[
+        "bench",
+        "--mtx",
+        "pruned",
+        "--iterations",
+        "1",
+        "--batch",
+        "2",
+    ]);
+    let case = &report["cases"][0];
+    let conv2 = find(&case["layers"], "layer", "lenet_a/coo_conv2.mtx");
+    assert_eq!(conv2["shape"], "2x50x8x8");
+    assert_eq!(case["layers"].as_array().map(Vec::len), Some(2));
 }
 
 #[test]

@@ -1,0 +1,121 @@
+//! `skimjit bench`.
+
+mod matrices;
+mod measure;
+mod network;
+mod report;
+mod sweep;
+
+use super::args::{MOST_IMAGES, MachineArguments, iterations_parser};
+use super::output::Output;
+use super::problem::Problem;
+use super::progress;
+use super::synth::{parse_net, parse_sparsity};
+use measure::Measure;
+use report::Report;
+use skimjit::models::zoo::{Net, Sparsity};
+use skimjit::runtime::jit::CpuInfo;
+use skimjit::runtime::machine;
+use skimjit::{CompileOptions, Result};
+use std::path::PathBuf;
+
+/// Measures sparse kernels beside dense ones, layer by layer, and a whole network against its dense
+/// plan.
+///
+/// The network is made up with the sparsities asked for, compiled, and verified once. Sparse and
+/// dense run by turns; times are medians. A layer is measured on its own, so its weights stay in the
+/// caches that hold them.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  skimjit bench --net caffenet
+  skimjit bench --net googlenet --batch 1,16 --layer inception_3a/3x3
+  skimjit bench --net caffenet --sweep
+  skimjit bench --mtx coo_conv2.mtx --problem g2mb1ic96ih27oc256oh27kh5ph2
+  skimjit bench --mtx pruned_layers --batch 1,16")]
+pub struct Arguments {
+    /// Network: lenet, cifar10-quick, squeezenet, googlenet, resnet-50, caffenet, alexnet, vgg-16
+    #[arg(long, value_name = "NET", default_value = "caffenet", value_parser = parse_net)]
+    net: &'static Net,
+    /// Only this layer; may be repeated
+    #[arg(long, value_name = "NAME")]
+    layer: Vec<String>,
+    /// Percentage of zero weights [default: published, or 90]
+    #[arg(long, value_name = "PERCENT|published", value_parser = parse_sparsity)]
+    sparsity: Option<Sparsity>,
+    /// Every sparse variant and the dense one at 0 to 98 % zeros: the layers named, or some that
+    /// differ most
+    #[arg(long, conflicts_with = "sparsity")]
+    sweep: bool,
+    /// Images computed together; several numbers are measured one after the other [default: 1]
+    #[arg(
+        long,
+        value_name = "N,...",
+        allow_negative_numbers = true,
+        value_delimiter = ','
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=MOST_IMAGES))]
+    batch: Vec<u32>,
+    #[command(flatten)]
+    machine: MachineArguments,
+    /// Runs of each kernel to measure [default: as many as fit a moment, 5 to 200]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = iterations_parser())]
+    iterations: Option<u32>,
+    /// Seed of the weights
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        default_value_t = 1
+    )]
+    seed: u64,
+    /// Weights of one layer as a MatrixMarket file, instead of a network; or a folder of such files
+    #[arg(long, value_name = "FILE|FOLDER", conflicts_with_all = ["net", "layer", "sparsity", "sweep"])]
+    mtx: Option<PathBuf>,
+    /// Problem that the weights are for, as in `verify --kernel` [default: that of the layer which
+    /// the file is named after, in the network whose name is in the path]
+    #[arg(long, value_name = "PROBLEM", requires = "mtx", value_parser = Problem::parse)]
+    problem: Option<Problem>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
+    let measure = measure(arguments)?;
+    let mut report = Report {
+        cpu: CpuInfo::query().model_name,
+        isa: measure.isa.to_string(),
+        threads: measure.options.threads,
+        peak: measure.peak,
+        seed: arguments.seed,
+        cases: Vec::new(),
+    };
+    let (batches, chosen) = (&arguments.batch[..], &arguments.layer[..]);
+    let usual: &[u32] = if batches.is_empty() { &[1] } else { batches };
+    report.cases = match &arguments.mtx {
+        Some(mtx) => matrices::cases(&measure, mtx, arguments.problem.as_ref(), batches)?,
+        None if arguments.sweep => sweep::cases(&measure, arguments.net, chosen, usual)?,
+        None => network::cases(&measure, arguments.net, arguments.sparsity, chosen, usual)?,
+    };
+    if arguments.json {
+        return out.json(&report);
+    }
+    report.print(out);
+    Ok(())
+}
+
+fn measure(arguments: &Arguments) -> Result<Measure> {
+    let isa = arguments.machine.isa()?;
+    let options = CompileOptions {
+        // Shares of the peak mean most for one core.
+        threads: arguments.machine.threads()?.unwrap_or(1),
+        ..arguments.machine.options()?
+    };
+    Ok(Measure {
+        options,
+        isa,
+        peak: progress::spin("measuring the machine", || machine::measure(isa)),
+        iterations: arguments.iterations,
+        seed: arguments.seed,
+    })
+}

@@ -1,0 +1,260 @@
+//! More zeros never make a layer slower, and no layer is slower than its dense kernel.
+//!
+//! Times are compared as ratios within a round, all engines of a layer taking turns; what is too slow
+//! has to be so several times, on a quiet machine.
+
+use skimjit::models::ops::{Convolution, InnerProduct, PostOps, Window};
+use skimjit::models::{Graph, Op, Shape, Tensor};
+use skimjit::{CompileOptions, Engine, Isa, Model, Session, layer};
+use std::time::Instant;
+
+/// Zero weights of the sweep, in percent.
+const PERCENTS: [u32; 8] = [0, 20, 40, 60, 80, 90, 95, 98];
+/// Turns of each engine in one measurement.
+const ROUNDS: usize = 21;
+/// How much slower counts as slower: what is left of noise in a median of ratios.
+const TOLERANCE: f64 = 1.15;
+/// Measurements before a layer is said to be too slow.
+const ATTEMPTS: usize = 3;
+
+/// How layers are compiled here.
+fn options(isa: Isa) -> CompileOptions {
+    CompileOptions {
+        isa: Some(isa),
+        threads: 1,
+        batch: Some(1),
+        ..CompileOptions::default()
+    }
+}
+
+#[test]
+fn convolution_3x3_on_14x14() {
+    check("3x3 on 14x14", &convolution(128, 256, 14, 3));
+}
+
+#[test]
+fn convolution_1x1_on_14x14() {
+    check("1x1 on 14x14", &convolution(512, 256, 14, 1));
+}
+
+#[test]
+fn convolution_5x5_on_27x27() {
+    check("5x5 on 27x27", &convolution(48, 128, 27, 5));
+}
+
+#[test]
+fn inner_product_of_one_image() {
+    let op = |graph: &mut Graph| {
+        let weights = graph.add_weight(noise(&[2048, 4096], 1));
+        Op::InnerProduct(InnerProduct {
+            outputs: 2048,
+            axis: 1,
+            transpose: false,
+            weights,
+            bias: None,
+            post: PostOps::default(),
+        })
+    };
+    check("inner product 4096 to 2048", &single(&[1, 4096], op));
+}
+
+fn convolution(ic: u32, oc: u32, side: u32, kernel: u32) -> Graph {
+    let op = |graph: &mut Graph| {
+        let weights = graph.add_weight(noise(&[oc, ic, kernel, kernel], 1));
+        Op::Convolution(Convolution {
+            window: Window::square(kernel, 1, kernel / 2),
+            oc,
+            groups: 1,
+            weights,
+            bias: None,
+            post: PostOps::default(),
+        })
+    };
+    single(&[1, ic, side, side], op)
+}
+
+fn single(input: &[u32], op: impl Fn(&mut Graph) -> Op) -> Graph {
+    let mut graph = Graph::default();
+    let op = op(&mut graph);
+    let input = graph.add_value("data", Shape::new(input).unwrap());
+    graph.inputs.push(input);
+    let output = graph.add_node("layer", op, vec![input], "result").unwrap();
+    graph.outputs.push(output);
+    graph
+}
+
+/// Reproducible numbers of −1 to 1.
+fn noise(dims: &[u32], seed: u64) -> Tensor {
+    let shape = Shape::new(dims).unwrap();
+    let mut state = seed;
+    let data = (0..shape.count()).map(|_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005);
+        state = state.wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    });
+    Tensor::new(shape, data.collect())
+}
+
+/// The network with that share of its weights zero; what is zero stays zero at larger shares.
+fn pruned(graph: &Graph, percent: u32) -> Model {
+    let mut graph = graph.clone();
+    let weights = &graph.weights[0];
+    let order = noise(weights.shape().dims(), 2);
+    let kept = |(&weight, &order): (&f32, &f32)| {
+        let zero = order < percent as f32 / 50.0 - 1.0;
+        if zero { 0.0 } else { weight }
+    };
+    let data = weights.data().iter().zip(order.data()).map(kept).collect();
+    graph.weights[0] = Tensor::new(weights.shape().clone(), data).into();
+    Model::from_graph(graph).unwrap()
+}
+
+/// A compiled layer, its name in messages, and where it runs.
+struct Contender {
+    name: String,
+    engine: Engine,
+    session: Session,
+}
+
+impl Contender {
+    fn new(name: String, engine: Engine) -> Self {
+        let session = engine.session();
+        let variant = &engine.plan().choices[0].variant;
+        Self {
+            name: format!("{name} ({variant})"),
+            engine,
+            session,
+        }
+    }
+    fn time(&mut self, input: &[Tensor]) -> f64 {
+        let started = Instant::now();
+        self.engine.run(&mut self.session, input).unwrap();
+        started.elapsed().as_secs_f64()
+    }
+}
+
+/// Measures one layer on every instruction set; tests take turns.
+fn check(what: &str, graph: &Graph) {
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
+    if cfg!(debug_assertions) {
+        println!("skipped: times mean nothing in a debug build (use --release)");
+        return;
+    }
+    let found: Vec<String> = isas()
+        .into_iter()
+        .flat_map(|isa| {
+            faults(graph, isa)
+                .into_iter()
+                .map(move |fault| format!("{isa}: {fault}"))
+        })
+        .collect();
+    if found.is_empty() {
+        return;
+    }
+    if is_busy() {
+        println!(
+            "skipped: {what}: the machine is busy, found\n{}",
+            found.join("\n")
+        );
+        return;
+    }
+    panic!("{what}:\n{}", found.join("\n"));
+}
+
+/// Instruction sets that run here.
+fn isas() -> Vec<Isa> {
+    let cap = std::env::var("SKIMJIT_MAX_ISA");
+    let cap = cap.ok().and_then(|name| name.parse().ok());
+    let best = Isa::detect(None).expect("an x86 CPU with AVX2");
+    let best = best.min(cap.unwrap_or(Isa::Avx512));
+    let all = [Isa::Avx2, Isa::Avx512];
+    all.into_iter().filter(|&isa| isa <= best).collect()
+}
+
+/// What was too slow in every attempt.
+fn faults(graph: &Graph, isa: Isa) -> Vec<String> {
+    let mut contenders = contenders(graph, isa);
+    let input = [noise(graph.shape(graph.inputs[0]).dims(), 3)];
+    let mut left = pairs();
+    let mut messages = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let times = times(&mut contenders, &input);
+        left.retain(|&(slower, faster)| ratio(&times[slower], &times[faster]) > TOLERANCE);
+        let message = |&(slower, faster): &(usize, usize)| {
+            let ratio = ratio(&times[slower], &times[faster]);
+            let (slower, faster) = (&contenders[slower].name, &contenders[faster].name);
+            format!("  {slower} takes {ratio:.2} times as long as {faster}")
+        };
+        messages = left.iter().map(message).collect();
+        if left.is_empty() {
+            break;
+        }
+    }
+    messages
+}
+
+/// The dense kernel, then the planner's choice at every sparsity.
+fn contenders(graph: &Graph, isa: Isa) -> Vec<Contender> {
+    let options = options(isa);
+    let full = pruned(graph, 0);
+    let planned = full.compile(&options).unwrap();
+    let choice = &planned.plan().choices[0];
+    let others = choice.rejected.iter().map(|(name, _)| name);
+    let mut dense = std::iter::once(&choice.variant)
+        .chain(others)
+        .filter(|variant| layer::is_dense(variant))
+        .filter_map(|variant| layer::force(&full, &options, variant).ok());
+    let dense = dense.next().expect("a dense kernel for every layer");
+    let choices = PERCENTS.iter().map(|&percent| {
+        let engine = pruned(graph, percent).compile(&options).unwrap();
+        Contender::new(format!("{percent} % zeros"), engine)
+    });
+    std::iter::once(Contender::new("the dense kernel".to_owned(), dense))
+        .chain(choices)
+        .collect()
+}
+
+/// Contenders of which the first may not be slower than the second.
+fn pairs() -> Vec<(usize, usize)> {
+    let all = 1..=PERCENTS.len();
+    let than_dense = all.clone().map(|choice| (choice, 0));
+    let than_fewer_zeros = all.flat_map(|more| (1..more).map(move |fewer| (more, fewer)));
+    than_dense.chain(than_fewer_zeros).collect()
+}
+
+/// Seconds of each contender in each round.
+fn times(contenders: &mut [Contender], input: &[Tensor]) -> Vec<Vec<f64>> {
+    let mut times = vec![Vec::new(); contenders.len()];
+    for _ in 0..ROUNDS {
+        for (contender, times) in contenders.iter_mut().zip(&mut times) {
+            // The first run brings this contender's weights back into the caches.
+            contender.time(input);
+            times.push(contender.time(input));
+        }
+    }
+    times
+}
+
+/// Median of how many times as long the first took, round by round.
+fn ratio(times: &[f64], others: &[f64]) -> f64 {
+    median(times.iter().zip(others).map(|(a, b)| a / b).collect())
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// True when the same work takes now this long, now that long.
+fn is_busy() -> bool {
+    let work = || {
+        let started = Instant::now();
+        let sum = (0..2_000_000u64).fold(0, |sum: u64, x| std::hint::black_box(sum ^ x));
+        std::hint::black_box(sum);
+        started.elapsed().as_secs_f64()
+    };
+    let mut times: Vec<f64> = (0..40).map(|_| work()).collect();
+    times.sort_by(f64::total_cmp);
+    times[times.len() * 3 / 4] > 1.2 * times[0]
+}
