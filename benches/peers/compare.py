@@ -68,8 +68,11 @@ def main():
 def pin(options):
     """Keeps this process and all it starts on as many cores as there are threads."""
     allowed = sorted(os.sched_getaffinity(0))
-    first = allowed[-options.threads:][0] if options.core is None else options.core
-    cores = list(range(first, first + options.threads))
+    if options.core is not None:
+        allowed = [core for core in allowed if core >= options.core][: options.threads]
+    cores = allowed[-options.threads :]
+    if len(cores) < options.threads:
+        sys.exit(f"error: --threads {options.threads}: found {len(cores)} cores to use")
     os.sched_setaffinity(0, cores)
     return cores
 

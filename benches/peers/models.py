@@ -129,5 +129,5 @@ def output_of(command):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise ModelError(f"{pathlib.Path(command[0]).name} {command[1]}: {lines[-1]}")
+        raise ModelError(f"{pathlib.Path(command[0]).name} {command[1]}: {lines[-1].removeprefix('error: ')}")
     return done.stdout
