@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// Variant and the problem that is shown.
-const CASES: [(&str, &str); 13] = [
+const CASES: [(&str, &str); 14] = [
     (
         "dense_conv.channels",
         "conv src=2x4x4x16 dst=3x2x2x16 k=1x1 s=2x2 p=0x0 d=1x1 g=1 relu=0 density=100 bias=1 scale=1 seed=1",
@@ -45,6 +45,10 @@ const CASES: [(&str, &str); 13] = [
     ),
     (
         "pool.lines",
+        "pool src=3x7x7x64 dst=3x3x3x16 k=3x3 s=2x2 p=0x0 d=1x1 density=100 bias=1 scale=1 seed=1",
+    ),
+    (
+        "pool.registers",
         "pool src=3x7x7x64 dst=3x3x3x16 k=3x3 s=2x2 p=0x0 d=1x1 density=100 bias=1 scale=1 seed=1",
     ),
     (

@@ -1,9 +1,9 @@
-//! Maximum and average pooling.
+//! Pooling line by line through scratch memory.
 
+use super::{ROW_RECORD, check, fill, tasks, window, write_rows};
 use crate::emit::{AUX, COUNT, DST, SRC, TMP, load_arg, load_args, vector_bytes};
-use crate::problem::check_planes;
-use crate::variant::{Built, Cost, KernelError, Task, Unsupported, Variant, Weights, balanced};
-use crate::{AlignedBuf, Extent, Footprint, KernelArgs, PoolProblem, Problem, limits};
+use crate::variant::{Built, Cost, KernelError, Unsupported, Variant, Weights};
+use crate::{AlignedBuf, Extent, Footprint, KernelArgs, PoolProblem, Problem};
 use skimjit_jit::Isa;
 use skimjit_jit::asm::{Avx2Asm, Avx512Asm, Cond, Gp, M, Mem, V, VectorAsm};
 use skimjit_models::Pattern;
@@ -17,14 +17,13 @@ use std::mem::offset_of;
 /// * src, dst: planes; may read one vector beyond the last source row.
 /// * scratch: one padded line per thread.
 /// * task = some channels.
-/// * refused: kernels wider than [`limits::POOL_KERNEL`], lines longer than [`limits::POOL_LINE`].
-pub struct Pool;
+/// * refused: kernels wider than [`crate::limits::POOL_KERNEL`], lines longer than [`crate::limits::POOL_LINE`].
+pub struct Lines;
 
-const TASKS: u32 = 16;
 /// Vectors combined vertically at once.
 const LINE_BLOCK: usize = 6;
 
-impl Variant for Pool {
+impl Variant for Lines {
     fn name(&self) -> &'static str {
         "pool.lines"
     }
@@ -32,9 +31,7 @@ impl Variant for Pool {
         let Problem::Pool(problem) = problem else {
             return Err(Unsupported::family("pooling"));
         };
-        check_planes(&problem.src)?;
-        check_planes(&problem.dst)?;
-        check_window(problem)
+        check(problem)
     }
     fn cost(&self, problem: &Problem, _pattern: &Pattern, isa: Isa) -> Cost {
         let Problem::Pool(problem) = problem else {
@@ -64,49 +61,6 @@ impl Variant for Pool {
             Isa::Avx512 => build::<Avx512Asm>(problem),
         })
     }
-}
-
-fn check_window(problem: &PoolProblem) -> Result<(), Unsupported> {
-    let window = &problem.window;
-    let reach = u64::from(problem.dst.w - 1) * u64::from(window.stride[1]);
-    let line = reach.max(u64::from(problem.src.w)) + 2 * u64::from(window.pad[1]);
-    if window.kernel[1] > limits::POOL_KERNEL || line > u64::from(limits::POOL_LINE) {
-        return Err(Unsupported(format!(
-            "a kernel {} wide on lines of {line}, expected at most {} and {}",
-            window.kernel[1],
-            limits::POOL_KERNEL,
-            limits::POOL_LINE
-        )));
-    }
-    let sizes = [
-        (problem.src.h, problem.dst.h),
-        (problem.src.w, problem.dst.w),
-    ];
-    let fits = (0..2).all(|axis| {
-        let [kernel, stride, pad] =
-            [window.kernel[axis], window.stride[axis], window.pad[axis]].map(u64::from);
-        let (input, output) = (u64::from(sizes[axis].0), u64::from(sizes[axis].1));
-        pad < kernel && stride > 0 && (output - 1) * stride < input + pad + stride
-    });
-    let same = problem.src.c == problem.dst.c && window.dilation == [1, 1];
-    if !(fits && same) {
-        return Err(Unsupported(format!(
-            "{window:?} from {:?} to {:?}, expected windows that start inside the padded planes",
-            problem.src, problem.dst
-        )));
-    }
-    Ok(())
-}
-
-/// Window of output index `i` along one axis: first and end index, clipped to the plane, and the
-/// extent that counts for the average (clipped to the padded plane only).
-fn window(i: u32, kernel: u32, stride: u32, pad: u32, size: u32) -> (u32, u32, u32) {
-    let start = i64::from(i * stride) - i64::from(pad);
-    let padded_end = (start + i64::from(kernel)).min(i64::from(size + pad));
-    let counted = (padded_end - start).max(1) as u32;
-    let first = start.clamp(0, i64::from(size)) as u32;
-    let end = padded_end.clamp(i64::from(first), i64::from(size)) as u32;
-    (first, end, counted)
 }
 
 /// Sizes of the horizontal step.
@@ -146,8 +100,6 @@ struct Tables {
     rows: i32,
 }
 
-const ROW_RECORD: i32 = 16;
-
 fn write_tables<A: VectorAsm>(
     packed: &mut AlignedBuf,
     problem: &PoolProblem,
@@ -183,16 +135,7 @@ fn write_tables<A: VectorAsm>(
             window(ow, kernel[1], stride[1], pad[1], problem.src.w).2 as f32
         }));
     }
-    let rows = packed.align(64) as i32;
-    for oh in 0..problem.dst.h {
-        let (first, end, counted) = window(oh, kernel[0], stride[0], pad[0], problem.src.h);
-        let last_store = oh * problem.dst.w + (line.blocks - 1) * line.outputs + lanes;
-        let whole = u32::from(last_store <= problem.dst.hw());
-        packed.extend(&(first * problem.src.w * 4).to_le_bytes());
-        packed.extend(&(end - first).to_le_bytes());
-        packed.extend_f32([counted as f32]);
-        packed.extend(&whole.to_le_bytes());
-    }
+    let rows = write_rows(packed, problem, (line.blocks - 1) * line.outputs + lanes);
     Tables {
         permutation,
         masks,
@@ -207,18 +150,7 @@ fn build<A: VectorAsm>(problem: &PoolProblem) -> Built {
     let tables = write_tables::<A>(&mut packed, problem, &line);
     let mut asm = A::new();
     emit(&mut asm, problem, &line, &tables);
-    let tasks = balanced(problem.dst.c, problem.dst.c.div_ceil(TASKS))
-        .map(|channels| Task {
-            entry: 0,
-            src: i64::from(channels.start) * i64::from(problem.src.pitch) * 4,
-            dst: i64::from(channels.start) * i64::from(problem.dst.pitch) * 4,
-            wei: 0,
-            bias: 0,
-            aux: 0,
-            count: channels.len() as u64,
-            cost: channels.len() as f32,
-        })
-        .collect();
+    let tasks = tasks(problem);
     let last = |planes: crate::Planes| (planes.c as usize - 1) * planes.pitch as usize;
     Built {
         code: asm.finish(),
@@ -273,12 +205,7 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &PoolProblem, line: &Line, tables: &
     asm.push(OUT);
     load_arg(asm, LINE, Gp::Rdi, offset_of!(KernelArgs, scratch));
     load_args(asm);
-    let fill = match problem.method {
-        PoolMethod::Max if problem.relu => 0.0,
-        PoolMethod::Max => -f32::MAX,
-        PoolMethod::Average => 0.0,
-    };
-    asm.broadcast_imm(emitter.fill, fill, TMP);
+    asm.broadcast_imm(emitter.fill, fill(problem), TMP);
     for at in (0..line.elems as i32 * 4).step_by(4 * A::LANES) {
         asm.store(Mem::new(LINE, at), emitter.fill);
     }

@@ -1,0 +1,107 @@
+//! Maximum and average pooling.
+
+pub mod lines;
+pub mod registers;
+
+use crate::problem::check_planes;
+use crate::variant::{Task, Unsupported, balanced};
+use crate::{AlignedBuf, PoolProblem, limits};
+use skimjit_models::ops::PoolMethod;
+
+/// Tasks of a kernel.
+const TASKS: u32 = 16;
+
+/// Refuses sizes that do not fit together or are beyond the limits.
+fn check(problem: &PoolProblem) -> Result<(), Unsupported> {
+    check_planes(&problem.src)?;
+    check_planes(&problem.dst)?;
+    let window = &problem.window;
+    let reach = u64::from(problem.dst.w - 1) * u64::from(window.stride[1]);
+    let line = reach.max(u64::from(problem.src.w)) + 2 * u64::from(window.pad[1]);
+    if window.kernel[1] > limits::POOL_KERNEL || line > u64::from(limits::POOL_LINE) {
+        return Err(Unsupported(format!(
+            "a kernel {} wide on lines of {line}, expected at most {} and {}",
+            window.kernel[1],
+            limits::POOL_KERNEL,
+            limits::POOL_LINE
+        )));
+    }
+    let sizes = [
+        (problem.src.h, problem.dst.h),
+        (problem.src.w, problem.dst.w),
+    ];
+    let fits = (0..2).all(|axis| {
+        let [kernel, stride, pad] =
+            [window.kernel[axis], window.stride[axis], window.pad[axis]].map(u64::from);
+        let (input, output) = (u64::from(sizes[axis].0), u64::from(sizes[axis].1));
+        pad < kernel && stride > 0 && (output - 1) * stride < input + pad + stride
+    });
+    let same = problem.src.c == problem.dst.c && window.dilation == [1, 1];
+    if !(fits && same) {
+        return Err(Unsupported(format!(
+            "{window:?} from {:?} to {:?}, expected windows that start inside the padded planes",
+            problem.src, problem.dst
+        )));
+    }
+    Ok(())
+}
+
+/// Window of output index `i` along one axis: first and end index, clipped to the plane, and the
+/// extent that counts for the average (clipped to the padded plane only).
+fn window(i: u32, kernel: u32, stride: u32, pad: u32, size: u32) -> (u32, u32, u32) {
+    let start = i64::from(i * stride) - i64::from(pad);
+    let padded_end = (start + i64::from(kernel)).min(i64::from(size + pad));
+    let counted = (padded_end - start).max(1) as u32;
+    let first = start.clamp(0, i64::from(size)) as u32;
+    let end = padded_end.clamp(i64::from(first), i64::from(size)) as u32;
+    (first, end, counted)
+}
+
+/// What a window over nothing gives.
+fn fill(problem: &PoolProblem) -> f32 {
+    match problem.method {
+        PoolMethod::Max if problem.relu => 0.0,
+        PoolMethod::Max => -f32::MAX,
+        PoolMethod::Average => 0.0,
+    }
+}
+
+/// Bytes of the record of an output row.
+const ROW_RECORD: i32 = 16;
+
+/// Appends a record per output row: byte offset of the window's first source row, its rows, the
+/// vertical divisor (`f32`), and whether `stored` elements from the row's start stay in the plane.
+fn write_rows(packed: &mut AlignedBuf, problem: &PoolProblem, stored: u32) -> i32 {
+    let window_of_problem = &problem.window;
+    let (kernel, stride, pad) = (
+        window_of_problem.kernel[0],
+        window_of_problem.stride[0],
+        window_of_problem.pad[0],
+    );
+    let rows = packed.align(64) as i32;
+    for oh in 0..problem.dst.h {
+        let (first, end, counted) = window(oh, kernel, stride, pad, problem.src.h);
+        let whole = u32::from(oh * problem.dst.w + stored <= problem.dst.hw());
+        packed.extend(&(first * problem.src.w * 4).to_le_bytes());
+        packed.extend(&(end - first).to_le_bytes());
+        packed.extend_f32([counted as f32]);
+        packed.extend(&whole.to_le_bytes());
+    }
+    rows
+}
+
+/// Some channels each.
+fn tasks(problem: &PoolProblem) -> Vec<Task> {
+    balanced(problem.dst.c, problem.dst.c.div_ceil(TASKS))
+        .map(|channels| Task {
+            entry: 0,
+            src: i64::from(channels.start) * i64::from(problem.src.pitch) * 4,
+            dst: i64::from(channels.start) * i64::from(problem.dst.pitch) * 4,
+            wei: 0,
+            bias: 0,
+            aux: 0,
+            count: channels.len() as u64,
+            cost: channels.len() as f32,
+        })
+        .collect()
+}

@@ -1,0 +1,302 @@
+//! Pooling with the lines of a window in registers.
+
+use super::{ROW_RECORD, check, fill, tasks, window, write_rows};
+use crate::emit::{AUX, COUNT, DST, SRC, TMP, load_args, vector_bytes};
+use crate::variant::{Built, Cost, KernelError, Unsupported, Variant, Weights};
+use crate::{AlignedBuf, Extent, Footprint, PoolProblem, Problem};
+use skimjit_jit::Isa;
+use skimjit_jit::asm::{Avx512Asm, Avx512Ext, Cond, Gp, M, Mem, V, VectorAsm};
+use skimjit_models::Pattern;
+use skimjit_models::ops::PoolMethod;
+
+/// Pooling, AVX-512: the rows of a window are combined in registers, columns by shifting lanes of
+/// neighbouring registers, so nothing goes through memory.
+///
+/// * src, dst: planes; may read one vector beyond the last source row.
+/// * task = some channels.
+/// * refused: AVX2 (no shift across lanes), strides beyond 2, kernels or padding wider than a vector,
+///   rows of more than [`MOST_VECTORS`] vectors.
+pub struct Registers;
+
+/// Source vectors of a row.
+const MOST_VECTORS: u32 = 16;
+const LANES: u32 = 16;
+
+impl Variant for Registers {
+    fn name(&self) -> &'static str {
+        "pool.registers"
+    }
+    fn supports(&self, problem: &Problem, isa: Isa) -> Result<(), Unsupported> {
+        let Problem::Pool(problem) = problem else {
+            return Err(Unsupported::family("pooling"));
+        };
+        check(problem)?;
+        let window = &problem.window;
+        let (kernel, stride, pad) = (window.kernel[1], window.stride[1], window.pad[1]);
+        if isa == Isa::Avx2 {
+            return Err(Unsupported("only on AVX-512".to_owned()));
+        }
+        if kernel > LANES || pad >= LANES || stride > 2 {
+            return Err(Unsupported(format!(
+                "a kernel {kernel} wide, stride {stride}, pad {pad}, expected at most {LANES}, 2 and less than {LANES}"
+            )));
+        }
+        if problem.src.w > MOST_VECTORS * LANES {
+            return Err(Unsupported(format!(
+                "rows of {} elements, expected at most {}",
+                problem.src.w,
+                MOST_VECTORS * LANES
+            )));
+        }
+        Ok(())
+    }
+    fn cost(&self, problem: &Problem, _pattern: &Pattern, _isa: Isa) -> Cost {
+        let Problem::Pool(problem) = problem else {
+            unreachable!("supported")
+        };
+        let vectors = f64::from(problem.src.w.div_ceil(LANES));
+        let [kh, kw] = problem.window.kernel.map(f64::from);
+        let lines = f64::from(problem.dst.c) * f64::from(problem.dst.h);
+        Cost {
+            cycles: lines * (vectors * (kh + kw) * 0.7 + 6.0),
+            code_bytes: 2048,
+        }
+    }
+    fn build(
+        &self,
+        problem: &Problem,
+        _weights: Weights<'_>,
+        isa: Isa,
+    ) -> Result<Built, KernelError> {
+        self.supports(problem, isa)?;
+        let Problem::Pool(problem) = problem else {
+            unreachable!("supported")
+        };
+        let mut packed = AlignedBuf::new();
+        let tables = write_tables(&mut packed, problem);
+        let mut asm = Avx512Asm::new();
+        Emitter::new(problem, &tables).emit(&mut asm);
+        let last = |planes: crate::Planes| (planes.c as usize - 1) * planes.pitch as usize;
+        Ok(Built {
+            code: asm.finish(),
+            entries: vec![0],
+            packed: packed.into(),
+            tasks: tasks(problem),
+            staging: None,
+            footprint: Footprint {
+                src: Extent {
+                    before: 0,
+                    after: last(problem.src) + (problem.src.hw() + LANES) as usize,
+                },
+                dst: Extent {
+                    before: 0,
+                    after: last(problem.dst) + problem.dst.hw() as usize,
+                },
+                scratch_bytes: 0,
+            },
+        })
+    }
+}
+
+/// Offsets into the tables.
+struct Tables {
+    /// Lane masks of a row's last source vector and last result vector, 32 bytes each.
+    masks: i32,
+    /// Even lanes of two vectors.
+    even: i32,
+    /// Horizontal divisors, one vector per result vector (average only).
+    divisors: i32,
+    /// Records of the output rows.
+    rows: i32,
+}
+
+/// Lanes of the last of the vectors that hold `elems`.
+fn last_lanes(elems: u32) -> u32 {
+    (elems - 1) % LANES + 1
+}
+
+fn write_tables(packed: &mut AlignedBuf, problem: &PoolProblem) -> Tables {
+    let masks = packed.align(64) as i32;
+    for width in [problem.src.w, problem.dst.w] {
+        packed.extend(&Avx512Asm::mask_bytes((1 << last_lanes(width)) - 1));
+        packed.align(32);
+    }
+    let even = packed.align(64) as i32;
+    (0..LANES).for_each(|lane| packed.extend(&(2 * lane).to_le_bytes()));
+    let divisors = packed.align(64) as i32;
+    let sizes = &problem.window;
+    let (kernel, stride, pad) = (sizes.kernel[1], sizes.stride[1], sizes.pad[1]);
+    let results = problem.dst.w.next_multiple_of(LANES);
+    packed.extend_f32((0..results).map(|ow| {
+        let ow = ow.min(problem.dst.w - 1);
+        window(ow, kernel, stride, pad, problem.src.w).2 as f32
+    }));
+    Tables {
+        masks,
+        even,
+        divisors,
+        rows: write_rows(packed, problem, results),
+    }
+}
+
+/// Current source row.
+const ROW: Gp = Gp::R10;
+/// Rows of the window.
+const ROWS: Gp = Gp::R11;
+/// Record of the current output row.
+const RECORD: Gp = Gp::Rsi;
+/// Output rows left.
+const OUTPUT_ROWS: Gp = Gp::Rbx;
+/// Result of the current output row.
+const OUT: Gp = Gp::R9;
+/// Lane masks of the last source vector and the last result vector.
+const SOURCE_MASK: M = M(1);
+const RESULT_MASK: M = M(2);
+
+struct Emitter<'a> {
+    problem: &'a PoolProblem,
+    tables: &'a Tables,
+    /// Source vectors of a row.
+    vectors: usize,
+    fill: V,
+    even: V,
+    tmp: V,
+}
+
+impl<'a> Emitter<'a> {
+    fn new(problem: &'a PoolProblem, tables: &'a Tables) -> Self {
+        Self {
+            problem,
+            tables,
+            vectors: problem.src.w.div_ceil(LANES) as usize,
+            fill: V(31),
+            even: V(30),
+            tmp: V(29),
+        }
+    }
+
+    fn emit(&self, asm: &mut Avx512Asm) {
+        let problem = self.problem;
+        asm.push(OUTPUT_ROWS);
+        load_args(asm);
+        asm.broadcast_imm(self.fill, fill(problem), TMP);
+        asm.load(self.even, Mem::new(AUX, self.tables.even));
+        asm.load_mask(SOURCE_MASK, Mem::new(AUX, self.tables.masks));
+        asm.load_mask(RESULT_MASK, Mem::new(AUX, self.tables.masks + 32));
+        asm.counted_loop(COUNT, |asm| {
+            asm.lea(RECORD, Mem::new(AUX, self.tables.rows));
+            asm.mov(OUT, DST);
+            asm.mov_imm(OUTPUT_ROWS, i64::from(problem.dst.h));
+            asm.counted_loop(OUTPUT_ROWS, |asm| {
+                self.vertical(asm);
+                self.horizontal(asm);
+                asm.add_imm(RECORD, ROW_RECORD);
+                asm.add_imm(OUT, problem.dst.w as i32 * 4);
+            });
+            asm.add_imm(SRC, problem.src.pitch as i32 * 4);
+            asm.add_imm(DST, problem.dst.pitch as i32 * 4);
+        });
+        asm.pop(OUTPUT_ROWS);
+        asm.ret();
+    }
+
+    /// Combines `x` into `acc`.
+    fn combine(&self, asm: &mut Avx512Asm, acc: V, x: V) {
+        match self.problem.method {
+            // The second operand wins when either is NaN: as in Caffe, NaN is never the maximum.
+            PoolMethod::Max => asm.vmax(acc, x, acc),
+            PoolMethod::Average => asm.vadd(acc, acc, x),
+        }
+    }
+
+    /// Combines the window's rows: vector i of the line goes to register i.
+    fn vertical(&self, asm: &mut Avx512Asm) {
+        let line = || (0..self.vectors as u8).map(V);
+        let (top, done) = (asm.new_label(), asm.new_label());
+        asm.load32(ROW, Mem::new(RECORD, 0));
+        asm.add(ROW, SRC);
+        asm.load32(ROWS, Mem::new(RECORD, 4));
+        line().for_each(|acc| asm.vmov(acc, self.fill));
+        asm.cmp_imm(ROWS, 0);
+        asm.jcc(Cond::Equal, done);
+        asm.bind(top);
+        for acc in line() {
+            asm.load(self.tmp, Mem::new(ROW, i32::from(acc.0) * 64));
+            self.combine(asm, acc, self.tmp);
+        }
+        asm.add_imm(ROW, self.problem.src.w as i32 * 4);
+        asm.dec(ROWS);
+        asm.jcc(Cond::NotEqual, top);
+        asm.bind(done);
+        if last_lanes(self.problem.src.w) < LANES {
+            // The last vector brought pixels of the next row along.
+            let last = V(self.vectors as u8 - 1);
+            asm.blend(last, self.fill, last, SOURCE_MASK);
+        }
+    }
+
+    /// The line's vector i; beyond its ends there is nothing.
+    fn vector(&self, i: i32) -> V {
+        match usize::try_from(i) {
+            Ok(i) if i < self.vectors => V(i as u8),
+            _ => self.fill,
+        }
+    }
+
+    /// Windows that start at 16 consecutive positions from vector i of the padded line on.
+    fn windows(&self, asm: &mut Avx512Asm, acc: V, i: i32) {
+        let sizes = &self.problem.window;
+        for kx in 0..sizes.kernel[1] as i32 {
+            let shift = kx - sizes.pad[1] as i32;
+            let (first, lanes) = (i + shift.div_euclid(16), shift.rem_euclid(16) as u8);
+            let (lo, hi) = (self.vector(first), self.vector(first + 1));
+            let x = match (lanes, kx) {
+                (0, 0) => {
+                    asm.vmov(acc, lo);
+                    continue;
+                }
+                (0, _) => lo,
+                (_, 0) => {
+                    asm.align_lanes(acc, hi, lo, lanes);
+                    continue;
+                }
+                _ => {
+                    asm.align_lanes(self.tmp, hi, lo, lanes);
+                    self.tmp
+                }
+            };
+            self.combine(asm, acc, x);
+        }
+    }
+
+    /// Combines the window's columns and stores the results of a row.
+    fn horizontal(&self, asm: &mut Avx512Asm) {
+        let [acc, odd, divisor] = [V(28), V(27), V(26)];
+        let blocks = self.problem.dst.w.div_ceil(LANES) as i32;
+        for block in 0..blocks {
+            let mut result = acc;
+            if self.problem.window.stride[1] == 1 {
+                self.windows(asm, acc, block);
+            } else {
+                self.windows(asm, acc, 2 * block);
+                self.windows(asm, odd, 2 * block + 1);
+                // The lane numbers are overwritten by the result.
+                asm.vmov(divisor, self.even);
+                asm.permute2(divisor, acc, odd);
+                result = divisor;
+            }
+            let bytes = block * vector_bytes::<Avx512Asm>();
+            if self.problem.method == PoolMethod::Average {
+                asm.broadcast(odd, Mem::new(RECORD, 8));
+                asm.vmul_mem(odd, odd, Mem::new(AUX, self.tables.divisors + bytes));
+                asm.vdiv(result, result, odd);
+            }
+            let out = Mem::new(OUT, bytes);
+            if block + 1 == blocks && last_lanes(self.problem.dst.w) < LANES {
+                asm.store_masked(out, result, RESULT_MASK);
+            } else {
+                asm.store(out, result);
+            }
+        }
+    }
+}
