@@ -9,10 +9,11 @@ use std::hint::black_box;
 use std::time::Duration;
 
 const NETS: [&str; 3] = ["caffenet", "googlenet", "resnet-50"];
-const CONVOLUTIONS: [&str; 3] = [
+const CONVOLUTIONS: [&str; 4] = [
     "dense_conv.rolled",
     "sparse_conv.baked",
     "sparse_conv.streamed",
+    "sparse_conv.phase",
 ];
 const INNER_PRODUCTS: [&str; 3] = ["dense_fc.gemv", "sparse_fc.ell", "sparse_fc.sell"];
 

@@ -476,6 +476,23 @@ fn only_avx2(o: Draw) {
     let parts = |which| [ins(Vperm2f128, [y(d), y(a), y(b), Imm(which)])];
     check::<A, 1>(|s| s.even_parts(d, a, b), parts(0x20));
     check::<A, 1>(|s| s.odd_parts(d, a, b), parts(0x31));
+
+    let (tmp, shift) = (V(m.0), o.bits % 8);
+    let sources = match shift {
+        0..4 => [y(tmp), y(b)],
+        _ => [y(a), y(tmp)],
+    };
+    let [upper, lower] = sources;
+    check::<A, 2>(
+        |s| s.splice(d, a, b, shift, tmp),
+        [
+            ins(Vperm2f128, [y(tmp), y(b), y(a), Imm(0x21)]),
+            ins(
+                Vpalignr,
+                [y(d), upper, lower, Imm(i64::from(shift % 4 * 4))],
+            ),
+        ],
+    );
 }
 
 fn only_avx512(o: Draw) {
@@ -568,6 +585,7 @@ fn only_avx512(o: Draw) {
 
     let aligned = ins(Valignd, [z(d), z(a), z(b), Imm(bits.into())]);
     check::<A, 1>(|s| s.align_lanes(d, a, b, bits), [aligned.clone()]);
+    check::<A, 1>(|s| s.splice(d, a, b, bits, a), [aligned.clone()]);
     check::<A, 1>(
         |s| s.align_lanes_masked(d, a, b, bits, m),
         [aligned.zero(m)],

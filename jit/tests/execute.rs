@@ -465,6 +465,38 @@ fn avx512_extensions() {
     }
 }
 
+fn splices<S: VectorAsm>() {
+    for shift in 0..S::LANES {
+        let mut io = sample();
+        let before: Io = io.clone();
+        let ran = run::<S>(&mut io, |s| {
+            s.load(V(7), at(A));
+            s.load(V(8), at(B));
+            s.splice(V(9), V(8), V(7), shift as u8, V(10));
+            s.store(at(OUT), V(9));
+            // In place, and around one register.
+            s.load(V(11), at(A));
+            s.splice(V(11), V(8), V(11), shift as u8, V(10));
+            s.store(at(OUT + 64), V(11));
+            s.splice(V(8), V(8), V(7), shift as u8, V(10));
+            s.store(at(OUT + 128), V(8));
+            s.splice(V(7), V(7), V(7), shift as u8, V(10));
+            s.store(at(OUT + 192), V(7));
+        });
+        for i in (0..S::LANES).filter(|_| ran) {
+            let lane = i + shift;
+            let both = match lane.checked_sub(S::LANES) {
+                None => before.a[lane],
+                Some(lane) => before.b[lane],
+            };
+            assert_eq!(io.out[i], both, "lane {i}, shift {shift}");
+            assert_eq!(io.out[16 + i], both, "lane {i}, shift {shift}, over lo");
+            assert_eq!(io.out[32 + i], both, "lane {i}, shift {shift}, over hi");
+            assert_eq!(io.out[48 + i], before.a[lane % S::LANES]);
+        }
+    }
+}
+
 macro_rules! on_both {
     ($($test:ident)*) => {
         mod avx2 {
@@ -475,4 +507,4 @@ macro_rules! on_both {
         }
     };
 }
-on_both! { arithmetic broadcasts masked masked_lanes_do_not_fault lanes widening_loads }
+on_both! { arithmetic broadcasts masked masked_lanes_do_not_fault lanes widening_loads splices }

@@ -13,6 +13,7 @@ pub static VARIANTS: &[&dyn Variant] = &[
     &sparse_conv::baked::Baked,
     &sparse_conv::streamed::Streamed,
     &sparse_conv::spmm::Spmm,
+    &sparse_conv::phase::Phase,
     &fc::gemv::Gemv,
     &fc::ell::Ell,
     &fc::sell::Sell,

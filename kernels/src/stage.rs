@@ -3,6 +3,9 @@
 //! A strided or padded window becomes a set of unit-stride taps on copies of the source ("phase
 //! planes"): phase (py, px) holds the padded source's rows py, py + sh, … and columns px, px + sw, ….
 //! Zero columns at the end of a row and at the start of the next one are shared.
+//!
+//! An *aligned* copy has rows of whole vectors (or half vectors), each a ring of its own: a tap that
+//! reaches over the end of a row reads the zeros at its start.
 
 use crate::Planes;
 use skimjit_models::ops::Window;
@@ -24,6 +27,8 @@ pub struct Staging {
     pub row_pitch: u32,
     /// Elements from one phase plane to the next.
     pub plane: u32,
+    /// Elements from a phase plane to its twin, the same rows without the first; 0: no twins.
+    twin: u32,
     /// Elements of one channel (all phases).
     pub channel: u32,
 }
@@ -43,6 +48,7 @@ impl Staging {
             rows,
             row_pitch: columns,
             plane: 0,
+            twin: 0,
             channel: 0,
         };
         let shared = (0..phases[1])
@@ -60,6 +66,25 @@ impl Staging {
         staging
     }
 
+    /// The same with rows of a multiple of `unit` elements, in planes of whole vectors of `lanes`. Where
+    /// a vector holds two rows, every plane has a twin, so that any row can start a vector.
+    pub fn aligned(self, unit: u32, lanes: u32) -> Self {
+        let (phases, row_pitch) = (self.phases, self.row_pitch.next_multiple_of(unit));
+        let rows = self.rows.next_multiple_of((lanes / unit).max(1));
+        let (twin, plane) = match row_pitch < lanes {
+            true => (rows * row_pitch, 2 * rows * row_pitch),
+            false => (0, rows * row_pitch),
+        };
+        Self {
+            rows,
+            row_pitch,
+            plane,
+            twin,
+            channel: plane * phases[0] * phases[1],
+            ..self
+        }
+    }
+
     /// Columns of phase `px` that hold source columns.
     fn columns_of_phase(&self, px: u32) -> std::ops::Range<u32> {
         span(px, self.stride[1], self.pad[1], self.src.w)
@@ -70,6 +95,18 @@ impl Staging {
     pub fn tap(&self, y: u32, x: u32) -> u32 {
         let phase = (y % self.stride[0]) * self.phases[1] + x % self.stride[1];
         phase * self.plane + y / self.stride[0] * self.row_pitch + x / self.stride[1]
+    }
+
+    /// Where an aligned copy has tap (ky, kx) (already multiplied by the dilation): the element offset of
+    /// its row, at a vector, and the position in the row.
+    pub fn aligned_tap(&self, y: u32, x: u32) -> (u32, u32) {
+        let phase = (y % self.stride[0]) * self.phases[1] + x % self.stride[1];
+        let row = y / self.stride[0];
+        let row = match self.twin {
+            twin if twin > 0 && row % 2 == 1 => twin + (row - 1) * self.row_pitch,
+            _ => row * self.row_pitch,
+        };
+        (phase * self.plane + row, x / self.stride[1])
     }
 
     /// Elements of the copy.
@@ -83,7 +120,13 @@ impl Staging {
         for py in 0..self.phases[0] {
             for px in 0..self.phases[1] {
                 let plane = ((py * self.phases[1] + px) * self.plane) as usize;
-                self.copy_phase(src, &mut dst[plane..plane + self.plane as usize], py, px);
+                let plane = &mut dst[plane..plane + self.plane as usize];
+                self.copy_phase(src, plane, py, px);
+                if self.twin > 0 {
+                    let (rows, twin) = plane.split_at_mut(self.twin as usize);
+                    let later = &rows[self.row_pitch as usize..];
+                    twin[..later.len()].copy_from_slice(later);
+                }
             }
         }
     }
@@ -176,6 +219,43 @@ mod tests {
                     });
                     let position = y * staging.row_pitch + x;
                     let found = copy[(staging.tap(tap[0], tap[1]) + position) as usize];
+                    prop_assert_eq!(found, pixel(&src, size, at), "output {:?} tap {:?}", (y, x), tap);
+                }
+            }
+        }
+
+        #[test]
+        fn every_aligned_tap_reads_its_pixel_or_zero(
+            kernel in [1..6u32, 1..6u32], stride in [1..4u32, 1..4u32], pad in [0..7u32, 0..7u32],
+            dilation in [1..4u32, 1..4u32], more in [0..20u32, 0..20u32], avx512 in any::<bool>(),
+        ) {
+            let window = Window { kernel, stride, pad, dilation };
+            let size = [0, 1].map(|axis| {
+                (window.extent(axis) as u32).saturating_sub(2 * pad[axis]).max(1) + more[axis]
+            });
+            let [oh, ow] = [0, 1].map(|axis| window.output_size(axis, size[axis]).unwrap());
+            let staging = Staging::new(Planes::compact(1, size[0], size[1]), &window, oh, ow);
+            let lanes = if avx512 { 16 } else { 8 };
+            let unit = if staging.row_pitch <= 8 { 8 } else { lanes };
+            let staging = staging.aligned(unit, lanes);
+            let src: Vec<f32> = (1..=size[0] * size[1]).map(|i| i as f32).collect();
+            let mut copy = vec![f32::NAN; staging.elems()];
+            staging.copy_channel(&src, &mut copy);
+            prop_assert!(copy.iter().all(|x| !x.is_nan()));
+            for (i, j) in (0..kernel[0]).flat_map(|i| (0..kernel[1]).map(move |j| (i, j))) {
+                let tap = [i * dilation[0], j * dilation[1]];
+                let (row, position) = staging.aligned_tap(tap[0], tap[1]);
+                prop_assert_eq!(row % lanes, 0, "a row of a tap starts a vector");
+                // A vector may hold a row behind the last one.
+                let rows = oh.next_multiple_of((lanes / unit).max(1));
+                prop_assert!(row + rows * staging.row_pitch <= staging.channel);
+                for (y, x) in (0..oh).flat_map(|y| (0..ow).map(move |x| (y, x))) {
+                    let at = [0, 1].map(|axis| {
+                        let output = [y, x][axis] * stride[axis];
+                        i64::from(output + tap[axis]) - i64::from(pad[axis])
+                    });
+                    let column = (x + position) % staging.row_pitch;
+                    let found = copy[(row + y * staging.row_pitch + column) as usize];
                     prop_assert_eq!(found, pixel(&src, size, at), "output {:?} tap {:?}", (y, x), tap);
                 }
             }

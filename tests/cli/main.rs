@@ -211,6 +211,7 @@ fn every_kernel_variant_of_a_problem_can_be_verified() {
         "dense_conv.rolled",
         "sparse_conv.baked",
         "sparse_conv.streamed",
+        "sparse_conv.phase",
     ] {
         let problem = "g2mb1ic6ih9iw7oc8oh5ow4kh3sh2ph1";
         let arguments = [

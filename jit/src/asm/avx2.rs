@@ -14,6 +14,8 @@ use crate::{Code, Isa};
 
 /// `vroundps`: to nearest even whatever MXCSR says, and without a precision exception.
 const ROUND_NEAREST_QUIET: i8 = 8;
+/// `vperm2f128`: the first source's upper half, then the second's lower half.
+const MIDDLE_HALVES: i8 = 0x21;
 /// Lane orders of the reductions: swap the 128-bit halves, then 64-bit pairs, then neighbours.
 const SWAP_HALVES: i8 = 0x01;
 const SWAP_PAIRS: i8 = 0x4E;
@@ -228,6 +230,24 @@ impl VectorAsm for Avx2Asm {
     }
     fn broadcast_lane0(&mut self, dst: V, src: V) {
         x64!(self.scalar, vbroadcastss Ry(y(dst)), Rx(y(src)));
+    }
+    fn splice(&mut self, dst: V, hi: V, lo: V, shift: u8, tmp: V) {
+        assert!(usize::from(shift) < Self::LANES, "{shift} is not a lane");
+        assert!(
+            tmp != hi && tmp != lo,
+            "the splice needs {tmp:?} for itself"
+        );
+        // The 128-bit halves in the middle; vpalignr then works within halves.
+        x64!(self.scalar, vperm2f128 Ry(y(tmp)), Ry(y(lo)), Ry(y(hi)), MIDDLE_HALVES);
+        let half = Self::LANES as u8 / 2;
+        let (upper, lower, lanes) = match shift.checked_sub(half) {
+            Some(lanes) => (hi, tmp, lanes),
+            None => (tmp, lo, shift),
+        };
+        // dynasm swaps the sources of vpalignr.
+        let rm = Rm::Reg(y(lower));
+        let inst = vex::encode(op::VPALIGNR, Length::L1, y(dst), y(upper), &rm);
+        self.scalar.put(inst.imm8(4 * lanes));
     }
 
     fn load_mask(&mut self, dst: M, mem: Mem) {

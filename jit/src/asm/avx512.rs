@@ -271,6 +271,9 @@ impl VectorAsm for Avx512Asm {
     fn broadcast_lane0(&mut self, dst: V, src: V) {
         self.reg2(op::VBROADCASTSS, dst, src);
     }
+    fn splice(&mut self, dst: V, hi: V, lo: V, shift: u8, _tmp: V) {
+        self.align_lanes_in(Mode::PLAIN, [dst, hi, lo], shift);
+    }
 
     fn load_mask(&mut self, dst: M, mem: Mem) {
         let rm = Rm::Mem(Address::from(mem));

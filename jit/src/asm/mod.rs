@@ -288,6 +288,11 @@ pub trait VectorAsm: Sized {
     /// The 128-bit parts of `a`, then of `b`, that have an odd number.
     fn odd_parts(&mut self, dst: V, a: V, b: V);
 
+    /// `dst = (hi:lo) >> 32·shift`: lanes `lo[shift..]` followed by `hi[..shift]`, `shift` below LANES.
+    /// `dst` may be `lo` or `hi`. AVX2 needs two instructions and clobbers `tmp`, which must differ
+    /// from the sources; AVX-512 leaves `tmp` alone.
+    fn splice(&mut self, dst: V, hi: V, lo: V, shift: u8, tmp: V);
+
     /// Loads a lane mask in this ISA's form.
     fn load_mask(&mut self, dst: M, mem: Mem);
     /// Memory form of a lane mask (bit i = lane i): 2 bytes on AVX-512 (read as 16 bits), 32 on AVX2.

@@ -66,6 +66,7 @@ pub(super) const VUNPCKHPS: Opcode = op(M0F, NP, 0x15, FULL);
 pub(super) const VSHUFPS: Opcode = op(M0F, NP, 0xC6, FULL);
 pub(super) const VPERMPS: Opcode = op(M0F38, P66, 0x16, FULL);
 pub(super) const VPERMI2PS: Opcode = op(M0F38, P66, 0x77, FULL);
+pub(super) const VPALIGNR: Opcode = op(M0F3A, P66, 0x0F, FULL);
 pub(super) const VALIGND: Opcode = op(M0F3A, P66, 0x03, FULL);
 pub(super) const VSHUFF32X4: Opcode = op(M0F3A, P66, 0x23, FULL);
 pub(super) const VPERMILPS_IMM: Opcode = op(M0F3A, P66, 0x04, FULL);

@@ -1,0 +1,191 @@
+//! Direct sparse convolution with aligned loads only: accumulators turn instead of the source.
+
+mod emit;
+mod geometry;
+mod table;
+
+use crate::variant::{Built, Cost, KernelError, Task, Unsupported, Variant, Weights, balanced};
+use crate::{AlignedBuf, ConvProblem, Extent, Footprint, Problem};
+use geometry::Geometry;
+use skimjit_jit::Isa;
+use skimjit_jit::asm::{Avx2Asm, Avx512Asm, VectorAsm};
+use skimjit_models::Pattern;
+use table::Table;
+
+/// Direct sparse convolution, pattern streamed, taps sorted by their position in the row ("phase").
+///
+/// One output channel at a time: a tile of rows of its plane is in accumulators, and every non-zero is
+/// one broadcast weight and one multiply-add per accumulator with an *aligned* vector of the source.
+/// All non-zeros of one phase are accumulated where their source pixels lie; then the accumulators are
+/// turned to the next phase. Blocks of input channels keep the source in the first-level cache; between
+/// them the accumulators wait in scratch memory, and the order of the phases is reversed, so that
+/// nothing has to be turned back.
+///
+/// Formula as [`super::baked::Baked`].
+/// * src: a staged copy with rows of whole vectors, each row a ring. dst: planes, gaps untouched.
+/// * wei: offset (`u32`, bytes) and weight (`f32`) of every non-zero, in the order of [`table`]. Code
+///   does not depend on the pattern.
+/// * task = a range of output channels × one tile; tasks write disjoint parts of dst.
+/// * scratch: the accumulators of the task's output channels.
+/// * refused: 1 × 1 windows (a copy gains nothing), rows longer than the accumulators of a tile, copies
+///   beyond the limits.
+pub struct Phase;
+
+/// Bytes behind the table that the code may read.
+const AHEAD_BYTES: usize = 16;
+/// Tasks that a kernel should have, so that a few threads can share it evenly.
+const WANTED_TASKS: u32 = 4;
+/// Most bytes of accumulators that wait for the next block.
+const SCRATCH_BYTES: u32 = 192 << 10;
+
+impl Variant for Phase {
+    fn name(&self) -> &'static str {
+        "sparse_conv.phase"
+    }
+
+    fn supports(&self, problem: &Problem, isa: Isa) -> Result<(), Unsupported> {
+        let Problem::Conv(problem) = problem else {
+            return Err(Unsupported::family("convolutions"));
+        };
+        problem.check()?;
+        if problem.taps() == 1 {
+            return Err(Unsupported(
+                "a window of 1x1, expected more taps".to_owned(),
+            ));
+        }
+        Geometry::new(problem, isa).map(|_| ())
+    }
+
+    fn cost(&self, problem: &Problem, pattern: &Pattern, isa: Isa) -> Cost {
+        let Problem::Conv(problem) = problem else {
+            unreachable!("supported")
+        };
+        let geometry = Geometry::new(problem, isa).expect("supported");
+        let nnz = f64::from(pattern.nnz());
+        let cycles: f64 = geometry
+            .tiles
+            .iter()
+            .map(|tile| f64::from(geometry.vectors(tile.len() as u32)))
+            .map(|vectors| {
+                let (per_vector, per_nnz) = match isa {
+                    Isa::Avx512 => (0.5, 1.6),
+                    Isa::Avx2 => (0.5, 0.7),
+                };
+                let turn = geometry.blocks.len() as f64 * f64::from(problem.dst.c);
+                nnz * (vectors * per_vector + per_nnz) + turn * (2.0 * vectors + 10.0)
+            })
+            .sum();
+        Cost {
+            cycles,
+            code_bytes: 8192,
+        }
+    }
+
+    fn build(
+        &self,
+        problem: &Problem,
+        weights: Weights<'_>,
+        isa: Isa,
+    ) -> Result<Built, KernelError> {
+        self.supports(problem, isa)?;
+        let Problem::Conv(problem) = problem else {
+            unreachable!("supported")
+        };
+        let geometry = Geometry::new(problem, isa)?;
+        Ok(match isa {
+            Isa::Avx2 => build::<Avx2Asm>(problem, &geometry, weights),
+            Isa::Avx512 => build::<Avx512Asm>(problem, &geometry, weights),
+        })
+    }
+}
+
+/// Output channels of a task.
+fn task_channels(problem: &ConvProblem, geometry: &Geometry) -> u32 {
+    let waiting = geometry.most_tile_vectors() * geometry.lanes * 4;
+    let tasks = WANTED_TASKS
+        .div_ceil(problem.groups)
+        .div_ceil(geometry.tiles.len() as u32);
+    let even = problem.ocg().div_ceil(tasks);
+    even.min((SCRATCH_BYTES / waiting).max(1))
+}
+
+fn build<A: VectorAsm>(problem: &ConvProblem, geometry: &Geometry, weights: Weights<'_>) -> Built {
+    let mut asm = A::new();
+    let heights = heights(geometry);
+    let entries = heights
+        .iter()
+        .map(|&rows| emit::emit_tile(&mut asm, problem, geometry, rows))
+        .collect();
+    let mut packed = AlignedBuf::with_capacity(weights.pattern.nnz() as usize * 8);
+    let mut tasks = Vec::new();
+    let most_channels = task_channels(problem, geometry);
+    for group in 0..problem.groups {
+        let first = group * problem.ocg();
+        for rows in balanced(problem.ocg(), most_channels) {
+            let rows = first + rows.start..first + rows.end;
+            let table = Table::new(problem, geometry, weights, rows.clone());
+            let bias = packed.align(64);
+            let row_bias = |row: u32| weights.bias.get(row as usize).copied().unwrap_or(0.0);
+            packed.extend_f32(rows.clone().map(row_bias));
+            let wei = packed.align(64);
+            table.write_entries(&mut packed);
+            let aux = packed.align(64);
+            emit::write_constants::<A>(&mut packed, problem, geometry);
+            table.write_counts(&mut packed);
+            for tile in &geometry.tiles {
+                let moved = i64::from(tile.start) * i64::from(geometry.staging.row_pitch);
+                let channel =
+                    i64::from(group * problem.icg()) * i64::from(geometry.staging.channel);
+                let to = i64::from(rows.start) * i64::from(problem.dst.pitch)
+                    + i64::from(tile.start * problem.dst.w);
+                let height = heights.iter().position(|&rows| rows == tile.len() as u32);
+                tasks.push(Task {
+                    entry: height.expect("code for every height") as u32,
+                    src: (channel + moved) * 4,
+                    dst: to * 4,
+                    wei,
+                    bias,
+                    aux,
+                    count: rows.len() as u64,
+                    cost: table.len() as f32 * tile.len() as f32 + 4.0 * rows.len() as f32,
+                });
+            }
+        }
+    }
+    Built {
+        code: asm.finish(),
+        entries,
+        packed: packed.into(),
+        tasks,
+        staging: Some(geometry.staging),
+        footprint: footprint(problem, geometry),
+    }
+}
+
+/// Distinct heights of the tiles.
+fn heights(geometry: &Geometry) -> Vec<u32> {
+    let mut heights: Vec<u32> = geometry.tiles.iter().map(|t| t.len() as u32).collect();
+    heights.sort_unstable();
+    heights.dedup();
+    heights
+}
+
+fn footprint(problem: &ConvProblem, geometry: &Geometry) -> Footprint {
+    let dst = &problem.dst;
+    // The residual is read in whole vectors.
+    let over = if problem.residual { geometry.lanes } else { 0 };
+    let channels = task_channels(problem, geometry);
+    let waiting = channels * geometry.most_tile_vectors() * geometry.lanes * 4;
+    let several = geometry.blocks.len() > 1;
+    Footprint {
+        src: Extent {
+            before: 0,
+            after: geometry.staging.elems(),
+        },
+        dst: Extent {
+            before: 0,
+            after: ((dst.c - 1) * dst.pitch + dst.hw() + over) as usize,
+        },
+        scratch_bytes: if several { waiting as usize } else { 0 },
+    }
+}
