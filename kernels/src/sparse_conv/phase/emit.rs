@@ -1,6 +1,7 @@
 //! The code of one tile height.
 
 use super::geometry::Geometry;
+use super::table::ENTRY_BYTES;
 use crate::emit::{
     AUX, BIAS, COUNT, DST, RES, SRC, TMP, WEI, load_arg, load_args, relu, vector_bytes,
 };
@@ -9,10 +10,9 @@ use skimjit_jit::Isa;
 use skimjit_jit::asm::{Cond, Gp, M, Mem, V, VectorAsm};
 use std::mem::offset_of;
 
-/// Offset of the row that the current non-zero reads; fetched ahead into the other two.
+/// Offset of the row that the current non-zero reads, and the one after.
 const OFFSET: Gp = TMP;
 const NEXT: Gp = Gp::Rbx;
-const NEXT_BUT_ONE: Gp = Gp::R12;
 /// Trips left of the loop over a phase's non-zeros.
 const LEFT: Gp = Gp::R9;
 /// Accumulators that wait: start, and of the current output channel.
@@ -24,7 +24,7 @@ const CHANNELS: Gp = Gp::R15;
 const TABLE: Gp = Gp::Rbp;
 /// Pairs of blocks left; the bias is used up after the first block.
 const BLOCKS: Gp = BIAS;
-const SAVED: [Gp; 6] = [NEXT, NEXT_BUT_ONE, WAITING, WAITING_START, CHANNELS, TABLE];
+const SAVED: [Gp; 5] = [NEXT, WAITING, WAITING_START, CHANNELS, TABLE];
 
 /// Mask of the lanes that are stored of a row's last vector.
 const MASK: i32 = 0;
@@ -102,17 +102,13 @@ pub fn emit_tile<A: VectorAsm>(
     asm.mov(TABLE, AUX);
     asm.add_imm(AUX, constant_bytes(geometry));
     asm.load32(NEXT, Mem::new(WEI, 0));
-    if geometry.sets == 2 {
-        asm.load32(NEXT_BUT_ONE, Mem::new(WEI, ENTRY));
-    }
     tile.blocks(asm);
     SAVED.iter().rev().for_each(|&register| asm.pop(register));
     asm.ret();
     entry
 }
 
-/// Bytes of a table entry: offset, weight.
-const ENTRY: i32 = 8;
+const ENTRY: i32 = ENTRY_BYTES as i32;
 
 /// Which end of the accumulators' way a block is.
 #[derive(Clone, Copy)]
@@ -172,9 +168,6 @@ impl Tile<'_> {
                 }
             }
             asm.add_imm(AUX, 4 * phases as i32);
-            for (&acc, &other) in self.accs.iter().zip(&self.second_set()) {
-                asm.vadd(acc, acc, other);
-            }
             if block.last {
                 self.finish(asm);
             } else {
@@ -193,13 +186,6 @@ impl Tile<'_> {
             .map(move |(i, &acc)| (acc, waiting(i)))
     }
 
-    /// The second accumulator of each vector, where there is one.
-    fn second_set(&self) -> Vec<V> {
-        let first = self.accs.len() as u8;
-        let second = if self.geometry.sets == 2 { first } else { 0 };
-        (first..first + second).map(V).collect()
-    }
-
     fn start<A: VectorAsm>(&self, asm: &mut A, block: Block) {
         if block.first {
             asm.broadcast(self.accs[0], Mem::new(BIAS, 0));
@@ -211,7 +197,6 @@ impl Tile<'_> {
             self.accs_with_memory::<A>()
                 .for_each(|(acc, mem)| asm.load(acc, mem));
         }
-        self.second_set().iter().for_each(|&acc| asm.zero(acc));
     }
 
     /// The loop over the non-zeros of the i-th phase in the order of the block.
@@ -222,45 +207,31 @@ impl Tile<'_> {
         asm.cmp_imm(LEFT, 0);
         asm.jcc(Cond::Equal, done);
         asm.counted_loop(LEFT, |asm| {
-            // Offsets are fetched ahead: the loads that need them would fill the schedulers.
+            // The offset is fetched ahead: the loads that need it would fill the schedulers.
             asm.mov(OFFSET, NEXT);
-            if self.geometry.sets == 1 {
-                asm.load32(NEXT, Mem::new(WEI, ENTRY));
-                asm.broadcast(weight, Mem::new(WEI, ENTRY / 2));
-                self.multiply(asm, &self.accs, weight, OFFSET);
-            } else {
-                asm.load32(NEXT, Mem::new(WEI, 2 * ENTRY));
-                asm.broadcast(weight, Mem::new(WEI, ENTRY / 2));
-                self.multiply(asm, &self.accs, weight, OFFSET);
-                let other = self.free[2];
-                asm.broadcast(other, Mem::new(WEI, ENTRY + ENTRY / 2));
-                self.multiply(asm, &self.second_set(), other, NEXT_BUT_ONE);
-                asm.load32(NEXT_BUT_ONE, Mem::new(WEI, 3 * ENTRY));
+            asm.load32(NEXT, Mem::new(WEI, ENTRY));
+            asm.broadcast(weight, Mem::new(WEI, ENTRY / 2));
+            for (t, &acc) in self.accs.iter().enumerate() {
+                let at = t as i32 * vector_bytes::<A>();
+                asm.fma_mem(acc, weight, Mem::indexed(SRC, OFFSET, 1, at));
             }
-            asm.add_imm(WEI, ENTRY * self.geometry.sets as i32);
+            asm.add_imm(WEI, ENTRY);
         });
         asm.bind(done);
     }
 
-    fn multiply<A: VectorAsm>(&self, asm: &mut A, accs: &[V], weight: V, offset: Gp) {
-        for (t, &acc) in accs.iter().enumerate() {
-            let at = t as i32 * vector_bytes::<A>();
-            asm.fma_mem(acc, weight, Mem::indexed(SRC, offset, 1, at));
-        }
-    }
-
     /// Turns all rows from one phase to another.
     fn turn<A: VectorAsm>(&self, asm: &mut A, from: usize, to: usize) {
-        let accs = [self.accs.clone(), self.second_set()].concat();
         if self.geometry.rows_per_vector() > 1 {
             let order = self.free[2];
             let record = 2 * from.min(to) + usize::from(to < from);
             asm.load(order, Mem::new(TABLE, TURNS + (record * RECORD) as i32));
-            accs.iter().for_each(|&acc| asm.permute(acc, order, acc));
+            let accs = self.accs.iter();
+            accs.for_each(|&acc| asm.permute(acc, order, acc));
             return;
         }
         let phases = &self.geometry.phases;
-        for row in accs.chunks(self.geometry.row_vectors() as usize) {
+        for row in self.accs.chunks(self.geometry.row_vectors() as usize) {
             let mut left = phases[from].abs_diff(phases[to]);
             while left > 0 {
                 let by = left.min(A::LANES as u32 - 1) as u8;

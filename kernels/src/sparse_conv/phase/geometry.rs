@@ -9,8 +9,6 @@ use std::ops::Range;
 /// Bytes of the source that a block of input channels may have: it stays in the first-level data cache,
 /// beside the table and the accumulators that pass by.
 const BLOCK_BYTES: u32 = 36 << 10;
-/// Accumulators that hide the latency of a multiply-add; fewer are doubled.
-const LEAST_VECTORS: u32 = 8;
 /// Lanes of half a 512-bit vector.
 const HALF: u32 = 8;
 
@@ -26,8 +24,6 @@ pub struct Geometry {
     pub blocks: Vec<Range<u32>>,
     /// Positions of the taps in their rows, ascending.
     pub phases: Vec<u32>,
-    /// Sets of accumulators: one non-zero after the other goes to the next set.
-    pub sets: u32,
 }
 
 impl Geometry {
@@ -42,7 +38,6 @@ impl Geometry {
             tiles: vec![],
             blocks: vec![],
             phases: phases(problem),
-            sets: 1,
         };
         let together = geometry.rows_per_vector();
         let most_rows = most_vectors / geometry.row_vectors();
@@ -57,10 +52,6 @@ impl Geometry {
         geometry.tiles = balanced(oh.div_ceil(together), most_rows)
             .map(|rows| rows.start * together..(rows.end * together).min(oh))
             .collect();
-        let vectors = geometry.most_tile_vectors();
-        if vectors < LEAST_VECTORS && 2 * vectors <= most_vectors {
-            geometry.sets = 2;
-        }
         geometry.blocks = geometry.cut_channels(problem);
         Ok(geometry)
     }

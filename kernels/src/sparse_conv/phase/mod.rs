@@ -10,6 +10,7 @@ use geometry::Geometry;
 use skimjit_jit::Isa;
 use skimjit_jit::asm::{Avx2Asm, Avx512Asm, VectorAsm};
 use skimjit_models::Pattern;
+use std::ops::Range;
 use table::Table;
 
 /// Direct sparse convolution, pattern streamed, taps sorted by their position in the row ("phase").
@@ -31,10 +32,8 @@ use table::Table;
 ///   beyond the limits.
 pub struct Phase;
 
-/// Bytes behind the table that the code may read.
-const AHEAD_BYTES: usize = 16;
 /// Tasks that a kernel should have, so that a few threads can share it evenly.
-const WANTED_TASKS: u32 = 4;
+const WANTED_TASKS: u32 = 8;
 /// Most bytes of accumulators that wait for the next block.
 const SCRATCH_BYTES: u32 = 192 << 10;
 
@@ -61,23 +60,9 @@ impl Variant for Phase {
             unreachable!("supported")
         };
         let geometry = Geometry::new(problem, isa).expect("supported");
-        let nnz = f64::from(pattern.nnz());
-        let cycles: f64 = geometry
-            .tiles
-            .iter()
-            .map(|tile| f64::from(geometry.vectors(tile.len() as u32)))
-            .map(|vectors| {
-                let (per_vector, per_nnz) = match isa {
-                    Isa::Avx512 => (0.5, 1.6),
-                    Isa::Avx2 => (0.5, 0.7),
-                };
-                let turn = geometry.blocks.len() as f64 * f64::from(problem.dst.c);
-                nnz * (vectors * per_vector + per_nnz) + turn * (2.0 * vectors + 10.0)
-            })
-            .sum();
         Cost {
-            cycles,
-            code_bytes: 8192,
+            cycles: cycles(problem, &geometry, f64::from(pattern.nnz()), isa),
+            code_bytes: code_bytes(&geometry),
         }
     }
 
@@ -97,6 +82,34 @@ impl Variant for Phase {
             Isa::Avx512 => build::<Avx512Asm>(problem, &geometry, weights),
         })
     }
+}
+
+/// Estimate, fitted on Zen 5 to the pruned layers of the three reference networks, staging included.
+fn cycles(problem: &ConvProblem, geometry: &Geometry, nnz: f64, isa: Isa) -> f64 {
+    // Cycles of a non-zero per vector and per tile; of an accumulator that waits for the next block,
+    // or turns; of a loop over the non-zeros of a phase; of staging an element.
+    let [per_vector, per_nnz, waiting, turning, per_loop, staging] = match isa {
+        Isa::Avx512 => [0.56, 0.91, 0.42, 0.17, 4.3, 0.6],
+        Isa::Avx2 => [0.44, 1.1, 0.02, 0.84, 0.0, 0.43],
+    };
+    let phases = geometry.phases.len() as f64;
+    let passes = geometry.blocks.len() as f64 * f64::from(problem.dst.c);
+    let tile = |tile: &Range<u32>| {
+        let vectors = f64::from(geometry.vectors(tile.len() as u32));
+        nnz * (vectors * per_vector + per_nnz)
+            + passes * (vectors * (waiting + turning * (phases - 1.0)) + phases * per_loop)
+    };
+    geometry.tiles.iter().map(tile).sum::<f64>() + geometry.staging.elems() as f64 * staging
+}
+
+/// Estimated code of all tile heights: a loop over non-zeros per phase, and the turns between them.
+fn code_bytes(geometry: &Geometry) -> u64 {
+    // The first, the last and two kinds of blocks between them.
+    let blocks = geometry.blocks.len().min(4) as u64;
+    let vectors = |rows: u32| u64::from(geometry.vectors(rows));
+    let heights = heights(geometry).into_iter().map(vectors);
+    let per_phase = |vectors: u64| vectors * 18 + 48;
+    heights.map(per_phase).sum::<u64>() * blocks * geometry.phases.len() as u64
 }
 
 /// Output channels of a task.

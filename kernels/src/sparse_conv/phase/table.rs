@@ -5,6 +5,9 @@ use crate::variant::Weights;
 use crate::{AlignedBuf, ConvProblem};
 use std::ops::Range;
 
+/// Bytes of a non-zero in the table: offset, weight.
+pub const ENTRY_BYTES: usize = 8;
+
 /// A non-zero: its slot in the table's order, the byte offset of its tap's row, its weight.
 struct Entry {
     slot: u32,
@@ -36,34 +39,17 @@ impl Table {
         }
         let mut next = 0;
         let mut at: Vec<u32> = Vec::with_capacity(slots);
-        for count in &mut counts {
+        for &count in &counts {
             at.push(next);
-            *count = count.div_ceil(geometry.sets);
-            next += *count * geometry.sets;
+            next += count;
         }
-        let starts = at.clone();
-        let mut entries = vec![(0, 0.0); next as usize];
+        let mut entries = vec![(0, 0.0); found.len()];
         for entry in found {
             let at = &mut at[entry.slot as usize];
             entries[*at as usize] = (entry.offset, entry.weight);
             *at += 1;
         }
-        let mut table = Self { counts, entries };
-        table.fill_last(geometry.sets, &starts, &at);
-        table
-    }
-
-    /// Where the last trip of a loop has fewer non-zeros than sets, the last one is halved. (A weight of
-    /// zero instead would make NaN of an infinite pixel.)
-    fn fill_last(&mut self, sets: u32, starts: &[u32], ends: &[u32]) {
-        for ((&start, &end), &count) in starts.iter().zip(ends).zip(&self.counts) {
-            if end < start + count * sets {
-                let (offset, weight) = self.entries[end as usize - 1];
-                let half = (offset, weight * 0.5);
-                self.entries[end as usize - 1] = half;
-                self.entries[end as usize] = half;
-            }
-        }
+        Self { counts, entries }
     }
 
     /// Non-zeros.
@@ -82,8 +68,8 @@ impl Table {
             packed.extend(&offset.to_le_bytes());
             packed.extend_f32([*weight]);
         }
-        // The code fetches offsets ahead.
-        packed.extend(&[0; super::AHEAD_BYTES]);
+        // The code fetches one offset ahead.
+        packed.extend(&[0; ENTRY_BYTES]);
     }
 }
 
