@@ -74,6 +74,9 @@ impl Variant for Baked {
         let step = nnz * per_nnz + taps * per_load + chunks * (60.0 + 2.0 * f64::from(rows));
         let (nnz_bytes, tap_bytes) = code_bytes(isa);
         let bytes = nnz * nnz_bytes as f64 + taps * tap_bytes as f64;
+        // Code of a single pass stays in the first-level instruction cache from step to step.
+        let resident = isa == Isa::Avx512 && bytes / chunks < PASS_BYTES as f64;
+        let step = if resident { 0.8 * step } else { step };
         // Each segment fetches all code again: from a cache quickly, from memory very slowly.
         let fetch = if bytes > CACHED_CODE_BYTES { 1.6 } else { 0.05 };
         let segments = f64::from(flat.steps().div_ceil(PASS_STEPS));
