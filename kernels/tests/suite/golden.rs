@@ -10,15 +10,11 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// Variant and the problem that is shown.
-<<<<<<< HEAD
-const CASES: [(&str, &str); 14] = [
+const CASES: [(&str, &str); 15] = [
     (
         "dense_conv.channels",
         "conv src=2x4x4x16 dst=3x2x2x16 k=1x1 s=2x2 p=0x0 d=1x1 g=1 relu=0 density=100 bias=1 scale=1 seed=1",
     ),
-=======
-const CASES: [(&str, &str); 12] = [
->>>>>>> f7131c3 (sparse_conv.phase: aligned loads only, accumulators turn instead of the source)
     (
         "dense_conv.rolled",
         "conv src=9x4x4x48 dst=2x4x4x16 k=1x1 s=1x1 p=0x0 d=1x1 g=1 relu=0 density=100 bias=1 scale=1 seed=1",
@@ -32,13 +28,12 @@ const CASES: [(&str, &str); 12] = [
         "conv src=2x9x9x112 dst=2x5x5x48 k=3x3 s=2x2 p=1x1 d=1x1 g=1 density=30 bias=1 scale=1 seed=1",
     ),
     (
-<<<<<<< HEAD
         "sparse_conv.spmm",
         "conv src=20x1x10x16 dst=9x1x10x16 k=1x1 s=1x1 p=0x0 d=1x1 g=1 relu=0 density=30 bias=1 scale=1 seed=1",
-=======
+    ),
+    (
         "sparse_conv.phase",
         "conv src=2x5x9x64 dst=2x5x9x64 k=1x3 s=1x1 p=0x1 d=1x1 g=1 relu=0 density=40 bias=1 scale=1 seed=1",
->>>>>>> f7131c3 (sparse_conv.phase: aligned loads only, accumulators turn instead of the source)
     ),
     (
         "dense_fc.gemv",
