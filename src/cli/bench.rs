@@ -1,6 +1,6 @@
 //! `skimjit bench`.
 
-use super::args::{MOST_IMAGES, MachineArguments, iterations_parser};
+use super::args::{self, AskedTuneArguments, MOST_IMAGES, MachineArguments, iterations_parser};
 use super::output::Output;
 use super::problem::Problem;
 use super::synth::{parse_net, parse_sparsity, usual_sparsity};
@@ -50,6 +50,8 @@ pub struct Arguments {
     batch: u32,
     #[command(flatten)]
     machine: MachineArguments,
+    #[command(flatten)]
+    tune: AskedTuneArguments,
     /// Runs of each kernel to measure [default: as many as fit a moment, 5 to 200]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = iterations_parser())]
     iterations: Option<u32>,
@@ -148,6 +150,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let options = CompileOptions {
         threads,
         batch: Some(arguments.batch),
+        tuning: arguments.tune.tuning(),
         ..options
     };
     let peak = progress::spin("measuring the machine", || machine::measure(isa));
@@ -254,7 +257,7 @@ impl Bench<'_> {
 
     /// Best sparse and best dense variant of a layer, by turns.
     fn layer(&self, model: &Model, options: &CompileOptions) -> Result<Layer> {
-        let planned = model.compile(options)?;
+        let planned = args::compile(model, options)?;
         let Some(choice) = planned.plan().choices.first().cloned() else {
             return Err(InputError::new("a network without layers")
                 .expected("a layer")
@@ -337,7 +340,7 @@ impl Bench<'_> {
 
     /// The planned network and its dense plan, by turns.
     fn whole(&self, model: &Model) -> Result<Whole> {
-        let planned = model.compile(&self.options)?;
+        let planned = args::compile(model, &self.options)?;
         let dense = |choice: &Choice| {
             let variant = usable(choice)
                 .find(|variant| layer::is_dense(variant))?
@@ -374,14 +377,11 @@ impl Bench<'_> {
     }
 }
 
-/// Variants that can compute a layer, best estimate first: the chosen one, and those that were
-/// estimated (others refuse).
+/// Variants that can compute a layer: the chosen one, then the others, best estimate first.
 fn usable(choice: &Choice) -> impl Iterator<Item = &str> {
-    let others = choice
-        .rejected
-        .iter()
-        .filter(|(_, reason)| reason.ends_with("cycles estimated"));
-    std::iter::once(choice.variant.as_str()).chain(others.map(|(name, _)| name.as_str()))
+    let names = choice.candidates.iter().map(|c| c.variant.as_str());
+    let others = names.filter(|name| *name != choice.variant);
+    std::iter::once(choice.variant.as_str()).chain(others)
 }
 
 /// Elapsed time without the copies at the network's ends, which a layer inside a network does not
@@ -401,8 +401,9 @@ fn kernel_ms(engine: &Engine, profile: &Profile) -> f64 {
 /// Largest difference from the reference; an error when it is too large.
 fn verified(model: &Model, options: &CompileOptions) -> Result<f64> {
     let inputs = noise::usual_inputs(model, options.batch)?;
+    let options = args::settle(model, options)?;
     let found = progress::spin("verifying", || {
-        skimjit::verify::verify(model, options, &inputs, TOLERANCE)
+        skimjit::verify::verify(model, &options, &inputs, TOLERANCE)
     })?;
     if let Some(failed) = found.first_failure() {
         return Err(verify::failure(failed, TOLERANCE));

@@ -1,6 +1,6 @@
 //! `skimjit time`.
 
-use super::args::{EngineArguments, ModelArguments, iterations_parser};
+use super::args::{self, AskedTuneArguments, EngineArguments, ModelArguments, iterations_parser};
 use super::output::Output;
 use super::table::{Table, left, milliseconds, percent, right};
 use super::timing::{Repeat, median};
@@ -22,6 +22,8 @@ pub struct Arguments {
     model: ModelArguments,
     #[command(flatten)]
     engine: EngineArguments,
+    #[command(flatten)]
+    tune: AskedTuneArguments,
     /// Runs to measure [default: as many as fit 3 seconds, 5 to 200]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = iterations_parser())]
     iterations: Option<u32>,
@@ -58,9 +60,10 @@ struct Step {
 }
 
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
-    let options = arguments.engine.options()?;
+    let mut options = arguments.engine.options()?;
     let model = arguments.model.load()?;
-    let engine = progress::spin("generating", || model.compile(&options))?;
+    options.tuning = arguments.tune.tuning();
+    let engine = args::compile(&model, &options)?;
     let inputs = noise::inputs(&model, engine.plan().batch as u32, 1)?;
     let mut session = engine.session();
     engine.run(&mut session, &inputs)?;
