@@ -45,6 +45,9 @@ pub struct CompiledKernel {
     tasks: Vec<Task>,
     staging: Option<Staging>,
     footprint: Footprint,
+    /// Keeps the code alive, and where in it this kernel lies.
+    region: Arc<CodeRegion>,
+    code: Range<usize>,
 }
 
 impl CompiledKernel {
@@ -64,7 +67,17 @@ impl CompiledKernel {
             tasks: built.tasks,
             staging: built.staging,
             footprint: built.footprint,
+            region: region.clone(),
+            code: base..base + built.code.bytes.len(),
         }
+    }
+    /// Drops the code and the packed weights from the caches of all cores, for measurements: in a
+    /// large network, other layers have done so when the kernel's turn comes.
+    pub fn flush(&self) {
+        let start = self.region.addresses().start;
+        let code = (start + self.code.start) as *const u8;
+        flush_lines(code, self.code.len());
+        flush_lines(self.packed.as_ptr(), self.packed.len());
     }
     /// Units of work.
     pub fn tasks(&self) -> &[Task] {
@@ -129,6 +142,17 @@ impl CompiledKernel {
             unsafe { self.entries[task.entry as usize].call(&args) };
         }
     }
+}
+
+/// Drops the cache lines of `len` bytes that the caller holds.
+fn flush_lines(start: *const u8, len: usize) {
+    for offset in (0..len).step_by(64) {
+        // SAFETY: the address lies in memory that is mapped, because the caller holds it; flushing a
+        // line changes no contents.
+        unsafe { std::arch::x86_64::_mm_clflush(start.wrapping_add(offset)) };
+    }
+    // SAFETY: a fence touches no memory.
+    unsafe { std::arch::x86_64::_mm_mfence() };
 }
 
 /// A cache line.

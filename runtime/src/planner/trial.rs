@@ -19,6 +19,32 @@ pub(super) enum Setting {
     Columns,
 }
 
+/// Where code and weights of a layer are when its turn comes: other layers run in between.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Distance {
+    /// In the second-level cache: the whole network fits there.
+    Inner,
+    /// In the last-level cache.
+    Outer,
+    /// In memory.
+    Memory,
+}
+
+impl Distance {
+    /// Of a network with that many bytes of code and weights.
+    pub fn of_network(bytes: u64) -> Self {
+        let cpu = CpuInfo::query();
+        let fits =
+            |cache: Option<u64>, usual: u64, share: u64| bytes <= cache.unwrap_or(usual) / share;
+        // Activations need room as well, and the last level is shared with other cores.
+        match () {
+            () if fits(cpu.l2_bytes, USUAL_L2_BYTES, 2) => Self::Inner,
+            () if fits(cpu.l3_bytes, USUAL_L3_BYTES, 4) => Self::Outer,
+            () => Self::Memory,
+        }
+    }
+}
+
 /// Time after which a trial ends.
 const BUDGET: Duration = Duration::from_millis(12);
 /// Rounds of a trial, of which the first warms up; the budget decides in between.
@@ -34,6 +60,7 @@ const SLOWER: f64 = 1.3;
 pub(super) struct Trial<'a> {
     pub problem: &'a Problem,
     pub setting: Setting,
+    pub distance: Distance,
     pub isa: Isa,
     pub pool: &'a Arc<ThreadPool>,
 }
@@ -58,9 +85,11 @@ impl Trial<'_> {
         let started = Instant::now();
         for round in 0..MOST_ROUNDS {
             for contender in contenders.iter_mut().flatten().filter(|c| !c.out) {
-                // In a network, other layers run between two runs of this one: weights and code come
-                // from the outer caches.
-                self.pool.run(&|_| sweep.read());
+                match self.distance {
+                    Distance::Inner => {}
+                    Distance::Outer => self.pool.run(&|_| sweep.read()),
+                    Distance::Memory => contender.flush(),
+                }
                 contender.time();
             }
             let left = drop_slow(&mut contenders, round);
@@ -186,6 +215,13 @@ impl Trial<'_> {
 }
 
 impl Contender {
+    fn flush(&self) {
+        for step in &self.session.plan().segments[0].steps {
+            if let Work::Kernel(kernel) = &step.work {
+                kernel.flush();
+            }
+        }
+    }
     fn time(&mut self) {
         self.session.start_profile();
         let run = self.session.run(&[], &mut []);
@@ -244,6 +280,8 @@ struct Sweep(Vec<u64>);
 
 /// Where the CPU does not tell the size of its second-level cache.
 const USUAL_L2_BYTES: u64 = 1 << 20;
+/// The same for the last level.
+const USUAL_L3_BYTES: u64 = 16 << 20;
 /// Largest second-level cache that is emptied.
 const MOST_L2_BYTES: u64 = 8 << 20;
 

@@ -3,7 +3,7 @@
 use super::Planner;
 use super::job::Job;
 use super::select;
-use super::trial::{self, Setting};
+use super::trial::{Distance, Setting, Trial};
 use crate::plan::Basis;
 use crate::tune::{Times, TrialKey, Tuner};
 use crate::{PlanError, pool};
@@ -11,6 +11,9 @@ use skimjit_kernels::jit::{Isa, SpecHasher};
 use skimjit_kernels::{Problem, Variant, Weights, registry};
 use skimjit_models::Pattern;
 use std::hash::{Hash, Hasher};
+
+/// Value and position, be it in a table or in code.
+const BYTES_PER_NONZERO: u64 = 8;
 
 /// Times that decide a layer.
 #[derive(Clone)]
@@ -23,6 +26,7 @@ pub(super) struct Verdict {
 struct Survey {
     key: TrialKey,
     setting: Setting,
+    distance: Distance,
     finalists: Vec<&'static dyn Variant>,
 }
 
@@ -41,7 +45,8 @@ impl Planner<'_> {
         tuner: &Tuner,
         nodes: &[usize],
     ) -> Result<Vec<Option<Verdict>>, PlanError> {
-        let surveys = pool::map(nodes, |&node| self.survey(node, tuner));
+        let distance = Distance::of_network(self.footprint_bytes(nodes));
+        let surveys = pool::map(nodes, |&node| self.survey(node, distance, tuner));
         let mut verdicts: Vec<Option<Verdict>> = surveys
             .iter()
             .map(|survey| recall(survey.as_ref()?, tuner))
@@ -70,8 +75,18 @@ impl Planner<'_> {
         Ok(verdicts)
     }
 
+    /// About what the kernels of the network read: weights that are not zero, and where they are.
+    fn footprint_bytes(&self, nodes: &[usize]) -> u64 {
+        let bytes = pool::map(nodes, |&node| {
+            let weights = self.graph.nodes[node].op.weights();
+            let values = weights.iter().flat_map(|&id| self.graph.weight(id).data());
+            values.filter(|&&value| value != 0.0).count() as u64 * BYTES_PER_NONZERO
+        });
+        bytes.into_iter().sum()
+    }
+
     /// `None` when there is nothing to decide.
-    fn survey(&self, node: usize, tuner: &Tuner) -> Option<Survey> {
+    fn survey(&self, node: usize, distance: Distance, tuner: &Tuner) -> Option<Survey> {
         let named = self.options.variants.get(&self.graph.nodes[node].name);
         let job = self.job(node)?;
         if !matches!(job.problem, Problem::Conv(_) | Problem::Fc(_)) {
@@ -90,8 +105,9 @@ impl Planner<'_> {
         let threads = tuner.pool.threads();
         let setting = self.setting(node, &job, threads);
         Some(Survey {
-            key: key(&job, &pattern, setting, self.isa, threads),
+            key: key(&job, &pattern, (setting, distance), self.isa, threads),
             setting,
+            distance,
             finalists,
         })
     }
@@ -125,9 +141,10 @@ impl Planner<'_> {
         let built = pool::map(&survey.finalists, |variant| {
             variant.build(&job.problem, weights, self.isa).ok()
         });
-        let trial = trial::Trial {
+        let trial = Trial {
             problem: &job.problem,
             setting: survey.setting,
+            distance: survey.distance,
             isa: self.isa,
             pool: &tuner.pool,
         };
@@ -150,9 +167,19 @@ fn recall(survey: &Survey, tuner: &Tuner) -> Option<Verdict> {
     })
 }
 
-fn key(job: &Job<'_>, pattern: &Pattern, setting: Setting, isa: Isa, threads: usize) -> TrialKey {
+fn key(
+    job: &Job<'_>,
+    pattern: &Pattern,
+    (setting, distance): (Setting, Distance),
+    isa: Isa,
+    threads: usize,
+) -> TrialKey {
     // The text names every field of the problem.
-    let problem = format!("{:?}, {setting:?}", job.problem);
+    let problem = format!(
+        "{:?}, {setting:?}, weights in {distance:?}, density {:.4}",
+        job.problem,
+        pattern.density()
+    );
     let mut hasher = SpecHasher::new();
     hasher.write(problem.as_bytes());
     pattern.hash(&mut hasher);
