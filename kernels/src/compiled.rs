@@ -8,6 +8,9 @@ use std::sync::Arc;
 /// Most operands a kernel can read.
 pub const MAX_OPERANDS: usize = 8;
 
+/// Most code that is read ahead: it has to stay in the second-level cache until it runs.
+const READ_AHEAD_BYTES: usize = 512 << 10;
+
 /// The one argument of every generated function.
 #[repr(C)]
 pub struct KernelArgs {
@@ -48,6 +51,8 @@ pub struct CompiledKernel {
     /// Keeps the code alive, and where in it this kernel lies.
     region: Arc<CodeRegion>,
     code: Range<usize>,
+    /// Where each entry starts in `code`.
+    starts: Vec<usize>,
 }
 
 impl CompiledKernel {
@@ -69,7 +74,25 @@ impl CompiledKernel {
             footprint: built.footprint,
             region: region.clone(),
             code: base..base + built.code.bytes.len(),
+            starts: built.entries,
         }
+    }
+    /// Reads the code of some of the tasks, so that it is near when it runs: from memory, a core fetches
+    /// instructions line by line, while the hardware runs ahead of reads.
+    pub fn read_code(&self, tasks: Range<usize>) {
+        let code = &self.region.bytes()[self.code.clone()];
+        let starts = self.tasks[tasks]
+            .iter()
+            .map(|task| self.starts[task.entry as usize]);
+        let (mut first, mut last) = (usize::MAX, 0);
+        starts.for_each(|start| (first, last) = (first.min(start), last.max(start)));
+        let behind = self.starts.iter().copied().filter(|&start| start > last);
+        let end = behind
+            .min()
+            .unwrap_or(code.len())
+            .min(first.saturating_add(READ_AHEAD_BYTES));
+        let lines = code.get(first..end).unwrap_or_default().chunks(64);
+        std::hint::black_box(lines.fold(0, |sum, line| sum ^ line[0]));
     }
     /// Drops the code and the packed weights from the caches of all cores, for measurements: in a
     /// large network, other layers have done so when the kernel's turn comes.

@@ -197,6 +197,9 @@ pub struct Plan {
     pub batch_elems: usize,
     /// Scratch elements of one thread.
     pub scratch_elems: usize,
+    /// Code and weights do not fit the second-level cache: when a kernel's turn comes, its code is read
+    /// before it runs.
+    pub code_is_far: bool,
     /// Per layer: what was chosen and why.
     pub choices: Vec<Choice>,
     /// Bytes of generated code.

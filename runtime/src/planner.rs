@@ -470,6 +470,8 @@ impl<'g> Planner<'g> {
             segments[segment].steps.push(step);
         }
         let port = |&value: &ValueId| self.port(value);
+        let weight_bytes: usize = self.choices.iter().map(|choice| choice.weight_bytes).sum();
+        let distance = trial::Distance::of_network((code_bytes + weight_bytes) as u64);
         Ok(Plan {
             isa: self.isa,
             batch: self.batch as usize,
@@ -480,6 +482,7 @@ impl<'g> Planner<'g> {
             image_elems: placement.image_elems,
             batch_elems: placement.batch_elems,
             scratch_elems: self.scratch_bytes.div_ceil(4),
+            code_is_far: distance != trial::Distance::Inner,
             choices: self.choices,
             code_bytes,
             listings,

@@ -281,6 +281,9 @@ impl Region<'_> {
             share(&step.cumulated, team.member, team.members)
         };
         if !tasks.is_empty() {
+            if let (Work::Kernel(kernel), true) = (&step.work, self.plan.code_is_far) {
+                kernel.read_code(tasks.clone());
+            }
             self.tasks(step, image, team, member, tasks);
         }
     }

@@ -136,6 +136,7 @@ impl Trial<'_> {
             image_elems: placement.image_elems,
             batch_elems: placement.batch_elems,
             scratch_elems,
+            code_is_far: self.distance != Distance::Inner,
             choices: vec![],
             code_bytes,
             listings: vec![],
