@@ -224,6 +224,8 @@ impl Model {
             pool: pool.clone(),
             memory: tuning.cache.clone(),
             frozen: tuning.frozen,
+            named_too: tuning.named_too,
+            network_bytes: tuning.network_bytes,
             on_trial: tuning.on_trial.clone(),
         });
         let plan_options = Options {

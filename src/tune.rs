@@ -25,16 +25,23 @@ pub struct Tuning {
     pub cache: Arc<TuneCache>,
     /// Fail rather than measure.
     pub frozen: bool,
+    /// Also time layers whose variant is named; the named one is used all the same.
+    pub named_too: bool,
+    /// Least bytes of code and weights to assume for the whole network: a layer on its own is timed as
+    /// in the network that it comes from.
+    pub network_bytes: u64,
     /// Is told before each trial: the layer, its number from 1 on, and how many there are.
     pub on_trial: Option<Arc<dyn Fn(&str, usize, usize) + Send + Sync>>,
 }
 
 impl Tuning {
-    /// With times that are forgotten at the end.
-    pub fn in_memory() -> Self {
+    /// With the times of a cache; missing ones are measured.
+    pub fn with(cache: TuneCache) -> Self {
         Self {
-            cache: Arc::new(TuneCache::in_memory()),
+            cache: Arc::new(cache),
             frozen: false,
+            named_too: false,
+            network_bytes: 0,
             on_trial: None,
         }
     }

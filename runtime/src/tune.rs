@@ -42,6 +42,11 @@ pub struct Tuner {
     pub memory: Arc<dyn Memory>,
     /// Fail rather than measure.
     pub frozen: bool,
+    /// Also time layers whose variant is named; the named one is used all the same.
+    pub named_too: bool,
+    /// Least bytes of code and weights to assume for the whole network: a layer on its own is timed as
+    /// in the network that it comes from.
+    pub network_bytes: u64,
     /// Is told about progress.
     pub on_trial: Option<Arc<OnTrial>>,
 }

@@ -110,7 +110,8 @@ pub struct MachineArguments {
     /// Instruction set
     #[arg(long, value_enum, default_value_t = IsaArgument::Auto)]
     pub isa: IsaArgument,
-    /// Threads, the calling one included [default: SKIMJIT_THREADS, or one per core; bench: 1]
+    /// Threads, the calling one included [default: SKIMJIT_THREADS, or one per core; bench and
+    /// explain: 1]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads_parser())]
     pub threads: Option<u16>,
 }
@@ -225,9 +226,8 @@ impl CacheArguments {
             output::complain("warning", &warning);
         }
         Tuning {
-            cache: Arc::new(cache),
             frozen: self.frozen,
-            on_trial: None,
+            ..Tuning::with(cache)
         }
     }
 }

@@ -7,7 +7,7 @@ use super::timing::{Repeat, median};
 use super::{noise, progress};
 use serde::Serialize;
 use skimjit::runtime::Profile;
-use skimjit::{Engine, Result, Session};
+use skimjit::{Engine, Model, Result, Session};
 use std::time::Duration;
 
 /// Measures a network step by step: medians over many runs on a random batch.
@@ -64,24 +64,29 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let model = arguments.model.load()?;
     options.tuning = arguments.tune.tuning();
     let engine = args::compile(&model, &options)?;
-    let inputs = noise::inputs(&model, engine.plan().batch as u32, 1)?;
+    let report = measure(&model, &engine, arguments.iterations)?;
+    if arguments.json {
+        return out.json(&report);
+    }
+    report.print(out);
+    Ok(())
+}
+
+/// Medians over many runs on a random batch.
+pub fn measure(model: &Model, engine: &Engine, iterations: Option<u32>) -> Result<Report> {
+    let inputs = noise::inputs(model, engine.plan().batch as u32, 1)?;
     let mut session = engine.session();
     engine.run(&mut session, &inputs)?;
     let mut runs = Vec::new();
     progress::spin("measuring", || {
-        Repeat::new(arguments.iterations, USUAL_TIME).run(|| {
+        Repeat::new(iterations, USUAL_TIME).run(|| {
             session.start_profile();
             engine.run(&mut session, &inputs)?;
             runs.extend(session.profile().map(Times::of));
             Ok::<(), skimjit::Error>(())
         })
     })?;
-    let report = Report::of_runs(&engine, &session, &runs);
-    if arguments.json {
-        return out.json(&report);
-    }
-    report.print(out);
-    Ok(())
+    Ok(Report::of_runs(engine, &session, &runs))
 }
 
 /// Times of one run, in nanoseconds over all threads.
@@ -156,6 +161,18 @@ impl Report {
             "{}, batch {}, {} threads, {} runs: {:.1} images/s",
             self.isa, self.batch, self.threads, self.runs, self.images_per_second
         ));
+    }
+}
+
+impl Report {
+    /// Time of a layer: all its steps.
+    pub fn layer_ms(&self, layer: &str) -> f64 {
+        let steps = self.steps.iter().filter(|step| step.layer == layer);
+        steps.map(|step| step.time_ms).sum()
+    }
+    /// Elapsed time of a run.
+    pub fn total_ms(&self) -> f64 {
+        self.total_ms
     }
 }
 

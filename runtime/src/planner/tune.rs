@@ -39,13 +39,13 @@ impl Survey {
 
 impl Planner<'_> {
     /// Times of every layer with several candidates, remembered or measured; layers whose variant is
-    /// named are left alone.
+    /// named are left alone unless they are to be timed as well.
     pub(super) fn tune(
         &self,
         tuner: &Tuner,
         nodes: &[usize],
     ) -> Result<Vec<Option<Verdict>>, PlanError> {
-        let distance = Distance::of_network(self.footprint_bytes(nodes));
+        let distance = Distance::of_network(self.footprint_bytes(nodes).max(tuner.network_bytes));
         let surveys = pool::map(nodes, |&node| self.survey(node, distance, tuner));
         let mut verdicts: Vec<Option<Verdict>> = surveys
             .iter()
@@ -95,7 +95,7 @@ impl Planner<'_> {
         let pattern = select::pattern(&job);
         let (candidates, _) = registry::candidates(&job.problem, &pattern, self.isa);
         let asked = |name: &String| candidates.iter().any(|c| c.variant.name() == name);
-        if named.is_some_and(asked) {
+        if !tuner.named_too && named.is_some_and(asked) {
             return None;
         }
         let finalists = select::finalists(&candidates, pattern.density());
