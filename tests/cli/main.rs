@@ -3,6 +3,7 @@
 mod bad_input;
 mod help;
 mod support;
+mod tune;
 
 use serde_json::Value;
 use skimjit::array::{read_npy, write_npy};
@@ -373,7 +374,7 @@ fn generated_code_is_named_for_perf() {
 }
 
 /// The object of a list whose `key` is `value`.
-fn find<'a>(list: &'a Value, key: &str, value: &str) -> &'a Value {
+pub fn find<'a>(list: &'a Value, key: &str, value: &str) -> &'a Value {
     let mut found = list
         .as_array()
         .unwrap()
@@ -384,7 +385,7 @@ fn find<'a>(list: &'a Value, key: &str, value: &str) -> &'a Value {
         .unwrap_or_else(|| panic!("no {value} in {list}"))
 }
 
-fn number(value: &Value) -> f64 {
+pub fn number(value: &Value) -> f64 {
     value
         .as_f64()
         .unwrap_or_else(|| panic!("no number: {value}"))
