@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use skimjit_runtime::jit::CpuInfo;
 use skimjit_runtime::kernels::registry;
-use skimjit_runtime::{Memory, Times, TrialKey};
+use skimjit_runtime::{Memory, OnTrial, Times, TrialKey};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
@@ -31,7 +31,7 @@ pub struct Tuning {
     /// in the network that it comes from.
     pub network_bytes: u64,
     /// Is told before each trial: the layer, its number from 1 on, and how many there are.
-    pub on_trial: Option<Arc<dyn Fn(&str, usize, usize) + Send + Sync>>,
+    pub on_trial: Option<Arc<OnTrial>>,
 }
 
 impl Tuning {

@@ -22,7 +22,7 @@ pub use profile::{Profile, StepTime};
 pub use session::Session;
 pub use skimjit_kernels as kernels;
 pub use skimjit_kernels::jit;
-pub use tune::{Memory, Times, TrialKey, Tuner};
+pub use tune::{Memory, OnTrial, Times, TrialKey, Tuner};
 
 use std::collections::HashMap;
 use std::sync::Arc;

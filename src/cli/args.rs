@@ -181,7 +181,8 @@ pub struct TuneArguments {
 /// How kernels are chosen, for commands that go by estimates unless told otherwise.
 #[derive(clap::Args)]
 pub struct AskedTuneArguments {
-    /// Choose kernels by timing them; an artifact's choices are kept [default: by estimates]
+    /// Choose kernels by timing them; an artifact's choices are kept [default: by estimates, unless
+    /// --tune-cache or --frozen is given]
     #[arg(long)]
     tune: bool,
     #[command(flatten)]

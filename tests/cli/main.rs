@@ -374,7 +374,7 @@ fn generated_code_is_named_for_perf() {
 }
 
 /// The object of a list whose `key` is `value`.
-pub fn find<'a>(list: &'a Value, key: &str, value: &str) -> &'a Value {
+fn find<'a>(list: &'a Value, key: &str, value: &str) -> &'a Value {
     let mut found = list
         .as_array()
         .unwrap()
@@ -385,7 +385,7 @@ pub fn find<'a>(list: &'a Value, key: &str, value: &str) -> &'a Value {
         .unwrap_or_else(|| panic!("no {value} in {list}"))
 }
 
-pub fn number(value: &Value) -> f64 {
+fn number(value: &Value) -> f64 {
     value
         .as_f64()
         .unwrap_or_else(|| panic!("no number: {value}"))
