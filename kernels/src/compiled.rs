@@ -77,22 +77,41 @@ impl CompiledKernel {
             starts: built.entries,
         }
     }
-    /// Reads the code of some of the tasks, so that it is near when it runs: from memory, a core fetches
-    /// instructions line by line, while the hardware runs ahead of reads.
-    pub fn read_code(&self, tasks: Range<usize>) {
+    /// [`CompiledKernel::run`] for code that is far away. It is read before it runs, all of it or one
+    /// entry at a time: from memory, a core fetches instructions line by line as it comes to them,
+    /// while the hardware runs ahead of reads.
+    ///
+    /// # Safety
+    /// As for [`CompiledKernel::run`].
+    pub unsafe fn run_far(&self, io: &KernelIo<'_>, tasks: Range<usize>) {
+        let entries = self.tasks[tasks.clone()].iter().map(|task| task.entry);
+        let all = entries.fold(None, |all: Option<[u32; 2]>, entry| {
+            let [first, last] = all.unwrap_or([entry; 2]);
+            Some([first.min(entry), last.max(entry)])
+        });
+        let Some([first, last]) = all else { return };
+        let code = self.code_of(first, last);
+        if code.len() <= READ_AHEAD_BYTES {
+            read_lines(code);
+            // SAFETY: the caller's promise.
+            return unsafe { self.run(io, tasks) };
+        }
+        let mut next = tasks.start;
+        for group in self.tasks[tasks].chunk_by(|a, b| a.entry == b.entry) {
+            read_lines(self.code_of(group[0].entry, group[0].entry));
+            // SAFETY: the caller's promise, for a part of the tasks.
+            unsafe { self.run(io, next..next + group.len()) };
+            next += group.len();
+        }
+    }
+    /// Code from entry `first` to the end of entry `last`; entries are in the order of the code.
+    fn code_of(&self, first: u32, last: u32) -> &[u8] {
         let code = &self.region.bytes()[self.code.clone()];
-        let starts = self.tasks[tasks]
-            .iter()
-            .map(|task| self.starts[task.entry as usize]);
-        let (mut first, mut last) = (usize::MAX, 0);
-        starts.for_each(|start| (first, last) = (first.min(start), last.max(start)));
-        let behind = self.starts.iter().copied().filter(|&start| start > last);
-        let end = behind
-            .min()
-            .unwrap_or(code.len())
-            .min(first.saturating_add(READ_AHEAD_BYTES));
-        let lines = code.get(first..end).unwrap_or_default().chunks(64);
-        std::hint::black_box(lines.fold(0, |sum, line| sum ^ line[0]));
+        let start = |entry: u32| self.starts.get(entry as usize).copied();
+        let end = start(last + 1).unwrap_or(code.len());
+        start(first)
+            .and_then(|start| code.get(start..end))
+            .unwrap_or_default()
     }
     /// Drops the code and the packed weights from the caches of all cores, for measurements: in a
     /// large network, other layers have done so when the kernel's turn comes.
@@ -165,6 +184,11 @@ impl CompiledKernel {
             unsafe { self.entries[task.entry as usize].call(&args) };
         }
     }
+}
+
+/// Brings bytes near.
+fn read_lines(bytes: &[u8]) {
+    std::hint::black_box(bytes.chunks(64).fold(0, |sum, line| sum ^ line[0]));
 }
 
 /// Drops the cache lines of `len` bytes that the caller holds.

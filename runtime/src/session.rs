@@ -281,9 +281,6 @@ impl Region<'_> {
             share(&step.cumulated, team.member, team.members)
         };
         if !tasks.is_empty() {
-            if let (Work::Kernel(kernel), true) = (&step.work, self.plan.code_is_far) {
-                kernel.read_code(tasks.clone());
-            }
             self.tasks(step, image, team, member, tasks);
         }
     }
@@ -330,7 +327,13 @@ impl Region<'_> {
                 };
                 // SAFETY: the plan sized and placed every buffer for the kernel's footprint and
                 // orders steps with barriers; members run disjoint tasks, images have own parts.
-                unsafe { kernel.run(&io, tasks) };
+                unsafe {
+                    if self.plan.code_is_far {
+                        kernel.run_far(&io, tasks);
+                    } else {
+                        kernel.run(&io, tasks);
+                    }
+                }
             }
             Work::Stage(staging) => self.stage(staging, sources[0], dst, tasks),
             Work::Copy => copy(step, sources[0], dst, tasks),

@@ -233,8 +233,7 @@ impl CacheArguments {
     }
 }
 
-/// Compiles with a progress bar, and keeps what was measured. A cache that cannot be written is no
-/// reason to fail.
+/// Compiles with a progress bar, and keeps what was measured.
 pub fn compile(model: &Model, options: &CompileOptions) -> Result<Engine> {
     let spinner = progress::spinner("generating");
     let mut options = options.clone();
@@ -246,12 +245,15 @@ pub fn compile(model: &Model, options: &CompileOptions) -> Result<Engine> {
     }
     let engine = model.compile(&options);
     spinner.finish_and_clear();
-    if let Some(tuning) = &options.tuning {
-        if let Err(error) = tuning.cache.save() {
-            output::complain("warning", &error.to_string());
-        }
-    }
+    options.tuning.iter().for_each(keep);
     engine
+}
+
+/// Writes the tune cache; one that cannot be written is no reason to fail.
+pub fn keep(tuning: &Tuning) {
+    if let Err(error) = tuning.cache.save() {
+        output::complain("warning", &error.to_string());
+    }
 }
 
 /// The options with what tuning chooses by name, so that nothing is timed any more.

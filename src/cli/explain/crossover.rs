@@ -1,7 +1,7 @@
 //! From which share of zeros on sparse kernels are faster than dense ones.
 
+use crate::cli::args;
 use crate::cli::noise::Noise;
-use crate::cli::output;
 use serde::Serialize;
 use skimjit::models::{Op, Tensor};
 use skimjit::runtime::Candidate;
@@ -75,11 +75,7 @@ impl<'a> Finder<'a> {
 
     /// Keeps what was measured.
     pub fn save(&self) {
-        if let Some(tuning) = &self.options.tuning {
-            if let Err(error) = tuning.cache.save() {
-                output::complain("warning", &error.to_string());
-            }
-        }
+        self.options.tuning.iter().for_each(args::keep);
     }
 
     /// Time of the fastest sparse kernel over that of the fastest dense one.
