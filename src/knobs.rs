@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use skimjit_runtime::MOST_THREADS;
 use skimjit_runtime::jit::Isa;
+use std::path::PathBuf;
 
 /// One environment variable.
 #[derive(Clone, Copy, Debug)]
@@ -36,8 +37,27 @@ const PERF_MAP: Knob = Knob {
     effect: "1 names generated code for perf in /tmp/perf-<process id>.map",
 };
 
+const TUNE_CACHE: Knob = Knob {
+    name: "SKIMJIT_TUNE_CACHE",
+    values: "a file",
+    default: "skimjit/tune.json in the cache folder",
+    effect: "keeps measured times where no --tune-cache is given",
+};
+const XDG_CACHE_HOME: Knob = Knob {
+    name: "XDG_CACHE_HOME",
+    values: "a folder",
+    default: ".cache in HOME",
+    effect: "the cache folder",
+};
+const HOME: Knob = Knob {
+    name: "HOME",
+    values: "a folder",
+    default: "measured times are forgotten",
+    effect: "holds the cache folder",
+};
+
 /// All of them.
-pub const KNOBS: [Knob; 3] = [MAX_ISA, THREADS, PERF_MAP];
+pub const KNOBS: [Knob; 6] = [MAX_ISA, THREADS, PERF_MAP, TUNE_CACHE, XDG_CACHE_HOME, HOME];
 
 impl Knob {
     /// Value in the environment; empty counts as not set.
@@ -45,6 +65,11 @@ impl Knob {
         let value = std::env::var_os(self.name)?;
         let value = value.to_string_lossy().into_owned();
         (!value.is_empty()).then_some(value)
+    }
+    /// Value as a path; empty counts as not set.
+    fn path(&self) -> Option<PathBuf> {
+        let value = std::env::var_os(self.name)?;
+        (!value.is_empty()).then(|| value.into())
     }
     fn refuse(&self, found: &str) -> Error {
         Error::Usage(format!(
@@ -76,4 +101,15 @@ pub fn perf_map() -> Result<bool> {
         Some("1") => Ok(true),
         Some(found) => Err(PERF_MAP.refuse(found)),
     }
+}
+
+/// File of the tune cache, where the command line names none; `None`: there is no place for it.
+pub fn tune_cache() -> Option<PathBuf> {
+    let usual = || {
+        // Relative paths are to be ignored, by the XDG base directory specification.
+        let cache = XDG_CACHE_HOME.path().filter(|path| path.is_absolute());
+        let cache = cache.or_else(|| Some(HOME.path()?.join(".cache")))?;
+        Some(cache.join("skimjit").join("tune.json"))
+    };
+    TUNE_CACHE.path().or_else(usual)
 }

@@ -21,6 +21,7 @@ pub mod knobs;
 pub mod layer;
 pub mod model;
 pub mod picture;
+pub mod tune;
 pub mod verify;
 
 pub use error::{Error, Result};
@@ -29,3 +30,4 @@ pub use skimjit_models as models;
 pub use skimjit_runtime as runtime;
 pub use skimjit_runtime::jit::Isa;
 pub use skimjit_runtime::{Plan, Session};
+pub use tune::{TuneCache, Tuning};

@@ -1,13 +1,14 @@
 //! Networks from files, and engines that run them.
 
 use crate::error::{Error, Result};
+use crate::tune::Tuning;
 use skimjit_models::artifact::{self, Kind, Reader, Writer};
 use skimjit_models::{Graph, Shape, Tensor, ValueId, import, passes};
 use skimjit_runtime::jit::Isa;
 use skimjit_runtime::jit::observe::CodeObserver;
 use skimjit_runtime::mapping::FileMap;
 use skimjit_runtime::recipe::{self, Recipe};
-use skimjit_runtime::{Options, Plan, Port, Session, ThreadPool};
+use skimjit_runtime::{Options, Plan, Port, Session, ThreadPool, Tuner};
 use std::collections::HashMap;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -71,6 +72,9 @@ pub struct CompileOptions {
     pub variants: HashMap<String, String>,
     /// Is told about every generated kernel (profilers).
     pub observer: Option<Arc<dyn CodeObserver>>,
+    /// Kernels are chosen by timing them; without it, by estimates. Layers whose variant is given, by
+    /// an artifact or by `variants`, are not timed.
+    pub tuning: Option<Tuning>,
 }
 
 /// Which blobs survive as outputs.
@@ -211,22 +215,27 @@ impl Model {
             .map(|recipe| recipe.variants_for(isa))
             .unwrap_or_default();
         variants.extend(options.variants.clone());
-        let plan_options = Options {
-            variants,
-            keep_code: options.keep_code,
-            observer: options.observer.clone(),
-        };
-        let plan = Arc::new(skimjit_runtime::plan(&graph, isa, &plan_options)?);
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
-        let pool = ThreadPool::new(threads).map_err(Error::Usage)?;
-        Ok(Engine {
-            graph,
-            plan,
-            pool: Arc::new(pool),
-        })
+        let pool = Arc::new(ThreadPool::new(threads).map_err(Error::Usage)?);
+        let tuner = options.tuning.as_ref().map(|tuning| Tuner {
+            pool: pool.clone(),
+            memory: tuning.cache.clone(),
+            frozen: tuning.frozen,
+            named_too: tuning.named_too,
+            network_bytes: tuning.network_bytes,
+            on_trial: tuning.on_trial.clone(),
+        });
+        let plan_options = Options {
+            variants,
+            keep_code: options.keep_code,
+            observer: options.observer.clone(),
+            tuner,
+        };
+        let plan = Arc::new(skimjit_runtime::plan(&graph, isa, &plan_options)?);
+        Ok(Engine { graph, plan, pool })
     }
 
     /// Writes an artifact: the graph, its weights in compressed form, and what the planner chose.

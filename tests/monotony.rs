@@ -5,7 +5,7 @@
 
 use skimjit::models::ops::{Convolution, InnerProduct, PostOps, Window};
 use skimjit::models::{Graph, Op, Shape, Tensor};
-use skimjit::{CompileOptions, Engine, Isa, Model, Session, layer};
+use skimjit::{CompileOptions, Engine, Isa, Model, Session, TuneCache, Tuning, layer};
 use std::time::Instant;
 
 /// Zero weights of the sweep, in percent.
@@ -23,12 +23,12 @@ fn options(isa: Isa) -> CompileOptions {
         isa: Some(isa),
         threads: 1,
         batch: Some(1),
+        tuning: Some(Tuning::with(TuneCache::in_memory())),
         ..CompileOptions::default()
     }
 }
 
 #[test]
-#[ignore = "fails until timed trials choose the kernels: estimates are wrong here"]
 fn convolution_3x3_on_14x14() {
     check("3x3 on 14x14", &convolution(128, 256, 14, 3));
 }
@@ -44,7 +44,6 @@ fn convolution_5x5_on_27x27() {
 }
 
 #[test]
-#[ignore = "fails until timed trials choose the kernels: estimates are wrong here"]
 fn inner_product_of_one_image() {
     let op = |graph: &mut Graph| {
         let weights = graph.add_weight(noise(&[2048, 4096], 1));
@@ -202,7 +201,7 @@ fn contenders(graph: &Graph, isa: Isa) -> Vec<Contender> {
     let full = pruned(graph, 0);
     let planned = full.compile(&options).unwrap();
     let choice = &planned.plan().choices[0];
-    let others = choice.rejected.iter().map(|(name, _)| name);
+    let others = choice.candidates.iter().map(|other| &other.variant);
     let mut dense = std::iter::once(&choice.variant)
         .chain(others)
         .filter(|variant| layer::is_dense(variant))

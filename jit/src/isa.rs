@@ -139,6 +139,8 @@ impl std::error::Error for IsaError {}
 pub struct CpuInfo {
     /// Model name, or the vendor where the CPU gives no name.
     pub model_name: String,
+    /// Family, model and stepping, which tell CPUs of one name apart.
+    pub family: Option<[u8; 3]>,
     /// Best instruction set, `None` below AVX2.
     pub best_isa: Option<Isa>,
     /// Level-1 data cache of one core.
@@ -156,6 +158,7 @@ impl CpuInfo {
     pub fn query() -> Self {
         Self {
             model_name: model_name(),
+            family: family(),
             best_isa: Isa::best(),
             l1d_bytes: cache_bytes(1),
             l2_bytes: cache_bytes(2),
@@ -176,6 +179,11 @@ fn model_name() -> String {
     cpuid
         .get_vendor_info()
         .map_or_else(|| "unknown CPU".to_owned(), |v| v.as_str().to_owned())
+}
+
+fn family() -> Option<[u8; 3]> {
+    let info = CpuId::new().get_feature_info()?;
+    Some([info.family_id(), info.model_id(), info.stepping_id()])
 }
 
 /// Size of the data or unified cache of `level`.

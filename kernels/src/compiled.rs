@@ -8,6 +8,9 @@ use std::sync::Arc;
 /// Most operands a kernel can read.
 pub const MAX_OPERANDS: usize = 8;
 
+/// Most code that is read ahead: it has to stay in the second-level cache until it runs.
+const READ_AHEAD_BYTES: usize = 512 << 10;
+
 /// The one argument of every generated function.
 #[repr(C)]
 pub struct KernelArgs {
@@ -45,6 +48,11 @@ pub struct CompiledKernel {
     tasks: Vec<Task>,
     staging: Option<Staging>,
     footprint: Footprint,
+    /// Keeps the code alive, and where in it this kernel lies.
+    region: Arc<CodeRegion>,
+    code: Range<usize>,
+    /// Where each entry starts in `code`.
+    starts: Vec<usize>,
 }
 
 impl CompiledKernel {
@@ -64,7 +72,54 @@ impl CompiledKernel {
             tasks: built.tasks,
             staging: built.staging,
             footprint: built.footprint,
+            region: region.clone(),
+            code: base..base + built.code.bytes.len(),
+            starts: built.entries,
         }
+    }
+    /// [`CompiledKernel::run`] for code that is far away. It is read before it runs, all of it or one
+    /// entry at a time: from memory, a core fetches instructions line by line as it comes to them,
+    /// while the hardware runs ahead of reads.
+    ///
+    /// # Safety
+    /// As for [`CompiledKernel::run`].
+    pub unsafe fn run_far(&self, io: &KernelIo<'_>, tasks: Range<usize>) {
+        let entries = self.tasks[tasks.clone()].iter().map(|task| task.entry);
+        let all = entries.fold(None, |all: Option<[u32; 2]>, entry| {
+            let [first, last] = all.unwrap_or([entry; 2]);
+            Some([first.min(entry), last.max(entry)])
+        });
+        let Some([first, last]) = all else { return };
+        let code = self.code_of(first, last);
+        if code.len() <= READ_AHEAD_BYTES {
+            read_lines(code);
+            // SAFETY: the caller's promise.
+            return unsafe { self.run(io, tasks) };
+        }
+        let mut next = tasks.start;
+        for group in self.tasks[tasks].chunk_by(|a, b| a.entry == b.entry) {
+            read_lines(self.code_of(group[0].entry, group[0].entry));
+            // SAFETY: the caller's promise, for a part of the tasks.
+            unsafe { self.run(io, next..next + group.len()) };
+            next += group.len();
+        }
+    }
+    /// Code from entry `first` to the end of entry `last`; entries are in the order of the code.
+    fn code_of(&self, first: u32, last: u32) -> &[u8] {
+        let code = &self.region.bytes()[self.code.clone()];
+        let start = |entry: u32| self.starts.get(entry as usize).copied();
+        let end = start(last + 1).unwrap_or(code.len());
+        start(first)
+            .and_then(|start| code.get(start..end))
+            .unwrap_or_default()
+    }
+    /// Drops the code and the packed weights from the caches of all cores, for measurements: in a
+    /// large network, other layers have done so when the kernel's turn comes.
+    pub fn flush(&self) {
+        let start = self.region.addresses().start;
+        let code = (start + self.code.start) as *const u8;
+        flush_lines(code, self.code.len());
+        flush_lines(self.packed.as_ptr(), self.packed.len());
     }
     /// Units of work.
     pub fn tasks(&self) -> &[Task] {
@@ -129,6 +184,22 @@ impl CompiledKernel {
             unsafe { self.entries[task.entry as usize].call(&args) };
         }
     }
+}
+
+/// Brings bytes near.
+fn read_lines(bytes: &[u8]) {
+    std::hint::black_box(bytes.chunks(64).fold(0, |sum, line| sum ^ line[0]));
+}
+
+/// Drops the cache lines of `len` bytes that the caller holds.
+fn flush_lines(start: *const u8, len: usize) {
+    for offset in (0..len).step_by(64) {
+        // SAFETY: the address lies in memory that is mapped, because the caller holds it; flushing a
+        // line changes no contents.
+        unsafe { std::arch::x86_64::_mm_clflush(start.wrapping_add(offset)) };
+    }
+    // SAFETY: a fence touches no memory.
+    unsafe { std::arch::x86_64::_mm_mfence() };
 }
 
 /// A cache line.

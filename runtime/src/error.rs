@@ -36,6 +36,17 @@ impl PlanError {
             message,
         }
     }
+    pub(crate) fn frozen(layer: &str, variants: &[&str], threads: usize) -> Self {
+        let message = format!(
+            "found no measurement of {} with {threads} threads on this machine, expected one in the \
+             tune cache; compile once without freezing",
+            variants.join(", ")
+        );
+        Self {
+            layer: Some(layer.to_owned()),
+            message,
+        }
+    }
     pub(crate) fn operands(layer: &str, found: usize) -> Self {
         let most = crate::session::MOST_OPERANDS;
         let message = format!("found {found} bottoms, expected at most {most}");

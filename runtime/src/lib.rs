@@ -12,15 +12,17 @@ mod pool;
 mod profile;
 pub mod recipe;
 mod session;
+mod tune;
 
 pub use error::{PlanError, RunError};
-pub use plan::{Choice, Plan, Port};
+pub use plan::{Basis, Candidate, Choice, Plan, Port};
 pub use planner::plan;
 pub use pool::{MOST_THREADS, ThreadPool};
 pub use profile::{Profile, StepTime};
 pub use session::Session;
 pub use skimjit_kernels as kernels;
 pub use skimjit_kernels::jit;
+pub use tune::{Memory, OnTrial, Times, TrialKey, Tuner};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,4 +36,6 @@ pub struct Options {
     pub keep_code: bool,
     /// Is told where each kernel lies.
     pub observer: Option<Arc<dyn jit::observe::CodeObserver>>,
+    /// Times the candidates of a layer; without it, estimates decide.
+    pub tuner: Option<Tuner>,
 }

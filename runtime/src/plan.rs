@@ -98,6 +98,37 @@ pub struct Segment {
     pub steps: Vec<Step>,
 }
 
+/// Why a variant runs a layer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Basis {
+    /// No other variant can, or the layer needs no kernel.
+    Only,
+    /// An artifact or the caller named it.
+    Named,
+    /// The best estimate.
+    Estimated,
+    /// The shortest time of a trial, now.
+    Measured,
+    /// The shortest time of an earlier trial.
+    Remembered,
+}
+
+/// A variant that can compute a layer.
+#[derive(Clone, PartialEq, Debug, serde::Serialize)]
+pub struct Candidate {
+    /// Variant.
+    pub variant: String,
+    /// Estimated time, in cycles, in the unit of [`Choice::cycles`].
+    pub cycles: f64,
+    /// Estimated bytes of generated code.
+    pub code_bytes: u64,
+    /// Time of its trial, staging included: of one image, or of the batch for layers that are
+    /// computed for the whole batch, by all threads together when the batch has fewer images than
+    /// there are threads. `None` where there was no trial or the variant could not be built.
+    pub time_ns: Option<f64>,
+}
+
 /// What the planner chose for one layer.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Choice {
@@ -111,17 +142,23 @@ pub struct Choice {
     pub density: Option<f64>,
     /// Variant chosen; `reference`, `view` or `fused` when no kernel runs.
     pub variant: String,
+    /// Why this variant.
+    pub basis: Basis,
+    /// Variants that can compute the layer, best estimate first.
+    pub candidates: Vec<Candidate>,
     /// Bytes of generated code.
     pub code_bytes: usize,
     /// Bytes of packed weights.
     pub weight_bytes: usize,
+    /// Time of generating the code and packing the weights.
+    pub build_ns: u64,
     /// Estimated time of one image, in cycles.
     pub cycles: f64,
     /// Multiply-adds of one image that are not with zero weights.
     pub macs_nonzero: u64,
     /// Multiply-adds of one image.
     pub macs: u64,
-    /// Other variants with their estimates (cycles), and those that refused with their reason.
+    /// Other variants with their times and estimates, and those that refused with their reason.
     pub rejected: Vec<(String, String)>,
 }
 
@@ -160,6 +197,9 @@ pub struct Plan {
     pub batch_elems: usize,
     /// Scratch elements of one thread.
     pub scratch_elems: usize,
+    /// Code and weights do not fit the second-level cache: when a kernel's turn comes, its code is read
+    /// before it runs.
+    pub code_is_far: bool,
     /// Per layer: what was chosen and why.
     pub choices: Vec<Choice>,
     /// Bytes of generated code.

@@ -2,7 +2,10 @@
 
 mod job;
 mod lower;
+mod segments;
 mod select;
+mod trial;
+mod tune;
 
 use crate::buffers::{BufferId, Buffers, Form, Home};
 use crate::plan::{Choice, Listing, Plan, Port, Segment, Step, Work};
@@ -70,14 +73,22 @@ pub(crate) struct Planner<'g> {
 /// Plans a graph (already optimised) for its batch.
 pub fn plan(graph: &Graph, isa: Isa, options: &Options) -> Result<Plan, PlanError> {
     let mut planner = Planner::new(graph, isa, options)?;
-    // Code generation and packing take most of the time of a load, and layers are independent.
     let nodes: Vec<usize> = (0..graph.nodes.len()).collect();
+    let wanted = |node: usize| {
+        let name = options.variants.get(&graph.nodes[node].name);
+        name.map(|name| &name[..])
+    };
+    // Trials come first and one at a time: code generation on other cores would disturb them.
+    let verdicts = match &options.tuner {
+        Some(tuner) => planner.tune(tuner, &nodes)?,
+        None => vec![None; nodes.len()],
+    };
+    // Code generation and packing take most of the time of a load, and layers are independent.
     let built = crate::pool::map(&nodes, |&node| {
         let job = planner.job(node);
-        let wanted = options.variants.get(&graph.nodes[node].name);
         let chosen = job
             .as_ref()
-            .and_then(|job| select::choose(job, isa, wanted.map(|w| &w[..])));
+            .and_then(|job| select::choose(job, isa, wanted(node), verdicts[node].as_ref()));
         (job, chosen)
     });
     for (node, (job, chosen)) in built.into_iter().enumerate() {
@@ -106,8 +117,8 @@ impl<'g> Planner<'g> {
                 batch,
             ));
         }
-        let coupled = couplings(graph, batch);
-        let (segment_of, per_image) = segments(graph, batch, &coupled);
+        let coupled = segments::couplings(graph, batch);
+        let (segment_of, per_image) = segments::segments(graph, batch, &coupled);
         let mut planner = Self {
             graph,
             options,
@@ -459,6 +470,8 @@ impl<'g> Planner<'g> {
             segments[segment].steps.push(step);
         }
         let port = |&value: &ValueId| self.port(value);
+        let weight_bytes: usize = self.choices.iter().map(|choice| choice.weight_bytes).sum();
+        let distance = trial::Distance::of_network((code_bytes + weight_bytes) as u64);
         Ok(Plan {
             isa: self.isa,
             batch: self.batch as usize,
@@ -469,6 +482,7 @@ impl<'g> Planner<'g> {
             image_elems: placement.image_elems,
             batch_elems: placement.batch_elems,
             scratch_elems: self.scratch_bytes.div_ceil(4),
+            code_is_far: distance != trial::Distance::Inner,
             choices: self.choices,
             code_bytes,
             listings,
@@ -550,50 +564,4 @@ pub(crate) fn image_dims(shape: &Shape) -> (u32, u32, u32) {
         3 => (shape.dim(1), 1, shape.dim(2)),
         _ => (shape.dim(1), shape.dim(2), shape.count_of(3, rank) as u32),
     }
-}
-
-/// Nodes whose result depends on the whole batch, directly or through an operand.
-fn couplings(graph: &Graph, batch: u32) -> Vec<bool> {
-    let batched = |id: &ValueId| graph.shape(*id).rank() > 0 && graph.shape(*id).dim(0) == batch;
-    let mut whole = vec![false; graph.values.len()];
-    graph
-        .nodes
-        .iter()
-        .map(|node| {
-            let shapes: Vec<&Shape> = node.inputs.iter().map(|&id| graph.shape(id)).collect();
-            // A batch of one image has nothing to couple.
-            let mixes = batch > 1 && !node.op.per_image(&shapes);
-            let coupled = mixes
-                || !batched(&node.output)
-                || node.inputs.iter().any(|id| whole[id.0 as usize]);
-            whole[node.output.0 as usize] = coupled;
-            coupled
-        })
-        .collect()
-}
-
-/// Smallest weights of an inner product (bytes) that are worth waiting for the whole batch.
-const BATCHED_WEIGHTS: usize = 64 << 10;
-
-/// Runs of nodes that are computed image by image or for the whole batch.
-fn segments(graph: &Graph, batch: u32, coupled: &[bool]) -> (Vec<usize>, Vec<bool>) {
-    let mut per_image = Vec::new();
-    let mut segment_of = Vec::new();
-    for (node, &coupled) in graph.nodes.iter().zip(coupled) {
-        let heavy = match &node.op {
-            Op::InnerProduct(op) => {
-                batch > 1 && graph.weight(op.weights).data().len() * 4 >= BATCHED_WEIGHTS
-            }
-            _ => false,
-        };
-        let single = !coupled && !heavy;
-        if per_image.last() != Some(&single) {
-            per_image.push(single);
-        }
-        segment_of.push(per_image.len() - 1);
-    }
-    if per_image.is_empty() {
-        per_image.push(true);
-    }
-    (segment_of, per_image)
 }

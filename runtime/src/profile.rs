@@ -66,6 +66,12 @@ impl Profile {
             })
             .collect()
     }
+    /// Time of a step on the member that spent most on it.
+    pub(crate) fn longest_ns(&self, step: usize) -> u64 {
+        let times = &self.times[step * self.members..(step + 1) * self.members];
+        let times = times.iter().map(|time| time.load(Ordering::Relaxed));
+        times.max().unwrap_or(0)
+    }
     /// Elapsed time of all runs.
     pub fn wall_ns(&self) -> u64 {
         self.wall_ns

@@ -327,7 +327,13 @@ impl Region<'_> {
                 };
                 // SAFETY: the plan sized and placed every buffer for the kernel's footprint and
                 // orders steps with barriers; members run disjoint tasks, images have own parts.
-                unsafe { kernel.run(&io, tasks) };
+                unsafe {
+                    if self.plan.code_is_far {
+                        kernel.run_far(&io, tasks);
+                    } else {
+                        kernel.run(&io, tasks);
+                    }
+                }
             }
             Work::Stage(staging) => self.stage(staging, sources[0], dst, tasks),
             Work::Copy => copy(step, sources[0], dst, tasks),

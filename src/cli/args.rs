@@ -5,7 +5,11 @@ use clap::ValueEnum;
 use skimjit::models::Shape;
 use skimjit::runtime::MOST_THREADS;
 use skimjit::runtime::jit::observe::{CodeObserver, PerfMap};
-use skimjit::{CompileOptions, Error, Isa, LoadOptions, Model, Result, knobs, models};
+use skimjit::runtime::recipe::Recipe;
+use skimjit::{
+    CompileOptions, Engine, Error, Isa, LoadOptions, Model, Result, TuneCache, Tuning, knobs,
+    models,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -106,7 +110,8 @@ pub struct MachineArguments {
     /// Instruction set
     #[arg(long, value_enum, default_value_t = IsaArgument::Auto)]
     pub isa: IsaArgument,
-    /// Threads, the calling one included [default: SKIMJIT_THREADS, or one per core; bench: 1]
+    /// Threads, the calling one included [default: SKIMJIT_THREADS, or one per core; bench and
+    /// explain: 1]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads_parser())]
     pub threads: Option<u16>,
 }
@@ -161,6 +166,107 @@ impl EngineArguments {
             ..self.machine.options()?
         })
     }
+}
+
+/// How kernels are chosen, for commands that measure unless told otherwise.
+#[derive(clap::Args)]
+pub struct TuneArguments {
+    /// Choose kernels by estimates, without timing them
+    #[arg(long, conflicts_with_all = ["frozen", "tune_cache"])]
+    no_tune: bool,
+    #[command(flatten)]
+    cache: CacheArguments,
+}
+
+/// How kernels are chosen, for commands that go by estimates unless told otherwise.
+#[derive(clap::Args)]
+pub struct AskedTuneArguments {
+    /// Choose kernels by timing them; an artifact's choices are kept [default: by estimates, unless
+    /// --tune-cache or --frozen is given]
+    #[arg(long)]
+    tune: bool,
+    #[command(flatten)]
+    cache: CacheArguments,
+}
+
+/// Where measured times are kept.
+#[derive(clap::Args)]
+struct CacheArguments {
+    /// Where measured times are kept [default: SKIMJIT_TUNE_CACHE, or skimjit/tune.json in the cache
+    /// folder of the user]
+    #[arg(long, value_name = "FILE")]
+    tune_cache: Option<PathBuf>,
+    /// Fail if a time is not in the tune cache, instead of measuring it
+    #[arg(long)]
+    frozen: bool,
+}
+
+impl TuneArguments {
+    /// Opens the tune cache; prints its warnings.
+    pub fn tuning(&self) -> Option<Tuning> {
+        (!self.no_tune).then(|| self.cache.tuning())
+    }
+}
+
+impl AskedTuneArguments {
+    /// Opens the tune cache if it is asked for; prints its warnings.
+    pub fn tuning(&self) -> Option<Tuning> {
+        let asked = self.tune || self.cache.frozen || self.cache.tune_cache.is_some();
+        asked.then(|| self.cache.tuning())
+    }
+}
+
+impl CacheArguments {
+    fn tuning(&self) -> Tuning {
+        let path = self.tune_cache.clone().or_else(knobs::tune_cache);
+        let (cache, warning) = match path {
+            Some(path) => TuneCache::open(&path),
+            None => (TuneCache::in_memory(), None),
+        };
+        if let Some(warning) = warning {
+            output::complain("warning", &warning);
+        }
+        Tuning {
+            frozen: self.frozen,
+            ..Tuning::with(cache)
+        }
+    }
+}
+
+/// Compiles with a progress bar, and keeps what was measured.
+pub fn compile(model: &Model, options: &CompileOptions) -> Result<Engine> {
+    let spinner = progress::spinner("generating");
+    let mut options = options.clone();
+    if let Some(tuning) = &mut options.tuning {
+        let spinner = spinner.clone();
+        tuning.on_trial = Some(Arc::new(move |layer, number, count| {
+            spinner.set_message(format!("measuring layer {number} of {count}: {layer}"));
+        }));
+    }
+    let engine = model.compile(&options);
+    spinner.finish_and_clear();
+    options.tuning.iter().for_each(keep);
+    engine
+}
+
+/// Writes the tune cache; one that cannot be written is no reason to fail.
+pub fn keep(tuning: &Tuning) {
+    if let Err(error) = tuning.cache.save() {
+        output::complain("warning", &error.to_string());
+    }
+}
+
+/// The options with what tuning chooses by name, so that nothing is timed any more.
+pub fn settle(model: &Model, options: &CompileOptions) -> Result<CompileOptions> {
+    if options.tuning.is_none() {
+        return Ok(options.clone());
+    }
+    let engine = compile(model, options)?;
+    Ok(CompileOptions {
+        tuning: None,
+        variants: Recipe::of(engine.plan()).variants_for(engine.plan().isa),
+        ..options.clone()
+    })
 }
 
 fn perf_map() -> Result<Arc<dyn CodeObserver>> {

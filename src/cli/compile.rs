@@ -1,20 +1,25 @@
 //! `skimjit compile`.
 
-use super::args::{EngineArguments, ModelArguments, parse_tolerance};
+use super::args::{self, EngineArguments, ModelArguments, TuneArguments, parse_tolerance};
 use super::output::Output;
 use super::table::{Table, kib, left, percent, right};
 use super::{noise, progress, verify};
 use serde::Serialize;
-use skimjit::runtime::Choice;
 use skimjit::runtime::plan::Work;
+use skimjit::runtime::recipe::Recipe;
+use skimjit::runtime::{Basis, Choice};
 use skimjit::verify::Verification;
 use skimjit::{CompileOptions, Engine, Error, Model, Plan, Result};
 use std::path::PathBuf;
 
 /// Generates and verifies the kernels of a Caffe network and writes a .skim artifact.
 ///
+/// Where several kernels can compute a layer, those with good estimates are timed on this machine,
+/// and the fastest is taken; the tune cache remembers the times, so that the same network is not
+/// timed again.
+///
 /// The artifact holds the network, its weights and what was chosen for each layer, but no machine
-/// code: it can be passed on.
+/// code: it can be passed on. Loading it measures nothing.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   skimjit compile net.caffemodel --prototxt deploy.prototxt --batch 16 -o net.skim")]
@@ -23,6 +28,8 @@ pub struct Arguments {
     model: ModelArguments,
     #[command(flatten)]
     engine: EngineArguments,
+    #[command(flatten)]
+    tune: TuneArguments,
     /// Do not compare the generated kernels with the reference
     #[arg(long)]
     no_verify: bool,
@@ -65,9 +72,13 @@ struct Layer<'a> {
 
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let artifact = artifact_path(arguments)?;
-    let options = arguments.engine.options()?;
+    let mut options = arguments.engine.options()?;
     let model = arguments.model.load()?;
-    let engine = progress::spin("generating", || model.compile(&options))?;
+    options.tuning = arguments.tune.tuning();
+    let engine = args::compile(&model, &options)?;
+    // What is verified is what was chosen.
+    options.tuning = None;
+    options.variants = Recipe::of(engine.plan()).variants_for(engine.plan().isa);
     let verification = match arguments.no_verify {
         true => None,
         false => Some(check(&model, &options, arguments.tolerance)?),
@@ -186,6 +197,7 @@ fn table(report: &Report<'_>, verbose: bool) -> Table {
         left("shape"),
         right("density"),
         left("variant"),
+        left("by"),
         right("code KiB"),
         right("weights KiB"),
         right("est. kcycles"),
@@ -198,6 +210,7 @@ fn table(report: &Report<'_>, verbose: bool) -> Table {
             choice.shape.clone(),
             choice.density.map(percent).unwrap_or_default(),
             choice.variant.clone(),
+            by(choice.basis).to_owned(),
             kib(choice.code_bytes),
             kib(choice.weight_bytes),
             kilocycles(layer.kilocycles_per_image),
@@ -205,12 +218,23 @@ fn table(report: &Report<'_>, verbose: bool) -> Table {
         let rejected = choice.rejected.iter().filter(|_| verbose);
         rejected.for_each(|(variant, why)| table.note(format!("  not {variant}: {why}")));
     }
-    let mut total = vec![String::new(); 5];
+    let mut total = vec![String::new(); 6];
     total[0] = "total".to_owned();
     total.extend([kib(report.code_bytes), kib(report.weight_bytes)]);
     total.push(kilocycles(report.kilocycles_per_image));
     table.row(total);
     table
+}
+
+/// Why a variant runs a layer; empty where there was no choice.
+pub fn by(basis: Basis) -> &'static str {
+    match basis {
+        Basis::Only => "",
+        Basis::Named => "name",
+        Basis::Estimated => "estimate",
+        Basis::Measured => "trial",
+        Basis::Remembered => "tune cache",
+    }
 }
 
 /// Empty for layers without an estimate.

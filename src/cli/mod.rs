@@ -5,6 +5,7 @@ mod args;
 mod bench;
 mod compile;
 mod disasm;
+mod explain;
 mod inputs;
 mod inspect;
 mod knobs;
@@ -49,6 +50,7 @@ enum Command {
     Inspect(inspect::Arguments),
     Verify(verify::Arguments),
     Time(time::Arguments),
+    Explain(explain::Arguments),
     Bench(bench::Arguments),
     Disasm(disasm::Arguments),
     Synth(synth::Arguments),
@@ -63,6 +65,7 @@ impl Command {
             Self::Inspect(arguments) => inspect::run(arguments, out),
             Self::Verify(arguments) => verify::run(arguments, out),
             Self::Time(arguments) => time::run(arguments, out),
+            Self::Explain(arguments) => explain::run(arguments, out),
             Self::Bench(arguments) => bench::run(arguments, out),
             Self::Disasm(arguments) => disasm::run(arguments, out),
             Self::Synth(arguments) => synth::run(arguments, out),

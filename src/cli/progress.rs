@@ -14,10 +14,16 @@ pub fn bar(what: &'static str, steps: u64) -> ProgressBar {
 
 /// Shows that something of unknown length goes on while `work` runs.
 pub fn spin<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
-    let spinner = ProgressBar::new_spinner();
-    spinner.set_message(what);
-    spinner.enable_steady_tick(Duration::from_millis(120));
+    let spinner = spinner(what);
     let result = work();
     spinner.finish_and_clear();
     result
+}
+
+/// Shows that something of unknown length goes on, until it is finished.
+pub fn spinner(what: &'static str) -> ProgressBar {
+    let spinner = ProgressBar::new_spinner();
+    spinner.set_message(what);
+    spinner.enable_steady_tick(Duration::from_millis(120));
+    spinner
 }

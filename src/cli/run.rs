@@ -1,6 +1,6 @@
 //! `skimjit run`.
 
-use super::args::{EngineArguments, ModelArguments, NamedFile};
+use super::args::{self, AskedTuneArguments, EngineArguments, ModelArguments, NamedFile};
 use super::inputs::{self, Item, PictureArguments};
 use super::output::Output;
 use super::table::{Table, left, right};
@@ -45,6 +45,8 @@ pub struct Arguments {
     dump_blob: Vec<NamedFile>,
     #[command(flatten)]
     engine: EngineArguments,
+    #[command(flatten)]
+    tune: AskedTuneArguments,
     /// Print the time of each step
     #[arg(long)]
     profile: bool,
@@ -101,6 +103,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         .filter_map(|named| named.name.clone())
         .collect();
     options.keep = Keep::Named(names);
+    options.tuning = arguments.tune.tuning();
     let (engine, outputs, images, profile) = compute(arguments, &model, options)?;
     let ports = &engine.plan().outputs;
     let own = model.graph().outputs.len().min(ports.len());
@@ -158,7 +161,7 @@ fn compute(arguments: &Arguments, model: &Model, mut options: CompileOptions) ->
         arguments.pictures.refuse_without_pictures()?;
         let arrays = inputs::arrays(model, &arguments.input)?;
         let images = arrays.first().map_or(1, |array| array.shape().dim(0));
-        let engine = progress::spin("generating", || model.compile(&usual_batch(images)))?;
+        let engine = args::compile(model, &usual_batch(images))?;
         let mut session = session(&engine, arguments.profile);
         let outputs = engine.run(&mut session, &arrays)?;
         let names = (0..images).map(|image| format!("image {image}")).collect();
@@ -171,7 +174,7 @@ fn compute(arguments: &Arguments, model: &Model, mut options: CompileOptions) ->
     let names = items.iter().flat_map(names_of).collect();
     let images: u32 = items.iter().map(Item::images).sum();
     let preprocess = arguments.pictures.preprocess()?;
-    let engine = progress::spin("generating", || model.compile(&usual_batch(images)))?;
+    let engine = args::compile(model, &usual_batch(images))?;
     let mut session = session(&engine, arguments.profile);
     let outputs = stream(&engine, &mut session, items, images, &preprocess)?;
     let profile = session

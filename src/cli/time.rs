@@ -1,13 +1,13 @@
 //! `skimjit time`.
 
-use super::args::{EngineArguments, ModelArguments, iterations_parser};
+use super::args::{self, AskedTuneArguments, EngineArguments, ModelArguments, iterations_parser};
 use super::output::Output;
 use super::table::{Table, left, milliseconds, percent, right};
 use super::timing::{Repeat, median};
 use super::{noise, progress};
 use serde::Serialize;
 use skimjit::runtime::Profile;
-use skimjit::{Engine, Result, Session};
+use skimjit::{Engine, Model, Result, Session};
 use std::time::Duration;
 
 /// Measures a network step by step: medians over many runs on a random batch.
@@ -22,6 +22,8 @@ pub struct Arguments {
     model: ModelArguments,
     #[command(flatten)]
     engine: EngineArguments,
+    #[command(flatten)]
+    tune: AskedTuneArguments,
     /// Runs to measure [default: as many as fit 3 seconds, 5 to 200]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = iterations_parser())]
     iterations: Option<u32>,
@@ -58,27 +60,33 @@ struct Step {
 }
 
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
-    let options = arguments.engine.options()?;
+    let mut options = arguments.engine.options()?;
     let model = arguments.model.load()?;
-    let engine = progress::spin("generating", || model.compile(&options))?;
-    let inputs = noise::inputs(&model, engine.plan().batch as u32, 1)?;
+    options.tuning = arguments.tune.tuning();
+    let engine = args::compile(&model, &options)?;
+    let report = measure(&model, &engine, arguments.iterations)?;
+    if arguments.json {
+        return out.json(&report);
+    }
+    report.print(out);
+    Ok(())
+}
+
+/// Medians over many runs on a random batch.
+pub fn measure(model: &Model, engine: &Engine, iterations: Option<u32>) -> Result<Report> {
+    let inputs = noise::inputs(model, engine.plan().batch as u32, 1)?;
     let mut session = engine.session();
     engine.run(&mut session, &inputs)?;
     let mut runs = Vec::new();
     progress::spin("measuring", || {
-        Repeat::new(arguments.iterations, USUAL_TIME).run(|| {
+        Repeat::new(iterations, USUAL_TIME).run(|| {
             session.start_profile();
             engine.run(&mut session, &inputs)?;
             runs.extend(session.profile().map(Times::of));
             Ok::<(), skimjit::Error>(())
         })
     })?;
-    let report = Report::of_runs(&engine, &session, &runs);
-    if arguments.json {
-        return out.json(&report);
-    }
-    report.print(out);
-    Ok(())
+    Ok(Report::of_runs(engine, &session, &runs))
 }
 
 /// Times of one run, in nanoseconds over all threads.
@@ -153,6 +161,18 @@ impl Report {
             "{}, batch {}, {} threads, {} runs: {:.1} images/s",
             self.isa, self.batch, self.threads, self.runs, self.images_per_second
         ));
+    }
+}
+
+impl Report {
+    /// Time of a layer: all its steps.
+    pub fn layer_ms(&self, layer: &str) -> f64 {
+        let steps = self.steps.iter().filter(|step| step.layer == layer);
+        steps.map(|step| step.time_ms).sum()
+    }
+    /// Elapsed time of a run.
+    pub fn total_ms(&self) -> f64 {
+        self.total_ms
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::support::Workplace;
 use std::path::Path;
 
-const COMMANDS: [&str; 9] = [
-    "compile", "run", "inspect", "verify", "time", "bench", "disasm", "synth", "knobs",
+const COMMANDS: [&str; 10] = [
+    "compile", "run", "inspect", "verify", "time", "explain", "bench", "disasm", "synth", "knobs",
 ];
 
 /// Rewrites the file with `SKIMJIT_BLESS=1`.

@@ -3,6 +3,7 @@
 mod bad_input;
 mod help;
 mod support;
+mod tune;
 
 use serde_json::Value;
 use skimjit::array::{read_npy, write_npy};

@@ -89,6 +89,8 @@ impl Workplace {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_skimjit"));
         command.args(arguments).current_dir(self.0.path());
+        // Not the user's.
+        command.env("SKIMJIT_TUNE_CACHE", "tune.json");
         command
     }
     pub fn skimjit(&self, arguments: &[&str]) -> Outcome {

@@ -2,7 +2,7 @@
 
 use super::report::{Kernel, Layer, Whole};
 use crate::cli::timing::{Repeat, median};
-use crate::cli::{noise, progress, verify};
+use crate::cli::{args, noise, progress, verify};
 use skimjit::layer;
 use skimjit::models::{Error as InputError, Tensor};
 use skimjit::runtime::machine::Peak;
@@ -88,7 +88,7 @@ impl Measure {
         wanted: impl Fn(&Choice) -> Vec<Vec<String>>,
     ) -> Result<Measured> {
         let options = self.options(batch);
-        let planned = model.compile(&options)?;
+        let planned = args::compile(model, &options)?;
         let Some(choice) = planned.plan().choices.first().cloned() else {
             let error = InputError::new("a network without layers");
             return Err(error.expected("a layer").into());
@@ -151,16 +151,17 @@ impl Measure {
     /// The planned network and its dense plan, by turns.
     pub fn whole(&self, model: &Model, batch: u32) -> Result<Whole> {
         let options = self.options(batch);
-        let planned = model.compile(&options)?;
+        let planned = args::compile(model, &options)?;
         let dense = |choice: &Choice| {
             let variant = named(choice, layer::is_dense).into_iter().next()?;
             Some((choice.layer.clone(), variant))
         };
         let variants = planned.plan().choices.iter().filter_map(dense).collect();
-        let dense = model.compile(&CompileOptions {
+        let dense = CompileOptions {
             variants,
             ..options
-        })?;
+        };
+        let dense = args::compile(model, &dense)?;
         let inputs = noise::inputs(model, batch, self.seed)?;
         let mut sides = [planned, dense].map(|engine| (engine.session(), engine, Vec::new()));
         for (session, engine, _) in &mut sides {
@@ -188,6 +189,7 @@ impl Measure {
     pub fn verified(&self, model: &Model, batch: u32) -> Result<f64> {
         let options = self.options(batch);
         let inputs = noise::usual_inputs(model, options.batch)?;
+        let options = args::settle(model, &options)?;
         let found = progress::spin("verifying", || {
             skimjit::verify::verify(model, &options, &inputs, TOLERANCE)
         })?;
@@ -221,7 +223,11 @@ fn agree(expected: &[Tensor], found: &[Tensor]) -> Result<()> {
 
 /// Variants of that kind: the chosen one, others by estimate, then those that refuse.
 pub fn named(choice: &Choice, kind: fn(&str) -> bool) -> Vec<String> {
-    let others = choice.rejected.iter().map(|(name, _)| name);
+    let estimated = choice.candidates.iter().map(|candidate| &candidate.variant);
+    let refusing = choice.rejected.iter().map(|(name, _)| name);
+    let others = estimated
+        .chain(refusing)
+        .filter(|name| **name != choice.variant);
     let all = std::iter::once(&choice.variant).chain(others);
     all.filter(|variant| kind(variant)).cloned().collect()
 }

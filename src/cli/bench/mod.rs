@@ -6,7 +6,7 @@ mod network;
 mod report;
 mod sweep;
 
-use super::args::{MOST_IMAGES, MachineArguments, iterations_parser};
+use super::args::{AskedTuneArguments, MOST_IMAGES, MachineArguments, iterations_parser};
 use super::output::Output;
 use super::problem::Problem;
 use super::progress;
@@ -57,6 +57,8 @@ pub struct Arguments {
     batch: Vec<u32>,
     #[command(flatten)]
     machine: MachineArguments,
+    #[command(flatten)]
+    tune: AskedTuneArguments,
     /// Runs of each kernel to measure [default: as many as fit a moment, 5 to 200]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = iterations_parser())]
     iterations: Option<u32>,
@@ -109,6 +111,7 @@ fn measure(arguments: &Arguments) -> Result<Measure> {
     let options = CompileOptions {
         // Shares of the peak mean most for one core.
         threads: arguments.machine.threads()?.unwrap_or(1),
+        tuning: arguments.tune.tuning(),
         ..arguments.machine.options()?
     };
     Ok(Measure {

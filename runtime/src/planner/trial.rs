@@ -1,0 +1,305 @@
+//! A trial: the kernels of one layer by turns, as a plan would run them.
+
+use crate::buffers::{Buffers, Home};
+use crate::plan::{Plan, Segment, Step, Work};
+use crate::{PlanError, Session, ThreadPool};
+use skimjit_kernels::jit::{CodeRegion, CpuInfo, Isa};
+use skimjit_kernels::{Built, CompiledKernel, Extent, Planes, Problem};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How a plan runs the layer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Setting {
+    /// Image by image, this many at a time.
+    Images(usize),
+    /// Task by task over a batch of this many images.
+    Tasks(usize),
+    /// Once for the batch.
+    Columns,
+}
+
+/// Where code and weights of a layer are when its turn comes: other layers run in between.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Distance {
+    /// In the second-level cache: the whole network fits there.
+    Inner,
+    /// In the last-level cache.
+    Outer,
+    /// In memory.
+    Memory,
+}
+
+impl Distance {
+    /// Of a network with that many bytes of code and weights.
+    pub fn of_network(bytes: u64) -> Self {
+        let cpu = CpuInfo::query();
+        let fits =
+            |cache: Option<u64>, usual: u64, share: u64| bytes <= cache.unwrap_or(usual) / share;
+        // Activations need room as well, and the last level is shared with other cores.
+        match () {
+            () if fits(cpu.l2_bytes, USUAL_L2_BYTES, 2) => Self::Inner,
+            () if fits(cpu.l3_bytes, USUAL_L3_BYTES, 4) => Self::Outer,
+            () => Self::Memory,
+        }
+    }
+}
+
+/// Time after which a trial ends.
+const BUDGET: Duration = Duration::from_millis(12);
+/// Rounds of a trial, of which the first warms up; the budget decides in between.
+const LEAST_ROUNDS: usize = 4;
+/// As above.
+const MOST_ROUNDS: usize = 40;
+/// A variant this many times slower than the best is out after the first round.
+const HOPELESS: f64 = 3.0;
+/// A variant this many times slower than the best is out after [`LEAST_ROUNDS`].
+const SLOWER: f64 = 1.3;
+
+/// What is common to the kernels of a trial.
+pub(super) struct Trial<'a> {
+    pub problem: &'a Problem,
+    pub setting: Setting,
+    pub distance: Distance,
+    pub isa: Isa,
+    pub pool: &'a Arc<ThreadPool>,
+}
+
+/// A kernel in a network of its own.
+struct Contender {
+    session: Session,
+    /// Number of the kernel's steps, behind the one that writes its source.
+    steps: usize,
+    best_ns: Option<f64>,
+    out: bool,
+}
+
+impl Trial<'_> {
+    /// Shortest time of each kernel in nanoseconds; `None` where there is no kernel.
+    pub fn run(&self, built: Vec<Option<Built>>) -> Result<Vec<Option<f64>>, PlanError> {
+        let mut contenders = Vec::with_capacity(built.len());
+        for built in built {
+            contenders.push(built.map(|built| self.contender(built)).transpose()?);
+        }
+        let sweep = Sweep::new();
+        let started = Instant::now();
+        for round in 0..MOST_ROUNDS {
+            for contender in contenders.iter_mut().flatten().filter(|c| !c.out) {
+                match self.distance {
+                    Distance::Inner => {}
+                    Distance::Outer => self.pool.run(&|_| sweep.read()),
+                    Distance::Memory => contender.flush(),
+                }
+                contender.time();
+            }
+            let left = drop_slow(&mut contenders, round);
+            let enough = round + 1 >= LEAST_ROUNDS && started.elapsed() > BUDGET;
+            if enough || left < 2 {
+                break;
+            }
+        }
+        let best = |contender: Option<Contender>| contender.and_then(|c| c.best_ns);
+        Ok(contenders.into_iter().map(best).collect())
+    }
+
+    fn contender(&self, built: Built) -> Result<Contender, PlanError> {
+        let plan = self.plan(built)?;
+        let steps = plan.segments[0].steps.len() - 1;
+        Ok(Contender {
+            session: Session::new(Arc::new(plan), self.pool.clone()),
+            steps,
+            best_ns: None,
+            out: false,
+        })
+    }
+
+    /// A plan without inputs and outputs: a copy that writes the source, the staged copy, the kernel.
+    fn plan(&self, built: Built) -> Result<Plan, PlanError> {
+        let (region, base) = CodeRegion::publish_all(&[&built.code]).map_err(PlanError::memory)?;
+        let batch = match self.setting {
+            Setting::Images(images) | Setting::Tasks(images) => images,
+            Setting::Columns => 1,
+        };
+        let scratch_elems = built.footprint.scratch_bytes.div_ceil(4);
+        let code_bytes = built.code.bytes.len();
+        let (placement, steps) = self.steps(built, &region, base[0], batch);
+        Ok(Plan {
+            isa: self.isa,
+            batch,
+            coupled: false,
+            segments: vec![Segment {
+                per_image: matches!(self.setting, Setting::Images(_)),
+                steps,
+            }],
+            inputs: vec![],
+            outputs: vec![],
+            image_elems: placement.image_elems,
+            batch_elems: placement.batch_elems,
+            scratch_elems,
+            code_is_far: self.distance != Distance::Inner,
+            choices: vec![],
+            code_bytes,
+            listings: vec![],
+        })
+    }
+
+    fn steps(
+        &self,
+        built: Built,
+        region: &Arc<CodeRegion>,
+        base: usize,
+        batch: usize,
+    ) -> (crate::buffers::Placement, Vec<Step>) {
+        let home = match self.setting {
+            Setting::Images(_) => Home::Image,
+            Setting::Tasks(_) => Home::Batch,
+            Setting::Columns => Home::Whole,
+        };
+        let (src_planes, dst_planes, residual) = operands(self.problem);
+        let mut buffers = Buffers::default();
+        let mut add = |planes: Planes, extent: Extent| {
+            let id = buffers.add(planes, home);
+            // Touched by every step, so that none shares its memory.
+            (0..4).for_each(|step| buffers.touch(id, step, extent));
+            id
+        };
+        let whole = |planes: Planes| Extent {
+            before: 0,
+            after: planes.elems(),
+        };
+        let footprint = built.footprint;
+        let origin = add(src_planes, whole(src_planes));
+        let staged = built
+            .staging
+            .map(|staging| Planes::compact(staging.elems() as u32, 1, 1));
+        let seen = if staged.is_some() {
+            whole(src_planes)
+        } else {
+            footprint.src
+        };
+        let src = add(src_planes, seen);
+        let staged = staged.map(|planes| add(planes, footprint.src));
+        let dst = add(dst_planes, footprint.dst);
+        let mut sources = vec![staged.unwrap_or(src)];
+        sources.extend(residual.then(|| add(dst_planes, footprint.dst)));
+        let placement = buffers.place(batch);
+        let step = |work, label, src: &[usize], dst, cumulated| Step {
+            layer: String::new(),
+            node: None,
+            label,
+            work,
+            src: src
+                .iter()
+                .map(|&id| placement.operand(&buffers, id))
+                .collect(),
+            dst: placement.operand(&buffers, dst),
+            cumulated,
+            whole_batch: self.setting == Setting::Columns,
+        };
+        let channels = vec![1.0; src_planes.c as usize];
+        let mut steps = vec![step(
+            Work::Copy,
+            "source",
+            &[origin],
+            src,
+            sums(channels.clone()),
+        )];
+        if let (Some(staging), Some(staged)) = (built.staging, staged) {
+            let work = Work::Stage(staging);
+            steps.push(step(work, "stage", &[src], staged, sums(channels)));
+        }
+        let costs = built.tasks.iter().map(|task| task.cost).collect();
+        let work = Work::Kernel(CompiledKernel::new(built, region, base));
+        steps.push(step(work, "kernel", &sources, dst, sums(costs)));
+        (placement, steps)
+    }
+}
+
+impl Contender {
+    fn flush(&self) {
+        for step in &self.session.plan().segments[0].steps {
+            if let Work::Kernel(kernel) = &step.work {
+                kernel.flush();
+            }
+        }
+    }
+    fn time(&mut self) {
+        self.session.start_profile();
+        let run = self.session.run(&[], &mut []);
+        run.expect("a plan without inputs and outputs runs");
+        let Some(profile) = self.session.profile() else {
+            return;
+        };
+        let steps = 1..=self.steps;
+        let ns: u64 = steps.map(|step| profile.longest_ns(step)).sum();
+        let best = self.best_ns.unwrap_or(f64::INFINITY);
+        self.best_ns = Some(best.min(ns as f64));
+    }
+}
+
+/// Takes out who is clearly slower than the best so far; returns how many are left.
+fn drop_slow(contenders: &mut [Option<Contender>], round: usize) -> usize {
+    let times = contenders.iter().flatten().filter_map(|c| c.best_ns);
+    let best = times.fold(f64::INFINITY, f64::min);
+    let factor = match round + 1 {
+        1 => HOPELESS,
+        rounds if rounds >= LEAST_ROUNDS => SLOWER,
+        _ => f64::INFINITY,
+    };
+    let mut left = 0;
+    for contender in contenders.iter_mut().flatten() {
+        contender.out |= contender.best_ns.is_some_and(|time| time > best * factor);
+        left += usize::from(!contender.out);
+    }
+    left
+}
+
+/// Costs of tasks `0..=i`.
+fn sums(mut costs: Vec<f32>) -> Vec<f32> {
+    let mut sum = 0.0;
+    for cost in &mut costs {
+        sum += *cost;
+        *cost = sum;
+    }
+    costs
+}
+
+/// Layout of source and result, and whether a second operand is added to the result.
+fn operands(problem: &Problem) -> (Planes, Planes, bool) {
+    match problem {
+        Problem::Conv(p) => (p.src, p.dst, p.residual),
+        Problem::Fc(p) => {
+            let row = |elems| Planes::compact(elems, 1, 1);
+            (row(p.inputs), row(p.outputs), false)
+        }
+        _ => unreachable!("only layers with weights are timed"),
+    }
+}
+
+/// Memory whose reading empties the inner caches.
+struct Sweep(Vec<u64>);
+
+/// Where the CPU does not tell the size of its second-level cache.
+const USUAL_L2_BYTES: u64 = 1 << 20;
+/// The same for the last level.
+const USUAL_L3_BYTES: u64 = 16 << 20;
+/// Largest second-level cache that is emptied.
+const MOST_L2_BYTES: u64 = 8 << 20;
+
+impl Sweep {
+    fn new() -> Self {
+        let l2 = CpuInfo::query().l2_bytes.unwrap_or(USUAL_L2_BYTES);
+        // Twice the size, because replacement is not quite least recently used.
+        let words = l2.min(MOST_L2_BYTES) as usize * 2 / 8;
+        // Ones: pages of zeros might all be one page.
+        Self(vec![1; words])
+    }
+    fn read(&self) {
+        // One word of each line.
+        let sum = self
+            .0
+            .chunks(8)
+            .fold(0, |sum: u64, line| sum.wrapping_add(line[0]));
+        std::hint::black_box(sum);
+    }
+}

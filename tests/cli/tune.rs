@@ -1,0 +1,216 @@
+//! Kernels chosen by timing them: the tune cache, and what `explain` says.
+
+use crate::support::Workplace;
+use crate::{find, number};
+use serde_json::Value;
+use skimjit::models::zoo;
+
+/// A folder with a pruned network.
+fn workplace() -> Workplace {
+    let place = Workplace::new();
+    let arguments = ["synth", "lenet", "--sparsity", "90", "-o", "net.caffemodel"];
+    place.ok(&arguments);
+    place
+}
+
+fn compile(place: &Workplace, more: &[&str]) -> Value {
+    let arguments = ["compile", "net.caffemodel", "--no-verify", "--threads", "1"];
+    place.json(&[&arguments[..], more].concat())
+}
+
+/// Variant and why it, layer by layer.
+fn choices(report: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let layers = report["layers"].as_array().unwrap();
+    layers
+        .iter()
+        .map(|layer| (text(&layer["variant"]), text(&layer["basis"])))
+        .collect()
+}
+
+fn count(report: &Value, basis: &str) -> usize {
+    choices(report)
+        .iter()
+        .filter(|choice| choice.1 == basis)
+        .count()
+}
+
+#[test]
+fn the_second_compilation_measures_nothing() {
+    let place = workplace();
+    let first = compile(&place, &[]);
+    let measured = count(&first, "measured");
+    assert!(measured > 0, "{first}");
+    let second = compile(&place, &["--frozen"]);
+    assert_eq!(
+        (count(&second, "measured"), count(&second, "remembered")),
+        (0, measured)
+    );
+    let variants = |report| {
+        choices(report)
+            .into_iter()
+            .map(|choice| choice.0)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(variants(&first), variants(&second));
+    // Verification takes the same kernels, and an artifact names them.
+    place.ok(&[
+        "compile",
+        "net.caffemodel",
+        "--threads",
+        "1",
+        "--frozen",
+        "-o",
+        "net.skim",
+    ]);
+    let third = place.json(&["compile", "net.skim", "-o", "again.skim", "--no-verify"]);
+    assert_eq!(
+        (count(&third, "measured"), count(&third, "remembered")),
+        (0, 0)
+    );
+    assert_eq!(variants(&first), variants(&third));
+    let by_estimate = compile(&place, &["--no-tune"]);
+    assert_eq!(
+        count(&by_estimate, "measured") + count(&by_estimate, "remembered"),
+        0
+    );
+}
+
+#[test]
+fn a_frozen_compilation_without_times_names_the_layer() {
+    let place = workplace();
+    for command in [
+        &["compile", "--threads", "1"][..],
+        &["time", "--tune"],
+        &["explain"],
+    ] {
+        let arguments = [command, &["net.caffemodel", "--frozen"]].concat();
+        let result = place.skimjit(&arguments);
+        assert_eq!(result.code, Some(3), "{arguments:?} {}", result.stderr);
+        assert!(
+            result.stderr.starts_with("error: layer \"conv1\""),
+            "{}",
+            result.stderr
+        );
+        assert!(result.stderr.contains("tune cache"), "{}", result.stderr);
+    }
+    assert!(!place.path("tune.json").exists());
+}
+
+#[test]
+fn a_cache_that_cannot_be_used_is_a_warning() {
+    let place = workplace();
+    let arguments = [
+        "compile",
+        "net.caffemodel",
+        "--no-verify",
+        "--tune-cache",
+        "c.json",
+    ];
+    for text in ["", "{\"format\": 7, \"trials\": {}}", "[[[[", "\u{0}\u{1}"] {
+        place.write("c.json", text);
+        let result = place.skimjit(&arguments);
+        assert_eq!(result.code, Some(0), "{}", result.stderr);
+        assert!(
+            result.stderr.starts_with("warning: c.json: "),
+            "{}",
+            result.stderr
+        );
+        // It was made anew.
+        place.ok(&[&arguments[..], &["--frozen"]].concat());
+    }
+    std::fs::create_dir(place.path("folder")).unwrap();
+    let arguments = [
+        "compile",
+        "net.caffemodel",
+        "--no-verify",
+        "--tune-cache",
+        "folder",
+    ];
+    let result = place.skimjit(&arguments);
+    assert_eq!(result.code, Some(0), "{}", result.stderr);
+    assert_eq!(
+        result.stderr.matches("warning: folder: ").count(),
+        2,
+        "{}",
+        result.stderr
+    );
+}
+
+#[test]
+fn commands_that_go_by_estimates_measure_when_asked() {
+    let place = workplace();
+    let timed = ["time", "net.caffemodel", "--iterations", "1"];
+    place.ok(&timed);
+    assert!(!place.path("tune.json").exists());
+    place.ok(&[&timed[..], &["--tune"]].concat());
+    assert!(place.path("tune.json").exists());
+    let bench = [
+        "bench",
+        "--net",
+        "lenet",
+        "--layer",
+        "ip1",
+        "--iterations",
+        "1",
+    ];
+    place.ok(&[&bench[..], &["--tune-cache", "bench.json"]].concat());
+    assert!(place.path("bench.json").exists());
+}
+
+#[test]
+fn explain_gives_limits_candidates_and_advice() {
+    let place = workplace();
+    let arguments = ["explain", "net.caffemodel", "--iterations", "3"];
+    let report = place.json(&[&arguments[..], &["--crossover"]].concat());
+    let net = zoo::find("lenet").unwrap();
+    for shape in zoo::layers(net)
+        .unwrap()
+        .iter()
+        .filter(|shape| shape.has_weights())
+    {
+        let layer = find(&report["layers"], "layer", &shape.name);
+        assert_eq!(layer["macs"].as_u64(), Some(shape.macs));
+        let [time, limit] = ["time_ms", "limit_ms"].map(|key| number(&layer[key]));
+        assert!(time > 0.0 && limit > 0.0, "{layer}");
+        let expected = number(&layer["compute_ms"]).max(number(&layer["bytes_ms"]));
+        assert!((limit - expected).abs() < 1e-12, "{layer}");
+        let candidates = layer["candidates"].as_array().unwrap();
+        assert!(
+            candidates.iter().all(|c| number(&c["estimate_ms"]) > 0.0),
+            "{layer}"
+        );
+        assert!(
+            candidates.iter().any(|c| c["variant"] == layer["variant"]),
+            "{layer}"
+        );
+        assert!(!layer["crossover"].is_null(), "{layer}");
+    }
+    let network = &report["network"];
+    let parts = ["dense", "sparse", "other"].map(|part| number(&network[part]["time_ms"]));
+    let sum = parts.iter().sum::<f64>() + number(&network["outside_ms"]);
+    assert!(sum >= 0.9 * number(&network["total_ms"]), "{network}");
+    let advice = report["advice"].as_array().unwrap();
+    assert!(advice.len() <= 3);
+    let saves: Vec<f64> = advice.iter().map(|a| number(&a["saves_ms"])).collect();
+    assert!(
+        saves.is_sorted_by(|a, b| a >= b) && saves.iter().all(|&ms| ms > 0.0),
+        "{saves:?}"
+    );
+
+    // An artifact's choices are kept, its candidates are timed all the same.
+    place.ok(&["compile", "net.caffemodel", "--threads", "1", "--no-verify"]);
+    let report = place.json(&["explain", "net.skim", "--iterations", "1", "--frozen"]);
+    let layer = find(&report["layers"], "layer", "conv2");
+    assert_eq!(layer["basis"], "named");
+    let candidates = layer["candidates"].as_array().unwrap();
+    assert!(
+        candidates.iter().any(|c| c["measured_ms"].is_number()),
+        "{layer}"
+    );
+
+    let text = place.ok(&arguments);
+    for words in ["GFLOP/s", "conv2", "times its limit", "sparse kernels: "] {
+        assert!(text.contains(words), "{words}:\n{text}");
+    }
+}
