@@ -1,6 +1,6 @@
 //! A trial: the kernels of one layer by turns, as a plan would run them.
 
-use crate::buffers::{Buffers, Home};
+use crate::buffers::{BufferId, Buffers, Home, Placement};
 use crate::plan::{Plan, Segment, Step, Work};
 use crate::{PlanError, Session, ThreadPool};
 use skimjit_kernels::jit::{CodeRegion, CpuInfo, Isa};
@@ -143,13 +143,8 @@ impl Trial<'_> {
         })
     }
 
-    fn steps(
-        &self,
-        built: Built,
-        region: &Arc<CodeRegion>,
-        base: usize,
-        batch: usize,
-    ) -> (crate::buffers::Placement, Vec<Step>) {
+    /// Room for the operands of a kernel.
+    fn memory(&self, built: &Built) -> Memory {
         let home = match self.setting {
             Setting::Images(_) => Home::Image,
             Setting::Tasks(_) => Home::Batch,
@@ -163,56 +158,84 @@ impl Trial<'_> {
             (0..4).for_each(|step| buffers.touch(id, step, extent));
             id
         };
-        let whole = |planes: Planes| Extent {
+        let whole = Extent {
             before: 0,
-            after: planes.elems(),
+            after: src_planes.elems(),
         };
         let footprint = built.footprint;
-        let origin = add(src_planes, whole(src_planes));
-        let staged = built
-            .staging
-            .map(|staging| Planes::compact(staging.elems() as u32, 1, 1));
-        let seen = if staged.is_some() {
-            whole(src_planes)
+        let origin = add(src_planes, whole);
+        let seen = if built.staging.is_some() {
+            whole
         } else {
             footprint.src
         };
         let src = add(src_planes, seen);
-        let staged = staged.map(|planes| add(planes, footprint.src));
+        let staged = built.staging.map(|staging| {
+            let planes = Planes::compact(staging.elems() as u32, 1, 1);
+            add(planes, footprint.src)
+        });
         let dst = add(dst_planes, footprint.dst);
         let mut sources = vec![staged.unwrap_or(src)];
         sources.extend(residual.then(|| add(dst_planes, footprint.dst)));
-        let placement = buffers.place(batch);
-        let step = |work, label, src: &[usize], dst, cumulated| Step {
+        Memory {
+            buffers,
+            origin,
+            src,
+            staged,
+            dst,
+            sources,
+        }
+    }
+
+    fn steps(
+        &self,
+        built: Built,
+        region: &Arc<CodeRegion>,
+        base: usize,
+        batch: usize,
+    ) -> (Placement, Vec<Step>) {
+        let memory = self.memory(&built);
+        let placement = memory.buffers.place(batch);
+        let operand = |&id: &BufferId| placement.operand(&memory.buffers, id);
+        let step = |work, label, src: &[BufferId], dst, costs| Step {
             layer: String::new(),
             node: None,
             label,
             work,
-            src: src
-                .iter()
-                .map(|&id| placement.operand(&buffers, id))
-                .collect(),
-            dst: placement.operand(&buffers, dst),
-            cumulated,
+            src: src.iter().map(operand).collect(),
+            dst: operand(&dst),
+            cumulated: sums(costs),
             whole_batch: self.setting == Setting::Columns,
         };
-        let channels = vec![1.0; src_planes.c as usize];
+        let (src, channels) = (memory.src, memory.buffers.planes(memory.src).c);
+        let costs = vec![1.0; channels as usize];
         let mut steps = vec![step(
             Work::Copy,
             "source",
-            &[origin],
+            &[memory.origin],
             src,
-            sums(channels.clone()),
+            costs.clone(),
         )];
-        if let (Some(staging), Some(staged)) = (built.staging, staged) {
-            let work = Work::Stage(staging);
-            steps.push(step(work, "stage", &[src], staged, sums(channels)));
+        if let (Some(staging), Some(staged)) = (built.staging, memory.staged) {
+            steps.push(step(Work::Stage(staging), "stage", &[src], staged, costs));
         }
         let costs = built.tasks.iter().map(|task| task.cost).collect();
         let work = Work::Kernel(CompiledKernel::new(built, region, base));
-        steps.push(step(work, "kernel", &sources, dst, sums(costs)));
+        steps.push(step(work, "kernel", &memory.sources, memory.dst, costs));
         (placement, steps)
     }
+}
+
+/// Buffers of a trial.
+struct Memory {
+    buffers: Buffers,
+    /// What the source is copied from, so that it is as near as if a layer had just written it.
+    origin: BufferId,
+    src: BufferId,
+    staged: Option<BufferId>,
+    dst: BufferId,
+    /// What the kernel reads.
+    sources: Vec<BufferId>,
 }
 
 impl Contender {
