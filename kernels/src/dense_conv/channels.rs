@@ -32,6 +32,8 @@ pub struct Channels;
 const BLOCK_BYTES: u32 = 32 << 10;
 /// Weights from which on the next block is prefetched, and results whose lines are.
 const PREFETCHED_BYTES: u32 = 256 << 10;
+/// Bytes that stay in the second-level cache while something else streams through it.
+const CACHED_BYTES: f64 = 700e3;
 /// Most taps in the loop body; larger kernels loop over their rows.
 const BODY_TAPS: u32 = 50;
 
@@ -252,8 +254,7 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Built {
             }
         }
     }
-    if problem.src.elems() > weights.values.len() {
-        // Segment by segment: the part of the source that all chunks read stays in cache.
+    if by_segment(&plan, segments.len(), tasks.len()) {
         let plane = i64::from(problem.dst.pitch) * 4;
         tasks.sort_by_key(|task| task.dst % plane);
     }
@@ -270,6 +271,22 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Built {
         footprint: footprint(&plan, &segments),
         staging: plan.source.staging,
     }
+}
+
+/// Whether all chunks of a segment come one after the other, rather than all segments of a chunk:
+/// the order that brings fewer bytes from beyond the second-level cache. What is read again for each
+/// segment (weights) or chunk (source) stays there if it is small enough.
+fn by_segment(plan: &Plan<'_>, segments: usize, tasks: usize) -> bool {
+    let problem = plan.problem;
+    let rows_read = f64::from(problem.window.kernel[0].min(problem.window.stride[0]))
+        / f64::from(problem.window.stride[0]);
+    let source = problem.src.elems() as f64 * 4.0 * rows_read;
+    let weights = f64::from(problem.cols()) * f64::from(problem.dst.c) * 4.0;
+    let again = |bytes: f64, times: usize| {
+        let times = if bytes < CACHED_BYTES { 1 } else { times };
+        bytes * times as f64
+    };
+    source + again(weights, segments) < weights + again(source, tasks / segments)
 }
 
 /// Lines per trip such that the tiles of a segment together prefetch a block.
