@@ -75,13 +75,12 @@ fn a_second_plan_is_the_same_without_measuring() {
         let trials = memory.trials();
         assert!(trials > 5, "{trials}");
         assert!(count(&first, Basis::Measured) >= trials);
-        // What is not measured has a dense variant far ahead of all others.
+        // What is not measured has no weights, or a dense variant far ahead of all others.
         let estimated = first.choices.iter().filter(|c| c.basis == Basis::Estimated);
-        assert!(
-            estimated
-                .into_iter()
-                .all(|c| c.variant.starts_with("dense_"))
-        );
+        let weighted = estimated.filter(|choice| choice.density.is_some());
+        for choice in weighted {
+            assert!(choice.variant.starts_with("dense_"), "{}", choice.variant);
+        }
 
         let second = tuned(batch, tuner(&memory, threads, true)).unwrap();
         assert_eq!(memory.trials(), trials);
