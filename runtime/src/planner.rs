@@ -265,23 +265,14 @@ impl<'g> Planner<'g> {
         if let Some(&buffer) = self.forms.get(&(value, form)) {
             return buffer;
         }
-        let source = [Form::Planes, Form::Rows, Form::Columns]
+        // Columns last: they hold all images at once, so a step for one image must not convert them,
+        // and an input always has its rows as well.
+        let (from, source) = [Form::Planes, Form::Rows]
             .into_iter()
-            .find_map(|other| {
-                self.forms
-                    .get(&(value, other))
-                    .map(|&buffer| (other, buffer))
-            });
-        let (from, source) = match source {
-            Some(found) => found,
-            None => {
-                let index = self.graph.inputs.iter().position(|&input| input == value);
-                let index = index.expect("values are computed before use");
-                let info = self.info(value);
-                let planes = Planes::compact(info.planes.c, info.planes.h, info.planes.w);
-                (Form::Rows, self.buffers.add(planes, Home::Input(index)))
-            }
-        };
+            .find_map(|form| self.known(value, form))
+            .or_else(|| self.input_rows(value))
+            .or_else(|| self.known(value, Form::Columns))
+            .expect("values are computed before use");
         match (from, form) {
             (Form::Planes, Form::Columns) => {
                 let rows = self.need(value, Form::Rows);
@@ -293,6 +284,20 @@ impl<'g> Planner<'g> {
             }
             _ => self.convert(value, source, form),
         }
+    }
+
+    fn known(&self, value: ValueId, form: Form) -> Option<(Form, BufferId)> {
+        let buffer = self.forms.get(&(value, form));
+        buffer.map(|&buffer| (form, buffer))
+    }
+
+    /// The user's array, for inputs of the network.
+    fn input_rows(&mut self, value: ValueId) -> Option<(Form, BufferId)> {
+        let mut inputs = self.graph.inputs.iter();
+        let index = inputs.position(|&input| input == value)?;
+        let Planes { c, h, w, .. } = self.info(value).planes;
+        let planes = Planes::compact(c, h, w);
+        Some((Form::Rows, self.buffers.add(planes, Home::Input(index))))
     }
 
     fn convert(&mut self, value: ValueId, source: BufferId, form: Form) -> BufferId {
