@@ -32,7 +32,7 @@ pub struct Source {
 impl Source {
     /// For a checked problem.
     pub fn new(problem: &ConvProblem) -> Self {
-        let window = problem.window.clone();
+        let window = problem.window;
         if window.pad == [0, 0] {
             let (row, channel) = (problem.src.w, problem.src.pitch);
             return Self {
@@ -45,7 +45,7 @@ impl Source {
         // Every position of the padded plane, whatever the stride.
         let unit = Window {
             stride: [1, 1],
-            ..window.clone()
+            ..window
         };
         let size =
             |axis: usize, input: u32| input + 2 * window.pad[axis] + 1 - window.extent(axis) as u32;
@@ -162,7 +162,7 @@ fn flat_segment(pixels: u32, lanes: u32) -> u32 {
 /// Rows of a segment; best when its pixels fill vectors, so that the next segment is stored aligned.
 fn rows_per_segment(oh: u32, ow: u32, lanes: u32) -> u32 {
     let most = (SEGMENT_PIXELS / ow).clamp(1, oh);
-    let whole = (1..=most).rev().find(|rows| (rows * ow) % lanes == 0);
+    let whole = (1..=most).rev().find(|rows| (rows * ow).is_multiple_of(lanes));
     whole.unwrap_or(most)
 }
 

@@ -15,7 +15,7 @@ use skimjit_models::ops::PoolMethod;
 /// * src, dst: planes; may read one vector beyond the last source row.
 /// * task = some channels.
 /// * refused: AVX2 (no shift across lanes), strides beyond 2, kernels or padding wider than a vector,
-///   rows of more than [`MOST_VECTORS`] vectors.
+///   rows of more than `MOST_VECTORS` vectors.
 pub struct Registers;
 
 /// Source vectors of a row.

@@ -21,9 +21,9 @@ use std::ops::Range;
 ///   rows are sorted by their number of non-zeros, so that loop lengths repeat and are predicted.
 /// * wei: 6 bytes per non-zero: four `u16` element offsets, then four `f32` weights; what is left of
 ///   a row has 8 bytes each. Code does not depend on the pattern.
-/// * task = some output channels × up to [`MOST_VECTORS`] vectors of pixels.
+/// * task = some output channels × up to `MOST_VECTORS` vectors of pixels.
 /// * scratch: one vector per output channel and vector of pixels.
-/// * refused: other windows, planes of more than [`MOST_PITCH`] elements.
+/// * refused: other windows, planes of more than `MOST_PITCH` elements.
 pub struct Spmm;
 
 /// Most vectors of pixels that a task computes.

@@ -24,7 +24,7 @@ use table::Table;
 ///
 /// Formula as [`super::baked::Baked`].
 /// * src: a staged copy with rows of whole vectors, each row a ring. dst: planes, gaps untouched.
-/// * wei: offset (`u32`, bytes) and weight (`f32`) of every non-zero, in the order of [`table`]. Code
+/// * wei: offset (`u32`, bytes) and weight (`f32`) of every non-zero, in the order of `table`. Code
 ///   does not depend on the pattern.
 /// * task = a range of output channels × one tile; tasks write disjoint parts of dst.
 /// * scratch: the accumulators of the task's output channels.
