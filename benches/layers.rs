@@ -1,21 +1,19 @@
-//! Every pruned layer of the three reference networks: the sparse variants beside the dense one.
+//! Every pruned layer of the three reference networks: all kernels that can compute it, on every
+//! instruction set, for one image and for a batch.
 //!
-//! `cargo bench --bench layers -- caffenet` runs those whose name contains "caffenet".
+//! `cargo bench --bench layers -- "caffenet, avx512, batch 1/"` runs those whose name contains this.
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use skimjit::models::{Op, Shape, Tensor, import, zoo};
-use skimjit::{CompileOptions, Model, layer};
+use criterion::measurement::WallTime;
+use criterion::{
+    BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
+};
+use skimjit::models::{Graph, Shape, Tensor, import, zoo};
+use skimjit::{CompileOptions, Isa, Model, layer};
 use std::hint::black_box;
 use std::time::Duration;
 
 const NETS: [&str; 3] = ["caffenet", "googlenet", "resnet-50"];
-const CONVOLUTIONS: [&str; 4] = [
-    "dense_conv.rolled",
-    "sparse_conv.baked",
-    "sparse_conv.streamed",
-    "sparse_conv.phase",
-];
-const INNER_PRODUCTS: [&str; 3] = ["dense_fc.gemv", "sparse_fc.ell", "sparse_fc.sell"];
+const BATCHES: [u32; 2] = [1, 16];
 
 fn bench_net(c: &mut Criterion, name: &str) {
     let net = zoo::find(name).expect("a network of the zoo");
@@ -23,49 +21,72 @@ fn bench_net(c: &mut Criterion, name: &str) {
     let graph = import::import(weights, vec![], &import::ImportOptions::default())
         .expect("zoo networks import")
         .graph;
-    let mut group = c.benchmark_group(name);
-    group
-        .warm_up_time(Duration::from_millis(200))
-        .measurement_time(Duration::from_millis(600));
-    for (layer, _) in net.published.unwrap_or_default() {
-        let Some(index) = graph.nodes.iter().position(|node| node.name == *layer) else {
-            continue;
-        };
-        let model = layer::single(&graph, index)
-            .expect("one layer")
-            .expect("a layer with weights");
-        let variants = match graph.nodes[index].op {
-            Op::Convolution(_) => CONVOLUTIONS,
-            _ => INNER_PRODUCTS,
-        };
-        for variant in variants {
-            bench_variant(&mut group, &model, layer, variant);
+    let pruned = net.published.unwrap_or_default().iter();
+    let models: Vec<Model> = pruned
+        .filter_map(|(name, _)| single(&graph, name))
+        .collect();
+    for isa in isas() {
+        for batch in BATCHES {
+            let options = CompileOptions {
+                isa: Some(isa),
+                threads: 1,
+                batch: Some(batch),
+                ..CompileOptions::default()
+            };
+            let mut group = c.benchmark_group(format!("{name}, {isa}, batch {batch}"));
+            group
+                .sample_size(20)
+                .warm_up_time(Duration::from_millis(100))
+                .measurement_time(Duration::from_millis(400));
+            for model in &models {
+                bench_layer(&mut group, model, &options);
+            }
+            group.finish();
         }
     }
-    group.finish();
+}
+
+/// Instruction sets that run here, the best one first.
+fn isas() -> impl Iterator<Item = Isa> {
+    let best = Isa::detect(None).expect("an x86 CPU with AVX2");
+    let all = [Isa::Avx512, Isa::Avx2];
+    all.into_iter().filter(move |&isa| isa <= best)
+}
+
+/// The layer of that name on its own.
+fn single(graph: &Graph, name: &str) -> Option<Model> {
+    let index = graph.nodes.iter().position(|node| node.name == name)?;
+    let model = layer::single(graph, index).expect("one layer");
+    Some(model.expect("a layer with weights"))
+}
+
+/// All variants that the planner could choose.
+fn bench_layer(group: &mut BenchmarkGroup<'_, WallTime>, model: &Model, options: &CompileOptions) {
+    let planned = model.compile(options).expect("a plan for every layer");
+    for candidate in &planned.plan().choices[0].candidates {
+        bench_variant(group, model, options, &candidate.variant);
+    }
 }
 
 fn bench_variant(
-    group: &mut criterion::BenchmarkGroup<'_, criterion::measurement::WallTime>,
+    group: &mut BenchmarkGroup<'_, WallTime>,
     model: &Model,
-    name: &str,
+    options: &CompileOptions,
     variant: &str,
 ) {
-    let options = CompileOptions {
-        threads: 1,
-        batch: Some(1),
-        ..Default::default()
-    };
-    // A variant may refuse the layer or this machine's instruction set.
-    let Ok(engine) = layer::force(model, &options, variant) else {
+    // A variant may still find that its code would be too large.
+    let Ok(engine) = layer::force(model, options, variant) else {
         return;
     };
-    let shape: &Shape = &engine.plan().inputs[0].shape;
+    let plan = engine.plan();
+    let shape: &Shape = &plan.inputs[0].shape;
     let input = Tensor::new(shape.clone(), vec![0.5; shape.count()]);
-    let mut output = vec![0.0; engine.plan().outputs[0].elems];
+    let mut output = vec![0.0; plan.outputs[0].elems * plan.batch];
     let mut session = engine.session();
-    group.throughput(Throughput::Elements(engine.plan().choices[0].macs_nonzero));
-    group.bench_function(BenchmarkId::new(name, variant), |b| {
+    let macs = plan.choices[0].macs_nonzero * plan.batch as u64;
+    group.throughput(Throughput::Elements(macs));
+    let id = BenchmarkId::new(&model.graph().name, variant);
+    group.bench_function(id, |b| {
         b.iter(|| {
             session
                 .run(&[black_box(input.data())], &mut [&mut output])
