@@ -173,6 +173,12 @@ impl Model {
             .unwrap_or(1)
     }
 
+    /// Rounds the weights of inner products to bfloat16, of which kernels for one image store two
+    /// bytes; says by how much the weights of each layer changed.
+    pub fn round_inner_products(&mut self) -> Vec<passes::Rounded> {
+        passes::inner_products_to_bf16(&mut self.graph)
+    }
+
     /// The graph for a batch, with `keep` among the outputs and all passes applied.
     fn prepare(&self, batch: u32, keep: &Keep) -> Result<Graph> {
         let mut graph = self.graph.with_batch(batch)?;

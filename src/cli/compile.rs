@@ -2,6 +2,7 @@
 
 use super::args::{self, EngineArguments, ModelArguments, TuneArguments, parse_tolerance};
 use super::output::Output;
+use super::rounding::Rounding;
 use super::table::{Table, kib, left, percent, right};
 use super::{noise, progress, verify};
 use serde::Serialize;
@@ -30,6 +31,10 @@ pub struct Arguments {
     engine: EngineArguments,
     #[command(flatten)]
     tune: TuneArguments,
+    /// Round the weights of inner products to bfloat16: at batch 1 their time is that of reading the
+    /// weights. The artifact keeps the rounded weights; the error this makes is printed
+    #[arg(long)]
+    bf16_fc: bool,
     /// Do not compare the generated kernels with the reference
     #[arg(long)]
     no_verify: bool,
@@ -58,6 +63,8 @@ struct Report<'a> {
     code_bytes: usize,
     weight_bytes: usize,
     kilocycles_per_image: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rounding: Option<Rounding>,
     verification: Option<&'a Verification>,
 }
 
@@ -73,7 +80,11 @@ struct Layer<'a> {
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let artifact = artifact_path(arguments)?;
     let mut options = arguments.engine.options()?;
-    let model = arguments.model.load()?;
+    let mut model = arguments.model.load()?;
+    let rounding = match arguments.bf16_fc {
+        true => Some(Rounding::inner_products(&mut model, &options)?),
+        false => None,
+    };
     options.tuning = arguments.tune.tuning();
     let engine = args::compile(&model, &options)?;
     // What is verified is what was chosen.
@@ -97,6 +108,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         weight_bytes: layers.iter().map(|layer| layer.choice.weight_bytes).sum(),
         kilocycles_per_image: layers.iter().map(|layer| layer.kilocycles_per_image).sum(),
         layers: &layers,
+        rounding,
         verification: verification.as_ref(),
         artifact,
     };
@@ -174,6 +186,9 @@ fn print(report: &Report<'_>, engine: &Engine, verbose: bool, written: bool, out
         report.threads,
         kib(memory * 4)
     ));
+    if let Some(rounding) = &report.rounding {
+        rounding.print(out);
+    }
     if let Some(verification) = report.verification {
         let worst = verification.layers.iter().chain(&verification.outputs);
         let worst = worst.fold(0f64, |most, check| most.max(check.relative));

@@ -15,6 +15,7 @@ mod noise;
 mod output;
 mod problem;
 mod progress;
+mod rounding;
 mod run;
 mod synth;
 mod table;

@@ -214,3 +214,23 @@ fn explain_gives_limits_candidates_and_advice() {
         assert!(text.contains(words), "{words}:\n{text}");
     }
 }
+
+#[test]
+fn rounding_inner_products_says_what_it_changes() {
+    let place = workplace();
+    let report = compile(&place, &["--no-tune", "--bf16-fc", "-o", "rounded.skim"]);
+    let rounding = &report["rounding"];
+    let layers = rounding["layers"].as_array().unwrap();
+    assert_eq!(layers.len(), 2, "{report}");
+    for layer in layers {
+        let change = number(&layer["largest_change"]);
+        assert!(change > 0.0 && change <= 1.0 / 256.0, "{layer}");
+    }
+    let difference = number(&rounding["output_difference"]);
+    assert!(difference > 0.0 && difference < 0.01, "{difference}");
+    let exact = compile(&place, &["--no-tune", "-o", "exact.skim"]);
+    assert!(exact["rounding"].is_null());
+    let weight_bytes = |report: &Value| number(&report["weight_bytes"]);
+    assert!(weight_bytes(&report) <= weight_bytes(&exact));
+    place.ok(&["verify", "rounded.skim"]);
+}

@@ -162,7 +162,9 @@ fn flat_segment(pixels: u32, lanes: u32) -> u32 {
 /// Rows of a segment; best when its pixels fill vectors, so that the next segment is stored aligned.
 fn rows_per_segment(oh: u32, ow: u32, lanes: u32) -> u32 {
     let most = (SEGMENT_PIXELS / ow).clamp(1, oh);
-    let whole = (1..=most).rev().find(|rows| (rows * ow).is_multiple_of(lanes));
+    let whole = (1..=most)
+        .rev()
+        .find(|rows| (rows * ow).is_multiple_of(lanes));
     whole.unwrap_or(most)
 }
 

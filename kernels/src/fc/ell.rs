@@ -16,8 +16,8 @@ use std::ops::Range;
 /// slice, lane = output. Every (slice, block) has the same number of steps; non-zeros beyond it are
 /// gathered from memory afterwards.
 /// * src, dst: contiguous rows, never read or written beyond them.
-/// * wei: per task, block and slice `steps` × (16 column indices `u8`, 16 weights `f32`), 5 bytes per
-///   slot; then per slice the overflow: its length, then 16 `u16` and 16 `f32` per step.
+/// * wei: per task, block and slice `steps` × (16 column indices `u8`, 16 weights), 5 bytes per slot, or
+///   3 when every weight is a bfloat16 (then nothing is lost by storing its upper half); then per slice the overflow: its length, then 16 `u16` and 16 `f32` per step.
 /// * scratch: the partial sums of the task's slices.
 /// * task = some slices.
 /// * refused: AVX2, more than 65 536 inputs, more steps than `MOST_STEPS`.
@@ -27,8 +27,10 @@ pub struct Ell;
 const BLOCK: u32 = 64;
 /// Outputs of a slice.
 const LANES: u32 = 16;
-/// Bytes of one step.
+/// Bytes of one step: indices and weights.
 const STEP_BYTES: i32 = 5 * LANES as i32;
+/// The same with bfloat16 weights.
+const HALF_STEP_BYTES: i32 = 3 * LANES as i32;
 /// Steps are unrolled.
 const MOST_STEPS: u32 = 40;
 const TASKS: u32 = 16;
@@ -67,13 +69,19 @@ impl Variant for Ell {
     fn build(&self, p: &Problem, weights: Weights<'_>, isa: Isa) -> Result<Built, KernelError> {
         self.supports(p, isa)?;
         let problem = problem(p)?;
-        let steps = choose_steps(problem, weights.pattern);
+        let half = weights.values.iter().all(|&weight| is_bf16(weight));
+        let steps = choose_steps(problem, weights.pattern, if half { 3 } else { 5 });
         if steps > MOST_STEPS {
             let reason = format!("{steps} steps in a block, expected at most {MOST_STEPS}");
             return Err(Unsupported(reason).into());
         }
-        Ok(build(problem, weights, steps))
+        Ok(build(problem, weights, steps, half))
     }
+}
+
+/// True for values whose lower half is zero.
+fn is_bf16(value: f32) -> bool {
+    value.to_bits() & 0xFFFF == 0
 }
 
 /// Non-zeros of a row in a block of inputs.
@@ -83,7 +91,7 @@ fn block_of(row: &[u32], block: u32) -> &[u32] {
 }
 
 /// The number of steps that costs the fewest bytes, overflow included.
-fn choose_steps(problem: &FcProblem, pattern: &Pattern) -> u32 {
+fn choose_steps(problem: &FcProblem, pattern: &Pattern, slot_bytes: u64) -> u32 {
     let blocks = problem.inputs.div_ceil(BLOCK);
     let mut histogram = [0u64; BLOCK as usize + 1];
     for row in 0..problem.outputs {
@@ -98,7 +106,7 @@ fn choose_steps(problem: &FcProblem, pattern: &Pattern) -> u32 {
             .map(|(n, &h)| h * n.saturating_sub(steps))
             .sum();
         // A gathered non-zero costs more than its six bytes.
-        slots * steps * 5 + overflow * 12
+        slots * steps * slot_bytes + overflow * 12
     };
     (0..=u64::from(BLOCK))
         .min_by_key(|&steps| bytes(steps))
@@ -112,7 +120,7 @@ struct Packed {
     bit: i32,
 }
 
-fn build(problem: &FcProblem, weights: Weights<'_>, steps: u32) -> Built {
+fn build(problem: &FcProblem, weights: Weights<'_>, steps: u32, half: bool) -> Built {
     let slices = problem.outputs.div_ceil(LANES);
     let mut packed = pack_tables(problem);
     let bias = packed.buf.align(64);
@@ -129,7 +137,7 @@ fn build(problem: &FcProblem, weights: Weights<'_>, steps: u32) -> Built {
             problem,
             weights,
             slices_of_task.clone(),
-            steps,
+            (steps, half),
         );
         tasks.push(Task {
             entry: u32::from(
@@ -149,6 +157,7 @@ fn build(problem: &FcProblem, weights: Weights<'_>, steps: u32) -> Built {
         Emitter {
             problem,
             steps: steps as i32,
+            half,
             packed: &packed,
             tail,
         }
@@ -188,7 +197,7 @@ fn pack_task(
     problem: &FcProblem,
     weights: Weights<'_>,
     slices: Range<u32>,
-    steps: u32,
+    (steps, half): (u32, bool),
 ) -> u64 {
     let start = buf.align(64);
     let row = |row: u32| {
@@ -211,7 +220,8 @@ fn pack_task(
                 bytes.extend(cols.iter().map(|(_, cols)| index(cols)));
                 for &(row, cols) in &cols {
                     let weight = cols.get(step).map_or(0.0, |&col| value(row, col));
-                    bytes.extend_from_slice(&weight.to_ne_bytes());
+                    let stored = weight.to_le_bytes();
+                    bytes.extend_from_slice(if half { &stored[2..] } else { &stored });
                 }
                 buf.extend(&bytes);
             }
@@ -272,6 +282,8 @@ const X: Gp = Gp::R12;
 struct Emitter<'a> {
     problem: &'a FcProblem,
     steps: i32,
+    /// Weights are bfloat16.
+    half: bool,
     packed: &'a Packed,
     /// The last slice is stored masked.
     tail: bool,
@@ -340,11 +352,16 @@ impl Emitter<'_> {
     /// All slices of one block. Two accumulators per slice hide the latency.
     fn block<A: Avx512Ext>(&self, asm: &mut A, x: [V; 4]) {
         let (sum, other, bit) = (V(0), V(1), V(8));
+        let step_bytes = if self.half {
+            HALF_STEP_BYTES
+        } else {
+            STEP_BYTES
+        };
         self.for_slices(asm, |asm| {
             asm.load(sum, Mem::new(SUM, 0));
             asm.zero(other);
             for step in 0..self.steps {
-                let at = step * STEP_BYTES;
+                let at = step * step_bytes;
                 let turn = (step % 4) as u8;
                 let (idx, low, high) = (V(9 + turn), V(13 + turn), V(17 + turn));
                 asm.load_u8_i32(idx, Mem::new(WEI, at));
@@ -355,9 +372,17 @@ impl Emitter<'_> {
                 asm.test_mask(M(1 + turn), idx, bit);
                 asm.blend(low, low, high, M(1 + turn));
                 let acc = if step % 2 == 0 { sum } else { other };
-                asm.fma_mem(acc, low, Mem::new(WEI, at + LANES as i32));
+                let weights = Mem::new(WEI, at + LANES as i32);
+                if self.half {
+                    // The index is used up.
+                    asm.load_u16_i32(idx, weights);
+                    asm.shl_i32(idx, idx, 16);
+                    asm.fma(acc, low, idx);
+                } else {
+                    asm.fma_mem(acc, low, weights);
+                }
             }
-            asm.add_imm(WEI, self.steps * STEP_BYTES);
+            asm.add_imm(WEI, self.steps * step_bytes);
             asm.vadd(sum, sum, other);
             asm.store(Mem::new(SUM, 0), sum);
         });

@@ -116,6 +116,8 @@ fn weights(spec: &Spec, rows: u32, cols: u32, random: &mut Random) -> Vec<f32> {
         for _ in 0..cols {
             let present = (random.next() >> 33) % 100 < u64::from(spec.density);
             let weight = random.weight();
+            let bits = weight.to_bits() & if spec.bf16 { 0xFFFF_0000 } else { u32::MAX };
+            let weight = f32::from_bits(bits);
             values.push(if present && !empty { weight } else { 0.0 });
         }
     }

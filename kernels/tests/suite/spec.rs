@@ -22,6 +22,8 @@ pub struct Spec {
     pub scale: f32,
     /// Some of the source's values are NaN or infinite.
     pub special: bool,
+    /// All weights are bfloat16 numbers.
+    pub bf16: bool,
     pub seed: u64,
 }
 
@@ -34,6 +36,7 @@ impl Spec {
             bias: true,
             scale: 1.0,
             special: false,
+            bf16: false,
             seed: 1,
         }
     }
@@ -60,6 +63,9 @@ impl Spec {
             special: true,
             ..self
         }
+    }
+    pub fn bf16(self) -> Self {
+        Self { bf16: true, ..self }
     }
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
@@ -155,7 +161,12 @@ impl fmt::Display for Spec {
             flag("holes", self.holes),
             flag("bias", self.bias)
         )?;
-        write!(f, "{}", flag("special", self.special))?;
+        write!(
+            f,
+            "{}{}",
+            flag("special", self.special),
+            flag("bf16", self.bf16)
+        )?;
         write!(f, " scale={} seed={}", self.scale, self.seed)
     }
 }
@@ -295,6 +306,7 @@ impl FromStr for Spec {
             bias: words.has("bias"),
             scale: words.get("scale")?,
             special: words.has("special"),
+            bf16: words.has("bf16"),
             seed: words.get("seed")?,
         })
     }

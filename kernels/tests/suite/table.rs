@@ -255,7 +255,9 @@ pub fn fc() -> Vec<Spec> {
             });
             let spec = Spec::new(problem).density(density).seed(i as u64);
             let spec = if i % 5 == 1 { spec.holes() } else { spec };
-            specs.push(if i % 4 == 3 { spec.no_bias() } else { spec });
+            let spec = if i % 4 == 3 { spec.no_bias() } else { spec };
+            specs.push(spec.clone().bf16());
+            specs.push(spec);
         }
     }
     specs

@@ -8,12 +8,14 @@ mod dead;
 mod drop_identity;
 mod fold_batch_norm;
 mod fuse_relu;
+mod round_weights;
 mod uses;
 
 pub use dead::run as dead;
 pub use drop_identity::run as drop_identity;
 pub use fold_batch_norm::run as fold_batch_norm;
 pub use fuse_relu::run as fuse_relu;
+pub use round_weights::{Rounded, inner_products_to_bf16};
 
 use crate::{Graph, Result};
 
