@@ -224,12 +224,16 @@ fn agree(expected: &[Tensor], found: &[Tensor]) -> Result<()> {
 /// Variants of that kind: the chosen one, others by estimate, then those that refuse.
 pub fn named(choice: &Choice, kind: fn(&str) -> bool) -> Vec<String> {
     let estimated = choice.candidates.iter().map(|candidate| &candidate.variant);
+    // What could compute the layer is among these too, with its estimate in words.
     let refusing = choice.rejected.iter().map(|(name, _)| name);
-    let others = estimated
-        .chain(refusing)
-        .filter(|name| **name != choice.variant);
-    let all = std::iter::once(&choice.variant).chain(others);
-    all.filter(|variant| kind(variant)).cloned().collect()
+    let all = std::iter::once(&choice.variant).chain(estimated);
+    let mut names: Vec<String> = Vec::new();
+    for name in all.chain(refusing).filter(|name| kind(name)) {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
 }
 
 /// The first of the variants that does not refuse the layer.
