@@ -115,3 +115,27 @@ fn layers_that_mix_images_read_parts_of_other_blobs() {
         }
     }
 }
+
+/// An input that an inner product reads as columns, and a convolution behind it image by image.
+#[test]
+fn an_input_is_read_by_the_whole_batch_and_then_image_by_image() {
+    let (batch, n) = (16, 2);
+    let (mut net, data) = Net::new(batch, 3, 7, 6);
+    let wide = net.fc(data, 131, 0.0);
+    let small = net.fc(wide, 1, 0.0);
+    let window = skimjit_models::ops::Window::square(1, 1, 0);
+    let conv = net.conv(data, 1, window, 1, 1.0, false);
+    net.graph.outputs = vec![small, conv];
+    let input = Random(3).tensor(&[n, 3, 7, 6], 1.0);
+    let alone = net.graph.with_batch(n).unwrap();
+    let expected = interpreter::run_outputs(&alone, std::slice::from_ref(&input)).unwrap();
+    for isa in isas() {
+        for threads in [1, 2] {
+            let found = run(&net.graph, isa, threads, input.data(), n as usize);
+            for (o, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                let what = format!("{isa}, {threads} threads, output {o}");
+                assert_close(found, expected.data(), &what);
+            }
+        }
+    }
+}

@@ -60,7 +60,7 @@ impl Net {
             .add_node(&name, op, inputs.to_vec(), &name)
             .unwrap()
     }
-    fn conv(
+    pub fn conv(
         &mut self,
         x: ValueId,
         oc: u32,
