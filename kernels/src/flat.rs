@@ -371,26 +371,32 @@ impl Flat {
         }
     }
 
-    /// Post-ops and stores of one step. `accs[j][t]` is channel j of the chunk, vector t; `free` are
-    /// four registers that hold nothing any more.
-    pub fn store<A: VectorAsm>(&self, asm: &mut A, accs: &[Vec<V>], free: [V; 4]) {
+    /// Post-ops and stores of one step. `accs[j][t]` is vector t of the plane `planes[j]` planes behind
+    /// the task's first; `free` are four registers that hold nothing any more.
+    pub fn store<A: VectorAsm>(&self, asm: &mut A, accs: &[Vec<V>], planes: &[u32], free: [V; 4]) {
         // AVX-512 stores are masked for free; AVX2's are microcoded on AMD, so whole vectors are
         // stored wherever the excess lanes do no harm.
         if A::ISA == Isa::Avx512 {
-            return self.store_step(asm, accs, free, true);
+            return self.store_step(asm, (accs, planes), free, true);
         }
         let (masked, done) = (asm.new_label(), asm.new_label());
         asm.load32(TMP, Mem::new(AUX, Self::flag_offset::<A>()));
         asm.cmp_imm(TMP, 0);
         asm.jcc(Cond::Equal, masked);
-        self.store_step(asm, accs, free, false);
+        self.store_step(asm, (accs, planes), free, false);
         asm.jmp(done);
         asm.bind(masked);
-        self.store_step(asm, accs, free, true);
+        self.store_step(asm, (accs, planes), free, true);
         asm.bind(done);
     }
 
-    fn store_step<A: VectorAsm>(&self, asm: &mut A, accs: &[Vec<V>], free: [V; 4], masked: bool) {
+    fn store_step<A: VectorAsm>(
+        &self,
+        asm: &mut A,
+        (accs, planes): (&[Vec<V>], &[u32]),
+        free: [V; 4],
+        masked: bool,
+    ) {
         let [zero, permutation, mask, tmp] = free;
         let mask = if A::ISA == Isa::Avx512 {
             STORE_MASK_512
@@ -418,9 +424,9 @@ impl Flat {
             if staged {
                 asm.load(permutation, Mem::new(AUX, record + STAGED_PERMUTATION));
             }
-            for (j, acc) in accs.iter().enumerate() {
+            for (acc, &plane) in accs.iter().zip(planes) {
                 let acc = acc[t as usize];
-                let plane = j as i32 * self.problem.dst.pitch as i32 * 4;
+                let plane = plane as i32 * self.problem.dst.pitch as i32 * 4;
                 if staged {
                     asm.permute(acc, permutation, acc);
                 }

@@ -237,7 +237,8 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &ConvProblem, flat: &Flat, tile: Til
         acc[1..].iter().for_each(|&other| asm.vmov(other, acc[0]));
     }
     emit_channels(asm, problem, flat, &accs);
-    flat.store(asm, &accs, [4, 3, 2, 1].map(|i| V(A::VREGS - i)));
+    let planes: Vec<u32> = (0..tile.rows).collect();
+    flat.store(asm, &accs, &planes, [4, 3, 2, 1].map(|i| V(A::VREGS - i)));
     flat.advance(asm);
     asm.dec(COUNT);
     asm.jcc(Cond::NotEqual, top);

@@ -1,5 +1,6 @@
 //! Direct sparse convolution with the pattern in the instruction stream.
 
+use super::cluster::{self, StepCost};
 use super::schedule::{self, Chunk, Tap};
 use crate::emit::{AUX, BIAS, COUNT, SRC, WEI, WEI_START, load_arg, load_args, vector_bytes};
 use crate::flat::{Flat, Form};
@@ -58,20 +59,14 @@ impl Variant for Baked {
         let Problem::Conv(problem) = problem else {
             unreachable!("supported")
         };
-        let (rows, vectors) = tile(isa);
+        let (rows, _) = tile(isa);
         let flat = geometry(problem, isa);
         let nnz = f64::from(pattern.nnz());
         let per_tap = taps_shared(pattern.density(), rows);
         let taps = nnz / per_tap;
-        // Cycles of a non-zero, and of loading or shifting a tap, per step; fitted on Zen 5, whose two
-        // loads a cycle and instruction supply are the limits.
-        let direct = matches!(flat.form, Form::Direct { .. });
-        let (per_nnz, per_load) = match isa {
-            Isa::Avx512 => (0.6, if direct { 0.45 } else { 1.0 }),
-            Isa::Avx2 => (0.6 * f64::from(vectors), 0.65 * f64::from(vectors)),
-        };
+        let per = step_cost(&flat, isa);
         let chunks = f64::from(problem.dst.c.div_ceil(rows));
-        let step = nnz * per_nnz + taps * per_load + chunks * (60.0 + 2.0 * f64::from(rows));
+        let step = nnz * per.nnz + taps * per.tap + chunks * (60.0 + 2.0 * f64::from(rows));
         let (nnz_bytes, tap_bytes) = code_bytes(isa);
         let bytes = nnz * nnz_bytes as f64 + taps * tap_bytes as f64;
         // Code of a single pass stays in the first-level instruction cache from step to step.
@@ -109,6 +104,19 @@ impl Variant for Baked {
             }
         }
     }
+}
+
+/// Cycles of a non-zero, and of loading or shifting a tap, per step; fitted on Zen 5, whose two loads a
+/// cycle and instruction supply are the limits.
+fn step_cost(flat: &Flat, isa: Isa) -> StepCost {
+    let (_, vectors) = tile(isa);
+    let vectors = f64::from(vectors);
+    let (nnz, tap) = match (isa, &flat.form) {
+        (Isa::Avx512, Form::Direct { .. }) => (0.6, 0.45),
+        (Isa::Avx512, Form::Staged(_)) => (0.6, 1.0),
+        (Isa::Avx2, _) => (0.6 * vectors, 0.65 * vectors),
+    };
+    StepCost { nnz, tap }
 }
 
 /// Mean number of non-zeros that share a loaded tap, for a random pattern.
@@ -183,7 +191,13 @@ fn build<A: VectorAsm>(
     let mut tasks = Vec::new();
     let mut entries = Vec::new();
     let mut scratch_bytes = 0;
-    for chunk in schedule::chunks(problem, weights.pattern, rows) {
+    let clusters = cluster::rows(
+        problem,
+        weights.pattern,
+        rows,
+        step_cost(&plan.flat, A::ISA),
+    );
+    for chunk in schedule::chunks(problem, weights.pattern, clusters) {
         let bias = pack_bias(&mut packed, &chunk, weights.bias);
         let wei = packed.align(64);
         packed.extend_f32(
@@ -195,7 +209,7 @@ fn build<A: VectorAsm>(
         let task = Task {
             entry: entries.len() as u32,
             src: i64::from(chunk.group * problem.icg()) * i64::from(plan.flat.channel_elems()) * 4,
-            dst: i64::from(chunk.rows.start) * i64::from(problem.dst.pitch) * 4,
+            dst: i64::from(chunk.rows[0]) * i64::from(problem.dst.pitch) * 4,
             wei,
             bias,
             aux: table,
@@ -233,8 +247,8 @@ fn pack_bias(packed: &mut AlignedBuf, chunk: &Chunk, bias: &[f32]) -> u64 {
     packed.extend_f32(
         chunk
             .rows
-            .clone()
-            .map(|row| bias.get(row as usize).copied().unwrap_or(0.0)),
+            .iter()
+            .map(|&row| bias.get(row as usize).copied().unwrap_or(0.0)),
     );
     at
 }
@@ -336,7 +350,8 @@ fn emit_pass<A: VectorAsm>(
     let mut cursor = WeightCursor::new::<A>();
     body(asm, &mut cursor);
     if last {
-        plan.flat.store(asm, &accs, spare::<A>());
+        let planes: Vec<u32> = chunk.rows.iter().map(|row| row - chunk.rows[0]).collect();
+        plan.flat.store(asm, &accs, &planes, spare::<A>());
         plan.flat.advance(asm);
     } else {
         all().for_each(|(i, &acc)| asm.store(handed(i), acc));

@@ -1,7 +1,6 @@
 //! Pattern → order of multiply-adds, before any instruction is chosen.
 
 use crate::ConvProblem;
-use crate::variant::balanced;
 use skimjit_models::Pattern;
 use std::ops::Range;
 
@@ -23,8 +22,8 @@ pub struct Tap {
 pub struct Chunk {
     /// Group.
     pub group: u32,
-    /// Output channels (of all groups).
-    pub rows: Range<u32>,
+    /// Output channels (of all groups), ascending.
+    pub rows: Vec<u32>,
     /// Taps with a non-zero, by input channel, kernel row, kernel column.
     pub taps: Vec<Tap>,
     /// Accumulator (channel within the chunk) of every non-zero, in consumption order.
@@ -48,22 +47,15 @@ impl Chunk {
     }
 }
 
-/// Cuts every group into chunks of at most `most_rows` output channels and orders their non-zeros.
-pub fn chunks(problem: &ConvProblem, pattern: &Pattern, most_rows: u32) -> Vec<Chunk> {
-    let ocg = problem.ocg();
-    (0..problem.groups)
-        .flat_map(|group| {
-            balanced(ocg, most_rows)
-                .map(move |rows| (group, rows.start + group * ocg..rows.end + group * ocg))
-        })
-        .map(|(group, rows)| chunk(problem, pattern, group, rows))
-        .collect()
+/// Orders the non-zeros of each chunk of output channels.
+pub fn chunks(problem: &ConvProblem, pattern: &Pattern, rows: Vec<Vec<u32>>) -> Vec<Chunk> {
+    let chunks = rows.into_iter();
+    chunks.map(|rows| chunk(problem, pattern, rows)).collect()
 }
 
-fn chunk(problem: &ConvProblem, pattern: &Pattern, group: u32, rows: Range<u32>) -> Chunk {
+fn chunk(problem: &ConvProblem, pattern: &Pattern, rows: Vec<u32>) -> Chunk {
     let mut entries: Vec<u64> = Vec::new();
-    for row in rows.clone() {
-        let acc = u64::from(row - rows.start);
+    for (acc, &row) in (0u64..).zip(&rows) {
         entries.extend(
             pattern
                 .row(row)
@@ -74,8 +66,8 @@ fn chunk(problem: &ConvProblem, pattern: &Pattern, group: u32, rows: Range<u32>)
     entries.sort_unstable();
     let [_, kw] = problem.window.kernel;
     let mut chunk = Chunk {
-        group,
-        rows: rows.clone(),
+        group: rows[0] / problem.ocg(),
+        rows,
         taps: vec![],
         accs: vec![],
         weights: vec![],
@@ -96,7 +88,7 @@ fn chunk(problem: &ConvProblem, pattern: &Pattern, group: u32, rows: Range<u32>)
         chunk.accs.push(acc);
         chunk
             .weights
-            .push((rows.start + u32::from(acc)) * problem.cols() + col);
+            .push(chunk.rows[usize::from(acc)] * problem.cols() + col);
         if let Some(tap) = chunk.taps.last_mut() {
             tap.end = chunk.accs.len() as u32;
         }
@@ -108,6 +100,7 @@ fn chunk(problem: &ConvProblem, pattern: &Pattern, group: u32, rows: Range<u32>)
 mod tests {
     use super::*;
     use crate::Planes;
+    use crate::variant::balanced;
     use proptest::prelude::*;
     use skimjit_models::ops::Window;
 
@@ -138,11 +131,16 @@ mod tests {
             let pattern = Pattern::from_weights(rows, cols, &weights);
             let mut found = Vec::new();
             let mut next_row = 0;
-            for chunk in chunks(&problem, &pattern, most_rows) {
-                prop_assert_eq!(chunk.rows.start, next_row);
-                next_row = chunk.rows.end;
+            let cut: Vec<Vec<u32>> = (0..groups)
+                .flat_map(|group| balanced(ocg, most_rows).map(move |rows| {
+                    rows.map(|row| row + group * ocg).collect()
+                }))
+                .collect();
+            for chunk in chunks(&problem, &pattern, cut) {
+                prop_assert_eq!(chunk.rows[0], next_row);
+                next_row = chunk.rows[chunk.rows.len() - 1] + 1;
                 prop_assert!(chunk.rows.len() as u32 <= most_rows);
-                prop_assert!(chunk.rows.clone().all(|row| row / ocg == chunk.group));
+                prop_assert!(chunk.rows.iter().all(|row| row / ocg == chunk.group));
                 let order = |tap: &Tap| (tap.ic, tap.ky, tap.kx);
                 prop_assert!(chunk.taps.windows(2).all(|two| order(&two[0]) < order(&two[1])));
                 let mut weights = chunk.weights.iter();
@@ -151,7 +149,7 @@ mod tests {
                     let col = (tap.ic * kernel[0] + tap.ky) * kernel[1] + tap.kx;
                     for &acc in accs {
                         prop_assert!(u32::from(acc) < chunk.rows.len() as u32);
-                        let row = chunk.rows.start + u32::from(acc);
+                        let row = chunk.rows[usize::from(acc)];
                         prop_assert_eq!(weights.next(), Some(&(row * cols + col)));
                         found.push((row, col));
                     }

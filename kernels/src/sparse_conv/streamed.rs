@@ -176,7 +176,7 @@ fn emit<A: VectorAsm>(asm: &mut A, flat: &Flat) {
     asm.dec(NNZ);
     asm.jcc(Cond::NotEqual, next);
     asm.bind(empty);
-    flat.store(asm, &[accs], spare);
+    flat.store(asm, &[accs], &[0], spare);
     flat.advance(asm);
     asm.dec(COUNT);
     asm.jcc(Cond::NotEqual, top);
