@@ -15,6 +15,7 @@ mod noise;
 mod output;
 mod problem;
 mod progress;
+mod report;
 mod rounding;
 mod run;
 mod synth;
@@ -52,6 +53,7 @@ enum Command {
     Verify(verify::Arguments),
     Time(time::Arguments),
     Explain(explain::Arguments),
+    Report(report::Arguments),
     Bench(bench::Arguments),
     Disasm(disasm::Arguments),
     Synth(synth::Arguments),
@@ -67,6 +69,7 @@ impl Command {
             Self::Verify(arguments) => verify::run(arguments, out),
             Self::Time(arguments) => time::run(arguments, out),
             Self::Explain(arguments) => explain::run(arguments, out),
+            Self::Report(arguments) => report::run(arguments, out),
             Self::Bench(arguments) => bench::run(arguments, out),
             Self::Disasm(arguments) => disasm::run(arguments, out),
             Self::Synth(arguments) => synth::run(arguments, out),

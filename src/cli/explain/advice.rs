@@ -52,9 +52,10 @@ fn advice(action: String, saves_ms: f64, total_ms: f64) -> Advice {
     }
 }
 
-/// Pruning a dense layer; its kernel is expected to do as well as the network's other sparse ones.
-fn prune(layer: &Layer, layers: &[Layer], speeds: &Speeds, total_ms: f64) -> Option<Advice> {
-    let density = layer.density.filter(|&density| density > WORTH_PRUNING)?;
+/// Time of a layer if a share of its weights were zero: the limit then, over the share of the limit
+/// that the network's sparse layers of its kind reach. `None` for layers without weights.
+pub fn pruned_ms(layer: &Layer, layers: &[Layer], speeds: &Speeds, zeros: f64) -> Option<f64> {
+    let density = layer.density?;
     let alike = layers
         .iter()
         .filter(|other| other.kind == layer.kind && layer::is_sparse(&other.variant));
@@ -67,8 +68,19 @@ fn prune(layer: &Layer, layers: &[Layer], speeds: &Speeds, total_ms: f64) -> Opt
     } else {
         median(reached).clamp(0.05, 1.0)
     };
-    let limit = speeds.pruned(&layer.limit, layer.macs, layer.weights, [density, PRUNED]);
-    let time_ms = limit.limit_ms / reached;
+    let limit = speeds.pruned(
+        &layer.limit,
+        layer.macs,
+        layer.weights,
+        [density, 1.0 - zeros],
+    );
+    Some(limit.limit_ms / reached)
+}
+
+/// Pruning a dense layer; its kernel is expected to do as well as the network's other sparse ones.
+fn prune(layer: &Layer, layers: &[Layer], speeds: &Speeds, total_ms: f64) -> Option<Advice> {
+    let density = layer.density.filter(|&density| density > WORTH_PRUNING)?;
+    let time_ms = pruned_ms(layer, layers, speeds, 1.0 - PRUNED)?;
     let action = format!(
         "prune {} ({:.0} % dense, {:.1} % of the time) to {:.0} % zeros: {:.3} ms instead of {:.3} ms",
         layer.layer,

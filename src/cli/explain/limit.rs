@@ -18,9 +18,12 @@ const USUAL_L3_BYTES: u64 = 16 << 20;
 pub struct Speeds {
     /// Of one core.
     pub peak: Peak,
-    gflops: f64,
-    weight_gbps: f64,
-    activation_gbps: f64,
+    /// Arithmetic, GFLOP/s.
+    pub gflops: f64,
+    /// Where the weights come from: memory, or the last-level cache if they fit there. GB/s.
+    pub weight_gbps: f64,
+    /// Last-level cache, GB/s.
+    pub activation_gbps: f64,
     batch: f64,
 }
 

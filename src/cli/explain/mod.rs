@@ -1,8 +1,8 @@
 //! `skimjit explain`.
 
-mod advice;
+pub mod advice;
 mod crossover;
-mod limit;
+pub mod limit;
 mod print;
 
 use super::args::{self, EngineArguments, ModelArguments, TuneArguments, iterations_parser};
@@ -48,143 +48,180 @@ pub struct Arguments {
     json: bool,
 }
 
+/// What is known of a compiled network on this machine.
 #[derive(Serialize)]
-struct Report {
-    model: String,
-    cpu: String,
-    isa: String,
-    batch: usize,
-    threads: usize,
+pub struct Report {
+    pub model: String,
+    pub cpu: String,
+    pub isa: String,
+    pub batch: usize,
+    pub threads: usize,
     /// Of one core.
-    peak: Peak,
-    layers: Vec<Layer>,
-    network: Network,
+    pub peak: Peak,
+    pub layers: Vec<Layer>,
+    pub network: Network,
     /// What would help most, best first.
-    advice: Vec<Advice>,
+    pub advice: Vec<Advice>,
 }
 
 /// One layer; times are of one batch.
 #[derive(Serialize)]
-struct Layer {
-    layer: String,
-    kind: &'static str,
-    shape: String,
-    density: Option<f64>,
+pub struct Layer {
+    pub layer: String,
+    pub kind: &'static str,
+    pub shape: String,
+    pub density: Option<f64>,
     /// Multiply-adds of one image.
-    macs: u64,
+    pub macs: u64,
     /// Of these, with weights other than zero.
-    macs_nonzero: u64,
+    pub macs_nonzero: u64,
     /// Elements of the weight matrix.
-    weights: usize,
+    pub weights: usize,
     /// In the network, all steps of the layer.
-    time_ms: f64,
+    pub time_ms: f64,
     #[serde(flatten)]
-    limit: Limit,
+    pub limit: Limit,
     /// Multiply-adds with weights other than zero over what the peak allows in this time.
-    peak_share: Option<f64>,
-    variant: String,
-    basis: Basis,
-    why: String,
-    candidates: Vec<Candidate>,
-    refused: Vec<Refused>,
+    pub peak_share: Option<f64>,
+    pub variant: String,
+    pub basis: Basis,
+    pub why: String,
+    pub candidates: Vec<Candidate>,
+    pub refused: Vec<Refused>,
     /// Share of zeros from which on sparse kernels are faster than dense ones.
     #[serde(skip_serializing_if = "Option::is_none")]
-    crossover: Option<crossover::Crossover>,
-    code_bytes: usize,
-    weight_bytes: usize,
+    pub crossover: Option<crossover::Crossover>,
+    pub code_bytes: usize,
+    pub weight_bytes: usize,
     /// Generating the code and packing the weights.
-    jit_ms: f64,
+    pub jit_ms: f64,
 }
 
 /// A variant that can compute a layer. Times are of one image, or of the batch for inner products of
 /// a batch.
 #[derive(Serialize)]
-struct Candidate {
-    variant: String,
-    estimate_ms: f64,
+pub struct Candidate {
+    pub variant: String,
+    pub estimate_ms: f64,
     /// `null`: not worth a trial.
-    measured_ms: Option<f64>,
+    pub measured_ms: Option<f64>,
 }
 
 #[derive(Serialize)]
-struct Refused {
-    variant: String,
-    reason: String,
+pub struct Refused {
+    pub variant: String,
+    pub reason: String,
 }
 
 /// The whole network; times are of one batch.
 #[derive(Serialize)]
-struct Network {
-    total_ms: f64,
-    images_per_second: f64,
+pub struct Network {
+    pub total_ms: f64,
+    pub images_per_second: f64,
     /// Sum of the layers' limits.
-    limit_ms: f64,
+    pub limit_ms: f64,
     /// Layers that run on dense kernels.
-    dense: Part,
+    pub dense: Part,
     /// Layers that run on sparse kernels.
-    sparse: Part,
+    pub sparse: Part,
     /// Other layers.
-    other: Part,
+    pub other: Part,
     /// Copies that belong to no layer, waiting and starting.
-    outside_ms: f64,
+    pub outside_ms: f64,
     /// How many times as fast the network would be if all but its dense layers took no time.
-    most_without_dense: Option<f64>,
+    pub most_without_dense: Option<f64>,
     /// Generating the code and packing the weights, on one core.
-    jit_ms: f64,
+    pub jit_ms: f64,
 }
 
 /// Some of the layers.
 #[derive(Serialize)]
-struct Part {
-    layers: usize,
-    time_ms: f64,
-    share: f64,
-    limit_ms: f64,
+pub struct Part {
+    pub layers: usize,
+    pub time_ms: f64,
+    pub share: f64,
+    pub limit_ms: f64,
+}
+
+/// A network that was compiled and measured.
+pub struct Analysis {
+    pub report: Report,
+    pub engine: Engine,
+    pub speeds: Speeds,
+    options: CompileOptions,
+}
+
+/// What is analysed, and how.
+pub struct Subject<'a> {
+    pub model: &'a ModelArguments,
+    pub engine: &'a EngineArguments,
+    pub tune: &'a TuneArguments,
+    pub iterations: Option<u32>,
+}
+
+impl Subject<'_> {
+    /// Compiles and measures the network.
+    pub fn analyse(&self) -> Result<Analysis> {
+        let mut options = self.engine.options()?;
+        // Shares of the peak mean most for one core.
+        options.threads = self.engine.machine.threads()?.unwrap_or(1);
+        let isa = self.engine.machine.isa()?;
+        let model = self.model.load()?;
+        options.tuning = self.tune.tuning();
+        if let Some(tuning) = &mut options.tuning {
+            tuning.named_too = true;
+        }
+        let peak = progress::spin("measuring the machine", || machine::measure(isa));
+        let peak = peak.ok_or_else(|| InputError::new("no memory for generated code"))?;
+        let engine = args::compile(&model, &options)?;
+        let times = time::measure(&model, &engine, self.iterations)?;
+        let speeds = Speeds::new(&engine, peak);
+        let report = Report::new(self.model.name(), &engine, &speeds, &times);
+        Ok(Analysis {
+            report,
+            engine,
+            speeds,
+            options,
+        })
+    }
 }
 
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
-    let mut options = arguments.engine.options()?;
-    // Shares of the peak mean most for one core.
-    options.threads = arguments.engine.machine.threads()?.unwrap_or(1);
-    let isa = arguments.engine.machine.isa()?;
-    let model = arguments.model.load()?;
-    options.tuning = arguments.tune.tuning();
-    if let Some(tuning) = &mut options.tuning {
-        tuning.named_too = true;
-    }
-    let peak = progress::spin("measuring the machine", || machine::measure(isa));
-    let peak = peak.ok_or_else(|| InputError::new("no memory for generated code"))?;
-    let engine = args::compile(&model, &options)?;
-    let times = time::measure(&model, &engine, arguments.iterations)?;
-    let mut report = Report::new(arguments, &engine, peak, &times);
+    let subject = Subject {
+        model: &arguments.model,
+        engine: &arguments.engine,
+        tune: &arguments.tune,
+        iterations: arguments.iterations,
+    };
+    let mut analysis = subject.analyse()?;
     if arguments.crossover {
-        report.find_crossovers(&engine, &options)?;
+        let (engine, options) = (&analysis.engine, &analysis.options);
+        analysis.report.find_crossovers(engine, options)?;
     }
     if arguments.json {
-        return out.json(&report);
+        return out.json(&analysis.report);
     }
-    print::print(&report, out);
+    print::print(&analysis.report, out);
     Ok(())
 }
 
 impl Report {
-    fn new(arguments: &Arguments, engine: &Engine, peak: Peak, times: &time::Report) -> Self {
+    fn new(model: String, engine: &Engine, speeds: &Speeds, times: &time::Report) -> Self {
         let plan = engine.plan();
-        let speeds = Speeds::new(engine, peak);
         let layers: Vec<Layer> = plan
             .choices
             .iter()
-            .map(|choice| Layer::new(engine, choice, &speeds, times.layer_ms(&choice.layer)))
+            .map(|choice| Layer::new(engine, choice, speeds, times.layer_ms(&choice.layer)))
             .collect();
         let network = Network::new(&layers, times.total_ms(), plan.batch);
         Self {
-            model: arguments.model.name(),
+            model,
             cpu: CpuInfo::query().model_name,
             isa: plan.isa.to_string(),
             batch: plan.batch,
             threads: engine.threads(),
-            peak,
-            advice: advice::best(&layers, &speeds, network.total_ms),
+            peak: speeds.peak,
+            advice: advice::best(&layers, speeds, network.total_ms),
             layers,
             network,
         }

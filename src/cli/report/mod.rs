@@ -1,0 +1,62 @@
+//! `skimjit report`.
+
+mod html;
+mod page;
+mod roofline;
+
+use super::args::{EngineArguments, ModelArguments, TuneArguments, iterations_parser};
+use super::explain::Subject;
+use super::output::Output;
+use skimjit::Result;
+use skimjit::models::Error as InputError;
+use std::path::PathBuf;
+
+/// Writes a page about a network on this machine, to be looked at in a browser: time of each layer
+/// beside its limit, roofline plot, what pruning would gain, the chosen kernels and why, and the
+/// network's graph.
+///
+/// The page is one file and loads nothing from elsewhere. `explain --json` has the same figures.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  skimjit report net.caffemodel -o net.html")]
+pub struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    #[command(flatten)]
+    engine: EngineArguments,
+    #[command(flatten)]
+    tune: TuneArguments,
+    /// Runs to measure [default: as many as fit 3 seconds, 5 to 200]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = iterations_parser())]
+    iterations: Option<u32>,
+    /// Where the page goes
+    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
+    output: PathBuf,
+}
+
+pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
+    let subject = Subject {
+        model: &arguments.model,
+        engine: &arguments.engine,
+        tune: &arguments.tune,
+        iterations: arguments.iterations,
+    };
+    let analysis = subject.analyse()?;
+    let text = page::html(&analysis, "");
+    let path = &arguments.output;
+    std::fs::write(path, &text).map_err(|error| {
+        InputError::new(format!("an error when writing: {error}"))
+            .file(path)
+            .hint("check the path and the free space")
+    })?;
+    let network = &analysis.report.network;
+    out.line(format!(
+        "{}: {} layers, {} ms, {:.2} times the limit, {:.0} % in dense kernels",
+        path.display(),
+        analysis.report.layers.len(),
+        super::table::milliseconds(network.total_ms),
+        network.total_ms / network.limit_ms.max(f64::MIN_POSITIVE),
+        network.dense.share * 1e2
+    ));
+    Ok(())
+}
