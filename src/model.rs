@@ -8,7 +8,7 @@ use skimjit_runtime::jit::Isa;
 use skimjit_runtime::jit::observe::CodeObserver;
 use skimjit_runtime::mapping::FileMap;
 use skimjit_runtime::recipe::{self, Recipe};
-use skimjit_runtime::{Options, Plan, Port, Session, ThreadPool, Tuner};
+use skimjit_runtime::{KernelInspector, Options, Plan, Port, Session, ThreadPool, Tuner};
 use std::collections::HashMap;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -72,6 +72,8 @@ pub struct CompileOptions {
     pub variants: HashMap<String, String>,
     /// Is told about every generated kernel (profilers).
     pub observer: Option<Arc<dyn CodeObserver>>,
+    /// Sees every kernel before its code is published (verification).
+    pub inspector: Option<Arc<dyn KernelInspector>>,
     /// Kernels are chosen by timing them; without it, by estimates. Layers whose variant is given, by
     /// an artifact or by `variants`, are not timed.
     pub tuning: Option<Tuning>,
@@ -238,6 +240,7 @@ impl Model {
             variants,
             keep_code: options.keep_code,
             observer: options.observer.clone(),
+            inspector: options.inspector.clone(),
             tuner,
         };
         let plan = Arc::new(skimjit_runtime::plan(&graph, isa, &plan_options)?);

@@ -27,6 +27,19 @@ pub use tune::{Memory, OnTrial, Times, TrialKey, Tuner};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// Looks at the kernels of a plan, on several threads at once.
+pub trait KernelInspector: Send + Sync {
+    /// `built` is how `variant` computes `problem` with these weights, for `layer`.
+    fn inspect(
+        &self,
+        layer: &str,
+        variant: &str,
+        problem: &kernels::Problem,
+        weights: kernels::Weights<'_>,
+        built: &kernels::Built,
+    );
+}
+
 /// How a graph is planned.
 #[derive(Clone, Default)]
 pub struct Options {
@@ -36,6 +49,8 @@ pub struct Options {
     pub keep_code: bool,
     /// Is told where each kernel lies.
     pub observer: Option<Arc<dyn jit::observe::CodeObserver>>,
+    /// Sees every kernel before its code is published.
+    pub inspector: Option<Arc<dyn KernelInspector>>,
     /// Times the candidates of a layer; without it, estimates decide.
     pub tuner: Option<Tuner>,
 }

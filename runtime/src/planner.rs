@@ -89,6 +89,10 @@ pub fn plan(graph: &Graph, isa: Isa, options: &Options) -> Result<Plan, PlanErro
         let chosen = job
             .as_ref()
             .and_then(|job| select::choose(job, isa, wanted(node), verdicts[node].as_ref()));
+        if let (Some(inspector), Some(job), Some(chosen)) = (&options.inspector, &job, &chosen) {
+            let layer = &planner.graph.nodes[node].name;
+            select::inspect(&**inspector, layer, job, chosen);
+        }
         (job, chosen)
     });
     for (node, (job, chosen)) in built.into_iter().enumerate() {

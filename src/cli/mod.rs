@@ -15,6 +15,7 @@ mod noise;
 mod output;
 mod problem;
 mod progress;
+mod proof;
 mod report;
 mod rounding;
 mod run;

@@ -4,7 +4,7 @@ use super::args::{EngineArguments, NamedFile, ReadingArguments, parse_tolerance}
 use super::output::Output;
 use super::problem::Problem;
 use super::table::{Table, left, right};
-use super::{inputs, noise, progress};
+use super::{inputs, noise, progress, proof};
 use serde::Serialize;
 use skimjit::layer;
 use skimjit::models::{Error as InputError, Tensor, interpreter};
@@ -15,12 +15,15 @@ use std::path::{Path, PathBuf};
 /// Compares the engine with the reference interpreter, layer by layer.
 ///
 /// Names the first layer that differs. With --expect and --expect-blob, compares with given arrays
-/// as well. With --kernel, checks one kernel variant on one problem instead of a network; problems
+/// as well. With --kernels, proves from the generated code itself that the multiply-adds of every
+/// kernel are those of its layer's weights, none lost and none doubled, and that no load or store leaves
+/// its buffers. With --kernel, checks one kernel variant on one problem instead of a network; problems
 /// are written like oneDNN's: g groups, mb images, ic ih iw input, oc oh ow output, kh kw kernel,
 /// sh sw stride, ph pw pad, dh dw dilation less 1; without ih and kh an inner product.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   skimjit verify net.caffemodel --input in.npy --expect prob.npy --expect-blob conv1=conv1.npy
+  skimjit verify net.skim --kernels --isa avx2
   skimjit verify --kernel sparse_conv.baked --problem g2mb1ic96ih27oc256oh27kh5ph2 --density 0.15")]
 pub struct Arguments {
     /// Network: a .skim, .caffemodel or .caffemodel.h5 file
@@ -43,6 +46,9 @@ pub struct Arguments {
     /// Largest difference allowed, as a share of the largest value
     #[arg(long, value_name = "T", allow_negative_numbers = true, default_value = "1e-4", value_parser = parse_tolerance)]
     tolerance: f64,
+    /// Prove the generated code of every layer instead of running it
+    #[arg(long, conflicts_with_all = ["input", "kernel"])]
+    kernels: bool,
     /// Kernel variant to check
     #[arg(
         long,
@@ -83,6 +89,11 @@ struct Report {
 }
 
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
+    if let (true, Some(model)) = (arguments.kernels, &arguments.model) {
+        let options = arguments.engine.options()?;
+        let model = arguments.reading.load(model)?;
+        return proof::run(&model, options, arguments.json, out);
+    }
     let report = match (&arguments.kernel, &arguments.problem, &arguments.model) {
         (Some(kernel), Some(problem), _) => check_kernel(arguments, kernel, problem)?,
         (_, _, Some(model)) => check_network(arguments, &arguments.reading.load(model)?)?,

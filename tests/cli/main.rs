@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod help;
+mod proof;
 mod report;
 mod support;
 mod tune;

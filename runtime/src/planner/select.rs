@@ -3,6 +3,7 @@
 use super::Planner;
 use super::job::Job;
 use super::tune::Verdict;
+use crate::KernelInspector;
 use crate::plan::{Basis, Candidate, Choice};
 use crate::tune;
 use skimjit_kernels::jit::Isa;
@@ -118,6 +119,21 @@ pub(super) fn choose(
         rejected,
         build_ns: time.as_nanos() as u64,
     })
+}
+
+/// Shows a kernel to an inspector.
+pub(super) fn inspect(
+    inspector: &dyn KernelInspector,
+    layer: &str,
+    job: &Job<'_>,
+    chosen: &Chosen,
+) {
+    let weights = Weights {
+        values: &job.weights,
+        pattern: &pattern(job),
+        bias: job.bias,
+    };
+    inspector.inspect(layer, chosen.label, &job.problem, weights, &chosen.built);
 }
 
 /// The variant to try first, and why.

@@ -1,0 +1,266 @@
+//! What a layer reads and what it has to compute, in the arithmetic of [`crate::value`].
+
+use crate::memory::Cells;
+use crate::value::Lane;
+use skimjit_kernels::stage::Staging;
+use skimjit_kernels::{
+    Built, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Extent, FcProblem, Planes,
+    PoolProblem, Problem, Relu, Weights,
+};
+use skimjit_models::ops::{PoolMethod, Pooling};
+
+/// What is known of a layer's results.
+pub enum Expected {
+    /// Every element, channels × pixels.
+    Values(Vec<Lane>),
+    /// Roots and exponentials: that every element is written and depends on nothing undefined.
+    Defined,
+}
+
+/// Layouts of the operands and of the result.
+pub fn layouts(problem: &Problem) -> (Vec<Planes>, Planes) {
+    let row = |elems: u32| Planes::compact(elems, 1, 1);
+    match problem {
+        Problem::Conv(p) if p.residual => (vec![p.src, p.dst], p.dst),
+        Problem::Conv(p) => (vec![p.src], p.dst),
+        Problem::Fc(p) => (vec![row(p.inputs)], row(p.outputs)),
+        Problem::Pool(p) => (vec![p.src], p.dst),
+        Problem::Lrn(p) => (vec![p.planes], p.planes),
+        Problem::Channelwise(p) => (vec![p.src], p.dst),
+        Problem::Eltwise(p) => (vec![row(p.elems); p.operands as usize], row(p.elems)),
+        Problem::Softmax(p) => (vec![p.planes], p.planes),
+    }
+}
+
+/// The random value of a pixel of an operand.
+fn input(operand: usize, channel: u32, pixel: u32) -> Lane {
+    Lane::random([operand as u64, channel.into(), pixel.into()])
+}
+
+/// Channel and pixel of an element, when it is one.
+pub fn inside(planes: &Planes, element: i64) -> Option<(u32, u32)> {
+    let element = u64::try_from(element).ok()?;
+    let (c, pixel) = (
+        element / u64::from(planes.pitch),
+        element % u64::from(planes.pitch),
+    );
+    (c < planes.c.into() && pixel < planes.hw().into()).then_some((c as u32, pixel as u32))
+}
+
+/// The operands of a kernel, with everything around them that it may read.
+pub fn operands(problem: &Problem, built: &Built) -> Vec<Cells> {
+    let (layouts, _) = layouts(problem);
+    let residual = matches!(problem, Problem::Conv(p) if p.residual);
+    let cells = |(operand, planes): (usize, &Planes)| {
+        let of_result = operand == 1 && residual;
+        let extent = if of_result {
+            built.footprint.dst
+        } else {
+            built.footprint.src
+        };
+        match &built.staging {
+            Some(staging) if operand == 0 => staged(staging, extent),
+            _ => planes_of(planes, operand, extent),
+        }
+    };
+    layouts.iter().enumerate().map(cells).collect()
+}
+
+/// Pixels, and zeros in the gaps: behind each plane, and as many in front of the first.
+fn planes_of(planes: &Planes, operand: usize, extent: Extent) -> Cells {
+    let mut cells = Cells::new(extent);
+    let gapped = -i64::from(planes.gap())..planes.elems() as i64;
+    for (index, lane) in cells.lanes.iter_mut().enumerate() {
+        let element = index as i64 - extent.before as i64;
+        *lane = match inside(planes, element) {
+            Some((channel, pixel)) => input(operand, channel, pixel),
+            None if gapped.contains(&element) => Lane::ZERO,
+            None => Lane::POISON,
+        };
+    }
+    cells
+}
+
+/// The staged copy, made by the copying code itself from the numbers of the pixels.
+fn staged(staging: &Staging, extent: Extent) -> Cells {
+    let mut cells = Cells::new(extent);
+    let pixels = staging.src.hw();
+    // Bits, not numbers: exact for any count.
+    let numbers: Vec<f32> = (1..=pixels).map(f32::from_bits).collect();
+    let mut copy = vec![f32::from_bits(u32::MAX); staging.channel as usize];
+    for channel in 0..staging.src.c {
+        staging.copy_channel(&numbers, &mut copy);
+        let start = extent.before + channel as usize * copy.len();
+        for (lane, number) in cells.lanes.iter_mut().skip(start).zip(&copy) {
+            *lane = match number.to_bits() {
+                0 => Lane::ZERO,
+                number if number <= pixels => input(0, channel, number - 1),
+                _ => Lane::POISON,
+            };
+        }
+    }
+    cells
+}
+
+/// What the layer computes.
+pub fn expected(problem: &Problem, weights: Weights<'_>) -> Expected {
+    Expected::Values(match problem {
+        Problem::Conv(p) => convolution(p, weights),
+        Problem::Fc(p) => inner_product(p, weights),
+        Problem::Pool(p) => pooling(p),
+        Problem::Channelwise(p) => channelwise(p, weights),
+        Problem::Eltwise(p) => eltwise(p),
+        Problem::Lrn(_) | Problem::Softmax(_) => return Expected::Defined,
+    })
+}
+
+fn activated(value: Lane, relu: Option<Relu>) -> Lane {
+    let Some(relu) = relu else { return value };
+    let positive = value.max(Lane::ZERO);
+    match relu.slope() {
+        0.0 => positive,
+        slope => positive.plus(value.min(Lane::ZERO).times(Lane::float(slope))),
+    }
+}
+
+fn bias(weights: Weights<'_>, row: u32) -> Lane {
+    let bias = weights.bias.get(row as usize);
+    bias.map_or(Lane::ZERO, |&bias| Lane::float(bias))
+}
+
+/// Non-zeros of a row: column and value.
+fn row<'a>(weights: Weights<'a>, row: u32) -> impl Iterator<Item = (u32, Lane)> + 'a {
+    let cols = weights.pattern.cols() as usize;
+    let values = &weights.values[row as usize * cols..][..cols];
+    let columns = weights.pattern.row(row).iter();
+    columns.map(move |&col| (col, Lane::float(values[col as usize])))
+}
+
+fn convolution(p: &ConvProblem, weights: Weights<'_>) -> Vec<Lane> {
+    let pixels = p.dst.hw() as usize;
+    let planes = |operand: usize, planes: &Planes| -> Vec<Lane> {
+        let channels = (0..planes.c).flat_map(|c| (0..planes.hw()).map(move |pixel| (c, pixel)));
+        channels
+            .map(|(c, pixel)| input(operand, c, pixel))
+            .collect()
+    };
+    let source = planes(0, &p.src);
+    let mut result = Vec::with_capacity(p.dst.c as usize * pixels);
+    let mut sums = vec![Lane::ZERO; pixels];
+    for oc in 0..p.dst.c {
+        sums.fill(bias(weights, oc));
+        for (col, weight) in row(weights, oc) {
+            let channel = oc / p.ocg() * p.icg() + col / p.taps();
+            let plane = &source[(channel * p.src.hw()) as usize..][..p.src.hw() as usize];
+            add_tap(p, col % p.taps(), weight, plane, &mut sums);
+        }
+        for (pixel, sum) in sums.iter().enumerate() {
+            let residual = match p.residual {
+                true => input(1, oc, pixel as u32),
+                false => Lane::ZERO,
+            };
+            result.push(activated(sum.plus(residual), p.relu));
+        }
+    }
+    result
+}
+
+/// Adds one tap's products for all pixels.
+fn add_tap(p: &ConvProblem, tap: u32, weight: Lane, plane: &[Lane], sums: &mut [Lane]) {
+    let window = &p.window;
+    let tap = [tap / window.kernel[1], tap % window.kernel[1]];
+    let at = |axis: usize, out: u32, size: u32| {
+        let position = i64::from(out * window.stride[axis] + tap[axis] * window.dilation[axis])
+            - i64::from(window.pad[axis]);
+        (0..i64::from(size))
+            .contains(&position)
+            .then_some(position as usize)
+    };
+    for y in 0..p.dst.h {
+        let Some(from_y) = at(0, y, p.src.h) else {
+            continue;
+        };
+        for x in 0..p.dst.w {
+            if let Some(from_x) = at(1, x, p.src.w) {
+                let sum = &mut sums[(y * p.dst.w + x) as usize];
+                *sum = sum.plus(weight.times(plane[from_y * p.src.w as usize + from_x]));
+            }
+        }
+    }
+}
+
+fn inner_product(p: &FcProblem, weights: Weights<'_>) -> Vec<Lane> {
+    let sum = |output: u32| {
+        let products = row(weights, output).map(|(col, weight)| weight.times(input(0, col, 0)));
+        activated(products.fold(bias(weights, output), Lane::plus), p.relu)
+    };
+    (0..p.outputs).map(sum).collect()
+}
+
+fn pooling(p: &PoolProblem) -> Vec<Lane> {
+    let op = Pooling {
+        method: p.method,
+        window: p.window,
+        global: false,
+        round_down: false,
+        relu: p.relu,
+        mask: false,
+    };
+    let mut result = Vec::new();
+    for c in 0..p.dst.c {
+        for (y, x) in (0..p.dst.h).flat_map(|y| (0..p.dst.w).map(move |x| (y, x))) {
+            let (rows, columns) = (op.range(0, p.src.h, y), op.range(1, p.src.w, x));
+            let window = (rows.start..rows.end)
+                .flat_map(|y| (columns.start..columns.end).map(move |x| y * p.src.w + x));
+            let window = window.map(|pixel| input(0, c, pixel));
+            result.push(match p.method {
+                PoolMethod::Max if p.relu => window.fold(Lane::ZERO, Lane::max),
+                PoolMethod::Max => window.fold(Lane::float(f32::MIN), Lane::max),
+                PoolMethod::Average => {
+                    let [height, width] =
+                        [rows.divisor, columns.divisor].map(|n| Lane::float(n as f32));
+                    window
+                        .fold(Lane::ZERO, Lane::plus)
+                        .over(height.times(width))
+                }
+            });
+        }
+    }
+    result
+}
+
+fn channelwise(p: &ChannelwiseProblem, weights: Weights<'_>) -> Vec<Lane> {
+    let mut result = Vec::new();
+    for c in 0..p.dst.c {
+        let [scale, shift, slope] =
+            [0, 1, 2].map(|part| Lane::float(weights.values[c as usize * 3 + part]));
+        for pixel in 0..p.dst.hw() {
+            let mut value = input(0, c, pixel);
+            if p.affine {
+                value = value.times(scale).plus(shift);
+            }
+            if p.leaky {
+                let below = value.min(Lane::ZERO).times(slope);
+                value = value.max(Lane::ZERO).plus(below);
+            }
+            result.push(value);
+        }
+    }
+    result
+}
+
+fn eltwise(p: &EltwiseProblem) -> Vec<Lane> {
+    let combine = |element: u32| {
+        let operands = (0..p.operands as usize).map(|operand| input(operand, element, 0));
+        let value = match &p.kind {
+            EltwiseKind::Sum(coefficients) => operands
+                .zip(coefficients)
+                .map(|(operand, &coefficient)| operand.times(Lane::float(coefficient)))
+                .fold(Lane::ZERO, Lane::plus),
+            EltwiseKind::Product => operands.fold(Lane::float(1.0), Lane::times),
+            EltwiseKind::Max => operands.fold(Lane::float(f32::NEG_INFINITY), Lane::max),
+        };
+        activated(value, p.relu)
+    };
+    (0..p.elems).map(combine).collect()
+}
