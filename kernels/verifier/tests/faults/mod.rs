@@ -367,7 +367,11 @@ fn a_wrong_window() {
 
 #[test]
 fn a_lost_product_of_an_inner_product() {
-    for (variant, isa) in [("dense_fc.gemv", Isa::Avx2), ("sparse_fc.ell", Isa::Avx512)] {
+    for (variant, isa) in [
+        ("dense_fc.gemv", Isa::Avx2),
+        ("dense_fc.gemv", Isa::Avx512),
+        ("sparse_fc.sell", Isa::Avx2),
+    ] {
         found(variant, isa, FC, "a lost product", |built| {
             middle(&built.code.bytes, is_fma).drop_from(&mut built.code.bytes);
         });
