@@ -16,6 +16,7 @@
 //! ```
 
 pub mod array;
+pub mod code_info;
 pub mod error;
 pub mod knobs;
 pub mod layer;

@@ -244,7 +244,12 @@ impl Model {
             tuner,
         };
         let plan = Arc::new(skimjit_runtime::plan(&graph, isa, &plan_options)?);
-        Ok(Engine { graph, plan, pool })
+        Ok(Engine {
+            graph,
+            plan,
+            pool,
+            _observer: options.observer.clone(),
+        })
     }
 
     /// Writes an artifact: the graph, its weights in compressed form, and what the planner chose.
@@ -317,6 +322,8 @@ pub struct Engine {
     graph: Graph,
     plan: Arc<Plan>,
     pool: Arc<ThreadPool>,
+    /// Debuggers know the code as long as it can run.
+    _observer: Option<Arc<dyn CodeObserver>>,
 }
 
 impl Engine {

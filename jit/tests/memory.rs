@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use skimjit_jit::asm::{Avx2Asm, Gp, Mem, VectorAsm};
-use skimjit_jit::observe::{CodeObserver, PerfMap};
+use skimjit_jit::observe::{CodeObserver, PerfMap, PublishedCode};
 use skimjit_jit::{Code, CodeCache, CodeRegion, EntryPoint, RegionError, SpecHash, SpecHasher};
 
 /// Code with an entry "answer" that stores `value` where the first word of its arguments points.
@@ -267,7 +267,14 @@ fn perf_map_lines_hold_address_size_and_a_one_line_name() {
     let region = CodeRegion::publish(&answer(1)).expect("published");
     for name in ["sparse_conv.baked.avx2 conv2", "two\nlines"] {
         let map = PerfMap::append_to(&path).expect("opened");
-        map.register(name, region.addresses()).expect("written");
+        let code = PublishedCode {
+            name,
+            addresses: region.addresses(),
+            bytes: region.bytes(),
+            entries: &[],
+            source: None,
+        };
+        map.register(&code).expect("written");
     }
     let text = std::fs::read_to_string(&path).expect("readable");
     std::fs::remove_file(&path).expect("removed");

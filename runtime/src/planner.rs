@@ -10,6 +10,7 @@ mod tune;
 use crate::buffers::{BufferId, Buffers, Form, Home};
 use crate::plan::{Choice, Listing, Plan, Port, Segment, Step, Work};
 use crate::{Options, PlanError};
+use skimjit_kernels::jit::observe::PublishedCode;
 use skimjit_kernels::jit::{Code, CodeRegion, Isa};
 use skimjit_kernels::{Built, CompiledKernel, Extent, Planes};
 use skimjit_models::{Graph, Op, Shape, Tensor, ValueId};
@@ -517,8 +518,15 @@ impl<'g> Planner<'g> {
                 let base = bases.next().expect("one base per kernel");
                 if let Some(observer) = &self.options.observer {
                     let start = region.addresses().start + base;
+                    let code = PublishedCode {
+                        name: &draft.layer,
+                        addresses: start..start + built.code.bytes.len(),
+                        bytes: &built.code.bytes,
+                        entries: &built.code.entries,
+                        source: None,
+                    };
                     // A profiler that cannot be told is no reason to fail.
-                    let _ = observer.register(&draft.layer, start..start + built.code.bytes.len());
+                    let _ = observer.register(&code);
                 }
                 Work::Kernel(CompiledKernel::new(*built, region, base))
             }

@@ -2,13 +2,12 @@
 
 use super::{output, progress};
 use clap::ValueEnum;
+use skimjit::code_info::{CodeInfo, Tools};
 use skimjit::models::Shape;
 use skimjit::runtime::MOST_THREADS;
-use skimjit::runtime::jit::observe::{CodeObserver, PerfMap};
 use skimjit::runtime::recipe::Recipe;
 use skimjit::{
     CompileOptions, Engine, Error, Isa, LoadOptions, Model, Result, TuneCache, Tuning, knobs,
-    models,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -102,6 +101,46 @@ pub struct EngineArguments {
     pub batch: Option<u32>,
     #[command(flatten)]
     pub machine: MachineArguments,
+    #[command(flatten)]
+    pub code: CodeArguments,
+}
+
+/// A tool that is told about generated code.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CodeTool {
+    /// Names for perf report, in /tmp (as SKIMJIT_PERF_MAP=1 does)
+    PerfMap,
+    /// Code and lines for perf record -k mono and perf inject --jit
+    Jitdump,
+    /// Symbols, lines and unwind information for a GDB that runs this process
+    Gdb,
+    /// An ELF object for each kernel
+    Objects,
+}
+
+/// Who is told about generated code.
+#[derive(clap::Args)]
+pub struct CodeArguments {
+    /// Tell tools which code belongs to which layer; all but perf-map write a listing of each kernel
+    /// with output channel, input channel and tap of every multiply-add, which takes about as long as
+    /// a few runs on a slow computer
+    #[arg(long, value_enum, value_name = "TOOL,...", value_delimiter = ',')]
+    code_info: Vec<CodeTool>,
+    /// Where listings, the jitdump and objects go
+    #[arg(long, value_name = "FOLDER", default_value = "skimjit-code")]
+    code_folder: PathBuf,
+}
+
+impl CodeArguments {
+    fn tools(&self) -> Result<Tools> {
+        let asked = |tool| self.code_info.contains(&tool);
+        Ok(Tools {
+            perf_map: asked(CodeTool::PerfMap) || knobs::perf_map()?,
+            jitdump: asked(CodeTool::Jitdump),
+            gdb: asked(CodeTool::Gdb),
+            objects: asked(CodeTool::Objects),
+        })
+    }
 }
 
 /// What it is compiled for.
@@ -144,15 +183,9 @@ impl MachineArguments {
     }
     /// Options with these and the environment's values.
     pub fn options(&self) -> Result<CompileOptions> {
-        let observer = if knobs::perf_map()? {
-            Some(perf_map()?)
-        } else {
-            None
-        };
         Ok(CompileOptions {
             isa: Some(self.isa()?),
             threads: self.threads()?.unwrap_or(0),
-            observer,
             ..CompileOptions::default()
         })
     }
@@ -161,10 +194,21 @@ impl MachineArguments {
 impl EngineArguments {
     /// Options with these and the environment's values.
     pub fn options(&self) -> Result<CompileOptions> {
-        Ok(CompileOptions {
+        let mut options = CompileOptions {
             batch: self.batch,
             ..self.machine.options()?
-        })
+        };
+        let tools = self.code.tools()?;
+        if tools != Tools::default() {
+            let info = Arc::new(CodeInfo::new(
+                self.machine.isa()?,
+                tools,
+                &self.code.code_folder,
+            )?);
+            options.observer = Some(info.clone());
+            options.inspector = Some(info);
+        }
+        Ok(options)
     }
 }
 
@@ -267,13 +311,6 @@ pub fn settle(model: &Model, options: &CompileOptions) -> Result<CompileOptions>
         variants: Recipe::of(engine.plan()).variants_for(engine.plan().isa),
         ..options.clone()
     })
-}
-
-fn perf_map() -> Result<Arc<dyn CodeObserver>> {
-    let path = PathBuf::from(format!("/tmp/perf-{}.map", std::process::id()));
-    let map = PerfMap::append_to(&path);
-    let map = map.map_err(|error| models::Error::new(error.to_string()).file(&path))?;
-    Ok(Arc::new(map))
 }
 
 /// Numbers of threads.

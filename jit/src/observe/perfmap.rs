@@ -2,11 +2,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::ops::Range;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use super::CodeObserver;
+use super::{CodeObserver, PublishedCode};
 
 /// A perf map file: one `start size name` line per code, numbers in hexadecimal.
 pub struct PerfMap {
@@ -24,8 +23,9 @@ impl PerfMap {
 }
 
 impl CodeObserver for PerfMap {
-    fn register(&self, name: &str, addresses: Range<usize>) -> io::Result<()> {
-        let name = name.replace(char::is_control, " ");
+    fn register(&self, code: &PublishedCode<'_>) -> io::Result<()> {
+        let addresses = &code.addresses;
+        let name = code.name.replace(char::is_control, " ");
         let line = format!("{:x} {:x} {name}\n", addresses.start, addresses.len());
         self.file
             .lock()

@@ -9,11 +9,14 @@
 //! defined values only.
 #![forbid(unsafe_code)]
 
+mod annotation;
 mod layer;
 mod machine;
 mod memory;
 mod value;
 mod vector;
+
+pub use annotation::{Line, annotate};
 
 use layer::Expected;
 use machine::{Executed, Machine, Program, Stop};

@@ -5,6 +5,7 @@ use crate::value::Lane;
 use iced_x86::{
     Decoder, DecoderOptions, Formatter, Instruction, Mnemonic, NasmFormatter, OpKind, Register,
 };
+use std::collections::HashMap;
 
 /// Lanes of the widest register.
 pub const LANES: usize = 16;
@@ -41,6 +42,16 @@ impl Program {
         self.instructions.get(*start as usize)
     }
 
+    /// All instructions: offset and text.
+    pub fn listing(&self) -> impl Iterator<Item = (u64, String)> + '_ {
+        let mut formatter = NasmFormatter::new();
+        self.instructions.iter().map(move |instruction| {
+            let mut text = String::new();
+            formatter.format(instruction, &mut text);
+            (instruction.ip(), text)
+        })
+    }
+
     /// The instruction at an offset, as text.
     pub fn text(&self, offset: u64) -> String {
         let mut text = String::new();
@@ -75,12 +86,16 @@ pub struct Machine<'p, 'm, 'b> {
     program: &'p Program,
     pub memory: &'m mut Memory<'b>,
     pub executed: Executed,
+    /// Raw bits that multiply-adds took as factors, by offset of the instruction, if they are wanted.
+    pub factors: Option<HashMap<u64, u32>>,
     /// Instructions that may still run.
     budget: u64,
     general: [u64; 16],
     pub vectors: [[Lane; LANES]; 32],
     pub masks: [u32; 8],
     flags: Flags,
+    /// Of the instruction that ran, if it was a multiply-add.
+    pub factor: Option<u32>,
     /// Offset of the instruction that runs.
     ip: u64,
 }
@@ -99,11 +114,13 @@ impl<'p, 'm, 'b> Machine<'p, 'm, 'b> {
             program,
             memory,
             executed: Executed::default(),
+            factors: None,
             budget,
             general: [0; 16],
             vectors: [[Lane::POISON; LANES]; 32],
             masks: [0; 8],
             flags: Flags::default(),
+            factor: None,
             ip: 0,
         }
     }
@@ -148,6 +165,11 @@ impl<'p, 'm, 'b> Machine<'p, 'm, 'b> {
             if let Err(wrong) = self.step(instruction) {
                 self.ip = at;
                 return Err(wrong);
+            }
+            if let Some(factors) = &mut self.factors
+                && let Some(bits) = self.factor.take()
+            {
+                factors.insert(at, bits);
             }
         }
         Ok(())

@@ -172,6 +172,9 @@ impl Machine<'_, '_, '_> {
         let active = self.active(i);
         let (a, b) = (self.lanes(i, 1, &active)?, self.lanes(i, 2, &active)?);
         let mut value = self.vectors[i.op0_register().number()];
+        if self.factors.is_some() {
+            self.factor = a[0].as_bits().or(b[0].as_bits()).filter(|&bits| bits != 0);
+        }
         for lane in (0..LANES).filter(|&lane| active[lane]) {
             let product = a[lane].times(b[lane]);
             value[lane] = match i.mnemonic() {
