@@ -127,7 +127,8 @@ mod tests {
         let mut found = Vec::new();
         // SAFETY: `LIST` is held, and every entry in the list is alive with its object.
         unsafe {
-            let mut entry = (*(&raw const __jit_debug_descriptor)).first;
+            let descriptor = &raw const __jit_debug_descriptor;
+            let mut entry = (*descriptor).first;
             while let Some(known) = entry.as_ref() {
                 found.push(std::slice::from_raw_parts(known.object, known.bytes as usize).to_vec());
                 entry = known.next;
