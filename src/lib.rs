@@ -15,6 +15,7 @@
 //! # }
 //! ```
 
+pub mod any_shape;
 pub mod array;
 pub mod code_info;
 pub mod error;
@@ -25,6 +26,7 @@ pub mod picture;
 pub mod tune;
 pub mod verify;
 
+pub use any_shape::{AnyShape, AnyShapeSession};
 pub use error::{Error, Result};
 pub use model::{CompileOptions, Engine, Keep, LoadOptions, Model};
 pub use skimjit_models as models;

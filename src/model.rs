@@ -8,7 +8,10 @@ use skimjit_runtime::jit::Isa;
 use skimjit_runtime::jit::observe::CodeObserver;
 use skimjit_runtime::mapping::FileMap;
 use skimjit_runtime::recipe::{self, Recipe};
-use skimjit_runtime::{KernelInspector, Options, Plan, Port, Session, ThreadPool, Tuner};
+use skimjit_runtime::{
+    KernelInspector, KernelStore, Options, Plan, PlanError, Port, Session, ThreadPool, Tuner,
+    machine,
+};
 use std::collections::HashMap;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -33,7 +36,6 @@ impl LoadOptions {
     fn refuse_for_artifact(&self, path: &Path) -> Result<()> {
         let given = [
             (self.prototxt.is_some(), "another topology"),
-            (self.input_shape.is_some(), "another input shape"),
             (self.zero_below.is_some(), "a threshold for weights"),
             (self.allow_missing_weights, "missing weights"),
         ];
@@ -48,9 +50,12 @@ impl LoadOptions {
 }
 
 /// A network: what to compute, and the weights.
+#[derive(Clone)]
 pub struct Model {
     graph: Graph,
     recipe: Option<Recipe>,
+    /// The recipe was made for other input shapes.
+    resized: bool,
     /// Unknown fields, ignored source layers and the like, one line each.
     pub warnings: Vec<String>,
 }
@@ -79,6 +84,23 @@ pub struct CompileOptions {
     pub tuning: Option<Tuning>,
 }
 
+impl CompileOptions {
+    /// A team of the threads asked for.
+    pub(crate) fn pool(&self) -> Result<ThreadPool> {
+        let threads = match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        ThreadPool::new(threads).map_err(Error::Usage)
+    }
+}
+
+/// What several engines have in common.
+pub(crate) struct Shared {
+    pub pool: Arc<ThreadPool>,
+    pub kernels: Option<Arc<KernelStore>>,
+}
+
 /// Which blobs survive as outputs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Keep {
@@ -98,7 +120,14 @@ impl Model {
     pub fn load(path: &Path, options: &LoadOptions) -> Result<Self> {
         if is_artifact(path)? {
             options.refuse_for_artifact(path)?;
-            return Self::from_artifact(path);
+            let model = Self::from_artifact(path)?;
+            return match &options.input_shape {
+                None => Ok(model),
+                Some(shape) => model.with_input_shape(shape).map_err(|error| match error {
+                    Error::Input(error) => error.file(path).into(),
+                    other => other,
+                }),
+            };
         }
         Self::from_caffe(&[path.to_owned()], options)
     }
@@ -119,6 +148,7 @@ impl Model {
         Ok(Self {
             graph: imported.graph,
             recipe: None,
+            resized: false,
             warnings,
         })
     }
@@ -129,6 +159,7 @@ impl Model {
         Ok(Self {
             graph,
             recipe: None,
+            resized: false,
             warnings: vec![],
         })
     }
@@ -152,6 +183,7 @@ impl Model {
         Ok(Self {
             graph,
             recipe,
+            resized: false,
             warnings: vec![],
         })
     }
@@ -161,18 +193,54 @@ impl Model {
         &self.graph
     }
 
+    /// The same network for inputs of other shapes, by blob name; inputs that are not named keep theirs.
+    /// An artifact's choices of kernels are kept where they can be.
+    ///
+    /// Fully convolutional networks, and those that end in a global pooling, take any size; a layer that
+    /// does not is named by the error.
+    pub fn with_input_shapes(&self, shapes: &[(&str, Shape)]) -> Result<Self> {
+        let graph = self.graph.with_input_shapes(shapes)?;
+        let resized = |id: &&ValueId| graph.shape(**id) != self.graph.shape(**id);
+        let resized = self.resized || graph.inputs.iter().any(|id| resized(&id));
+        let recipe = self.recipe.clone().map(|recipe| Recipe {
+            batch: first_dim(&graph).unwrap_or(recipe.batch),
+            ..recipe
+        });
+        Ok(Self {
+            graph,
+            recipe,
+            resized,
+            warnings: self.warnings.clone(),
+        })
+    }
+
+    /// [`Model::with_input_shapes`] for a network with one input.
+    pub fn with_input_shape(&self, shape: &Shape) -> Result<Self> {
+        let [input] = self.graph.inputs[..] else {
+            let error = skimjit_models::Error::new(format!("{} inputs", self.graph.inputs.len()));
+            return Err(error
+                .field("input_shape")
+                .expected("exactly one input to give a shape to")
+                .into());
+        };
+        self.with_input_shapes(&[(&self.graph.value(input).name, shape.clone())])
+    }
+
+    /// Some layer combines images, so that complete batches have to be run.
+    pub fn combines_images(&self) -> bool {
+        let Ok(graph) = self.graph.with_batch(2) else {
+            return true;
+        };
+        graph.nodes.iter().any(|node| {
+            let shapes: Vec<&Shape> = node.inputs.iter().map(|&id| graph.shape(id)).collect();
+            !node.op.per_image(&shapes)
+        })
+    }
+
     /// Images per batch: the artifact's, or the first input's.
     pub fn batch(&self) -> u32 {
-        let first = self
-            .graph
-            .inputs
-            .first()
-            .map(|&id| self.graph.shape(id).dim(0));
-        self.recipe
-            .as_ref()
-            .map(|recipe| recipe.batch)
-            .or(first)
-            .unwrap_or(1)
+        let recipe = self.recipe.as_ref().map(|recipe| recipe.batch);
+        recipe.or(first_dim(&self.graph)).unwrap_or(1)
     }
 
     /// Rounds the weights of inner products to bfloat16, of which kernels for one image store two
@@ -211,23 +279,29 @@ impl Model {
 
     /// Plans the network and generates its code.
     pub fn compile(&self, options: &CompileOptions) -> Result<Engine> {
+        let shared = Shared {
+            pool: Arc::new(options.pool()?),
+            kernels: None,
+        };
+        self.compile_with(options, &shared)
+    }
+
+    /// [`Model::compile`] on the threads, and with the kernels, of other engines.
+    pub(crate) fn compile_with(&self, options: &CompileOptions, shared: &Shared) -> Result<Engine> {
         let isa = Isa::detect(options.isa)?;
         let batch = options.batch.unwrap_or_else(|| self.batch());
         if batch == 0 {
             return Err(Error::Usage("batch: found 0, expected 1 or more".into()));
         }
         let graph = self.prepare(batch, &options.keep)?;
-        let mut variants = self
-            .recipe
-            .as_ref()
+        // Who asks for measurements of another size does not want what was measured for the old one.
+        let outdated = self.resized && options.tuning.is_some();
+        let recipe = self.recipe.as_ref().filter(|_| !outdated);
+        let mut variants = recipe
             .map(|recipe| recipe.variants_for(isa))
             .unwrap_or_default();
         variants.extend(options.variants.clone());
-        let threads = match options.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            threads => threads,
-        };
-        let pool = Arc::new(ThreadPool::new(threads).map_err(Error::Usage)?);
+        let pool = shared.pool.clone();
         let tuner = options.tuning.as_ref().map(|tuning| Tuner {
             pool: pool.clone(),
             memory: tuning.cache.clone(),
@@ -242,8 +316,14 @@ impl Model {
             observer: options.observer.clone(),
             inspector: options.inspector.clone(),
             tuner,
+            kernels: shared.kernels.clone(),
         };
         let plan = Arc::new(skimjit_runtime::plan(&graph, isa, &plan_options)?);
+        let needed = plan.session_bytes(pool.threads());
+        match machine::free_memory() {
+            Some(free) if needed > free => return Err(PlanError::too_large(needed, free).into()),
+            _ => {}
+        }
         Ok(Engine {
             graph,
             plan,
@@ -279,6 +359,11 @@ impl Model {
                 failed(&error)
             })
     }
+}
+
+/// Images of the first input.
+fn first_dim(graph: &Graph) -> Option<u32> {
+    graph.inputs.first().map(|&id| graph.shape(id).dim(0))
 }
 
 /// Blob by name, or an error that lists similar ones.
@@ -380,7 +465,8 @@ impl Engine {
             if found.dims().get(1..) != expected.dims().get(1..) {
                 let error = skimjit_models::Error::new(format!("an input of shape {found}"))
                     .field(format!("input \"{}\"", port.name))
-                    .expected(format!("{expected} with any number of images first"));
+                    .expected(format!("{expected} with any number of images first"))
+                    .hint("an AnyShape engine (run --reshape) takes other sizes");
                 return Err(error.into());
             }
         }

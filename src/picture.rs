@@ -89,9 +89,25 @@ pub fn load(path: &Path, input: [u32; 3], preprocess: &Preprocess) -> Result<Ten
         .map_err(|error| error.file(path))
 }
 
+/// Reads a picture for a network that takes any size; the result is `[C, H, W]` of the size that the
+/// picture has after resizing and cropping.
+pub fn load_any_size(path: &Path, channels: u32, preprocess: &Preprocess) -> Result<Tensor> {
+    let picture = Picture::open(path, channels, preprocess.channel_order)?;
+    preprocess
+        .apply_any_size(picture)
+        .map_err(|error| error.file(path))
+}
+
 impl Preprocess {
     /// Makes the input of a network of `[C, H, W]` from a picture of C channels.
     pub fn apply(&self, picture: Picture, input: [u32; 3]) -> Result<Tensor> {
+        self.make(picture, Some(input))
+    }
+    /// Makes the input of a network that takes any size.
+    pub fn apply_any_size(&self, picture: Picture) -> Result<Tensor> {
+        self.make(picture, None)
+    }
+    fn make(&self, picture: Picture, input: Option<[u32; 3]>) -> Result<Tensor> {
         let picture = match self.resize {
             None => picture,
             Some(Resize::Exact(width, height)) => picture.resized(width, height)?,
@@ -101,7 +117,7 @@ impl Preprocess {
             }
         };
         let (left, top, width, height) = self.window(&picture)?;
-        let [channels, in_height, in_width] = input;
+        let [channels, in_height, in_width] = input.unwrap_or([picture.channels, height, width]);
         if (width, height) != (in_width, in_height) || picture.channels != channels {
             return Err(Error::new(format!(
                 "a picture of {}x{width}x{height} (channels, width, height)",
@@ -110,7 +126,9 @@ impl Preprocess {
             .expected(format!(
                 "{channels}x{in_width}x{in_height}, the network's input"
             ))
-            .hint("bring it to that size with --resize or --crop"));
+            .hint(
+                "bring it to that size with --resize or --crop, or keep its own with --reshape",
+            ));
         }
         let mean = self.mean_of(&picture)?;
         let mut data = Vec::with_capacity((channels * width * height) as usize);

@@ -15,13 +15,9 @@ pub struct Code {
 impl Code {
     /// Byte offset of the entry called `name`.
     pub fn entry_offset(&self, name: &str) -> Option<usize> {
-        find_entry(&self.entries, name)
+        let mut entries = self.entries.iter();
+        entries
+            .find(|(entry, _)| entry == name)
+            .map(|&(_, offset)| offset)
     }
-}
-
-pub(crate) fn find_entry(entries: &[(String, usize)], name: &str) -> Option<usize> {
-    entries
-        .iter()
-        .find(|(entry, _)| entry == name)
-        .map(|&(_, offset)| offset)
 }

@@ -8,15 +8,15 @@
 compile_error!("skimjit generates x86-64 machine code and runs on x86-64 only");
 
 pub mod asm;
-mod cache;
 mod code;
 mod entry;
 mod isa;
 pub mod observe;
 mod region;
+mod spec;
 
-pub use cache::{CacheStats, CachedCode, CodeCache, SpecHash, SpecHasher};
 pub use code::Code;
 pub use entry::EntryPoint;
 pub use isa::{CpuInfo, Isa, IsaError};
 pub use region::{CodeRegion, MAX_REGION_BYTES, RegionError};
+pub use spec::{SpecHash, SpecHasher};

@@ -1,13 +1,12 @@
-//! Executable memory: never writable and executable at once, alive as long as an entry, cached by
-//! specification, named for profilers.
+//! Executable memory: never writable and executable at once, alive as long as an entry, named for
+//! profilers; and the hash of specifications.
 
 use std::hash::{Hash, Hasher};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use skimjit_jit::asm::{Avx2Asm, Gp, Mem, VectorAsm};
 use skimjit_jit::observe::{CodeObserver, PerfMap, PublishedCode};
-use skimjit_jit::{Code, CodeCache, CodeRegion, EntryPoint, RegionError, SpecHash, SpecHasher};
+use skimjit_jit::{Code, CodeRegion, EntryPoint, RegionError, SpecHash, SpecHasher};
 
 /// Code with an entry "answer" that stores `value` where the first word of its arguments points.
 /// It has general-purpose instructions only, so it runs everywhere.
@@ -129,84 +128,6 @@ fn entries_cross_threads_and_keep_their_region() {
             .expect("ran"),
         42
     );
-}
-
-fn cached(cache: &CodeCache, key: u128, value: i64) -> EntryPoint<Args> {
-    let build = || Ok::<_, RegionError>(answer(value));
-    let code = cache
-        .get_or_publish(SpecHash(key), build)
-        .expect("published");
-    code.entry_point("answer").expect("named")
-}
-
-#[test]
-fn the_cache_builds_once_and_evicts_what_was_used_longest_ago() {
-    let cache = CodeCache::new(2 * answer(0).bytes.len());
-    let first = cached(&cache, 1, 10);
-    cached(&cache, 2, 20);
-    assert_eq!(call(&cached(&cache, 1, 999)), 10, "a hit does not build");
-    cached(&cache, 3, 30);
-    let stats = cache.stats();
-    assert_eq!(
-        (stats.hits, stats.misses, stats.evictions, stats.codes),
-        (1, 3, 1, 2)
-    );
-    assert_eq!(call(&cached(&cache, 1, 999)), 10, "recently used");
-    assert_eq!(call(&cached(&cache, 2, 21)), 21, "evicted and built again");
-    let bytes = cache.stats().code_bytes;
-    assert_eq!(bytes, 2 * answer(0).bytes.len());
-    drop(cache);
-    assert_eq!(call(&first), 10, "an entry outlives its cache");
-}
-
-#[test]
-fn an_entry_outlives_eviction() {
-    let cache = CodeCache::new(answer(0).bytes.len());
-    let first = cached(&cache, 1, 10);
-    let weak = Arc::downgrade(first.region());
-    cached(&cache, 2, 20);
-    assert_eq!(cache.stats().evictions, 1);
-    assert_eq!(call(&first), 10);
-    drop(first);
-    assert_eq!(
-        weak.strong_count(),
-        0,
-        "evicted code is unmapped with its last entry"
-    );
-}
-
-#[test]
-fn code_above_the_limit_is_published_but_not_held() {
-    let cache = CodeCache::new(1);
-    assert_eq!(call(&cached(&cache, 1, 10)), 10);
-    assert_eq!(call(&cached(&cache, 1, 11)), 11);
-    assert_eq!((cache.stats().codes, cache.stats().code_bytes), (0, 0));
-}
-
-#[test]
-fn a_failed_build_is_reported_and_not_remembered() {
-    let cache = CodeCache::new(1 << 20);
-    let failed = cache.get_or_publish(SpecHash(1), || {
-        Err(RegionError::TooLarge { bytes: usize::MAX })
-    });
-    assert!(failed.is_err());
-    assert_eq!(call(&cached(&cache, 1, 5)), 5);
-}
-
-#[test]
-fn threads_share_one_code_per_specification() {
-    let cache = CodeCache::new(1 << 20);
-    let regions: Vec<_> = std::thread::scope(|scope| {
-        let spawn = |_| scope.spawn(|| cached(&cache, 1, 5).region().addresses().start);
-        let threads: Vec<_> = (0..8).map(spawn).collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().expect("ran"))
-            .collect()
-    });
-    let held = cached(&cache, 1, 5).region().addresses().start;
-    assert!(regions.iter().all(|&region| region == held));
-    assert_eq!(cache.stats().codes, 1);
 }
 
 fn hash_of(value: &impl Hash) -> SpecHash {

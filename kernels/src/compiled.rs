@@ -106,7 +106,7 @@ impl CompiledKernel {
     }
     /// Code from entry `first` to the end of entry `last`; entries are in the order of the code.
     fn code_of(&self, first: u32, last: u32) -> &[u8] {
-        let code = &self.region.bytes()[self.code.clone()];
+        let code = self.code();
         let start = |entry: u32| self.starts.get(entry as usize).copied();
         let end = start(last + 1).unwrap_or(code.len());
         start(first)
@@ -120,6 +120,10 @@ impl CompiledKernel {
         let code = (start + self.code.start) as *const u8;
         flush_lines(code, self.code.len());
         flush_lines(self.packed.as_ptr(), self.packed.len());
+    }
+    /// Machine code.
+    pub fn code(&self) -> &[u8] {
+        &self.region.bytes()[self.code.clone()]
     }
     /// Units of work.
     pub fn tasks(&self) -> &[Task] {

@@ -36,6 +36,31 @@ impl PlanError {
             message,
         }
     }
+    pub(crate) fn size(blob: &str, shape: &skimjit_models::Shape) -> Self {
+        let most = skimjit_kernels::limits::OPERAND_ELEMS;
+        let message = format!(
+            "blob \"{blob}\": found shape {shape}, expected at most {most} elements per image; use \
+             smaller inputs"
+        );
+        Self {
+            layer: None,
+            message,
+        }
+    }
+    /// A plan that needs `needed` bytes to run where there are `free`.
+    pub fn too_large(needed: u64, free: u64) -> Self {
+        let mib = |bytes: u64| bytes >> 20;
+        let message = format!(
+            "found a network that needs {} MiB of memory for one run, expected at most the {} MiB \
+             that are free; use smaller inputs or a smaller batch",
+            mib(needed),
+            mib(free)
+        );
+        Self {
+            layer: None,
+            message,
+        }
+    }
     pub(crate) fn frozen(layer: &str, variants: &[&str], threads: usize) -> Self {
         let message = format!(
             "found no measurement of {} with {threads} threads on this machine, expected one in the \
@@ -141,7 +166,8 @@ impl fmt::Display for RunError {
             } => write!(
                 f,
                 "input \"{name}\": found {found} elements, expected the same number of images for \
-                 every input and a multiple of {row} elements per {unit}; the network's shape is {shape}"
+                 every input and a multiple of {row} elements per {unit}; the network's shape is \
+                 {shape}, other sizes need a plan of their own"
             ),
             Self::Output {
                 name,

@@ -4,6 +4,7 @@
 mod arena;
 mod buffers;
 mod error;
+mod kernel_store;
 pub mod machine;
 pub mod mapping;
 pub mod plan;
@@ -15,6 +16,7 @@ mod session;
 mod tune;
 
 pub use error::{PlanError, RunError};
+pub use kernel_store::KernelStore;
 pub use plan::{Basis, Candidate, Choice, Plan, Port};
 pub use planner::plan;
 pub use pool::{MOST_THREADS, ThreadPool};
@@ -53,4 +55,6 @@ pub struct Options {
     pub inspector: Option<Arc<dyn KernelInspector>>,
     /// Times the candidates of a layer; without it, estimates decide.
     pub tuner: Option<Tuner>,
+    /// Where kernels are taken from and put, when several plans are made of one network.
+    pub kernels: Option<Arc<KernelStore>>,
 }

@@ -35,6 +35,16 @@ pub fn measure(isa: Isa) -> Option<Peak> {
     })
 }
 
+/// Memory that can be had without swapping, in bytes; `None` where the system does not tell.
+pub fn free_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1 << 10)
+}
+
 fn gflops(isa: Isa) -> Option<f64> {
     let (built, flops) = peak::kernel(isa, 1 << 18);
     let region = CodeRegion::publish(&built.code).ok()?;

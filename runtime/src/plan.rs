@@ -44,7 +44,7 @@ pub struct Operand {
 /// What a step does.
 pub enum Work {
     /// A generated kernel.
-    Kernel(CompiledKernel),
+    Kernel(Arc<CompiledKernel>),
     /// The padded copy that a kernel reads.
     Stage(Staging),
     /// Planes copied to another layout.
@@ -206,6 +206,21 @@ pub struct Plan {
     pub code_bytes: usize,
     /// Named machine code per layer, for disassembly and profilers: layer, offset and bytes.
     pub listings: Vec<Listing>,
+}
+
+impl Plan {
+    /// Bytes that a session of `threads` threads needs.
+    pub fn session_bytes(&self, threads: usize) -> u64 {
+        let elems = |count: usize, each: usize| (count as u64).saturating_mul(each as u64);
+        elems(self.image_arenas(threads), self.image_elems)
+            .saturating_add(elems(threads, self.scratch_elems))
+            .saturating_add(self.batch_elems as u64)
+            .saturating_mul(size_of::<f32>() as u64)
+    }
+    /// Image arenas of a session: more than images would never be used.
+    pub(crate) fn image_arenas(&self, threads: usize) -> usize {
+        threads.min(self.batch).max(1)
+    }
 }
 
 /// Machine code of one layer.

@@ -1,6 +1,7 @@
 //! Graph → plan: which kernel for which layer, in which layout, in which order.
 
 mod job;
+mod kernel;
 mod lower;
 mod segments;
 mod select;
@@ -10,16 +11,17 @@ mod tune;
 use crate::buffers::{BufferId, Buffers, Form, Home};
 use crate::plan::{Choice, Listing, Plan, Port, Segment, Step, Work};
 use crate::{Options, PlanError};
+use kernel::Kernel;
 use skimjit_kernels::jit::observe::PublishedCode;
 use skimjit_kernels::jit::{Code, CodeRegion, Isa};
-use skimjit_kernels::{Built, CompiledKernel, Extent, Planes};
+use skimjit_kernels::{Extent, Planes, limits};
 use skimjit_models::{Graph, Op, Shape, Tensor, ValueId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Work of a step before its code is published.
 pub(crate) enum DraftWork {
-    Kernel(Box<Built>),
+    Kernel(Kernel),
     Other(Work),
 }
 
@@ -87,9 +89,10 @@ pub fn plan(graph: &Graph, isa: Isa, options: &Options) -> Result<Plan, PlanErro
     // Code generation and packing take most of the time of a load, and layers are independent.
     let built = crate::pool::map(&nodes, |&node| {
         let job = planner.job(node);
-        let chosen = job
-            .as_ref()
-            .and_then(|job| select::choose(job, isa, wanted(node), verdicts[node].as_ref()));
+        let chosen = job.as_ref().and_then(|job| {
+            let verdict = verdicts[node].as_ref();
+            select::choose(job, isa, wanted(node), verdict, options.kernels.as_deref())
+        });
         if let (Some(inspector), Some(job), Some(chosen)) = (&options.inspector, &job, &chosen) {
             let layer = &planner.graph.nodes[node].name;
             select::inspect(&**inspector, layer, job, chosen);
@@ -121,6 +124,12 @@ impl<'g> Planner<'g> {
                 graph.shape(id),
                 batch,
             ));
+        }
+        for (value, shape) in graph.values.iter().map(|value| (&value.name, &value.shape)) {
+            let images = if shape.dim(0) == batch { batch } else { 1 };
+            if shape.count() as u64 / u64::from(images) > limits::OPERAND_ELEMS {
+                return Err(PlanError::size(value, shape));
+            }
         }
         let coupled = segments::couplings(graph, batch);
         let (segment_of, per_image) = segments::segments(graph, batch, &coupled);
@@ -367,13 +376,13 @@ impl<'g> Planner<'g> {
         &mut self,
         node: usize,
         label: &'static str,
-        built: Built,
+        kernel: Kernel,
         mut src: Vec<BufferId>,
         dst: BufferId,
         whole_batch: bool,
     ) {
         let layer = self.graph.nodes[node].name.clone();
-        if let Some(staging) = built.staging {
+        if let Some(&staging) = kernel.staging() {
             let home = self.buffers.home(dst);
             let home = if home == Home::Whole {
                 Home::Whole
@@ -397,7 +406,7 @@ impl<'g> Planner<'g> {
             src[0] = staged;
         }
         let step = self.drafts.len();
-        let footprint = built.footprint;
+        let footprint = kernel.footprint();
         src.iter()
             .for_each(|&buffer| self.buffers.touch(buffer, step, footprint.src));
         // A residual lies as the result does.
@@ -406,12 +415,12 @@ impl<'g> Planner<'g> {
         }
         self.buffers.touch(dst, step, footprint.dst);
         self.scratch_bytes = self.scratch_bytes.max(footprint.scratch_bytes);
-        let costs = built.tasks.iter().map(|task| task.cost).collect();
+        let costs = kernel.tasks().iter().map(|task| task.cost).collect();
         self.drafts.push(Draft {
             layer,
             node: Some(node),
             label,
-            work: DraftWork::Kernel(Box::new(built)),
+            work: DraftWork::Kernel(kernel),
             src,
             dst,
             costs,
@@ -449,8 +458,9 @@ impl<'g> Planner<'g> {
     fn finish(mut self) -> Result<Plan, PlanError> {
         let placement = self.buffers.place(self.batch as usize);
         let drafts = std::mem::take(&mut self.drafts);
-        let codes: Vec<&Code> = drafts.iter().filter_map(Draft::code).collect();
-        let code_bytes = codes.iter().map(|code| code.bytes.len()).sum();
+        let kernels = || drafts.iter().filter_map(Draft::kernel);
+        let codes: Vec<&Code> = kernels().filter_map(Kernel::new_code).collect();
+        let code_bytes = kernels().map(|kernel| kernel.code().len()).sum();
         let (region, bases) = CodeRegion::publish_all(&codes).map_err(PlanError::memory)?;
         let mut listings = Vec::new();
         let mut bases = bases.into_iter();
@@ -463,9 +473,9 @@ impl<'g> Planner<'g> {
             })
             .collect();
         for draft in drafts {
-            if let Some(code) = draft.code() {
+            if let Some(kernel) = draft.kernel() {
                 let bytes = if self.options.keep_code {
-                    code.bytes.clone()
+                    kernel.code().to_vec()
                 } else {
                     vec![]
                 };
@@ -514,21 +524,26 @@ impl<'g> Planner<'g> {
         let cumulated = cumulated.collect();
         let work = match draft.work {
             DraftWork::Other(work) => work,
-            DraftWork::Kernel(built) => {
-                let base = bases.next().expect("one base per kernel");
-                if let Some(observer) = &self.options.observer {
-                    let start = region.addresses().start + base;
-                    let code = PublishedCode {
-                        name: &draft.layer,
-                        addresses: start..start + built.code.bytes.len(),
-                        bytes: &built.code.bytes,
-                        entries: &built.code.entries,
-                        source: None,
-                    };
-                    // A profiler that cannot be told is no reason to fail.
-                    let _ = observer.register(&code);
-                }
-                Work::Kernel(CompiledKernel::new(*built, region, base))
+            DraftWork::Kernel(kernel) => {
+                let observed = self.options.observer.is_some();
+                let code = kernel.new_code().filter(|_| observed).cloned();
+                let base = || {
+                    let base = bases.next().expect("one base per new kernel");
+                    if let (Some(observer), Some(code)) = (&self.options.observer, &code) {
+                        let start = region.addresses().start + base;
+                        let published = PublishedCode {
+                            name: &draft.layer,
+                            addresses: start..start + code.bytes.len(),
+                            bytes: &code.bytes,
+                            entries: &code.entries,
+                            source: None,
+                        };
+                        // A profiler that cannot be told is no reason to fail.
+                        let _ = observer.register(&published);
+                    }
+                    base
+                };
+                Work::Kernel(kernel.compiled(region, base, self.options.kernels.as_deref()))
             }
         };
         let operand = |id: &BufferId| placement.operand(&self.buffers, *id);
@@ -564,9 +579,9 @@ impl<'g> Planner<'g> {
 }
 
 impl Draft {
-    fn code(&self) -> Option<&Code> {
+    fn kernel(&self) -> Option<&Kernel> {
         match &self.work {
-            DraftWork::Kernel(built) => Some(&built.code),
+            DraftWork::Kernel(kernel) => Some(kernel),
             DraftWork::Other(_) => None,
         }
     }

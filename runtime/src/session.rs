@@ -30,8 +30,7 @@ impl Session {
     pub fn new(plan: Arc<Plan>, pool: Arc<ThreadPool>) -> Self {
         let threads = pool.threads();
         let many = |count: usize, elems: usize| (0..count).map(|_| Arena::new(elems)).collect();
-        // More image arenas than images would never be used.
-        let images = many(threads.min(plan.batch).max(1), plan.image_elems + 64);
+        let images = many(plan.image_arenas(threads), plan.image_elems + 64);
         let scratch = many(threads, plan.scratch_elems + 64);
         let batch = Arena::new(plan.batch_elems + 64);
         Self {

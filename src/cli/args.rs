@@ -31,7 +31,7 @@ pub struct ReadingArguments {
     /// Topology, when the one inside the caffemodel is not the one to run
     #[arg(long, value_name = "FILE")]
     pub prototxt: Option<PathBuf>,
-    /// Shape of the input, instead of the topology's
+    /// Shape of the input, instead of the network's
     #[arg(long, value_name = "N,C,H,W", value_parser = parse_shape)]
     pub input_shape: Option<Shape>,
     /// Weights of this magnitude and below become zero

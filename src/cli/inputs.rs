@@ -111,13 +111,37 @@ impl Item {
             check_shape(&array, port, &self.file)?;
             return Ok(array.into_data());
         }
-        let &[_, c, h, w] = port.dims() else {
-            let error = InputError::new("a picture").file(&self.file);
-            let expected = format!("a .npy array, as the network's input is {port}");
-            return Err(error.expected(expected).into());
-        };
+        let &[_, c, h, w] = four_axes(port, &self.file)?;
         Ok(picture::load(&self.file, [c, h, w], preprocess)?.into_data())
     }
+    /// The item in its own size, for an input that is `port` until now.
+    pub fn whole(self, port: &Shape, preprocess: &Preprocess) -> Result<Tensor> {
+        if let Some(array) = self.array {
+            return Ok(array);
+        }
+        let &[_, c, ..] = four_axes(port, &self.file)?;
+        let picture = picture::load_any_size(&self.file, c, preprocess)?;
+        let dims = [&[1], picture.shape().dims()].concat();
+        Ok(Tensor::new(Shape::new(dims)?, picture.into_data()))
+    }
+}
+
+/// Dims of an input that can be a picture.
+fn four_axes<'a>(port: &'a Shape, file: &Path) -> Result<&'a [u32; 4]> {
+    port.dims().try_into().map_err(|_| {
+        let error = InputError::new("a picture").file(file);
+        let expected = format!("a .npy array, as the network's input is {port}");
+        error.expected(expected).into()
+    })
+}
+
+/// Which sizes arrays may have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Sizes {
+    /// The network's, but for the number of images.
+    Network,
+    /// Any that the layers can work on.
+    Any,
 }
 
 /// Every dim but the number of images must be the network's.
@@ -137,11 +161,12 @@ fn check_shape(array: &Tensor, port: &Shape, file: &Path) -> Result<()> {
         .expected(format!(
             "N{expected}, N images of the network's input shape"
         ))
+        .hint("run --reshape takes arrays of other sizes")
         .into())
 }
 
 /// The arrays of all inputs of a network, in its order, with one number of images.
-pub fn arrays(model: &Model, files: &[NamedFile]) -> Result<Vec<Tensor>> {
+pub fn arrays(model: &Model, files: &[NamedFile], sizes: Sizes) -> Result<Vec<Tensor>> {
     let graph = model.graph();
     let names: Vec<&str> = graph
         .inputs
@@ -156,7 +181,9 @@ pub fn arrays(model: &Model, files: &[NamedFile]) -> Result<Vec<Tensor>> {
             return Err(error.expected("a .npy array").into());
         }
         let array = array::read_npy(&named.file)?;
-        check_shape(&array, graph.shape(graph.inputs[port]), &named.file)?;
+        if sizes == Sizes::Network {
+            check_shape(&array, graph.shape(graph.inputs[port]), &named.file)?;
+        }
         if arrays[port].replace(array).is_some() {
             let name = names[port];
             return Err(Error::Usage(format!(

@@ -47,7 +47,7 @@ pub fn inputs(model: &Model, images: u32, seed: u64) -> Result<Vec<Tensor>> {
 
 /// What a network is checked with: one random image, or a batch where images are combined.
 pub fn usual_inputs(model: &Model, batch: Option<u32>) -> Result<Vec<Tensor>> {
-    let images = if is_coupled(model) {
+    let images = if model.combines_images() {
         batch.unwrap_or_else(|| model.batch())
     } else {
         1
@@ -74,17 +74,6 @@ fn amplitude(graph: &Graph) -> f32 {
     let row_norm = (squares.sum::<f64>() / f64::from(rows.max(1))).sqrt();
     // Of uniform numbers, the standard deviation is 1/√3.
     ((3f64.sqrt() / row_norm.max(1e-6)) as f32).clamp(0.25, 255.0)
-}
-
-/// Images that some layer combines: such a network runs with complete batches of its own size only.
-pub fn is_coupled(model: &Model) -> bool {
-    let Ok(graph) = model.graph().with_batch(2) else {
-        return true;
-    };
-    graph.nodes.iter().any(|node| {
-        let shapes: Vec<&Shape> = node.inputs.iter().map(|&id| graph.shape(id)).collect();
-        !node.op.per_image(&shapes)
-    })
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! `skimjit run`.
 
+mod reshape;
+
 use super::args::{self, AskedTuneArguments, EngineArguments, ModelArguments, NamedFile};
 use super::inputs::{self, Item, PictureArguments};
 use super::output::Output;
 use super::table::{Table, left, right};
-use super::{labels, noise, progress, time};
+use super::{labels, progress, time};
 use labels::Labels;
 use serde::Serialize;
 use skimjit::models::{Shape, Tensor};
@@ -17,11 +19,15 @@ use std::path::PathBuf;
 ///
 /// Pictures (JPEG, PNG) are prepared as the options say; arrays (.npy, N,C,H,W, any N) are used as
 /// they are. Prints the best classes of each image, or writes the arrays asked for.
+///
+/// With --reshape, every file keeps its own size: fully convolutional networks, and those that end in
+/// a global pooling, take any. The kernels for a size are generated when it first appears.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   skimjit run net.skim --input cat.jpg --resize 256x256 --crop 227 --mean-value 104,117,123 \\
       --labels labels.txt
-  skimjit run net.caffemodel --input in.npy --output prob.npy --dump-blob conv1=conv1.npy")]
+  skimjit run net.caffemodel --input in.npy --output prob.npy --dump-blob conv1=conv1.npy
+  skimjit run det1.skim --input a.jpg b.jpg --reshape --output prob1=faces.npy")]
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
@@ -47,8 +53,12 @@ pub struct Arguments {
     engine: EngineArguments,
     #[command(flatten)]
     tune: AskedTuneArguments,
-    /// Print the time of each step
+    /// Let every picture and array keep its own size; the outputs of several files are written to one
+    /// file each, FILE with a number: out.0.npy, out.1.npy, …
     #[arg(long)]
+    reshape: bool,
+    /// Print the time of each step
+    #[arg(long, conflicts_with = "reshape")]
     profile: bool,
     /// Print JSON
     #[arg(long)]
@@ -104,6 +114,9 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         .collect();
     options.keep = Keep::Named(names);
     options.tuning = arguments.tune.tuning();
+    if arguments.reshape {
+        return reshape::run(arguments, &model, &options, labels.as_ref(), out);
+    }
     let (engine, outputs, images, profile) = compute(arguments, &model, options)?;
     let ports = &engine.plan().outputs;
     let own = model.graph().outputs.len().min(ports.len());
@@ -150,7 +163,7 @@ fn check_names(arguments: &Arguments, model: &Model) -> Result<()> {
 type Computed = (Engine, Vec<Tensor>, Vec<String>, Option<time::Report>);
 
 fn compute(arguments: &Arguments, model: &Model, mut options: CompileOptions) -> Result<Computed> {
-    let coupled = noise::is_coupled(model);
+    let coupled = model.combines_images();
     let mut usual_batch = |images: u32| {
         if options.batch.is_none() && !coupled {
             options.batch = Some(images.clamp(1, inputs::USUAL_BATCH));
@@ -159,7 +172,7 @@ fn compute(arguments: &Arguments, model: &Model, mut options: CompileOptions) ->
     };
     let [_] = model.graph().inputs[..] else {
         arguments.pictures.refuse_without_pictures()?;
-        let arrays = inputs::arrays(model, &arguments.input)?;
+        let arrays = inputs::arrays(model, &arguments.input, inputs::Sizes::Network)?;
         let images = arrays.first().map_or(1, |array| array.shape().dim(0));
         let engine = args::compile(model, &usual_batch(images))?;
         let mut session = session(&engine, arguments.profile);
@@ -372,15 +385,42 @@ fn best(scores: &[f32], count: usize) -> Vec<usize> {
 
 /// A line about an output that is no list of classes.
 fn describe(port: &Port, output: &Tensor, out: &mut Output) {
-    let data = output.data();
-    let low = data.iter().copied().fold(f32::INFINITY, f32::min);
-    let high = data.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mean = data.iter().map(|&x| f64::from(x)).sum::<f64>() / data.len() as f64;
+    let [low, high, mean] = extent(output.data());
     let shape = output.shape();
     out.line(format!(
         "{}: {shape}, values {low:.6} to {high:.6}, mean {mean:.6}",
         port.name
     ));
+}
+
+/// Lowest, highest and mean value.
+fn extent(data: &[f32]) -> [f64; 3] {
+    let low = data.iter().copied().fold(f32::INFINITY, f32::min);
+    let high = data.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mean = data.iter().map(|&x| f64::from(x)).sum::<f64>() / data.len() as f64;
+    [low.into(), high.into(), mean]
+}
+
+/// The best classes of an image.
+fn table_of(image: &Image) -> Table {
+    let mut table = Table::new([left(" "), right("class"), right("score"), left("label")]);
+    for class in &image.classes {
+        let label = class.label.clone().unwrap_or_default();
+        table.row([
+            String::new(),
+            class.class.to_string(),
+            format!("{:.6}", class.score),
+            label,
+        ]);
+    }
+    table
+}
+
+impl Written {
+    fn print(&self, out: &mut Output) {
+        let (file, blob, shape) = (self.file.display(), &self.blob, &self.shape);
+        out.line(format!("{file}: {blob} {shape}"));
+    }
 }
 
 fn print(report: &Report, images: usize, out: &mut Output) {
@@ -392,26 +432,9 @@ fn print(report: &Report, images: usize, out: &mut Output) {
             String::new()
         };
         out.line(format!("{}{output}", image.input));
-        let mut table = Table::new([left(" "), right("class"), right("score"), left("label")]);
-        for class in &image.classes {
-            let label = class.label.clone().unwrap_or_default();
-            table.row([
-                String::new(),
-                class.class.to_string(),
-                format!("{:.6}", class.score),
-                label,
-            ]);
-        }
-        out.line(table);
+        out.line(table_of(image));
     }
-    for written in &report.written {
-        out.line(format!(
-            "{}: {} {}",
-            written.file.display(),
-            written.blob,
-            written.shape
-        ));
-    }
+    report.written.iter().for_each(|written| written.print(out));
     if let Some(profile) = &report.profile {
         profile.print(out);
     }

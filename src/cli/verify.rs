@@ -122,10 +122,10 @@ fn check_network(arguments: &Arguments, model: &Model) -> Result<Report> {
     let inputs = if arguments.input.is_empty() {
         noise::usual_inputs(model, options.batch)?
     } else {
-        inputs::arrays(model, &arguments.input)?
+        inputs::arrays(model, &arguments.input, inputs::Sizes::Network)?
     };
     let images = inputs.first().map_or(1, |input| input.shape().dim(0));
-    if options.batch.is_none() && !noise::is_coupled(model) {
+    if options.batch.is_none() && !model.combines_images() {
         options.batch = Some(images.min(inputs::USUAL_BATCH));
     }
     let tolerance = arguments.tolerance;

@@ -109,15 +109,74 @@ impl Graph {
             .rposition(|value| value.name == name)
             .map(|index| ValueId(index as u32))
     }
-    /// Recomputes every shape for another batch size (axis 0 of every input).
+    /// The same network for another batch size (axis 0 of every input).
     pub fn with_batch(&self, batch: u32) -> Result<Self> {
-        let mut graph = self.clone();
-        for &id in &self.inputs {
+        let shapes = self.inputs.iter().map(|&id| {
             let shape = self.shape(id).with_batch(batch);
-            graph.values[id.0 as usize].shape = Shape::new(shape.dims().to_vec())?;
+            Ok((id, Shape::new(shape.dims())?))
+        });
+        self.resized(shapes.collect::<Result<_>>()?)
+    }
+    /// The same network for inputs of other shapes, by blob name; the other inputs keep theirs. All
+    /// other shapes follow by the layers' own rules, as when Caffe reshapes a network; a layer that
+    /// cannot follow is named by the error.
+    pub fn with_input_shapes(&self, shapes: &[(&str, Shape)]) -> Result<Self> {
+        let named = |(name, shape): &(&str, Shape)| {
+            let mut inputs = self.inputs.iter().copied();
+            let id = inputs.find(|&id| self.value(id).name == *name);
+            let id = id.ok_or_else(|| self.no_input(name))?;
+            let (old, shape) = (self.shape(id), Shape::new(shape.dims())?);
+            // Axes that count from the end became axes from the front at import.
+            if shape.rank() != old.rank() {
+                return Err(Error::new(format!("shape {shape}"))
+                    .field(format!("input \"{name}\""))
+                    .expected(format!("{} axes, like {old}", old.rank())));
+            }
+            Ok((id, shape))
+        };
+        self.resized(shapes.iter().map(named).collect::<Result<_>>()?)
+    }
+    fn no_input(&self, name: &str) -> Error {
+        let names = self.inputs.iter().map(|&id| self.value(id).name.as_str());
+        let names: Vec<&str> = names.collect();
+        Error::new(format!("no input \"{name}\"")).expected(format!("one of: {}", names.join(", ")))
+    }
+    /// With other shapes of inputs, and what follows from them.
+    fn resized(&self, inputs: Vec<(ValueId, Shape)>) -> Result<Self> {
+        let mut graph = self.clone();
+        for (id, shape) in inputs {
+            graph.values[id.0 as usize].shape = shape;
         }
-        graph.infer_shapes()?;
+        for node in &self.nodes {
+            let shapes = |graph: &'_ Self| -> Vec<Shape> {
+                let inputs = node.inputs.iter();
+                inputs.map(|&id| graph.shape(id).clone()).collect()
+            };
+            let (before, after) = (shapes(self), shapes(&graph));
+            let (before, after): (Vec<_>, Vec<_>) =
+                (before.iter().collect(), after.iter().collect());
+            let followed = node.op.check_resize(&before, &after);
+            let shape = followed.and_then(|()| node.op.infer_shape(&after, &self.weights));
+            let shape = shape.map_err(|error| {
+                let error = error.layer(node.name.clone());
+                match self.difference(&graph) {
+                    Some(difference) => error.hint(difference),
+                    None => error,
+                }
+            })?;
+            graph.values[node.output.0 as usize].shape = shape;
+        }
         Ok(graph)
+    }
+    /// What is asked for, when it is not what the network was made for.
+    fn difference(&self, resized: &Self) -> Option<String> {
+        let changed = self.inputs.iter().filter_map(|&id| {
+            let (made, asked) = (self.shape(id), resized.shape(id));
+            let name = &self.value(id).name;
+            (made != asked).then(|| format!("input \"{name}\" of {made}, not {asked}"))
+        });
+        let changed: Vec<String> = changed.collect();
+        (!changed.is_empty()).then(|| format!("the network was made for {}", changed.join(" and ")))
     }
     /// Recomputes the shapes of all node outputs from the inputs' shapes.
     pub fn infer_shapes(&mut self) -> Result<()> {

@@ -46,6 +46,19 @@ pub(super) fn check_bias(weights: &[Arc<Tensor>], bias: Option<WeightId>, oc: u3
     })
 }
 
+/// The weights fix the input channels of a convolution of any kind.
+pub(super) fn check_channels(before: &[&Shape], after: &[&Shape]) -> Result<()> {
+    let channels = |shapes: &[&Shape]| shapes.first().map(|shape| shape.dim(1));
+    match (channels(before), channels(after)) {
+        (Some(old), Some(new)) if old != new => {
+            Err(Error::new(format!("{new} channels (shape {})", after[0]))
+                .field("bottom[0]")
+                .expected(format!("{old}, as the weights have")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Bias of output channel `o`, 0 without a bias tensor.
 pub(super) fn bias_of(weights: &[Arc<Tensor>], bias: Option<WeightId>, o: usize) -> f64 {
     bias.map_or(0.0, |id| f64::from(weights[id.0 as usize].data()[o]))
@@ -64,6 +77,10 @@ impl Operation for Convolution {
         operands::weight_dims(weights, self.weights, 0, &[self.oc, group_ic, kh, kw])?;
         check_bias(weights, self.bias, self.oc)?;
         Shape::new([n, self.oc, size[0], size[1]])
+    }
+
+    fn check_resize(&self, before: &[&Shape], after: &[&Shape]) -> Result<()> {
+        check_channels(before, after)
     }
 
     fn evaluate(

@@ -1,6 +1,6 @@
 //! Deconvolution: the data gradient of a convolution.
 
-use super::convolution::{Convolution, bias_of, check_bias, check_groups};
+use super::convolution::{Convolution, bias_of, check_bias, check_channels, check_groups};
 use super::operands;
 use super::operation::Operation;
 use crate::{Result, Shape, Tensor, TensorRef};
@@ -23,6 +23,10 @@ impl Operation for Deconvolution<'_> {
         operands::weight_dims(weights, self.0.weights, 0, &[ic, group_oc, kh, kw])?;
         check_bias(weights, self.0.bias, self.0.oc)?;
         Shape::new([n, self.0.oc, size[0], size[1]])
+    }
+
+    fn check_resize(&self, before: &[&Shape], after: &[&Shape]) -> Result<()> {
+        check_channels(before, after)
     }
 
     fn evaluate(

@@ -3,7 +3,7 @@
 use super::convolution::{bias_of, check_bias};
 use super::operation::Operation;
 use super::{PostOps, operands};
-use crate::{Result, Shape, Tensor, TensorRef, WeightId};
+use crate::{Error, Result, Shape, Tensor, TensorRef, WeightId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -45,6 +45,22 @@ impl Operation for InnerProduct {
         let mut dims = input.dims()[..axis].to_vec();
         dims.push(self.outputs);
         Shape::new(dims)
+    }
+
+    fn check_resize(&self, before: &[&Shape], after: &[&Shape]) -> Result<()> {
+        let axis = self.axis as usize;
+        let summed = |shapes: &[&Shape]| {
+            let shape = shapes.first().filter(|shape| axis < shape.rank())?;
+            Some(shape.count_of(axis, shape.rank()))
+        };
+        match (summed(before), summed(after)) {
+            (Some(old), Some(new)) if old != new => {
+                Err(Error::new(format!("{new} inputs (shape {})", after[0]))
+                    .field("bottom[0]")
+                    .expected(format!("{old}, as many as each output has weights")))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn evaluate(

@@ -194,6 +194,13 @@ impl Op {
         dispatch!(self, op => op.infer_shape(inputs, weights))
     }
 
+    /// Refuses operands of other shapes than `before` where the attributes do not say what is to become
+    /// of them. Both must have passed [`Op::infer_shape`] or come from a graph.
+    pub(crate) fn check_resize(&self, before: &[&Shape], after: &[&Shape]) -> Result<()> {
+        check_shapes(after)?;
+        dispatch!(self, op => op.check_resize(before, after))
+    }
+
     /// Slow reference: `f64` throughout and one rounding to `f32`. Writes every element of
     /// `output`, allocates nothing.
     ///

@@ -16,6 +16,12 @@ pub(super) trait Operation {
         output_shape: &Shape,
         output: &mut [f32],
     );
+    /// Whether the attributes still say what is meant when the operands' shapes change from `before`
+    /// to `after`; the shape rule is asked afterwards. For attributes that were derived from the shapes
+    /// at import, and for rules whose error would not tell what does not fit. Must not panic.
+    fn check_resize(&self, _before: &[&Shape], _after: &[&Shape]) -> Result<()> {
+        Ok(())
+    }
     /// See [`Op::per_image`](super::Op::per_image); every operand has the same axis 0.
     fn per_image(&self, inputs: &[&Shape]) -> bool;
     /// Multiply-adds of a dense execution that gives `output`, the inferred shape.

@@ -32,6 +32,21 @@ impl Operation for Slice {
         axes::with_dim(input, axis, u64::from(self.end - self.begin))
     }
 
+    /// Equal parts would have to change with the axis, parts between points would not: which of the
+    /// two it was is not known any more.
+    fn check_resize(&self, before: &[&Shape], after: &[&Shape]) -> Result<()> {
+        let dim = |shapes: &[&Shape]| shapes.first().map(|shape| shape.dim(self.axis as usize));
+        match (dim(before), dim(after)) {
+            (Some(old), Some(new)) if old != new => Err(Error::new(format!(
+                "{new} elements along axis {}",
+                self.axis
+            ))
+            .field("slice_param")
+            .expected(format!("{old}, of which this is a part"))),
+            _ => Ok(()),
+        }
+    }
+
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],

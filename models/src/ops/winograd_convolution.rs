@@ -1,6 +1,6 @@
 //! Convolution with weights in the Winograd domain.
 
-use super::convolution::{bias_of, check_bias, check_groups};
+use super::convolution::{bias_of, check_bias, check_channels, check_groups};
 use super::operation::Operation;
 use super::{Window, operands};
 use crate::{Error, Result, Shape, Tensor, TensorRef, WeightId};
@@ -89,6 +89,10 @@ impl Operation for WinogradConvolution {
         operands::weight_dims(weights, self.weights, 0, &[m, m, self.oc, group_ic])?;
         check_bias(weights, self.bias, self.oc)?;
         Shape::new([n, self.oc, size[0], size[1]])
+    }
+
+    fn check_resize(&self, before: &[&Shape], after: &[&Shape]) -> Result<()> {
+        check_channels(before, after)
     }
 
     fn evaluate(

@@ -119,7 +119,7 @@ impl Planner<'_> {
             let form = form(self, job.output);
             self.output(job.output, form)
         };
-        self.push_kernel(node, chosen.label, chosen.built, src, dst, job.columns);
+        self.push_kernel(node, chosen.label, chosen.kernel, src, dst, job.columns);
         if job.columns && !self.only_columns(job.output) {
             self.need(job.output, self.info(job.output).form);
         }

@@ -2,19 +2,21 @@
 
 use super::Planner;
 use super::job::Job;
+use super::kernel::Kernel;
 use super::tune::Verdict;
 use crate::KernelInspector;
+use crate::kernel_store::{self, KernelStore};
 use crate::plan::{Basis, Candidate, Choice};
 use crate::tune;
 use skimjit_kernels::jit::Isa;
-use skimjit_kernels::{Built, Cost, Problem, Variant, Weights, registry};
+use skimjit_kernels::{Cost, KernelError, Problem, Variant, Weights, registry};
 use skimjit_models::{Pattern, Shape};
 use std::time::Instant;
 
 /// A variant, built.
 pub(super) struct Chosen {
     pub label: &'static str,
-    pub built: Built,
+    pub kernel: Kernel,
     cost: Cost,
     /// Non-zero weights over weights, for layers with weights.
     density: Option<f64>,
@@ -75,6 +77,7 @@ pub(super) fn choose(
     isa: Isa,
     wanted: Option<&str>,
     verdict: Option<&Verdict>,
+    store: Option<&KernelStore>,
 ) -> Option<Chosen> {
     let problem = &job.problem;
     let pattern = pattern(job);
@@ -98,20 +101,20 @@ pub(super) fn choose(
             continue;
         }
         let started = Instant::now();
-        match variant.build(problem, weights, isa) {
-            Ok(built) => {
-                chosen = Some((variant.name(), *cost, built, started.elapsed()));
+        match kernel(*variant, problem, weights, isa, store) {
+            Ok(kernel) => {
+                chosen = Some((variant.name(), *cost, kernel, started.elapsed()));
             }
             Err(error) => rejected.push((variant.name().to_owned(), error.to_string())),
         }
     }
     let relevant = refusals.into_iter().filter(|r| !r.reason.other_family());
     rejected.extend(relevant.map(|r| (r.variant.to_owned(), r.reason.to_string())));
-    let (label, cost, built, time) = chosen?;
+    let (label, cost, kernel, time) = chosen?;
     let weighted = matches!(problem, Problem::Conv(_) | Problem::Fc(_));
     Some(Chosen {
         label,
-        built,
+        kernel,
         cost,
         density: weighted.then(|| pattern.density()),
         basis,
@@ -133,7 +136,30 @@ pub(super) fn inspect(
         pattern: &pattern(job),
         bias: job.bias,
     };
-    inspector.inspect(layer, chosen.label, &job.problem, weights, &chosen.built);
+    // One that another plan uses was shown when it was generated.
+    if let Kernel::New(built, _) = &chosen.kernel {
+        inspector.inspect(layer, chosen.label, &job.problem, weights, built);
+    }
+}
+
+/// The kernel of a variant: another plan's, if it has the same one, or generated now.
+fn kernel(
+    variant: &dyn Variant,
+    problem: &Problem,
+    weights: Weights<'_>,
+    isa: Isa,
+    store: Option<&KernelStore>,
+) -> Result<Kernel, KernelError> {
+    let key = store
+        .map(|_| kernel_store::key(variant.name(), problem, weights.values, weights.bias, isa));
+    let found = store.zip(key).and_then(|(store, key)| store.find(key));
+    match found {
+        Some(kernel) => Ok(Kernel::Shared(kernel)),
+        None => Ok(Kernel::New(
+            Box::new(variant.build(problem, weights, isa)?),
+            key,
+        )),
+    }
 }
 
 /// The variant to try first, and why.
@@ -187,8 +213,8 @@ impl Planner<'_> {
         choice.basis = chosen.basis;
         choice.candidates.clone_from(&chosen.candidates);
         choice.build_ns = chosen.build_ns;
-        choice.code_bytes = chosen.built.code.bytes.len();
-        choice.weight_bytes = chosen.built.packed.len();
+        choice.code_bytes = chosen.kernel.code().len();
+        choice.weight_bytes = chosen.kernel.packed_bytes();
         choice.cycles = chosen.cost.cycles;
         choice.rejected.clone_from(&chosen.rejected);
         let density = chosen.density.unwrap_or(1.0);

@@ -220,7 +220,7 @@ impl Trial<'_> {
             steps.push(step(Work::Stage(staging), "stage", &[src], staged, costs));
         }
         let costs = built.tasks.iter().map(|task| task.cost).collect();
-        let work = Work::Kernel(CompiledKernel::new(built, region, base));
+        let work = Work::Kernel(Arc::new(CompiledKernel::new(built, region, base)));
         steps.push(step(work, "kernel", &memory.sources, memory.dst, costs));
         (placement, steps)
     }

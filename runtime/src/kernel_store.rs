@@ -1,0 +1,117 @@
+//! Kernels that several plans use: what is the same for two input shapes is generated and kept once.
+
+use skimjit_kernels::jit::{Isa, SpecHash, SpecHasher};
+use skimjit_kernels::{CompiledKernel, Problem};
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// Kernels of the plans that are alive, by what they were generated from. Shared between threads;
+/// for networks of one owner, as [`SpecHasher`] explains.
+///
+/// The plans own the kernels: one that no plan uses any more is gone.
+#[derive(Default)]
+pub struct KernelStore {
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    kernels: HashMap<SpecHash, Weak<CompiledKernel>>,
+    hits: usize,
+}
+
+impl KernelStore {
+    /// Kernels alive.
+    pub fn kernels(&self) -> usize {
+        let held = self.lock();
+        let alive = held.kernels.values();
+        alive.filter(|kernel| kernel.strong_count() > 0).count()
+    }
+
+    /// Kernels that a plan took over from another one so far.
+    pub fn hits(&self) -> usize {
+        self.lock().hits
+    }
+
+    pub(crate) fn find(&self, key: SpecHash) -> Option<Arc<CompiledKernel>> {
+        let mut held = self.lock();
+        let kernel = held.kernels.get(&key)?.upgrade()?;
+        held.hits += 1;
+        Some(kernel)
+    }
+
+    pub(crate) fn keep(&self, key: SpecHash, kernel: &Arc<CompiledKernel>) {
+        let mut held = self.lock();
+        held.kernels.retain(|_, kernel| kernel.strong_count() > 0);
+        held.kernels.insert(key, Arc::downgrade(kernel));
+    }
+
+    /// A panic elsewhere cannot leave the map half-changed, so a poisoned lock is fine.
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a kernel is generated from, all of it: generation is pure.
+pub(crate) fn key(
+    variant: &str,
+    problem: &Problem,
+    weights: &[f32],
+    bias: &[f32],
+    isa: Isa,
+) -> SpecHash {
+    let mut hasher = SpecHasher::new();
+    variant.hash(&mut hasher);
+    isa.hash(&mut hasher);
+    // The text names every field, and floats exactly.
+    hasher.write(format!("{problem:?}").as_bytes());
+    for values in [weights, bias] {
+        hasher.write_usize(values.len());
+        for pair in values.chunks(2) {
+            let word = |index: usize| {
+                pair.get(index)
+                    .map_or(0, |value| u64::from(value.to_bits()))
+            };
+            hasher.write_u64(word(0) | word(1) << 32);
+        }
+    }
+    hasher.finish128()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skimjit_kernels::FcProblem;
+
+    #[test]
+    fn a_key_depends_on_everything() {
+        let fc = |inputs, relu| {
+            Problem::Fc(FcProblem {
+                inputs,
+                outputs: 2,
+                relu,
+            })
+        };
+        let plain = fc(3, None);
+        let of = |variant: &str, problem: &Problem, weights: &[f32], bias: &[f32], isa| {
+            key(variant, problem, weights, bias, isa)
+        };
+        let keys = [
+            of("a", &plain, &[1.0, 2.0, 3.0], &[4.0], Isa::Avx2),
+            of("b", &plain, &[1.0, 2.0, 3.0], &[4.0], Isa::Avx2),
+            of("a", &fc(4, None), &[1.0, 2.0, 3.0], &[4.0], Isa::Avx2),
+            of("a", &plain, &[1.0, 2.0, -3.0], &[4.0], Isa::Avx2),
+            of("a", &plain, &[1.0, 2.0, 3.0, 0.0], &[4.0], Isa::Avx2),
+            of("a", &plain, &[1.0, 2.0, 3.0], &[], Isa::Avx2),
+            of("a", &plain, &[1.0, 2.0, 3.0], &[0.0], Isa::Avx2),
+            of("a", &plain, &[1.0, 2.0, 3.0], &[-0.0], Isa::Avx2),
+            of("a", &plain, &[1.0, 2.0, 3.0], &[4.0], Isa::Avx512),
+        ];
+        for (index, key) in keys.iter().enumerate() {
+            assert_eq!(keys.iter().position(|other| other == key), Some(index));
+        }
+        let again = of("a", &plain, &[1.0, 2.0, 3.0], &[4.0], Isa::Avx2);
+        assert_eq!(again, keys[0]);
+    }
+}
