@@ -261,7 +261,7 @@ const CASES: &[Case] = &[
     ("inspect tiny.caffemodel --prototxt absent.prototxt", INPUT, &["absent.prototxt", "No such file"]),
     ("inspect tiny.caffemodel --near -3", USAGE, &["--near", "-3"]),
     ("inspect tiny.skim --zero-below 1e-3", USAGE, &["tiny.skim", "threshold"]),
-    ("inspect tiny.skim --input-shape 1,3,8,8", USAGE, &["tiny.skim", "input shape"]),
+    ("inspect tiny.skim --input-shape 1,3,9,30", INPUT, &["tiny.skim", "\"ip1\"", "expected 64"]),
     ("run tiny.skim", USAGE, &["--input"]),
     ("run tiny.skim --input absent.npy", INPUT, &["absent.npy", "No such file"]),
     ("run tiny.skim --input absent.png", INPUT, &["absent.png", "No such file"]),

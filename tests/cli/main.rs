@@ -5,6 +5,7 @@ mod code_info;
 mod help;
 mod proof;
 mod report;
+mod reshape;
 mod support;
 mod tune;
 

@@ -177,11 +177,27 @@ fn import_named(
         store.ignore(name);
     }
     let directory = file.as_deref().and_then(Path::parent).map(Path::to_owned);
-    let (graph, store) = build::build(&net, store, directory).map_err(in_file)?;
+    let (graph, store) = build::build(&net, store, directory)
+        .map_err(|error| asked_shape(error, options))
+        .map_err(in_file)?;
     for (layer, file) in store.unused() {
         warnings.push(unused_weights(layer, file));
     }
     Ok(Imported { graph, warnings })
+}
+
+/// Weights that do not fit may do so because another input shape was asked for.
+fn asked_shape(error: Error, options: &ImportOptions) -> Error {
+    let weights = error
+        .field
+        .as_ref()
+        .is_some_and(|field| field.starts_with("blobs["));
+    match &options.input_shape {
+        Some(shape) if weights => error.hint(format!(
+            "the weights fix another size than inputs of {shape}, the shape asked for, lead to"
+        )),
+        _ => error,
+    }
 }
 
 fn unused_weights(layer: &str, file: Option<&PathBuf>) -> Warning {
