@@ -277,7 +277,7 @@ fn the_size_used_longest_ago_gives_way() {
     let (again, _) = run(20);
     assert_eq!(first, again);
     // What cannot be takes nobody's place.
-    let refused = session.run(&[noise(&[1, 3, 5, 5], 1)]);
+    let refused = engines.session().run(&[noise(&[1, 3, 5, 5], 1)]);
     assert!(refused.is_err());
     assert_eq!([20, 30].map(|side| run(side).1), [4, 4]);
 }
