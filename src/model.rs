@@ -231,6 +231,10 @@ impl Model {
         let Ok(graph) = self.graph.with_batch(2) else {
             return true;
         };
+        let mut images = graph.inputs.iter().map(|&id| graph.shape(id).dim(0));
+        if images.any(|images| images != 2) {
+            return true;
+        }
         graph.nodes.iter().any(|node| {
             let shapes: Vec<&Shape> = node.inputs.iter().map(|&id| graph.shape(id)).collect();
             !node.op.per_image(&shapes)

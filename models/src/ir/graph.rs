@@ -109,9 +109,12 @@ impl Graph {
             .rposition(|value| value.name == name)
             .map(|index| ValueId(index as u32))
     }
-    /// The same network for another batch size (axis 0 of every input).
+    /// The same network for another batch size: axis 0 of the first input, and of the inputs that agree
+    /// with it.
     pub fn with_batch(&self, batch: u32) -> Result<Self> {
-        let shapes = self.inputs.iter().map(|&id| {
+        let first = self.inputs.first().map(|&id| self.shape(id).dim(0));
+        let batched = |id: &&ValueId| Some(self.shape(**id).dim(0)) == first;
+        let shapes = self.inputs.iter().filter(batched).map(|&id| {
             let shape = self.shape(id).with_batch(batch);
             Ok((id, Shape::new(shape.dims())?))
         });
