@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use skimjit_jit::asm::{Avx2Asm, Gp, Mem, VectorAsm};
 use skimjit_jit::observe::{CodeObserver, PerfMap, PublishedCode};
-use skimjit_jit::{Code, CodeRegion, EntryPoint, RegionError, SpecHash, SpecHasher};
+use skimjit_jit::{Code, CodeRegion, EntryPoint, SpecHash, SpecHasher};
 
 /// Code with an entry "answer" that stores `value` where the first word of its arguments points.
 /// It has general-purpose instructions only, so it runs everywhere.
