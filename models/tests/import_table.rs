@@ -32,7 +32,7 @@ fn tables_are_sorted() {
             .filter(|name| name.starts_with("| "))
             .skip(1)
             .collect();
-        assert!(rows.len() > 10 && rows.is_sorted(), "{rows:?}");
+        assert!(!rows.is_empty() && rows.is_sorted(), "{rows:?}");
     }
 }
 
@@ -51,20 +51,12 @@ fn unknown_types_name_the_closest() {
 
 #[test]
 fn known_types_are_refused_by_name() {
-    for kind in [
-        "LSTM",
-        "RNN",
-        "Embed",
-        "SPP",
-        "MVN",
-        "Python",
-        "PriorBox",
-        "DetectionOutput",
+    let body = "python_param { module: 'pyloss' layer: 'EuclideanLossLayer' }";
+    let refused = refusal(&with_input("1 3 4 4", &layer("Python", body)));
+    for words in [
+        "Python is known but not supported",
+        "(pyloss.EuclideanLossLayer)",
     ] {
-        let refused = refusal(&with_input("1 3 4 4", &layer(kind, "")));
-        assert!(
-            refused.contains(&format!("{kind} is known but not supported")),
-            "{refused}"
-        );
+        assert!(refused.contains(words), "{refused}");
     }
 }

@@ -126,7 +126,7 @@ fn garbage(random: &mut Random) -> Op {
     let axis = number(random);
     let ignore_label = Some(number(random) as i32);
     let normalization = Normalization::Full;
-    match random.range(0, 22) {
+    match random.range(0, 28) {
         0 => Op::Convolution(convolution),
         1 => Op::Deconvolution(convolution),
         2 => Op::WinogradConvolution(WinogradConvolution {
@@ -238,6 +238,39 @@ fn garbage(random: &mut Random) -> Op {
             coeff: 1.0,
         }),
         20 => Op::Softmax { axis },
+        22 => Op::Embed(Embed {
+            outputs: number(random),
+            weights: id(random),
+            bias: maybe(random, id),
+        }),
+        23 => Op::Mvn(Mvn {
+            normalize_variance: random.flag(),
+            across_channels: random.flag(),
+            eps: float(random),
+        }),
+        24 => Op::Im2col(Im2col {
+            window: window(random),
+        }),
+        25 => Op::Recurrent(Recurrent {
+            outputs: number(random),
+            cell: if random.flag() {
+                Cell::Lstm
+            } else {
+                Cell::Rnn {
+                    weights: id(random),
+                    bias: id(random),
+                }
+            },
+            initial: random.flag(),
+            input_weights: id(random),
+            input_bias: id(random),
+            static_weights: maybe(random, id),
+            hidden_weights: id(random),
+        }),
+        26 => Op::LstmUnit(LstmUnit {
+            hidden: random.flag(),
+        }),
+        27 => random.pick(&[Op::BatchReindex, Op::Filter]),
         21 => {
             let matrix = maybe(random, id);
             Op::Loss(random.pick(&[

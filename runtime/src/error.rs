@@ -27,15 +27,6 @@ impl PlanError {
             message,
         }
     }
-    pub(crate) fn batch(input: &str, shape: &skimjit_models::Shape, batch: u32) -> Self {
-        let message = format!(
-            "input \"{input}\": found shape {shape}, expected the batch of the first input, {batch}, first"
-        );
-        Self {
-            layer: None,
-            message,
-        }
-    }
     pub(crate) fn size(blob: &str, shape: &skimjit_models::Shape) -> Self {
         let most = skimjit_kernels::limits::OPERAND_ELEMS;
         let message = format!(

@@ -114,19 +114,8 @@ impl<'g> Planner<'g> {
         if ports > crate::session::MOST_PORTS {
             return Err(PlanError::ports(ports));
         }
-        let disagrees = |id: &&ValueId| {
-            let shape = graph.shape(**id);
-            shape.rank() == 0 || shape.dim(0) != batch
-        };
-        if let Some(&id) = graph.inputs.iter().find(disagrees) {
-            return Err(PlanError::batch(
-                &graph.value(id).name,
-                graph.shape(id),
-                batch,
-            ));
-        }
         for (value, shape) in graph.values.iter().map(|value| (&value.name, &value.shape)) {
-            let images = if shape.dim(0) == batch { batch } else { 1 };
+            let images = if shape.dims().first() == Some(&batch) { batch } else { 1 };
             if shape.count() as u64 / u64::from(images) > limits::OPERAND_ELEMS {
                 return Err(PlanError::size(value, shape));
             }
@@ -185,6 +174,9 @@ impl<'g> Planner<'g> {
         let count = self.graph.values.len();
         let mut touched: Vec<Vec<usize>> = vec![Vec::new(); count];
         let mut whole = vec![false; count];
+        for &id in &self.graph.inputs {
+            whole[id.0 as usize] = !segments::is_batched(self.graph.shape(id), self.batch);
+        }
         for (index, node) in self.graph.nodes.iter().enumerate() {
             touched[node.output.0 as usize].push(self.segment_of[index]);
             node.inputs
@@ -324,7 +316,8 @@ impl<'g> Planner<'g> {
             _ => ("copy", Work::Copy),
         };
         let name = self.graph.value(value).name.clone();
-        let whole = matches!(work, Work::ToColumns | Work::FromColumns);
+        let whole = matches!(work, Work::ToColumns | Work::FromColumns)
+            || self.info(value).home == Home::Whole;
         self.push_native(
             &name,
             None,
@@ -490,12 +483,14 @@ impl<'g> Planner<'g> {
             segments[segment].steps.push(step);
         }
         let port = |&value: &ValueId| self.port(value);
+        let mut coupled = self.coupled.iter().any(|&coupled| coupled);
+        coupled |= self.graph.inputs.iter().any(|&id| self.info(id).home == Home::Whole);
         let weight_bytes: usize = self.choices.iter().map(|choice| choice.weight_bytes).sum();
         let distance = trial::Distance::of_network((code_bytes + weight_bytes) as u64);
         Ok(Plan {
             isa: self.isa,
             batch: self.batch as usize,
-            coupled: self.coupled.iter().any(|&coupled| coupled),
+            coupled,
             segments,
             inputs: self.graph.inputs.iter().map(port).collect(),
             outputs: self.graph.outputs.iter().map(port).collect(),

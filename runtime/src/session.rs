@@ -3,7 +3,7 @@
 
 use crate::RunError;
 use crate::arena::{Arena, ArenaPtr};
-use crate::plan::{Operand, Place, Plan, Reference, Segment, Step, Work};
+use crate::plan::{Operand, Place, Plan, Port, Reference, Segment, Step, Work};
 use crate::pool::{ThreadPool, share};
 use crate::profile::Profile;
 use skimjit_kernels::{KernelIo, Planes, stage::Staging};
@@ -56,7 +56,7 @@ impl Session {
     }
 
     /// Computes all outputs for `n` images: `inputs[i]` and `outputs[o]` hold `n` rows of
-    /// [`crate::plan::Port::elems`] elements (outputs of the batch as a whole: one row per full
+    /// [`crate::plan::Port::elems`] elements (those of the batch as a whole: one row per full
     /// batch). Any `n`; a plan with coupled images needs a multiple of its batch.
     pub fn run(&mut self, inputs: &[&[f32]], outputs: &mut [&mut [f32]]) -> Result<(), RunError> {
         let n = self.check(inputs, outputs)?;
@@ -95,13 +95,14 @@ impl Session {
             let (found, port) = (inputs[0].len(), &plan.inputs[0]);
             return Err(RunError::input(port, found, plan.coupled));
         };
+        let elems = |port: &Port| if port.per_image { n } else { n / plan.batch } * port.elems;
         for (port, input) in plan.inputs.iter().zip(inputs) {
-            if input.len() != n * (port.shape.count() / plan.batch) {
+            if input.len() != elems(port) {
                 return Err(RunError::input(port, input.len(), plan.coupled));
             }
         }
         for (port, output) in plan.outputs.iter().zip(outputs) {
-            let expected = if port.per_image { n } else { n / plan.batch } * port.elems;
+            let expected = elems(port);
             if output.len() != expected {
                 return Err(RunError::Output {
                     name: port.name.clone(),
@@ -290,8 +291,13 @@ impl Region<'_> {
             Place::Image { offset } => self.arena(team).at(offset),
             Place::Batch { offset, stride } => self.batch.at(offset + image * stride),
             Place::Input { index } => {
-                let row = (self.first + image) * operand.planes.elems();
-                self.inputs[index][row..].as_ptr().cast_mut()
+                let port = &self.plan.inputs[index];
+                let row = if port.per_image {
+                    self.first + image
+                } else {
+                    self.first / self.plan.batch
+                };
+                self.inputs[index][row * port.elems..].as_ptr().cast_mut()
             }
             Place::Output { index } => {
                 let port = &self.plan.outputs[index];

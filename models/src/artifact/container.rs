@@ -23,7 +23,7 @@ use std::ops::Range;
 pub const MAGIC: [u8; 8] = *b"\x89SKIM\r\n\x1a";
 /// The only format that is read and written. Raised when the meaning of any section changes,
 /// which includes reordering variants of [`crate::Op`].
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Alignment of every section's offset, in bytes: a cache line and a 512-bit vector.
 pub const ALIGNMENT: usize = 64;
 

@@ -1,6 +1,7 @@
 //! Elementwise functions, PReLU, and layers that copy at test time.
 
 use super::layer::{Layer, param};
+use super::store::Wanted;
 use crate::ops::{Activation, PRelu};
 use crate::{Op, Result, Shape};
 
@@ -34,13 +35,13 @@ pub(super) fn prelu(layer: &mut Layer<'_>) -> Result<()> {
             .fault("bottom[0]", format!("shape {input}"))
             .expected("2 axes or more"));
     }
-    let shared = param(&layer.def.prelu_param).channel_shared();
-    let shape = if shared {
+    let p = param(&layer.def.prelu_param);
+    let shape = if p.channel_shared() {
         Shape::new([])?
     } else {
         Shape::new([input.dim(1)])?
     };
-    let ids = layer.weights(&[shape])?;
+    let ids = layer.weights(&[Wanted::or_value(shape, p.filler, 0.25)])?;
     layer.node(Op::PRelu(PRelu { slope: ids[0] }))
 }
 

@@ -1,6 +1,7 @@
 //! Eltwise, Scale, Bias.
 
 use super::layer::{Layer, param};
+use super::store::Wanted;
 use crate::caffe::proto::eltwise_parameter::EltwiseOp as Operation;
 use crate::ops::{Eltwise, EltwiseOp, PostOps, Scale};
 use crate::{Op, Result, Shape};
@@ -49,10 +50,10 @@ pub(super) fn scale(layer: &mut Layer<'_>) -> Result<()> {
     let learned = layer.inputs.len() == 1;
     let mut expected = Vec::new();
     if learned {
-        expected.push(factor.clone());
+        expected.push(Wanted::or_value(factor.clone(), scale.filler.clone(), 1.0));
     }
     if scale.bias_term() {
-        expected.push(factor);
+        expected.push(Wanted::new(factor, scale.bias_filler.clone()));
     }
     let mut ids = layer.weights(&expected)?.into_iter();
     let scale = if learned { ids.next() } else { None };
@@ -72,7 +73,7 @@ pub(super) fn bias(layer: &mut Layer<'_>) -> Result<()> {
     let expected = if add_operand {
         Vec::new()
     } else {
-        vec![offset]
+        vec![Wanted::new(offset, bias.filler)]
     };
     let bias = layer.weights(&expected)?.first().copied();
     layer.node(Op::Scale(Scale {

@@ -2,7 +2,8 @@
 
 use super::layer::Layer;
 use super::store::Store;
-use super::table;
+use super::{batch, table};
+use crate::caffe::Warning;
 use crate::caffe::proto::{LayerParameter, NetParameter};
 use crate::{Error, Graph, Result, ValueId};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -14,10 +15,14 @@ pub(super) struct Net {
     pub store: Store,
     /// Where the prototxt lies.
     pub directory: Option<PathBuf>,
+    /// What is odd about layers.
+    pub warnings: Vec<Warning>,
     /// What each blob name means at this point of the network.
     blobs: HashMap<String, ValueId>,
     /// Blobs that no layer has taken yet, by name.
     results: BTreeMap<String, ValueId>,
+    /// Blobs that a layer without tops writes somewhere.
+    kept: BTreeMap<String, ValueId>,
 }
 
 /// Builds the graph of a topology that is upgraded, filtered and in order.
@@ -25,7 +30,7 @@ pub(super) fn build(
     topology: &NetParameter,
     store: Store,
     directory: Option<PathBuf>,
-) -> Result<(Graph, Store)> {
+) -> Result<(Graph, Store, Vec<Warning>)> {
     if topology.layer.is_empty() {
         return Err(Error::new("no layers")
             .field("layer")
@@ -35,21 +40,26 @@ pub(super) fn build(
         name: topology.name().to_owned(),
         ..Graph::default()
     };
-    let (blobs, results) = (HashMap::new(), BTreeMap::new());
     let mut net = Net {
         graph,
         store,
         directory,
-        blobs,
-        results,
+        warnings: Vec::new(),
+        blobs: HashMap::new(),
+        results: BTreeMap::new(),
+        kept: BTreeMap::new(),
     };
     for (index, layer) in topology.layer.iter().enumerate() {
         let later = topology.layer.get(index..).unwrap_or_default();
         net.add_layer(layer, later)
             .map_err(|error| error.layer(layer.name()))?;
     }
+    for (name, value) in net.kept {
+        net.results.entry(name).or_insert(value);
+    }
     net.graph.outputs = net.results.into_values().collect();
-    Ok((net.graph, net.store))
+    batch::check_filtered(&net.graph)?;
+    Ok((net.graph, net.store, net.warnings))
 }
 
 impl Net {
@@ -62,9 +72,14 @@ impl Net {
         }
     }
 
+    /// Makes a value a result, whatever takes it.
+    pub fn keep(&mut self, name: &str, value: ValueId) {
+        self.kept.insert(name.to_owned(), value);
+    }
+
     /// Adds one layer; `later` starts with it and tells forward references from missing blobs.
     fn add_layer(&mut self, layer: &LayerParameter, later: &[LayerParameter]) -> Result<()> {
-        let row = table::find(layer.r#type())?;
+        let row = table::find(layer)?;
         for (field, found, allowed) in [
             ("bottom", layer.bottom.len(), &row.bottoms),
             ("top", layer.top.len(), &row.tops),

@@ -1,8 +1,9 @@
-//! Convolution, Deconvolution, Winograd.
+//! Convolution, Deconvolution, Winograd, Im2col.
 
 use super::layer::{Layer, param};
-use crate::caffe::proto::ConvolutionParameter;
-use crate::ops::{Convolution, PostOps, Window, WinogradConvolution};
+use super::store::Wanted;
+use crate::caffe::proto::{ConvolutionParameter, FillerParameter};
+use crate::ops::{Convolution, Im2col, PostOps, Window, WinogradConvolution};
 use crate::{Op, Result, Shape, WeightId};
 
 /// Convolution, MKLConvolution. `conv_mode` and `engine` choose an implementation of the same
@@ -83,23 +84,16 @@ struct Geometry {
     ic: u32,
     oc: u32,
     groups: u32,
-    has_bias: bool,
+    /// None without bias.
+    bias_filler: Option<FillerParameter>,
+    weight_filler: Option<FillerParameter>,
 }
 
 impl Geometry {
     fn read(layer: &Layer<'_>) -> Result<Self> {
         let conv = param(&layer.def.convolution_param);
         let input = layer.shape(0);
-        let axis = layer.axis("convolution_param.axis", conv.axis(), &input)?;
-        if input.rank() != 4 || axis != 1 {
-            return Err(layer
-                .fault(
-                    "bottom[0]",
-                    format!("shape {input}, channels in axis {axis}"),
-                )
-                .expected("4 axes: N, C, H, W")
-                .hint("only two-dimensional convolutions are supported"));
-        }
+        check_two_dimensional(layer, &conv)?;
         let oc = layer.positive("convolution_param.num_output", conv.num_output)?;
         let groups = layer.positive("convolution_param.group", Some(conv.group()))?;
         let ic = input.dim(1);
@@ -116,7 +110,10 @@ impl Geometry {
             ic,
             oc,
             groups,
-            has_bias: conv.bias_term(),
+            bias_filler: conv
+                .bias_term()
+                .then(|| conv.bias_filler.clone().unwrap_or_default()),
+            weight_filler: conv.weight_filler,
         })
     }
 
@@ -125,9 +122,10 @@ impl Geometry {
         layer: &mut Layer<'_>,
         dims: Vec<u32>,
     ) -> Result<(WeightId, Option<WeightId>)> {
-        let mut expected = vec![layer.checked_shape("convolution_param.num_output", dims)?];
-        if self.has_bias {
-            expected.push(Shape::new([self.oc])?);
+        let shape = layer.checked_shape("convolution_param.num_output", dims)?;
+        let mut expected = vec![Wanted::new(shape, self.weight_filler.clone())];
+        if let Some(filler) = self.bias_filler.clone() {
+            expected.push(Wanted::new(Shape::new([self.oc])?, Some(filler)));
         }
         let ids = layer.prunable_weights(&expected)?;
         Ok((ids[0], ids.get(1).copied()))
@@ -152,6 +150,30 @@ impl Geometry {
             post,
         })
     }
+}
+
+/// Im2col.
+pub(super) fn im2col(layer: &mut Layer<'_>) -> Result<()> {
+    let conv = param(&layer.def.convolution_param);
+    check_two_dimensional(layer, &conv)?;
+    let window = window(layer, &conv)?;
+    layer.node(Op::Im2col(Im2col { window }))
+}
+
+/// Refuses channels anywhere but in axis 1 of 4.
+fn check_two_dimensional(layer: &Layer<'_>, conv: &ConvolutionParameter) -> Result<()> {
+    let input = layer.shape(0);
+    let axis = layer.axis("convolution_param.axis", conv.axis(), &input)?;
+    if input.rank() == 4 && axis == 1 {
+        return Ok(());
+    }
+    Err(layer
+        .fault(
+            "bottom[0]",
+            format!("shape {input}, channels in axis {axis}"),
+        )
+        .expected("4 axes: N, C, H, W")
+        .hint("only two-dimensional convolutions are supported"))
 }
 
 fn window(layer: &Layer<'_>, conv: &ConvolutionParameter) -> Result<Window> {

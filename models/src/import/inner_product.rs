@@ -1,7 +1,8 @@
-//! InnerProduct.
+//! InnerProduct and Embed.
 
 use super::layer::{Layer, param};
-use crate::ops::{InnerProduct, PostOps};
+use super::store::Wanted;
+use crate::ops::{Embed, InnerProduct, PostOps};
 use crate::{Op, Result, Shape};
 
 /// InnerProduct. `gemm_mode` and the `spmdm_` fields choose an implementation of the same result
@@ -24,9 +25,11 @@ pub(super) fn add_inner_product(layer: &mut Layer<'_>, post: PostOps) -> Result<
     } else {
         vec![outputs, summed]
     };
-    let mut expected = vec![layer.checked_shape("inner_product_param.num_output", dims)?];
-    if inner.bias_term() {
-        expected.push(Shape::new([outputs])?);
+    let shape = layer.checked_shape("inner_product_param.num_output", dims)?;
+    let has_bias = inner.bias_term();
+    let mut expected = vec![Wanted::new(shape, inner.weight_filler)];
+    if has_bias {
+        expected.push(Wanted::new(Shape::new([outputs])?, inner.bias_filler));
     }
     let ids = layer.prunable_weights(&expected)?;
     let (weights, bias) = (ids[0], ids.get(1).copied());
@@ -37,5 +40,25 @@ pub(super) fn add_inner_product(layer: &mut Layer<'_>, post: PostOps) -> Result<
         weights,
         bias,
         post,
+    }))
+}
+
+/// Embed.
+pub(super) fn embed(layer: &mut Layer<'_>) -> Result<()> {
+    let embed = param(&layer.def.embed_param);
+    let outputs = layer.positive("embed_param.num_output", embed.num_output)?;
+    let rows = layer.positive("embed_param.input_dim", embed.input_dim)?;
+    let has_bias = embed.bias_term();
+    let table = layer.checked_shape("embed_param.num_output", vec![rows, outputs])?;
+    let mut expected = vec![Wanted::new(table, embed.weight_filler)];
+    if has_bias {
+        expected.push(Wanted::new(Shape::new([outputs])?, embed.bias_filler));
+    }
+    let ids = layer.weights(&expected)?;
+    let (weights, bias) = (ids[0], ids.get(1).copied());
+    layer.node(Op::Embed(Embed {
+        outputs,
+        weights,
+        bias,
     }))
 }

@@ -1,7 +1,9 @@
-//! Layers without operands: Input, MemoryData, DummyData, and the refusal of those that read files.
+//! Layers that bring data: Input, MemoryData, DummyData, Parameter, and the refusal of those that read
+//! files; and HDF5Output, which takes it away.
 
 use super::filler;
 use super::layer::{Layer, param};
+use super::store::Wanted;
 use crate::caffe::proto::{BlobShape, DummyDataParameter};
 use crate::{Error, Op, Result, Shape};
 
@@ -77,7 +79,14 @@ pub(super) fn dummy_data(layer: &mut Layer<'_>) -> Result<()> {
             .or(fillers.first())
             .cloned()
             .unwrap_or_default();
-        let tensor = filler::fill(&filler, shape, top as u64).map_err(|error| {
+        if filler::is_random(&filler) {
+            layer.warn(format!(
+                "its {} filler draws once, when the network is loaded; Caffe draws for every run",
+                filler.r#type()
+            ));
+        }
+        let stream = filler::stream(layer.def.name(), top);
+        let tensor = filler::fill(&filler, shape, stream).map_err(|error| {
             error
                 .layer(layer.def.name())
                 .field("dummy_data_param.data_filler")
@@ -85,6 +94,28 @@ pub(super) fn dummy_data(layer: &mut Layer<'_>) -> Result<()> {
         let constant = layer.constant(tensor);
         layer.top(top, Op::Constant(constant), Vec::new())?;
     }
+    Ok(())
+}
+
+/// Parameter: a learned blob.
+pub(super) fn parameter(layer: &mut Layer<'_>) -> Result<()> {
+    let field = "parameter_param.shape";
+    let Some(shape) = param(&layer.def.parameter_param).shape else {
+        return Err(layer.fault(field, "nothing").expected("dims"));
+    };
+    let shape = checked(&shape).map_err(|error| error.layer(layer.def.name()).field(field))?;
+    let ids = layer.weights(&[Wanted::new(shape, None)])?;
+    layer.top(0, Op::Constant(ids[0]), Vec::new()).map(drop)
+}
+
+/// HDF5Output: its operands are results of the network; nothing is written on the way.
+pub(super) fn hdf5_output(layer: &mut Layer<'_>) -> Result<()> {
+    (0..layer.inputs.len()).for_each(|bottom| layer.keep_as_result(bottom));
+    let file = param(&layer.def.hdf5_output_param).file_name().to_owned();
+    let bottoms = layer.def.bottom.join(", ");
+    layer.warn(format!(
+        "{file:?} is not written; {bottoms} are results of the network"
+    ));
     Ok(())
 }
 

@@ -104,7 +104,7 @@ fn deduced_shape(layer: &LayerParameter) -> Result<Shape> {
 fn strip(net: &mut NetParameter, mut gone: HashSet<String>, losses: bool) {
     let namer = SoftmaxNames::new(net);
     for mut layer in std::mem::take(&mut net.layer) {
-        if layer.r#type() == "Silence" {
+        if ["Silence", "HDF5Output"].contains(&layer.r#type()) {
             layer.bottom.retain(|bottom| !gone.contains(bottom));
             if !layer.bottom.is_empty() {
                 net.layer.push(layer);

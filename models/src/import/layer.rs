@@ -1,6 +1,8 @@
 //! What a converter sees of the layer it converts, and how it adds nodes.
 
 use super::build::Net;
+use super::store::Wanted;
+use crate::caffe::Warning;
 use crate::caffe::proto::LayerParameter;
 use crate::{Error, Op, Result, Shape, Tensor, ValueId, WeightId};
 use std::path::PathBuf;
@@ -112,13 +114,24 @@ impl<'a> Layer<'a> {
         self.outputs[index] = Some(value);
     }
 
+    /// Keeps operand `bottom` among the network's results although this layer takes it.
+    pub fn keep_as_result(&mut self, bottom: usize) {
+        self.net.keep(&self.def.bottom[bottom], self.inputs[bottom]);
+    }
+
+    /// Says what is odd about this layer but does not keep it from being used.
+    pub fn warn(&mut self, text: impl std::fmt::Display) {
+        let text = format!("layer \"{}\": {text}", self.def.name());
+        self.net.warnings.push(Warning::new(text));
+    }
+
     /// Stores a constant that comes from no weight file.
     pub fn constant(&mut self, tensor: Tensor) -> WeightId {
         self.net.graph.add_weight(tensor)
     }
 
-    /// Weights of the layer, one per expected shape.
-    pub fn weights(&mut self, expected: &[Shape]) -> Result<Vec<WeightId>> {
+    /// Weights of the layer, one per expected tensor.
+    pub fn weights(&mut self, expected: &[Wanted]) -> Result<Vec<WeightId>> {
         self.net
             .store
             .weights(&mut self.net.graph, self.def, expected, false)
@@ -126,7 +139,7 @@ impl<'a> Layer<'a> {
 
     /// The same for convolutions and inner products: small elements of the first blob become 0
     /// when the options say so.
-    pub fn prunable_weights(&mut self, expected: &[Shape]) -> Result<Vec<WeightId>> {
+    pub fn prunable_weights(&mut self, expected: &[Wanted]) -> Result<Vec<WeightId>> {
         self.net
             .store
             .weights(&mut self.net.graph, self.def, expected, true)

@@ -5,6 +5,7 @@
 
 mod activation;
 mod arithmetic;
+mod batch;
 mod build;
 mod convolution;
 mod filler;
@@ -16,6 +17,7 @@ mod layer;
 mod loss;
 mod normalization;
 mod pooling;
+mod recurrent;
 mod shape;
 mod store;
 mod table;
@@ -43,7 +45,8 @@ pub struct ImportOptions {
     pub strip_losses: bool,
     /// Weights of convolutions and inner products of at most this magnitude become 0.
     pub zero_below: Option<f32>,
-    /// Weights that no file has are 0 instead of an error.
+    /// Weights that no file has are made by their layer's fillers (0 without one) instead of being an
+    /// error.
     pub allow_missing_weights: bool,
 }
 
@@ -177,9 +180,13 @@ fn import_named(
         store.ignore(name);
     }
     let directory = file.as_deref().and_then(Path::parent).map(Path::to_owned);
-    let (graph, store) = build::build(&net, store, directory)
+    let (graph, store, found) = build::build(&net, store, directory)
         .map_err(|error| asked_shape(error, options))
         .map_err(in_file)?;
+    warnings.extend(found.into_iter().map(|warning| match &file {
+        Some(file) => warning.file(file),
+        None => warning,
+    }));
     for (layer, file) in store.unused() {
         warnings.push(unused_weights(layer, file));
     }

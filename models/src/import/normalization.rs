@@ -1,8 +1,9 @@
-//! LRN, BatchNorm, Softmax.
+//! LRN, BatchNorm, MVN, Softmax.
 
 use super::layer::{Layer, param};
+use super::store::Wanted;
 use crate::caffe::proto::lrn_parameter::NormRegion;
-use crate::ops::{BatchNorm, Lrn};
+use crate::ops::{BatchNorm, Lrn, Mvn};
 use crate::{Op, Result, Shape};
 
 /// LRN.
@@ -56,8 +57,11 @@ pub(super) fn batch_norm(layer: &mut Layer<'_>) -> Result<()> {
         _ => input.dim(1),
     };
     let statistics = if norm.use_global_stats.unwrap_or(true) {
-        let per_channel = Shape::new([channels])?;
-        let ids = layer.weights(&[per_channel.clone(), per_channel, Shape::new([1])?])?;
+        let mut wanted = Vec::new();
+        for count in [channels, channels, 1] {
+            wanted.push(Wanted::new(Shape::new([count])?, None));
+        }
+        let ids = layer.weights(&wanted)?;
         Some([ids[0], ids[1], ids[2]])
     } else {
         layer.ignore_weights();
@@ -80,6 +84,16 @@ pub(super) fn mkl_batch_norm(layer: &mut Layer<'_>) -> Result<()> {
             .hint("use a BatchNorm layer and a Scale layer"));
     }
     batch_norm(layer)
+}
+
+/// MVN.
+pub(super) fn mvn(layer: &mut Layer<'_>) -> Result<()> {
+    let mvn = param(&layer.def.mvn_param);
+    layer.node(Op::Mvn(Mvn {
+        normalize_variance: mvn.normalize_variance(),
+        across_channels: mvn.across_channels(),
+        eps: mvn.eps(),
+    }))
 }
 
 /// Softmax.

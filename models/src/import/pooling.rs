@@ -1,13 +1,17 @@
-//! Pooling, MKLPooling, ReLUPooling.
+//! Pooling, MKLPooling, ReLUPooling, SPP.
 
 use super::layer::{Layer, param};
 use crate::caffe::proto::PoolingParameter;
 use crate::caffe::proto::pooling_parameter::{PoolMethod as Method, RoundMode};
-use crate::ops::{PoolMethod, Pooling, Window};
+use crate::caffe::proto::spp_parameter::PoolMethod as SppMethod;
+use crate::ops::{Activation, Eltwise, EltwiseOp, PoolMethod, Pooling, PostOps, Window};
 use crate::{Op, Result, ValueId};
 
 /// Pooling, MKLPooling.
 pub(super) fn pooling(layer: &mut Layer<'_>) -> Result<()> {
+    if param(&layer.def.pooling_param).pool() == Method::Stochastic {
+        return stochastic(layer);
+    }
     let op = pooling_op(layer)?;
     let input = layer.inputs[0];
     add_pooling(layer, op, input)
@@ -48,27 +52,131 @@ pub(super) fn add_pooling(layer: &mut Layer<'_>, op: Pooling, input: ValueId) ->
 }
 
 fn pooling_op(layer: &Layer<'_>) -> Result<Pooling> {
+    match param(&layer.def.pooling_param).pool() {
+        Method::Max => plain_op(layer, PoolMethod::Max),
+        Method::Ave => plain_op(layer, PoolMethod::Average),
+        Method::Stochastic => Err(layer
+            .fault("pooling_param.pool", "STOCHASTIC")
+            .expected("MAX")),
+    }
+}
+
+/// Attributes of a pooling, but for the method.
+fn plain_op(layer: &Layer<'_>, method: PoolMethod) -> Result<Pooling> {
     let pool = param(&layer.def.pooling_param);
-    let method = match pool.pool() {
-        Method::Max => PoolMethod::Max,
-        Method::Ave => PoolMethod::Average,
-        Method::Stochastic => {
-            return Err(layer
-                .fault("pooling_param.pool", "STOCHASTIC")
-                .expected("MAX or AVE")
-                .hint("stochastic pooling has no inference on a CPU"));
-        }
-    };
-    let global = pool.global_pooling();
-    let window = window(layer, &pool)?;
-    let round_down = pool.round_mode() == RoundMode::Floor;
     Ok(Pooling {
         method,
-        window,
-        global,
-        round_down,
+        window: window(layer, &pool)?,
+        global: pool.global_pooling(),
+        round_down: pool.round_mode() == RoundMode::Floor,
         relu: false,
         mask: false,
+    })
+}
+
+/// Stochastic pooling at test time, as Caffe's GPU layer has it: Σx² / (FLT_MIN + Σx) of each window,
+/// the mean of its elements weighted by themselves. Averages stand for the sums, as their divisors are
+/// the same.
+fn stochastic(layer: &mut Layer<'_>) -> Result<()> {
+    let mean = plain_op(layer, PoolMethod::Average)?;
+    if mean.window.pad != [0; 2] {
+        return Err(layer
+            .fault("pooling_param.pad", "a pad of a STOCHASTIC pooling")
+            .expected("0"));
+    }
+    if layer.tops() > 1 {
+        return Err(layer
+            .fault("top", "2 tops of a STOCHASTIC pooling")
+            .expected("1"));
+    }
+    let power = |power, shift| {
+        Op::Activation(Activation::Power {
+            power,
+            scale: 1.0,
+            shift,
+        })
+    };
+    let mean = Op::Pooling(mean);
+    let input = layer.inputs[0];
+    let squares = layer.hidden("squares", power(2.0, 0.0), vec![input])?;
+    let squares = layer.hidden("mean of squares", mean.clone(), vec![squares])?;
+    let sums = layer.hidden("mean", mean, vec![input])?;
+    let inverse = layer.hidden("inverse", power(-1.0, f32::MIN_POSITIVE), vec![sums])?;
+    let product = Op::Eltwise(Eltwise {
+        op: EltwiseOp::Product,
+        post: PostOps::default(),
+    });
+    layer.top(0, product, vec![squares, inverse]).map(drop)
+}
+
+/// SPP: poolings with 1, 2, 4, … windows per axis, one behind the other. A pyramid of one level stays
+/// an image blob.
+pub(super) fn spp(layer: &mut Layer<'_>) -> Result<()> {
+    let spp = param(&layer.def.spp_param);
+    let height = layer.positive("spp_param.pyramid_height", spp.pyramid_height)?;
+    let method = match spp.pool() {
+        SppMethod::Max => PoolMethod::Max,
+        SppMethod::Ave => PoolMethod::Average,
+        SppMethod::Stochastic => {
+            return Err(layer
+                .fault("spp_param.pool", "STOCHASTIC")
+                .expected("MAX or AVE"));
+        }
+    };
+    let input = layer.inputs[0];
+    let mut parts = Vec::new();
+    for level in 0..height {
+        let pooling = Op::Pooling(Pooling {
+            method,
+            window: pyramid_window(layer, level)?,
+            global: false,
+            round_down: false,
+            relu: false,
+            mask: false,
+        });
+        if height == 1 {
+            return layer.top(0, pooling, vec![input]).map(drop);
+        }
+        let pooled = layer.hidden(&format!("pool{level}"), pooling, vec![input])?;
+        let flatten = Op::Flatten {
+            axis: 1,
+            end_axis: 3,
+        };
+        parts.push(layer.hidden(&format!("flat{level}"), flatten, vec![pooled])?);
+    }
+    layer.top(0, Op::Concat { axis: 1 }, parts).map(drop)
+}
+
+/// Window of the level with 2^level of them along each axis. The last may reach behind the input, and
+/// so the input is padded by half of that, rounded up, on both sides.
+fn pyramid_window(layer: &Layer<'_>, level: u32) -> Result<Window> {
+    let input = layer.shape(0);
+    if input.rank() != 4 {
+        return Err(layer
+            .fault("bottom[0]", format!("shape {input}"))
+            .expected("4 axes: N, C, H, W"));
+    }
+    let windows = 1u64.checked_shl(level).unwrap_or(0).max(1);
+    let axis = |axis: usize| {
+        let size = u64::from(input.dim(axis));
+        let kernel = size.div_ceil(windows);
+        let pad = (kernel * windows - size).div_ceil(2);
+        (pad < kernel).then_some([kernel as u32, pad as u32])
+    };
+    let (Some([kh, pad_h]), Some([kw, pad_w])) = (axis(2), axis(3)) else {
+        return Err(layer
+            .fault(
+                "spp_param.pyramid_height",
+                format!("{windows}x{windows} windows in level {level} for an input of {input}"),
+            )
+            .expected("windows that are larger than their padding")
+            .hint("lower pyramid_height, or enlarge the input"));
+    };
+    Ok(Window {
+        kernel: [kh, kw],
+        stride: [kh, kw],
+        pad: [pad_h, pad_w],
+        dilation: [1; 2],
     })
 }
 

@@ -1,9 +1,9 @@
 //! Weights of all files, by layer name, until the layers ask for them.
 
-use super::Named;
+use super::{Named, filler};
 use crate::caffe::blob;
 use crate::caffe::proto::param_spec::DimCheckMode;
-use crate::caffe::proto::{BlobProto, LayerParameter, NetParameter};
+use crate::caffe::proto::{BlobProto, FillerParameter, LayerParameter, NetParameter};
 use crate::{Error, Graph, Result, Shape, Tensor, WeightId};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -19,6 +19,31 @@ pub(super) struct Store {
     sharers: HashMap<String, Vec<(String, usize)>>,
     zero_below: Option<f32>,
     allow_missing: bool,
+}
+
+/// A weight tensor that a layer expects.
+pub(super) struct Wanted {
+    pub shape: Shape,
+    /// What it is made with when no file has it and that is allowed.
+    pub filler: FillerParameter,
+}
+
+impl Wanted {
+    /// Without filler it is made of zeros.
+    pub fn new(shape: Shape, filler: Option<FillerParameter>) -> Self {
+        let filler = filler.unwrap_or_default();
+        Self { shape, filler }
+    }
+
+    /// With that value where there is no filler.
+    pub fn or_value(shape: Shape, filler: Option<FillerParameter>, value: f32) -> Self {
+        let constant = || FillerParameter {
+            value: Some(value),
+            ..FillerParameter::default()
+        };
+        let filler = filler.unwrap_or_else(constant);
+        Self { shape, filler }
+    }
 }
 
 struct Stored {
@@ -106,12 +131,12 @@ impl Store {
         &mut self,
         graph: &mut Graph,
         layer: &LayerParameter,
-        expected: &[Shape],
+        expected: &[Wanted],
         prune: bool,
     ) -> Result<Vec<WeightId>> {
         self.check_count(layer, expected.len())?;
         let mut ids = Vec::new();
-        for (index, shape) in expected.iter().enumerate() {
+        for (index, wanted) in expected.iter().enumerate() {
             let spec = layer
                 .param
                 .get(index)
@@ -120,14 +145,14 @@ impl Store {
             let id = match (spec, shared) {
                 (Some(spec), Some(owner)) => {
                     let permissive = spec.share_mode() == DimCheckMode::Permissive;
-                    share(graph, owner, shape, permissive).map_err(|error| {
+                    share(graph, owner, &wanted.shape, permissive).map_err(|error| {
                         error
                             .layer(layer.name())
                             .field(format!("param[{index}].name"))
                     })?
                 }
                 _ => {
-                    let mut tensor = self.tensor(layer, index, shape)?;
+                    let mut tensor = self.tensor(layer, index, wanted)?;
                     if let (true, 0, Some(limit)) = (prune, index, self.zero_below) {
                         zero_below(&mut tensor, limit);
                     }
@@ -165,10 +190,21 @@ impl Store {
         Ok(())
     }
 
-    fn tensor(&mut self, layer: &LayerParameter, index: usize, shape: &Shape) -> Result<Tensor> {
+    fn tensor(
+        &mut self,
+        layer: &LayerParameter,
+        index: usize,
+        wanted: &Wanted,
+    ) -> Result<Tensor> {
+        let shape = &wanted.shape;
         let Some((mut blob, file)) = self.take(layer, index) else {
             if self.allow_missing {
-                return Ok(Tensor::zeros(shape.clone()));
+                let stream = filler::stream(layer.name(), index);
+                let filled = filler::fill(&wanted.filler, shape.clone(), stream);
+                return filled.map_err(|error| {
+                    let field = format!("filler of blobs[{index}]");
+                    error.layer(layer.name()).field(field)
+                });
             }
             return Err(Error::new("no weights")
                 .layer(layer.name())

@@ -2,9 +2,10 @@
 
 use super::layer::Layer;
 use super::{
-    activation, arithmetic, convolution, fused, inner_product, input, loss, normalization,
+    activation, arithmetic, batch, convolution, fused, inner_product, input, loss, normalization,
 };
-use super::{pooling, shape};
+use super::{pooling, recurrent, shape};
+use crate::caffe::proto::LayerParameter;
 use crate::{Error, Result};
 use std::ops::RangeInclusive;
 
@@ -58,6 +59,13 @@ pub(super) static SUPPORTED: &[LayerType] = &[
         1..=1,
         normalization::batch_norm,
         "statistics of the batch with use_global_stats: false",
+    ),
+    row(
+        "BatchReindex",
+        2..=2,
+        1..=1,
+        batch::batch_reindex,
+        "an index that is no image gives NaN",
     ),
     row("Bias", 1..=2, 1..=1, arithmetic::bias, ""),
     row("Clip", 1..=1, 1..=1, activation::clip, ""),
@@ -118,12 +126,26 @@ pub(super) static SUPPORTED: &[LayerType] = &[
         0..=0,
         1..=ANY,
         input::dummy_data,
-        "a constant; fillers constant, uniform, gaussian, xavier, msra",
+        "a constant: fillers that draw numbers do so once",
     ),
     row("ELU", 1..=1, 1..=1, activation::elu, ""),
     row("Eltwise", 2..=ANY, 1..=1, arithmetic::eltwise, ""),
+    row(
+        "Embed",
+        1..=1,
+        1..=1,
+        inner_product::embed,
+        "an index that is no row gives NaN",
+    ),
     row("EuclideanLoss", 2..=2, 0..=1, loss::euclidean, LABELS),
     row("Exp", 1..=1, 1..=1, activation::exp, ""),
+    row(
+        "Filter",
+        2..=ANY,
+        1..=ANY,
+        batch::filter,
+        "the chosen images, then zeros for the rest of the batch; refused before layers that mix images",
+    ),
     row("Flatten", 1..=1, 1..=1, shape::flatten, ""),
     row(
         "HDF5Data",
@@ -132,7 +154,21 @@ pub(super) static SUPPORTED: &[LayerType] = &[
         input::file_data,
         "only as network input",
     ),
+    row(
+        "HDF5Output",
+        1..=2,
+        0..=0,
+        input::hdf5_output,
+        "its bottoms are results; no file is written on the way",
+    ),
     row("HingeLoss", 2..=2, 0..=1, loss::hinge, LABELS),
+    row(
+        "Im2col",
+        1..=1,
+        1..=1,
+        convolution::im2col,
+        "two-dimensional",
+    ),
     row(
         "ImageData",
         0..=0,
@@ -163,6 +199,14 @@ pub(super) static SUPPORTED: &[LayerType] = &[
     ),
     row("Input", 0..=0, 1..=ANY, input::input, ""),
     row("LRN", 1..=1, 1..=1, normalization::lrn, ""),
+    row(
+        "LSTM",
+        2..=5,
+        1..=3,
+        recurrent::lstm,
+        "the state starts at zero in every run unless it is exposed",
+    ),
+    row("LSTMUnit", 3..=3, 2..=2, recurrent::lstm_unit, ""),
     row("Log", 1..=1, 1..=1, activation::log, ""),
     row(
         "MKLBatchNorm",
@@ -187,6 +231,7 @@ pub(super) static SUPPORTED: &[LayerType] = &[
     ),
     row("MKLPooling", 1..=1, 1..=2, pooling::pooling, AS_PLAIN),
     row("MKLReLU", 1..=1, 1..=1, activation::relu, AS_PLAIN),
+    row("MVN", 1..=1, 1..=1, normalization::mvn, ""),
     row(
         "MemoryData",
         0..=0,
@@ -202,9 +247,17 @@ pub(super) static SUPPORTED: &[LayerType] = &[
         LABELS,
     ),
     row("PReLU", 1..=1, 1..=1, activation::prelu, ""),
+    row("Parameter", 0..=0, 1..=1, input::parameter, ""),
     row("Permute", 1..=1, 1..=1, shape::permute, "SSD"),
-    row("Pooling", 1..=1, 1..=2, pooling::pooling, "MAX and AVE"),
+    row("Pooling", 1..=1, 1..=2, pooling::pooling, "MAX, AVE, and STOCHASTIC as at test time"),
     row("Power", 1..=1, 1..=1, activation::power, ""),
+    row(
+        "RNN",
+        2..=4,
+        1..=2,
+        recurrent::rnn,
+        "the state starts at zero in every run unless it is exposed",
+    ),
     row("ReLU", 1..=1, 1..=1, activation::relu, ""),
     row(
         "ReLUPooling",
@@ -215,6 +268,7 @@ pub(super) static SUPPORTED: &[LayerType] = &[
     ),
     row("Reduction", 1..=1, 1..=1, shape::reduction, ""),
     row("Reshape", 1..=1, 1..=1, shape::reshape, ""),
+    row("SPP", 1..=1, 1..=1, pooling::spp, "MAX and AVE"),
     row("Scale", 1..=2, 1..=1, arithmetic::scale, ""),
     row("Sigmoid", 1..=1, 1..=1, activation::sigmoid, ""),
     row(
@@ -257,32 +311,19 @@ pub(super) static SUPPORTED: &[LayerType] = &[
 
 /// Layer types that are known and refused, with the reason, sorted by name.
 pub(super) static REFUSED: &[(&str, &str)] = &[
-    (
-        "BatchReindex",
-        "the batch size of its result depends on data",
-    ),
     ("DetectionOutput", "boxes are left to the application"),
-    ("Embed", "no table look-ups"),
-    ("Filter", "the batch size of its result depends on data"),
-    ("HDF5Output", "writes files"),
-    ("Im2col", "only inside convolutions"),
-    ("LSTM", "no recurrent networks"),
-    ("LSTMUnit", "no recurrent networks"),
-    ("MVN", "no mean-variance normalisation"),
     ("Normalize", "no normalisation across a position"),
-    ("Parameter", "weights without a layer"),
     ("PriorBox", "boxes are left to the application"),
     ("Python", "code outside the model"),
-    ("RNN", "no recurrent networks"),
-    ("SPP", "no pyramid pooling"),
 ];
 
-/// Row of a type, or an error that helps.
-pub(super) fn find(kind: &str) -> Result<&'static LayerType> {
+/// Row of a layer's type, or an error that helps.
+pub(super) fn find(layer: &LayerParameter) -> Result<&'static LayerType> {
+    let kind = layer.r#type();
     if let Some(row) = SUPPORTED.iter().find(|row| row.name == kind) {
         return Ok(row);
     }
-    let error = Error::new(format!("layer type {kind:?}")).field("type");
+    let error = Error::new(format!("layer type {}", named(layer))).field("type");
     if let Some((_, reason)) = REFUSED.iter().find(|(name, _)| *name == kind) {
         return Err(error
             .expected("a supported type")
@@ -297,6 +338,17 @@ pub(super) fn find(kind: &str) -> Result<&'static LayerType> {
     Err(error
         .expected(format!("one of {}", names.join(", ")))
         .hint(format!("the closest is {closest}")))
+}
+
+/// The type; of a Python layer also what it runs.
+fn named(layer: &LayerParameter) -> String {
+    let kind = layer.r#type();
+    match layer.python_param.as_deref() {
+        Some(python) if kind == "Python" => {
+            format!("{kind:?} ({}.{})", python.module(), python.layer())
+        }
+        _ => format!("{kind:?}"),
+    }
 }
 
 /// Edits between two names, letter case not counted.

@@ -132,7 +132,8 @@ impl Activation {
     }
 }
 
-fn sigmoid(x: f64) -> f64 {
+/// 1 / (1 + e⁻ˣ).
+pub(super) fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 

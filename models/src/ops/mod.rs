@@ -8,20 +8,26 @@ mod activation;
 mod arg_max;
 mod axes;
 mod batch_norm;
+mod batch_rows;
 mod concat;
 mod convolution;
 mod crop;
 mod deconvolution;
 mod eltwise;
+mod embed;
 mod identity;
+mod im2col;
 mod inner_product;
 mod loss;
 mod lrn;
+mod lstm_unit;
+mod mvn;
 mod operands;
 mod operation;
 mod permute;
 mod pooling;
 mod prelu;
+mod recurrent;
 mod reduction;
 mod reshape;
 mod scale;
@@ -38,11 +44,16 @@ pub use batch_norm::BatchNorm;
 pub use convolution::Convolution;
 pub use crop::Crop;
 pub use eltwise::{Eltwise, EltwiseOp};
+pub use embed::Embed;
+pub use im2col::Im2col;
 pub use inner_product::InnerProduct;
 pub use loss::{Loss, Normalization};
 pub use lrn::Lrn;
+pub use lstm_unit::LstmUnit;
+pub use mvn::Mvn;
 pub use pooling::{PoolMethod, PoolRange, Pooling};
 pub use prelu::PRelu;
+pub use recurrent::{Cell, Recurrent};
 pub use reduction::{Reduction, ReductionOp};
 pub use reshape::Reshape;
 pub use scale::Scale;
@@ -125,8 +136,22 @@ pub enum Op {
     Accuracy(Accuracy),
     /// Copy of the operand (Dropout at test time, Split).
     Identity,
-    /// A constant (DummyData).
+    /// A constant (DummyData, Parameter).
     Constant(WeightId),
+    /// Rows of a table.
+    Embed(Embed),
+    /// Mean-variance normalisation.
+    Mvn(Mvn),
+    /// The windows of a convolution as channels.
+    Im2col(Im2col),
+    /// LSTM and RNN.
+    Recurrent(Recurrent),
+    /// One step of an LSTM.
+    LstmUnit(LstmUnit),
+    /// Images by their indices.
+    BatchReindex,
+    /// Chosen images first, then zeros.
+    Filter,
 }
 
 /// Binds the [`Operation`] of an [`Op`] to a name and evaluates an expression with it.
@@ -180,6 +205,19 @@ macro_rules! dispatch {
             }
             &Op::Constant(weight) => {
                 let $operation = identity::Constant(weight);
+                $result
+            }
+            Op::Embed($operation) => $result,
+            Op::Mvn($operation) => $result,
+            Op::Im2col($operation) => $result,
+            Op::Recurrent($operation) => $result,
+            Op::LstmUnit($operation) => $result,
+            Op::BatchReindex => {
+                let $operation = batch_rows::BatchReindex;
+                $result
+            }
+            Op::Filter => {
+                let $operation = batch_rows::Filter;
                 $result
             }
         }
@@ -245,7 +283,7 @@ impl Op {
     }
 
     /// Caffe's layer type. Attributes decide it where one op stands for several types; `Identity`
-    /// stands for Dropout and Split.
+    /// stands for Dropout and Split, `Constant` for DummyData and Parameter.
     pub fn name(&self) -> &'static str {
         match self {
             Op::Convolution(_) => "Convolution",
@@ -274,7 +312,14 @@ impl Op {
             Op::Loss(loss) => loss.name(),
             Op::Accuracy(_) => "Accuracy",
             Op::Identity => "Identity",
-            Op::Constant(_) => "DummyData",
+            Op::Constant(_) => "Constant",
+            Op::Embed(_) => "Embed",
+            Op::Mvn(_) => "MVN",
+            Op::Im2col(_) => "Im2col",
+            Op::Recurrent(recurrent) => recurrent.name(),
+            Op::LstmUnit(_) => "LSTMUnit",
+            Op::BatchReindex => "BatchReindex",
+            Op::Filter => "Filter",
         }
     }
 
@@ -303,6 +348,8 @@ impl Op {
             Op::Scale(op) => op.scale.iter_mut().chain(&mut op.bias).collect(),
             Op::Loss(Loss::Infogain { matrix, .. }) => matrix.iter_mut().collect(),
             Op::Constant(id) => vec![id],
+            Op::Embed(op) => [&mut op.weights].into_iter().chain(&mut op.bias).collect(),
+            Op::Recurrent(op) => op.weights_mut(),
             Op::Pooling(_)
             | Op::Activation(_)
             | Op::Lrn(_)
@@ -319,7 +366,12 @@ impl Op {
             | Op::Softmax { .. }
             | Op::Loss(_)
             | Op::Accuracy(_)
-            | Op::Identity => Vec::new(),
+            | Op::Identity
+            | Op::Mvn(_)
+            | Op::Im2col(_)
+            | Op::LstmUnit(_)
+            | Op::BatchReindex
+            | Op::Filter => Vec::new(),
         }
     }
 }

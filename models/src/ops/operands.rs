@@ -134,3 +134,10 @@ pub(super) fn weight_count(
             .expected(format!("{count} elements")),
     )
 }
+
+/// An element as an index below `count`: Caffe truncates it.
+pub(super) fn index(element: f32, count: usize) -> Option<usize> {
+    // Rejects NaN too.
+    let inside = element > -1.0 && f64::from(element) < count as f64;
+    inside.then_some(element as usize)
+}

@@ -193,7 +193,7 @@ fn attempt(random: &mut Random) -> Case {
     ];
     let x = random.tensor(&dims);
     let one = |op| (op, vec![x.clone()], vec![]);
-    let (op, inputs, weights) = match random.range(0, 21) {
+    let (op, inputs, weights) = match random.range(0, 27) {
         0 => return convolution(random, false),
         1 => return convolution(random, true),
         2 => return pooling(random),
@@ -282,12 +282,114 @@ fn attempt(random: &mut Random) -> Case {
             }))
         }
         20 => one(Op::Softmax { axis }),
+        21 => one(Op::Mvn(Mvn {
+            normalize_variance: random.flag(),
+            across_channels: random.flag(),
+            eps: 0.25,
+        })),
+        22 => {
+            let window = random.window();
+            let op = Op::Im2col(Im2col { window });
+            (op, vec![random.tensor(&image)], vec![])
+        }
+        23 => return embed(random, &dims),
+        24 => return recurrent(random),
+        25 => return lstm_unit(random),
+        26 => return choice(random, &dims),
         _ => return loss(random),
     };
     Case {
         op,
         inputs,
         weights: weights.into_iter().map(Arc::new).collect(),
+    }
+}
+
+/// Only indices that are rows.
+fn embed(random: &mut Random, dims: &[u32]) -> Case {
+    let (rows, outputs) = (random.range(1, 5), random.range(1, 4));
+    let mut indices = random.tensor(dims);
+    for index in indices.data_mut() {
+        *index = random.range(0, rows - 1) as f32;
+    }
+    let op = Op::Embed(Embed {
+        outputs,
+        weights: WeightId(0),
+        bias: random.flag().then_some(WeightId(1)),
+    });
+    let weights = [random.tensor(&[rows, outputs]), random.tensor(&[outputs])];
+    Case {
+        op,
+        inputs: vec![indices],
+        weights: weights.map(Arc::new).into(),
+    }
+}
+
+fn recurrent(random: &mut Random) -> Case {
+    let (steps, n, elements) = (random.range(1, 4), random.range(1, 3), random.range(1, 4));
+    let (outputs, lstm, initial) = (random.range(1, 3), random.flag(), random.flag());
+    let mut inputs = vec![random.tensor(&[steps, n, elements, 1]), random.tensor(&[steps, n])];
+    let gates = if lstm { 4 * outputs } else { outputs };
+    let mut weights = vec![random.tensor(&[gates, elements]), random.tensor(&[gates])];
+    let static_weights = random.flag().then(|| {
+        inputs.push(random.tensor(&[n, 2]));
+        weights.push(random.tensor(&[gates, 2]));
+        WeightId(2)
+    });
+    for _ in 0..usize::from(initial) * if lstm { 2 } else { 1 } {
+        inputs.push(random.tensor(&[1, n, outputs]));
+    }
+    let hidden = weights.len() as u32;
+    weights.push(random.tensor(&[gates, outputs]));
+    weights.extend([random.tensor(&[outputs, outputs]), random.tensor(&[outputs])]);
+    let (weight, bias) = (WeightId(hidden + 1), WeightId(hidden + 2));
+    let cell = if lstm {
+        Cell::Lstm
+    } else {
+        Cell::Rnn {
+            weights: weight,
+            bias,
+        }
+    };
+    let op = Op::Recurrent(Recurrent {
+        outputs,
+        cell,
+        initial,
+        input_weights: WeightId(0),
+        input_bias: WeightId(1),
+        static_weights,
+        hidden_weights: WeightId(hidden),
+    });
+    Case {
+        op,
+        inputs,
+        weights: weights.into_iter().map(Arc::new).collect(),
+    }
+}
+
+fn lstm_unit(random: &mut Random) -> Case {
+    let (n, d) = (random.range(1, 3), random.range(1, 3));
+    let dims: [&[u32]; 3] = [&[1, n, d], &[1, n, 4 * d], &[1, n]];
+    let hidden = random.flag();
+    Case {
+        op: Op::LstmUnit(LstmUnit { hidden }),
+        inputs: dims.map(|dims| random.tensor(dims)).into(),
+        weights: vec![],
+    }
+}
+
+/// BatchReindex or Filter.
+fn choice(random: &mut Random, dims: &[u32]) -> Case {
+    let filter = random.flag();
+    let count = if filter { dims[0] } else { random.range(1, 4) };
+    let mut second = random.tensor(&[count]);
+    for element in second.data_mut() {
+        *element = random.range(0, dims[0] - 1) as f32;
+    }
+    Case {
+        op: if filter { Op::Filter } else { Op::BatchReindex },
+        inputs: vec![random.tensor(dims), second],
+        weights: vec![],
     }
 }
 

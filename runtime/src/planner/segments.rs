@@ -2,10 +2,18 @@
 
 use skimjit_models::{Graph, Op, Shape, ValueId};
 
+/// True when the first axis is the batch. An input of which it is not belongs to the batch as a whole.
+pub(super) fn is_batched(shape: &Shape, batch: u32) -> bool {
+    shape.rank() > 0 && shape.dim(0) == batch
+}
+
 /// Nodes whose result depends on the whole batch, directly or through an operand.
 pub(super) fn couplings(graph: &Graph, batch: u32) -> Vec<bool> {
-    let batched = |id: &ValueId| graph.shape(*id).rank() > 0 && graph.shape(*id).dim(0) == batch;
+    let batched = |id: &ValueId| is_batched(graph.shape(*id), batch);
     let mut whole = vec![false; graph.values.len()];
+    for id in &graph.inputs {
+        whole[id.0 as usize] = !batched(id);
+    }
     graph
         .nodes
         .iter()
