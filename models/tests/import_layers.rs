@@ -236,9 +236,9 @@ fn pooling_refusals() {
         );
     };
     refused(
-        "Pooling",
+        "ReLUPooling",
         "pool: STOCHASTIC kernel_size: 2",
-        &["STOCHASTIC", "MAX or AVE"],
+        &["STOCHASTIC", "MAX"],
     );
     refused("Pooling", "", &["pooling_param.kernel_size"]);
     refused("Pooling", "kernel_size: 0", &["pooling_param.kernel_size"]);

@@ -484,7 +484,11 @@ impl<'g> Planner<'g> {
         }
         let port = |&value: &ValueId| self.port(value);
         let mut coupled = self.coupled.iter().any(|&coupled| coupled);
-        coupled |= self.graph.inputs.iter().any(|&id| self.info(id).home == Home::Whole);
+        coupled |= self
+            .graph
+            .inputs
+            .iter()
+            .any(|&id| self.info(id).home == Home::Whole);
         let weight_bytes: usize = self.choices.iter().map(|choice| choice.weight_bytes).sum();
         let distance = trial::Distance::of_network((code_bytes + weight_bytes) as u64);
         Ok(Plan {

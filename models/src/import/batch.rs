@@ -45,13 +45,13 @@ pub(super) fn check_filtered(graph: &Graph) -> Result<()> {
         let shapes: Vec<&Shape> = node.inputs.iter().map(|&id| graph.shape(id)).collect();
         let alike = node.inputs.iter().all(|id| of(id) == Some(selector));
         if !alike || !node.op.per_image(&shapes) {
-            return Err(
-                Error::new("a bottom of which a Filter layer decides how many images there are")
-                    .layer(node.name.clone())
-                    .field("bottom")
-                    .expected("the same number of images in every run")
-                    .hint("end the network at the Filter layer, or filter its results afterwards"),
-            );
+            return Err(Error::new(
+                "a bottom of which a Filter layer decides how many images there are",
+            )
+            .layer(node.name.clone())
+            .field("bottom")
+            .expected("the same number of images in every run")
+            .hint("end the network at the Filter layer, or filter its results afterwards"));
         }
         selectors.insert(node.output, selector);
     }

@@ -61,9 +61,8 @@ pub(super) fn fill(filler: &FillerParameter, shape: Shape, stream: u64) -> Resul
 }
 
 fn refused(kind: &str) -> Error {
-    Error::new(format!("filler {kind:?}")).expected(
-        "constant, uniform, gaussian, positive_unitball, xavier, msra or bilinear",
-    )
+    Error::new(format!("filler {kind:?}"))
+        .expected("constant, uniform, gaussian, positive_unitball, xavier, msra or bilinear")
 }
 
 /// `sparse`: the share of a Gaussian's elements that are kept, so that each output has about that many.
@@ -79,7 +78,8 @@ fn share_kept(filler: &FillerParameter, shape: &Shape) -> Result<Option<f64>> {
 fn unit_sums(mut data: Vec<f32>, shape: &Shape) -> Vec<f32> {
     for row in data.chunks_exact_mut(shape.count() / shape.dim(0) as usize) {
         let sum: f64 = row.iter().map(|&x| f64::from(x)).sum();
-        row.iter_mut().for_each(|x| *x = (f64::from(*x) / sum) as f32);
+        row.iter_mut()
+            .for_each(|x| *x = (f64::from(*x) / sum) as f32);
     }
     data
 }
@@ -139,7 +139,10 @@ impl Random {
         let mut sum = 0;
         for _ in 0..3 {
             let bits = self.0.next_u64();
-            sum += [0, 16, 32, 48].map(|at| bits >> at & 0xffff).iter().sum::<u64>();
+            sum += [0, 16, 32, 48]
+                .map(|at| bits >> at & 0xffff)
+                .iter()
+                .sum::<u64>();
         }
         // Each of the twelve stands for the middle of its interval of 2⁻¹⁶.
         (sum as f64 + 6.0) / 65_536.0 - 6.0

@@ -190,12 +190,7 @@ impl Store {
         Ok(())
     }
 
-    fn tensor(
-        &mut self,
-        layer: &LayerParameter,
-        index: usize,
-        wanted: &Wanted,
-    ) -> Result<Tensor> {
+    fn tensor(&mut self, layer: &LayerParameter, index: usize, wanted: &Wanted) -> Result<Tensor> {
         let shape = &wanted.shape;
         let Some((mut blob, file)) = self.take(layer, index) else {
             if self.allow_missing {

@@ -249,7 +249,13 @@ pub(super) static SUPPORTED: &[LayerType] = &[
     row("PReLU", 1..=1, 1..=1, activation::prelu, ""),
     row("Parameter", 0..=0, 1..=1, input::parameter, ""),
     row("Permute", 1..=1, 1..=1, shape::permute, "SSD"),
-    row("Pooling", 1..=1, 1..=2, pooling::pooling, "MAX, AVE, and STOCHASTIC as at test time"),
+    row(
+        "Pooling",
+        1..=1,
+        1..=2,
+        pooling::pooling,
+        "MAX, AVE, and STOCHASTIC as at test time",
+    ),
     row("Power", 1..=1, 1..=1, activation::power, ""),
     row(
         "RNN",

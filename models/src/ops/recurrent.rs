@@ -1,8 +1,8 @@
 //! LSTM and RNN: a cell applied step by step.
 
 use super::activation::sigmoid;
-use super::operation::Operation;
 use super::operands;
+use super::operation::Operation;
 use crate::{Error, Result, Shape, Tensor, TensorRef, WeightId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -251,7 +251,11 @@ impl Operation for Recurrent {
     fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> Result<Shape> {
         self.check_operands(inputs)?;
         self.check_weights(inputs, weights)?;
-        Shape::new([inputs[0].dim(0).saturating_add(1), inputs[0].dim(1), self.outputs])
+        Shape::new([
+            inputs[0].dim(0).saturating_add(1),
+            inputs[0].dim(1),
+            self.outputs,
+        ])
     }
 
     fn evaluate(

@@ -328,7 +328,10 @@ fn embed(random: &mut Random, dims: &[u32]) -> Case {
 fn recurrent(random: &mut Random) -> Case {
     let (steps, n, elements) = (random.range(1, 4), random.range(1, 3), random.range(1, 4));
     let (outputs, lstm, initial) = (random.range(1, 3), random.flag(), random.flag());
-    let mut inputs = vec![random.tensor(&[steps, n, elements, 1]), random.tensor(&[steps, n])];
+    let mut inputs = vec![
+        random.tensor(&[steps, n, elements, 1]),
+        random.tensor(&[steps, n]),
+    ];
     let gates = if lstm { 4 * outputs } else { outputs };
     let mut weights = vec![random.tensor(&[gates, elements]), random.tensor(&[gates])];
     let static_weights = random.flag().then(|| {
@@ -341,7 +344,10 @@ fn recurrent(random: &mut Random) -> Case {
     }
     let hidden = weights.len() as u32;
     weights.push(random.tensor(&[gates, outputs]));
-    weights.extend([random.tensor(&[outputs, outputs]), random.tensor(&[outputs])]);
+    weights.extend([
+        random.tensor(&[outputs, outputs]),
+        random.tensor(&[outputs]),
+    ]);
     let (weight, bias) = (WeightId(hidden + 1), WeightId(hidden + 2));
     let cell = if lstm {
         Cell::Lstm

@@ -5,8 +5,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use skimjit_models::ops::{
-    Activation, BatchNorm, Convolution, Eltwise, EltwiseOp, InnerProduct, Lrn, PoolMethod, Pooling,
-    PostOps, Reduction, ReductionOp, Scale, Slice, Window,
+    Activation, BatchNorm, Convolution, Eltwise, EltwiseOp, Im2col, InnerProduct, Lrn, Mvn,
+    PoolMethod, Pooling, PostOps, Reduction, ReductionOp, Scale, Slice, Window,
 };
 use skimjit_models::{Graph, Op, Shape, ValueId, WeightId};
 use std::fmt;
@@ -268,7 +268,17 @@ fn plain() -> impl Strategy<Value = Op> {
         axis: 1,
         end_axis: 3,
     };
+    let mvn = any::<(bool, bool)>().prop_map(|(normalize_variance, across_channels)| {
+        Op::Mvn(Mvn {
+            normalize_variance,
+            across_channels,
+            eps: 0.1,
+        })
+    });
+    let im2col = window(3).prop_map(|window| Op::Im2col(Im2col { window }));
     prop_oneof![
+        1 => mvn,
+        1 => im2col,
         6 => relu,
         4 => lrn,
         2 => Just(Op::Softmax { axis: 1 }),
