@@ -1,5 +1,9 @@
 //! Recurrent layers, layers made of other layers, and layers without bottoms or tops: import and
 //! numbers. Checklist rows 24, 27 and 28 (and 14).
+#![expect(
+    clippy::excessive_precision,
+    reason = "numbers as the other program printed them"
+)]
 
 mod import_support;
 

@@ -1,5 +1,9 @@
 //! Recurrent layers, table look-ups and layers that choose or rearrange, against numbers of PyTorch and
 //! NumPy (float64), made from the same formula.
+#![expect(
+    clippy::excessive_precision,
+    reason = "numbers as the other program printed them"
+)]
 
 mod ops_cases;
 
