@@ -27,7 +27,7 @@ pub struct LoadOptions {
     pub input_shape: Option<Shape>,
     /// Weights of this magnitude and below become zero.
     pub zero_below: Option<f32>,
-    /// Layers without weights in the file get zeros instead of an error.
+    /// Weights that no file has come from their layer's filler (zeros without one), not an error.
     pub allow_missing_weights: bool,
 }
 

@@ -37,7 +37,7 @@ pub struct ReadingArguments {
     /// Weights of this magnitude and below become zero
     #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = parse_magnitude)]
     pub zero_below: Option<f32>,
-    /// Layers without weights in the file get zeros instead of an error
+    /// Weights that no file has come from their layer's filler (zeros without one), not an error
     #[arg(long)]
     pub allow_missing_weights: bool,
 }

@@ -1,7 +1,7 @@
 //! Network inputs from arrays and pictures.
 
 use super::args::{NamedFile, is_npy};
-use skimjit::models::{Error as InputError, Shape, Tensor, caffe};
+use skimjit::models::{Error as InputError, Shape, Tensor, ValueId, caffe};
 use skimjit::picture::{self, ChannelOrder, Mean, Preprocess, Resize};
 use skimjit::{Error, Model, Result, array};
 use std::path::{Path, PathBuf};
@@ -199,9 +199,14 @@ pub fn arrays(model: &Model, files: &[NamedFile], sizes: Sizes) -> Result<Vec<Te
             files.len()
         ))
     })?;
+    // Of an input that does not begin with the batch there is one array for all images.
+    let first = |&id: &ValueId| graph.shape(id).dim(0);
+    let batch = graph.inputs.first().map(first);
     let images: Vec<String> = arrays
         .iter()
-        .map(|array| array.shape().dim(0).to_string())
+        .zip(&graph.inputs)
+        .filter(|(_, id)| Some(first(id)) == batch)
+        .map(|(array, _)| array.shape().dim(0).to_string())
         .collect();
     if images.windows(2).any(|pair| pair[0] != pair[1]) {
         return Err(Error::Usage(format!(

@@ -1,6 +1,6 @@
 //! Random inputs.
 
-use skimjit::models::{Graph, Op, Shape, Tensor};
+use skimjit::models::{Graph, Op, Shape, Tensor, ValueId};
 use skimjit::{Model, Result};
 
 /// Seed where none is asked for.
@@ -24,6 +24,13 @@ impl Noise {
         let odd = (self.bits() >> 40) as i32 | 1;
         (odd - (1 << 23)) as f32 / (1 << 23) as f32
     }
+    /// Whole numbers from 0 to `count` − 1.
+    fn indices(&mut self, shape: Shape, count: u32) -> Tensor {
+        let data = (0..shape.count())
+            .map(|_| (self.bits() % u64::from(count.max(1))) as f32)
+            .collect();
+        Tensor::new(shape, data)
+    }
     pub fn tensor(&mut self, shape: Shape, amplitude: f32) -> Tensor {
         let data = (0..shape.count())
             .map(|_| self.uniform() * amplitude)
@@ -32,17 +39,38 @@ impl Noise {
     }
 }
 
-/// `images` random images for every input of the network.
+/// `images` random images for every input of the network; whole numbers where layers read indices.
 pub fn inputs(model: &Model, images: u32, seed: u64) -> Result<Vec<Tensor>> {
     let mut noise = Noise::new(seed);
     let graph = model.graph();
     let amplitude = amplitude(graph);
-    let shape = |id| Shape::new(graph.shape(id).with_batch(images).dims());
-    let tensors = graph
-        .inputs
-        .iter()
-        .map(|&id| Ok(noise.tensor(shape(id)?, amplitude)));
+    let first = graph.inputs.first().map_or(1, |&id| graph.shape(id).dim(0));
+    let tensors = graph.inputs.iter().map(|&id| {
+        let shape = graph.shape(id);
+        // Of other inputs there is one for the batch.
+        let shape = match shape.dim(0) == first {
+            true => Shape::new(shape.with_batch(images).dims())?,
+            false => shape.clone(),
+        };
+        Ok(match indices(graph, id) {
+            Some(count) => noise.indices(shape, count),
+            None => noise.tensor(shape, amplitude),
+        })
+    });
     tensors.collect()
+}
+
+/// How many values an input may have that a layer reads as indices or marks.
+fn indices(graph: &Graph, input: ValueId) -> Option<u32> {
+    graph.nodes.iter().find_map(|node| {
+        let operand = node.inputs.iter().position(|&id| id == input)?;
+        match (&node.op, operand) {
+            (Op::Embed(op), 0) => Some(graph.weight(op.weights).shape().dim(0)),
+            (Op::BatchReindex, 1) => Some(graph.shape(node.inputs[0]).dim(0)),
+            (Op::Recurrent(_) | Op::Filter, 1) | (Op::LstmUnit(_), 2) => Some(2),
+            _ => None,
+        }
+    })
 }
 
 /// What a network is checked with: one random image, or a batch where images are combined.

@@ -6,6 +6,7 @@ mod help;
 mod proof;
 mod report;
 mod reshape;
+mod sequences;
 mod support;
 mod tune;
 
