@@ -443,6 +443,9 @@ fn chosen_images() {
             "{error}"
         );
     }
+    let twice = "layer { name: 'mean' type: 'Filter' bottom: 'x' bottom: 'a' top: 'mean' }";
+    let error = refusal(&filter(twice).replace("3 2", "3 1"));
+    assert!(error.contains("layer \"mean\""), "{error}");
     let error = refusal(&filter("").replace("top: 'b' }", "}"));
     assert!(error.contains("1 tops"), "{error}");
 }
@@ -468,6 +471,24 @@ fn parameters_and_outputs() {
         warning.contains("\"it\"") && warning.contains("o.h5"),
         "{warning}"
     );
+}
+
+/// Without its labels, an HDF5Output still asks for its data.
+#[test]
+fn outputs_of_training_definitions() {
+    let text = "layer { name: 'd' type: 'MemoryData' top: 'x' top: 'label' memory_data_param {
+                  batch_size: 2 channels: 1 height: 1 width: 3 } }
+         layer { name: 'r' type: 'ReLU' bottom: 'x' top: 'r' }
+         layer { name: 'it' type: 'HDF5Output' bottom: 'r' bottom: 'label' }
+         layer { name: 's' type: 'Sigmoid' bottom: 'r' top: 's' }";
+    let options = ImportOptions {
+        data_to_input: true,
+        ..ImportOptions::default()
+    };
+    let graph = import(net(text), Vec::new(), &options)
+        .expect("a network")
+        .graph;
+    assert_eq!((outputs(&graph), graph.inputs.len()), (vec!["r", "s"], 1));
 }
 
 /// Checklist row 27: random data of DummyData is a constant, and says so.

@@ -34,7 +34,8 @@ pub(super) fn check_filtered(graph: &Graph) -> Result<()> {
     // Selector of each value that comes from a Filter.
     let mut selectors: HashMap<ValueId, ValueId> = HashMap::new();
     for node in &graph.nodes {
-        if matches!(node.op, Op::Filter) && !selectors.contains_key(&node.inputs[0]) {
+        let plain = || !node.inputs.iter().any(|id| selectors.contains_key(id));
+        if matches!(node.op, Op::Filter) && plain() {
             selectors.insert(node.output, node.inputs[1]);
             continue;
         }
