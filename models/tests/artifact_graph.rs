@@ -57,6 +57,7 @@ fn network() -> Graph {
         method: PoolMethod::Max,
         window: window(2, 0),
         global: false,
+        made_for: None,
         round_down: false,
         relu: false,
         mask: false,

@@ -124,6 +124,7 @@ fn others() {
         method: PoolMethod::Average,
         window: Window::square(2, 2, 2),
         global: false,
+        made_for: None,
         round_down: false,
         relu: false,
         mask: false,

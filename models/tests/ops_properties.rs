@@ -152,6 +152,7 @@ fn garbage(random: &mut Random) -> Op {
                 ..window(random)
             },
             global: random.flag(),
+            made_for: None,
             round_down: random.flag(),
             relu: random.flag(),
             mask: random.flag(),

@@ -62,6 +62,7 @@ fn pool(method: PoolMethod, relu: bool) -> Op {
         method,
         window,
         global: false,
+        made_for: None,
         round_down: false,
         relu,
         mask: false,

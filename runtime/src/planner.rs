@@ -115,7 +115,11 @@ impl<'g> Planner<'g> {
             return Err(PlanError::ports(ports));
         }
         for (value, shape) in graph.values.iter().map(|value| (&value.name, &value.shape)) {
-            let images = if shape.dims().first() == Some(&batch) { batch } else { 1 };
+            let images = if shape.dims().first() == Some(&batch) {
+                batch
+            } else {
+                1
+            };
             if shape.count() as u64 / u64::from(images) > limits::OPERAND_ELEMS {
                 return Err(PlanError::size(value, shape));
             }

@@ -232,6 +232,7 @@ fn films() {
         method: PoolMethod::Max,
         window: square(3, 2, 0),
         global: false,
+        made_for: None,
         round_down: false,
         relu: false,
         mask: false,

@@ -187,6 +187,7 @@ pub fn pooling(p: &PoolProblem) -> Pooling {
         method,
         window,
         global: false,
+        made_for: None,
         round_down: false,
         relu,
         mask: false,

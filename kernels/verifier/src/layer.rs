@@ -202,6 +202,7 @@ fn pooling(p: &PoolProblem) -> Vec<Lane> {
         method: p.method,
         window: p.window,
         global: false,
+        made_for: None,
         round_down: false,
         relu: p.relu,
         mask: false,

@@ -77,6 +77,7 @@ impl Lrn {
             method: PoolMethod::Average,
             window: Window::square(self.size, 1, self.size / 2),
             global: false,
+            made_for: None,
             round_down: false,
             relu: false,
             mask: false,

@@ -28,6 +28,8 @@ pub struct Pooling {
     pub window: Window,
     /// Window = plane.
     pub global: bool,
+    /// Plane (h, w) that the window was computed from (SPP): for another one it would be another.
+    pub made_for: Option<[u32; 2]>,
     /// Output size rounded down instead of up.
     pub round_down: bool,
     /// Running maximum starts at 0 (SkimCaffe's ReLUPooling); `Max` only.
@@ -177,6 +179,22 @@ impl Operation for Pooling {
         Shape::new([n, c, self.output_size(0, ih)?, self.output_size(1, iw)?])
     }
 
+    fn check_resize(&self, _before: &[&Shape], after: &[&Shape]) -> Result<()> {
+        let Some([h, w]) = self.made_for else {
+            return Ok(());
+        };
+        match after.first().map(|shape| shape.dims()) {
+            Some(&[_, _, height, width]) if [height, width] != [h, w] => {
+                Err(Error::new(format!("planes of {height}x{width}"))
+                    .field("bottom[0]")
+                    .expected(format!(
+                        "{h}x{w}, for which the pyramid's windows were made"
+                    )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
@@ -214,6 +232,7 @@ mod tests {
             method,
             window,
             global: false,
+            made_for: None,
             round_down: false,
             relu: false,
             mask: false,

@@ -141,6 +141,7 @@ pub fn pooling(random: &mut Random) -> Case {
                 ..random.window()
             },
             global: random.range(0, 7) == 0,
+            made_for: None,
             round_down: random.flag(),
             relu: max && random.flag(),
             mask: max && random.range(0, 3) == 0,

@@ -113,6 +113,7 @@ impl Net {
             method,
             window,
             global: false,
+            made_for: None,
             round_down: false,
             relu: false,
             mask: false,

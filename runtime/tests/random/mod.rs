@@ -225,6 +225,7 @@ fn pooling() -> impl Strategy<Value = Pooling> {
                 window
             },
             global: global == 0,
+            made_for: None,
             round_down,
             relu: relu && method == PoolMethod::Max,
             mask: false,
