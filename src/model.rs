@@ -29,6 +29,13 @@ pub struct LoadOptions {
     pub zero_below: Option<f32>,
     /// Weights that no file has come from their layer's filler (zeros without one), not an error.
     pub allow_missing_weights: bool,
+    /// Shapes of what the data layers bring, by blob: they become inputs, labels too, and losses and
+    /// accuracies stay. Only with `prototxt`.
+    pub data_shapes: Vec<(String, Shape)>,
+    /// Level for `include` and `exclude` rules.
+    pub level: i32,
+    /// Stages for `include` and `exclude` rules.
+    pub stages: Vec<String>,
 }
 
 impl LoadOptions {
@@ -38,6 +45,7 @@ impl LoadOptions {
             (self.prototxt.is_some(), "another topology"),
             (self.zero_below.is_some(), "a threshold for weights"),
             (self.allow_missing_weights, "missing weights"),
+            (!self.data_shapes.is_empty(), "data layers"),
         ];
         match given.iter().find(|(given, _)| *given) {
             Some((_, what)) => Err(Error::Usage(format!(
@@ -56,6 +64,7 @@ pub struct Model {
     recipe: Option<Recipe>,
     /// The recipe was made for other input shapes.
     resized: bool,
+    losses: Vec<(ValueId, f32)>,
     /// Unknown fields, ignored source layers and the like, one line each.
     pub warnings: Vec<String>,
 }
@@ -139,9 +148,11 @@ impl Model {
             input_shape: options.input_shape.clone(),
             zero_below: options.zero_below,
             allow_missing_weights: options.allow_missing_weights,
-            data_to_input: true,
+            data_to_input: options.data_shapes.is_empty(),
+            data_shapes: options.data_shapes.clone(),
             strip_losses: options.prototxt.is_none(),
-            ..Default::default()
+            level: options.level,
+            stages: options.stages.clone(),
         };
         let imported = import::load(prototxt, weights, &options)?;
         let warnings = imported.warnings.iter().map(ToString::to_string).collect();
@@ -149,6 +160,7 @@ impl Model {
             graph: imported.graph,
             recipe: None,
             resized: false,
+            losses: imported.losses,
             warnings,
         })
     }
@@ -160,6 +172,7 @@ impl Model {
             graph,
             recipe: None,
             resized: false,
+            losses: vec![],
             warnings: vec![],
         })
     }
@@ -184,6 +197,7 @@ impl Model {
             graph,
             recipe,
             resized: false,
+            losses: vec![],
             warnings: vec![],
         })
     }
@@ -210,6 +224,7 @@ impl Model {
             graph,
             recipe,
             resized,
+            losses: self.losses.clone(),
             warnings: self.warnings.clone(),
         })
     }
@@ -239,6 +254,12 @@ impl Model {
             let shapes: Vec<&Shape> = node.inputs.iter().map(|&id| graph.shape(id)).collect();
             !node.op.per_image(&shapes)
         })
+    }
+
+    /// Blobs that the loss of a test network is the weighted sum of: values of [`Model::graph`] and
+    /// their weights. None for artifacts.
+    pub fn losses(&self) -> &[(ValueId, f32)] {
+        &self.losses
     }
 
     /// Images per batch: the artifact's, or the first input's.

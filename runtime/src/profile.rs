@@ -1,6 +1,6 @@
 //! Time per step, and outside of all steps.
 
-use crate::plan::Plan;
+use crate::plan::{Plan, Step};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ pub struct Profile {
     /// `[step][member]` nanoseconds.
     times: Vec<AtomicU64>,
     members: usize,
-    layers: Vec<(String, &'static str)>,
+    layers: Vec<(String, Option<usize>, &'static str)>,
     wall_ns: u64,
     runs: u64,
     images: u64,
@@ -20,16 +20,21 @@ pub struct Profile {
 pub struct StepTime {
     /// Layer.
     pub layer: String,
+    /// Index of the node in the graph that was planned; `None` for input and output copies.
+    pub node: Option<usize>,
     /// Variant or kind of copy.
     pub label: &'static str,
     /// Time over all threads and runs.
     pub time_ns: u64,
+    /// Time over all runs of the thread that spent most on it.
+    pub longest_ns: u64,
 }
 
 impl Profile {
     pub(crate) fn new(plan: &Plan, members: usize) -> Self {
         let steps = plan.segments.iter().flat_map(|segment| &segment.steps);
-        let layers: Vec<_> = steps.map(|step| (step.layer.clone(), step.label)).collect();
+        let line = |step: &Step| (step.layer.clone(), step.node, step.label);
+        let layers: Vec<_> = steps.map(line).collect();
         let times = (0..layers.len() * members)
             .map(|_| AtomicU64::new(0))
             .collect();
@@ -59,10 +64,12 @@ impl Profile {
         };
         let lines = self.layers.iter().enumerate();
         lines
-            .map(|(step, (layer, label))| StepTime {
+            .map(|(step, &(ref layer, node, label))| StepTime {
                 layer: layer.clone(),
+                node,
                 label,
                 time_ns: sum(step),
+                longest_ns: self.longest_ns(step),
             })
             .collect()
     }

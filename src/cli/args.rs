@@ -68,6 +68,7 @@ impl ReadingArguments {
             input_shape: self.input_shape.clone(),
             zero_below: self.zero_below,
             allow_missing_weights: self.allow_missing_weights,
+            ..LoadOptions::default()
         }
     }
     /// Reads the network and prints its warnings.

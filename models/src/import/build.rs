@@ -23,6 +23,16 @@ pub(super) struct Net {
     results: BTreeMap<String, ValueId>,
     /// Blobs that a layer without tops writes somewhere.
     kept: BTreeMap<String, ValueId>,
+    losses: Vec<(ValueId, f32)>,
+}
+
+/// A finished network.
+pub(super) struct Built {
+    pub graph: Graph,
+    pub store: Store,
+    pub warnings: Vec<Warning>,
+    /// Blobs that count as loss, with their weights.
+    pub losses: Vec<(ValueId, f32)>,
 }
 
 /// Builds the graph of a topology that is upgraded, filtered and in order.
@@ -30,7 +40,7 @@ pub(super) fn build(
     topology: &NetParameter,
     store: Store,
     directory: Option<PathBuf>,
-) -> Result<(Graph, Store, Vec<Warning>)> {
+) -> Result<Built> {
     if topology.layer.is_empty() {
         return Err(Error::new("no layers")
             .field("layer")
@@ -48,6 +58,7 @@ pub(super) fn build(
         blobs: HashMap::new(),
         results: BTreeMap::new(),
         kept: BTreeMap::new(),
+        losses: Vec::new(),
     };
     for (index, layer) in topology.layer.iter().enumerate() {
         let later = topology.layer.get(index..).unwrap_or_default();
@@ -59,7 +70,12 @@ pub(super) fn build(
     }
     net.graph.outputs = net.results.into_values().collect();
     batch::check_filtered(&net.graph)?;
-    Ok((net.graph, net.store, net.warnings))
+    Ok(Built {
+        graph: net.graph,
+        store: net.store,
+        warnings: net.warnings,
+        losses: net.losses,
+    })
 }
 
 impl Net {
@@ -100,7 +116,26 @@ impl Net {
         let mut converted = Layer::new(layer, inputs, self);
         (row.convert)(&mut converted)?;
         let outputs = converted.into_outputs();
+        self.note_losses(layer, &outputs)?;
         self.define_tops(layer, outputs)
+    }
+
+    /// Tops with a weight in the loss: those that `loss_weight` says, or the first of a loss layer.
+    fn note_losses(&mut self, layer: &LayerParameter, outputs: &[Option<ValueId>]) -> Result<()> {
+        let weights: &[f32] = match layer.loss_weight.as_slice() {
+            [] if layer.r#type().ends_with("Loss") => &[1.0],
+            weights if weights.is_empty() || weights.len() == outputs.len() => weights,
+            weights => {
+                return Err(Error::new(format!("{} weights", weights.len()))
+                    .field("loss_weight")
+                    .expected(format!("none, or {}, one per top", outputs.len())));
+            }
+        };
+        let weighted = outputs.iter().zip(weights);
+        let losses = weighted.filter_map(|(&value, &weight)| Some((value?, weight)));
+        self.losses
+            .extend(losses.filter(|&(_, weight)| weight != 0.0));
+        Ok(())
     }
 
     fn operands(&self, layer: &LayerParameter, later: &[LayerParameter]) -> Result<Vec<ValueId>> {

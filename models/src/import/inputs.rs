@@ -16,6 +16,7 @@ const COLOR_CHANNELS: u32 = 3;
 
 /// Applies the options that change the topology.
 pub(super) fn prepare(net: &mut NetParameter, options: &ImportOptions) -> Result<()> {
+    feed(net, &options.data_shapes);
     let before: HashSet<String> = consumed(net);
     let mut gone = HashSet::new();
     if options.data_to_input {
@@ -35,6 +36,26 @@ pub(super) fn prepare(net: &mut NetParameter, options: &ImportOptions) -> Result
         override_shape(net, shape)?;
     }
     Ok(())
+}
+
+/// Makes inputs of the layers that bring blobs of given shapes.
+fn feed(net: &mut NetParameter, shapes: &[(String, Shape)]) {
+    let shape_of = |top: &String| {
+        let mut found = shapes.iter().filter(|(name, _)| name == top);
+        found.next().map(|(_, shape)| message(shape))
+    };
+    for layer in &mut net.layer {
+        let shapes: Option<Vec<BlobShape>> = layer.top.iter().map(shape_of).collect();
+        if let (true, Some(shape)) = (layer.bottom.is_empty(), shapes) {
+            *layer = LayerParameter {
+                name: layer.name.clone(),
+                r#type: Some("Input".to_owned()),
+                top: std::mem::take(&mut layer.top),
+                input_param: Some(Box::new(InputParameter { shape })),
+                ..LayerParameter::default()
+            };
+        }
+    }
 }
 
 /// Rewrites a data layer; returns its labels.

@@ -26,7 +26,7 @@ use crate::caffe::filter::filter_net;
 use crate::caffe::proto::{LayerParameter, NetParameter, NetState, Phase};
 use crate::caffe::upgrade::upgrade_net;
 use crate::caffe::{Warning, read_caffemodel, read_prototxt};
-use crate::{Error, Graph, Result, Shape};
+use crate::{Error, Graph, Result, Shape, ValueId};
 use std::path::{Path, PathBuf};
 use store::Store;
 
@@ -41,6 +41,9 @@ pub struct ImportOptions {
     pub stages: Vec<String>,
     /// Data layers become inputs; their labels, and the layers that need them, go.
     pub data_to_input: bool,
+    /// Shapes of what data layers bring, by blob, labels included: layers without bottoms of which
+    /// every top is listed become inputs, and what needs labels stays. Goes before `data_to_input`.
+    pub data_shapes: Vec<(String, Shape)>,
     /// Losses and Accuracy go; a SoftmaxWithLoss becomes a Softmax.
     pub strip_losses: bool,
     /// Weights of convolutions and inner products of at most this magnitude become 0.
@@ -55,6 +58,9 @@ pub struct ImportOptions {
 pub struct Imported {
     /// The network.
     pub graph: Graph,
+    /// Blobs that the network's loss is the weighted sum of, with their `loss_weight`: the sum of all
+    /// their elements counts.
+    pub losses: Vec<(ValueId, f32)>,
     /// What was ignored.
     pub warnings: Vec<Warning>,
 }
@@ -180,17 +186,21 @@ fn import_named(
         store.ignore(name);
     }
     let directory = file.as_deref().and_then(Path::parent).map(Path::to_owned);
-    let (graph, store, found) = build::build(&net, store, directory)
+    let built = build::build(&net, store, directory)
         .map_err(|error| asked_shape(error, options))
         .map_err(in_file)?;
-    warnings.extend(found.into_iter().map(|warning| match &file {
+    warnings.extend(built.warnings.into_iter().map(|warning| match &file {
         Some(file) => warning.file(file),
         None => warning,
     }));
-    for (layer, file) in store.unused() {
+    for (layer, file) in built.store.unused() {
         warnings.push(unused_weights(layer, file));
     }
-    Ok(Imported { graph, warnings })
+    Ok(Imported {
+        graph: built.graph,
+        losses: built.losses,
+        warnings,
+    })
 }
 
 /// Weights that do not fit may do so because another input shape was asked for.

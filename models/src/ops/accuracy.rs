@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 /// Share of correct predictions. Operands: scores, labels.
 ///
-/// Classes are ranked by score, and equal scores by the larger class first, as SkimCaffe sorts
-/// them. A label that is no class and a NaN score of the label's class count as wrong. The result
-/// is 0 where nothing is counted.
+/// A prediction is correct when fewer than `top_k` other classes score as much as the label's class
+/// or more: ties count against it, as in BVLC's Caffe, so that a network that gives all classes the
+/// same score is never right. (SkimCaffe lets the larger of two classes of equal score win.) A label
+/// that is no class and a NaN score of the label's class count as wrong; NaN scores of other classes
+/// are not better than any. The result is 0 where nothing is counted.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Accuracy {
     /// Correct when the label is among the k best.
@@ -65,7 +67,7 @@ impl Accuracy {
     fn share(&self, scores: TensorRef<'_>, labels: TensorRef<'_>, only: Option<i32>) -> f64 {
         let (mut counted, mut correct) = (0u32, 0u32);
         for (position, &label) in labels.data.iter().enumerate() {
-            let label = label as i32;
+            let label = class(label);
             let ignored = Some(label) == self.ignore_label;
             if !ignored && only.is_none_or(|only| only == label) {
                 counted += 1;
@@ -84,8 +86,17 @@ impl Accuracy {
             scores.data[(position / inner * classes + class) * inner + position % inner]
         };
         let own = score(label);
-        let better = |&class: &usize| score(class) > own || (score(class) == own && class > label);
-        !own.is_nan() && (0..classes).filter(better).count() < self.top_k as usize
+        let rival = |&class: &usize| class != label && score(class) >= own;
+        !own.is_nan() && (0..classes).filter(rival).count() < self.top_k as usize
+    }
+}
+
+/// The class that a label names, by the integer part as in Caffe; none for NaN.
+fn class(label: f32) -> i32 {
+    if label.is_nan() {
+        i32::MIN
+    } else {
+        label as i32
     }
 }
 
@@ -113,20 +124,22 @@ mod tests {
     }
 
     #[test]
-    fn ties_prefer_the_larger_class() {
+    fn ties_count_against() {
         let op = Accuracy {
             top_k: 1,
             axis: 1,
             ignore_label: None,
             per_class: false,
         };
-        assert_eq!(run(&op, &[1., 1., 1., 1.], &[0., 1.], 2), [0.5]);
+        assert_eq!(run(&op, &[1., 1., 1., 1.], &[0., 1.], 2), [0.0]);
         let top_2 = Accuracy {
             top_k: 2,
             ..op.clone()
         };
-        assert_eq!(run(&top_2, &[1., 1., 1., 1., 1., 1.], &[0., 1.], 3), [0.5]);
+        assert_eq!(run(&top_2, &[1., 1., 0., 1., 1., 1.], &[0., 1.], 3), [0.5]);
         assert_eq!(run(&op, &[f32::NAN, 0., 0., 1.], &[0., 7.], 2), [0.0]);
+        assert_eq!(run(&op, &[f32::NAN, 0., 0., 1.], &[1., 1.], 2), [1.0]);
+        assert_eq!(run(&op, &[1., 0.], &[f32::NAN], 2), [0.0]);
     }
 
     #[test]
