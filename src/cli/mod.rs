@@ -21,7 +21,9 @@ mod rounding;
 mod run;
 mod synth;
 mod table;
+mod test;
 mod time;
+mod times;
 mod timing;
 mod verify;
 
@@ -50,6 +52,7 @@ Example:
 enum Command {
     Compile(compile::Arguments),
     Run(run::Arguments),
+    Test(test::Arguments),
     Inspect(inspect::Arguments),
     Verify(verify::Arguments),
     Time(time::Arguments),
@@ -66,6 +69,7 @@ impl Command {
         match self {
             Self::Compile(arguments) => compile::run(arguments, out),
             Self::Run(arguments) => run::run(arguments, out),
+            Self::Test(arguments) => test::run(arguments, out),
             Self::Inspect(arguments) => inspect::run(arguments, out),
             Self::Verify(arguments) => verify::run(arguments, out),
             Self::Time(arguments) => time::run(arguments, out),

@@ -3,6 +3,7 @@
 use super::args::{self, AskedTuneArguments, EngineArguments, ModelArguments, iterations_parser};
 use super::output::Output;
 use super::table::{Table, left, milliseconds, percent, right};
+use super::times::Times;
 use super::timing::{Repeat, median};
 use super::{noise, progress};
 use serde::Serialize;
@@ -87,24 +88,6 @@ pub fn measure(model: &Model, engine: &Engine, iterations: Option<u32>) -> Resul
         })
     })?;
     Ok(Report::of_runs(engine, &session, &runs))
-}
-
-/// Times of one run, in nanoseconds over all threads.
-struct Times {
-    steps: Vec<u64>,
-    outside: u64,
-    wall: u64,
-}
-
-impl Times {
-    fn of(profile: &Profile) -> Self {
-        let steps = profile.steps().iter().map(|step| step.time_ns).collect();
-        Self {
-            steps,
-            outside: profile.outside_ns(),
-            wall: profile.wall_ns(),
-        }
-    }
 }
 
 impl Report {

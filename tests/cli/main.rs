@@ -4,10 +4,12 @@ mod bad_input;
 mod code_info;
 mod help;
 mod proof;
+mod published;
 mod report;
 mod reshape;
 mod sequences;
 mod support;
+mod testing;
 mod tune;
 
 use serde_json::Value;

@@ -1,0 +1,308 @@
+//! Batches of the data layers, read and decoded ahead on threads of their own.
+//!
+//! Image lists only: the other data layers come with the data readers that the trainer shares, which take
+//! this file's place.
+
+use skimjit::models::caffe::proto::{ImageDataParameter, LayerParameter, NetParameter};
+use skimjit::models::caffe::{limits, read_mean};
+use skimjit::models::{Error, Shape, Tensor};
+use skimjit::picture::{ChannelOrder, MAX_SIDE, Mean, Picture, Preprocess, Resize};
+use skimjit::{Result, models};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Layer types that read files.
+const READING: [&str; 5] = ["Data", "HDF5Data", "ImageData", "MemoryData", "WindowData"];
+/// Most threads that read one layer's data.
+const MOST_READERS: usize = 8;
+/// Largest number of images in a batch.
+const MOST_IMAGES: u32 = 1 << 16;
+
+/// The data layers of a network.
+pub struct Data {
+    blobs: Vec<(String, Shape)>,
+    layers: Vec<Ahead>,
+    waited: Duration,
+}
+
+impl Data {
+    /// Opens what the data layers of `net`, the definition in the file `prototxt`, name, and starts reading.
+    pub fn open(net: &NetParameter, prototxt: &Path) -> Result<Self> {
+        let mut data = Self {
+            blobs: vec![],
+            layers: vec![],
+            waited: Duration::ZERO,
+        };
+        let reading = |layer: &&LayerParameter| READING.contains(&layer.r#type());
+        for layer in net.layer.iter().filter(reading) {
+            let list = ImageList::open(layer, prototxt);
+            let list = list.map_err(|error| error.layer(layer.name()).file(prototxt))?;
+            data.blobs
+                .extend(layer.top.iter().cloned().zip(list.shapes.iter().cloned()));
+            data.layers.push(Ahead::start(list)?);
+        }
+        Ok(data)
+    }
+    /// Names and shapes of what a batch consists of.
+    pub fn blobs(&self) -> &[(String, Shape)] {
+        &self.blobs
+    }
+    /// The next batch, after the last image the first again.
+    pub fn next(&mut self) -> Result<Vec<Tensor>> {
+        let started = Instant::now();
+        let mut batch = Vec::with_capacity(self.blobs.len());
+        for layer in &mut self.layers {
+            batch.extend(layer.next()?);
+        }
+        self.waited += started.elapsed();
+        Ok(batch)
+    }
+    /// Time that [`Data::next`] took so far.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+}
+
+/// A layer's batches in their order: reader k of n makes batches k, k + n and so on.
+struct Ahead {
+    readers: Vec<(Receiver<models::Result<Vec<Tensor>>>, JoinHandle<()>)>,
+    next: usize,
+}
+
+impl Ahead {
+    fn start(list: ImageList) -> Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = cores.min(MOST_READERS);
+        let list = Arc::new(list);
+        let start = |first: usize| {
+            // One batch that waits, and one that is being made.
+            let (sender, receiver) = sync_channel(1);
+            let list = Arc::clone(&list);
+            let work = move || {
+                let numbers = (first..).step_by(count);
+                // Ends when nobody takes batches any more.
+                let _ = numbers
+                    .map(|number| sender.send(list.batch(number)))
+                    .find(|sent| sent.is_err());
+            };
+            let name = format!("data-{first}");
+            let thread = std::thread::Builder::new().name(name).spawn(work);
+            let thread = thread.map_err(|error| {
+                Error::new(format!("no thread to read data ({error})")).expected("a thread")
+            })?;
+            Ok::<_, Error>((receiver, thread))
+        };
+        let readers = (0..count).map(start).collect::<models::Result<Vec<_>>>()?;
+        Ok(Self { readers, next: 0 })
+    }
+    fn next(&mut self) -> models::Result<Vec<Tensor>> {
+        let (receiver, _) = &self.readers[self.next];
+        self.next = (self.next + 1) % self.readers.len();
+        receiver
+            .recv()
+            .unwrap_or_else(|_| Err(Error::new("a reader of data that stopped")))
+    }
+}
+
+impl Drop for Ahead {
+    /// Nothing is read any more when this is done.
+    fn drop(&mut self) {
+        let (receivers, threads): (Vec<_>, Vec<_>) = self.readers.drain(..).unzip();
+        drop(receivers);
+        // A reader that panicked has nobody left to tell.
+        threads.into_iter().for_each(|thread| drop(thread.join()));
+    }
+}
+
+/// Pictures that a text file lists, with a label each.
+struct ImageList {
+    layer: String,
+    items: Vec<(PathBuf, f32)>,
+    batch: u32,
+    /// Channels, height and width of a network input.
+    input: [u32; 3],
+    /// Of the tops.
+    shapes: Vec<Shape>,
+    preprocess: Preprocess,
+}
+
+impl ImageList {
+    fn open(layer: &LayerParameter, prototxt: &Path) -> models::Result<Self> {
+        let Some(param) = layer.image_data_param.as_deref() else {
+            return Err(Error::new(format!("a {} layer", layer.r#type()))
+                .field("type")
+                .expected("an ImageData layer")
+                .hint("make a list of images with labels and read it with ImageData"));
+        };
+        refuse_random(layer, param)?;
+        if !(1..=2).contains(&layer.top.len()) {
+            return Err(Error::new(format!("{} tops", layer.top.len()))
+                .field("top")
+                .expected("images, or images and labels"));
+        }
+        let batch = param.batch_size();
+        if !(1..=MOST_IMAGES).contains(&batch) {
+            return Err(Error::new(batch.to_string())
+                .field("image_data_param.batch_size")
+                .expected(format!("1 to {MOST_IMAGES}")));
+        }
+        let mut list = Self {
+            layer: layer.name().to_owned(),
+            items: items(param, prototxt)?,
+            batch,
+            input: [if param.is_color() { 3 } else { 1 }, 0, 0],
+            shapes: vec![],
+            preprocess: preprocess(layer, param, prototxt)?,
+        };
+        list.measure(layer.top.len())?;
+        Ok(list)
+    }
+
+    /// The size of the first picture, resized and cropped, is that of all.
+    fn measure(&mut self, tops: usize) -> models::Result<()> {
+        let [width, height] = match (self.preprocess.crop, self.preprocess.resize) {
+            (Some(side), _) => [side, side],
+            (None, Some(Resize::Exact(width, height))) => [width, height],
+            _ => {
+                let first = self.picture(0)?;
+                [first.width(), first.height()]
+            }
+        };
+        let channels = self.input[0];
+        self.input = [channels, height, width];
+        let dims: [&[u32]; 2] = [&[self.batch, channels, height, width], &[self.batch]];
+        self.shapes = dims
+            .into_iter()
+            .take(tops)
+            .map(Shape::new)
+            .collect::<models::Result<_>>()?;
+        Ok(())
+    }
+
+    fn picture(&self, index: usize) -> models::Result<Picture> {
+        Picture::open(&self.items[index].0, self.input[0], ChannelOrder::Bgr)
+    }
+
+    fn batch(&self, number: usize) -> models::Result<Vec<Tensor>> {
+        let (mut pixels, mut labels) = (vec![], vec![]);
+        for image in 0..self.batch as usize {
+            let index = (number * self.batch as usize + image) % self.items.len();
+            let (file, label) = &self.items[index];
+            let prepared = self.picture(index).and_then(|picture| {
+                let made = self.preprocess.apply(picture, self.input);
+                made.map_err(|error| error.file(file))
+            });
+            let prepared = prepared.map_err(|error| error.layer(&*self.layer))?;
+            pixels.extend_from_slice(prepared.data());
+            labels.push(*label);
+        }
+        let data = [pixels, labels].into_iter();
+        let tensors = self.shapes.iter().cloned().zip(data);
+        Ok(tensors
+            .map(|(shape, data)| Tensor::new(shape, data))
+            .collect())
+    }
+}
+
+/// What would make two tests of one network differ.
+fn refuse_random(layer: &LayerParameter, param: &ImageDataParameter) -> models::Result<()> {
+    let mirror = layer.transform_param.as_deref().is_some_and(|t| t.mirror());
+    let given = [
+        (param.shuffle(), "image_data_param.shuffle"),
+        (param.rand_skip() > 0, "image_data_param.rand_skip"),
+        (mirror, "transform_param.mirror"),
+    ];
+    match given.iter().find(|(given, _)| *given) {
+        None => Ok(()),
+        Some((_, field)) => Err(Error::new("chance").field(*field).expected(
+            "nothing random, so that a test of a network gives the same result every time",
+        )),
+    }
+}
+
+fn preprocess(
+    layer: &LayerParameter,
+    param: &ImageDataParameter,
+    prototxt: &Path,
+) -> models::Result<Preprocess> {
+    let transform = layer
+        .transform_param
+        .as_deref()
+        .cloned()
+        .unwrap_or_default();
+    let mean = match (&transform.mean_file, transform.mean_value.as_slice()) {
+        (None, []) => Mean::None,
+        (None, values) => Mean::Values(values.to_vec()),
+        (Some(file), []) => Mean::Image(read_mean(&found(file, prototxt))?),
+        (Some(_), _) => {
+            return Err(Error::new("mean_file and mean_value")
+                .field("transform_param.mean_file")
+                .expected("one of them"));
+        }
+    };
+    let sides = [param.new_width(), param.new_height()];
+    let resize = match sides {
+        [0, 0] => None,
+        [width, height] if sides.iter().all(|side| (1..=MAX_SIDE).contains(side)) => {
+            Some(Resize::Exact(width, height))
+        }
+        [width, height] => {
+            return Err(Error::new(format!("{width}x{height}"))
+                .field("image_data_param.new_width")
+                .expected(format!("width and height of 1 to {MAX_SIDE}, or neither")));
+        }
+    };
+    Ok(Preprocess {
+        channel_order: ChannelOrder::Bgr,
+        resize,
+        crop: Some(transform.crop_size()).filter(|&side| side > 0),
+        mean,
+        scale: transform.scale(),
+    })
+}
+
+/// A file as it is named, or beside the definition.
+fn found(file: &str, prototxt: &Path) -> PathBuf {
+    let beside = prototxt.parent().map(|folder| folder.join(file));
+    match (Path::new(file).exists(), beside) {
+        (false, Some(beside)) if beside.exists() => beside,
+        _ => PathBuf::from(file),
+    }
+}
+
+/// Lines of a path and, after the last space, a label.
+fn items(param: &ImageDataParameter, prototxt: &Path) -> models::Result<Vec<(PathBuf, f32)>> {
+    let source = found(param.source(), prototxt);
+    let unreadable = |text: String| {
+        let error = Error::new(text)
+            .file(&source)
+            .field("image_data_param.source");
+        error.expected("a text file with a path and a label per line")
+    };
+    let size = std::fs::metadata(&source).map_or(0, |file| file.len());
+    if size > limits::MAX_TEXT_BYTES as u64 {
+        return Err(unreadable(format!("{size} bytes")));
+    }
+    let text = std::fs::read_to_string(&source).map_err(|error| unreadable(error.to_string()))?;
+    let mut items = Vec::new();
+    for (number, line) in text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+    {
+        let item = line.trim_end().rsplit_once(' ');
+        let item = item.and_then(|(path, label)| Some((path, label.parse::<i32>().ok()?)));
+        let Some((path, label)) = item else {
+            return Err(unreadable(format!("line {}: {line:?}", number + 1)));
+        };
+        let file = format!("{}{path}", param.root_folder());
+        items.push((found(&file, prototxt), label as f32));
+    }
+    match items.is_empty() {
+        true => Err(unreadable("no lines".to_owned())),
+        false => Ok(items),
+    }
+}
