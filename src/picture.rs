@@ -116,8 +116,21 @@ impl Preprocess {
                 picture.resized(width, height)?
             }
         };
-        let (left, top, width, height) = self.window(&picture)?;
-        let [channels, in_height, in_width] = input.unwrap_or([picture.channels, height, width]);
+        let input = match input {
+            Some(input) => input,
+            None => {
+                let (_, _, width, height) = self.window(&picture)?;
+                [picture.channels, height, width]
+            }
+        };
+        let mut data = Vec::new();
+        self.append(&picture, input, &mut data)?;
+        Ok(Tensor::new(Shape::new(input)?, data))
+    }
+    /// The steps after resizing (crop, subtract the mean, scale) with the result behind `data`.
+    pub fn append(&self, picture: &Picture, input: [u32; 3], data: &mut Vec<f32>) -> Result<()> {
+        let (left, top, width, height) = self.window(picture)?;
+        let [channels, in_height, in_width] = input;
         if (width, height) != (in_width, in_height) || picture.channels != channels {
             return Err(Error::new(format!(
                 "a picture of {}x{width}x{height} (channels, width, height)",
@@ -130,17 +143,24 @@ impl Preprocess {
                 "bring it to that size with --resize or --crop, or keep its own with --reshape",
             ));
         }
-        let mean = self.mean_of(&picture)?;
-        let mut data = Vec::with_capacity((channels * width * height) as usize);
-        for c in 0..channels {
+        let mean = self.mean_of(picture)?;
+        data.reserve((channels * width * height) as usize);
+        for c in 0..channels as usize {
             for y in top..top + height {
-                let row = (left..left + width).map(|x| picture.at(x, y, c));
-                data.extend(
-                    row.map(|(index, pixel)| (f32::from(pixel) - mean.at(c, index)) * self.scale),
-                );
+                let first = y as usize * picture.width as usize + left as usize;
+                let pixels = first * channels as usize..;
+                let pixels = picture.data[pixels].chunks_exact(channels as usize);
+                let values = pixels.take(width as usize).map(|pixel| f32::from(pixel[c]));
+                match mean.row(c, first, width as usize) {
+                    Row::Constant(mean) => data.extend(values.map(|x| (x - mean) * self.scale)),
+                    Row::Values(means) => {
+                        let values = values.zip(means);
+                        data.extend(values.map(|(x, mean)| (x - mean) * self.scale));
+                    }
+                }
             }
         }
-        Ok(Tensor::new(Shape::new([channels, height, width])?, data))
+        Ok(())
     }
     /// Left, top, width and height of what is kept.
     fn window(&self, picture: &Picture) -> Result<(u32, u32, u32, u32)> {
@@ -158,21 +178,10 @@ impl Preprocess {
     fn mean_of(&self, picture: &Picture) -> Result<MeanView<'_>> {
         let channels = picture.channels as usize;
         match &self.mean {
-            Mean::None => Ok(MeanView {
-                values: &[0.0],
-                channel_stride: 0,
-                pixel_stride: 0,
-            }),
-            Mean::Values(values) if values.len() == 1 => Ok(MeanView {
-                values,
-                channel_stride: 0,
-                pixel_stride: 0,
-            }),
-            Mean::Values(values) if values.len() == channels => Ok(MeanView {
-                values,
-                channel_stride: 1,
-                pixel_stride: 0,
-            }),
+            Mean::None => Ok(MeanView::Constants(&[0.0])),
+            Mean::Values(values) if values.len() == 1 || values.len() == channels => {
+                Ok(MeanView::Constants(values))
+            }
             Mean::Values(values) => Err(Error::new(format!("{} mean values", values.len()))
                 .expected(format!("1 or {channels}, one per channel"))),
             Mean::Image(image) => {
@@ -184,27 +193,33 @@ impl Preprocess {
                         .hint("it must be as large as the picture before it is cropped"));
                 }
                 let plane = picture.width as usize * picture.height as usize;
-                Ok(MeanView {
-                    values: image.data(),
-                    channel_stride: plane,
-                    pixel_stride: 1,
-                })
+                Ok(MeanView::Planes(image.data(), plane))
             }
         }
     }
 }
 
-/// Mean values with strides, so that all forms are read alike.
-struct MeanView<'a> {
-    values: &'a [f32],
-    channel_stride: usize,
-    pixel_stride: usize,
+/// Mean values as they are subtracted.
+enum MeanView<'a> {
+    /// One for all channels, or one per channel.
+    Constants(&'a [f32]),
+    /// A picture, and the elements of one of its channels.
+    Planes(&'a [f32], usize),
+}
+
+/// Mean values of neighbouring pixels of a channel.
+enum Row<'a> {
+    Constant(f32),
+    Values(&'a [f32]),
 }
 
 impl MeanView<'_> {
-    /// `index` is the pixel's position in the picture before cropping.
-    fn at(&self, channel: u32, index: usize) -> f32 {
-        self.values[channel as usize * self.channel_stride + index * self.pixel_stride]
+    /// Of `width` pixels from pixel `first` of the picture before cropping.
+    fn row(&self, channel: usize, first: usize, width: usize) -> Row<'_> {
+        match *self {
+            Self::Constants(values) => Row::Constant(values[channel % values.len()]),
+            Self::Planes(values, plane) => Row::Values(&values[channel * plane + first..][..width]),
+        }
     }
 }
 
@@ -271,14 +286,6 @@ impl Picture {
     /// Pixel values, interleaved, row by row.
     pub fn data(&self) -> &[u8] {
         &self.data
-    }
-    /// Position in a plane of this size, and value.
-    fn at(&self, x: u32, y: u32, channel: u32) -> (usize, u8) {
-        let index = y as usize * self.width as usize + x as usize;
-        (
-            index,
-            self.data[index * self.channels as usize + channel as usize],
-        )
     }
     fn size_with_short_side(&self, side: u32) -> (u32, u32) {
         let short = u64::from(self.width.min(self.height));

@@ -46,7 +46,8 @@ fn feed(net: &mut NetParameter, shapes: &[(String, Shape)]) {
     };
     for layer in &mut net.layer {
         let shapes: Option<Vec<BlobShape>> = layer.top.iter().map(shape_of).collect();
-        if let (true, Some(shape)) = (layer.bottom.is_empty(), shapes) {
+        let source = layer.bottom.is_empty() && !layer.top.is_empty();
+        if let (true, Some(shape)) = (source, shapes) {
             *layer = LayerParameter {
                 name: layer.name.clone(),
                 r#type: Some("Input".to_owned()),
