@@ -22,13 +22,14 @@ pub mod error;
 pub mod knobs;
 pub mod layer;
 pub mod model;
-pub mod picture;
 pub mod tune;
 pub mod verify;
 
 pub use any_shape::{AnyShape, AnyShapeSession};
 pub use error::{Error, Result};
 pub use model::{CompileOptions, Engine, Keep, LoadOptions, Model};
+pub use skimjit_data as data;
+pub use skimjit_data::picture;
 pub use skimjit_models as models;
 pub use skimjit_runtime as runtime;
 pub use skimjit_runtime::jit::Isa;

@@ -2,6 +2,7 @@
 
 pub mod binary;
 pub mod blob;
+pub mod datum;
 pub mod filter;
 mod hdf5;
 pub mod limits;
