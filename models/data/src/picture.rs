@@ -5,6 +5,7 @@
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
 use skimjit_models::{Error, Result, Shape, Tensor};
+use std::io::{BufRead, Cursor, Seek};
 use std::path::Path;
 
 /// Largest width and height of a picture.
@@ -226,9 +227,15 @@ impl MeanView<'_> {
 impl Picture {
     /// Decodes a JPEG or PNG file to 1 channel (brightness) or 3.
     pub fn open(path: &Path, channels: u32, order: ChannelOrder) -> Result<Self> {
-        let image = decode(path)
-            .map_err(|error| Error::new(format!("no readable picture ({error})")).file(path))?;
+        let image = decode(path).map_err(|error| unreadable(&error).file(path))?;
         Self::from_image(&image, channels, order).map_err(|error| error.file(path))
+    }
+    /// Decodes the contents of a JPEG or PNG file to `channels`, or to as many as it has: 1 or 3.
+    pub fn decode(file: &[u8], channels: Option<u32>, order: ChannelOrder) -> Result<Self> {
+        let image =
+            decode_from(ImageReader::new(Cursor::new(file))).map_err(|error| unreadable(&error))?;
+        let own = if image.color().has_color() { 3 } else { 1 };
+        Self::from_image(&image, channels.unwrap_or(own), order)
     }
     /// Takes pixels as they are: interleaved, row by row.
     pub fn from_pixels(width: u32, height: u32, channels: u32, data: Vec<u8>) -> Result<Self> {
@@ -274,6 +281,10 @@ impl Picture {
             }
         };
         Self::from_pixels(image.width(), image.height(), channels, data)
+    }
+    /// Channels: 1 or 3.
+    pub fn channels(&self) -> u32 {
+        self.channels
     }
     /// Width, in pixels.
     pub fn width(&self) -> u32 {
@@ -371,12 +382,25 @@ fn luma([red, green, blue]: [u8; 3]) -> u8 {
     ((sum + 500) / 1000) as u8
 }
 
+/// One line, whatever the decoder says.
+fn unreadable(error: &ImageError) -> Error {
+    let text = error.to_string();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    Error::new(format!("no readable picture ({})", words.join(" ")))
+}
+
 fn decode(path: &Path) -> std::result::Result<DynamicImage, ImageError> {
+    decode_from(ImageReader::open(path)?)
+}
+
+fn decode_from<R: BufRead + Seek>(
+    reader: ImageReader<R>,
+) -> std::result::Result<DynamicImage, ImageError> {
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_DECODE_BYTES);
-    let mut reader = ImageReader::open(path)?.with_guessed_format()?;
+    let mut reader = reader.with_guessed_format()?;
     reader.limits(limits);
     let mut decoder = reader.into_decoder()?;
     let orientation = decoder.orientation()?;

@@ -1,12 +1,12 @@
 //! Runs the batches of a test.
 
-use super::data::Data;
 use super::layers::Measured;
 use super::tally::Tally;
 use super::{Alone, Arguments, Batch, Report, print};
 use crate::cli::output::Output;
 use crate::cli::progress;
 use crate::cli::times::Times;
+use skimjit::data::Feed;
 use skimjit::models::Tensor;
 use skimjit::runtime::machine;
 use skimjit::{Engine, Model, Result, Session};
@@ -42,7 +42,7 @@ impl<'a> Test<'a> {
     }
 
     /// Runs all batches.
-    pub fn run(mut self, mut data: Data, out: &mut Output) -> Result<Report> {
+    pub fn run(mut self, mut data: Feed, out: &mut Output) -> Result<Report> {
         let bar = progress::bar("", self.arguments.iterations.into());
         let started = Instant::now();
         let mut last = Vec::new();
@@ -62,17 +62,19 @@ impl<'a> Test<'a> {
         Ok(self.report(elapsed, alone))
     }
 
-    /// Runs one batch and returns its data.
-    fn step(&mut self, number: u32, data: &mut Data, out: &mut Output) -> Result<Vec<Tensor>> {
-        let waited = data.waited();
+    /// Runs one batch; returns its data if they are used again.
+    fn step(&mut self, number: u32, data: &mut Feed, out: &mut Output) -> Result<Vec<Tensor>> {
+        let started = Instant::now();
         let inputs = data.next()?;
-        let waited = data.waited() - waited;
+        let waited = started.elapsed();
         self.session.start_profile();
-        let outputs = self.engine.run(&mut self.session, &inputs)?;
+        let outputs = self.engine.run(&mut self.session, inputs)?;
         let times = self.session.profile().map(Times::of).unwrap_or_default();
         self.tally.add(&outputs);
         self.times.add(&times);
         self.waited += waited;
+        let is_last = self.arguments.data_cost && number + 1 == self.arguments.iterations;
+        let kept = if is_last { inputs.to_vec() } else { vec![] };
         if self.arguments.each_batch {
             let batch = self.batch(number, &times, &outputs, waited);
             match self.arguments.json {
@@ -80,7 +82,7 @@ impl<'a> Test<'a> {
                 false => print::batch(&batch, out),
             }
         }
-        Ok(inputs)
+        Ok(kept)
     }
 
     fn measured<'s>(&'s self, times: &'s Times, batches: u32) -> Measured<'s> {

@@ -1,6 +1,5 @@
 //! `skimjit test`.
 
-mod data;
 mod layers;
 mod measure;
 mod print;
@@ -9,15 +8,15 @@ mod tally;
 use super::args::{self, AskedTuneArguments, MachineArguments, iterations_parser, parse_magnitude};
 use super::output::{self, Output};
 use super::progress;
-use data::Data;
 use layers::{Layer, Work};
 use measure::Test;
 use serde::Serialize;
+use skimjit::data::{Feed, FeedOptions};
 use skimjit::models::caffe::proto::{NetParameter, NetState, Phase};
 use skimjit::models::caffe::{filter::filter_net, read_prototxt, upgrade::upgrade_net};
 use skimjit::models::{Error as InputError, Shape};
 use skimjit::{Keep, LoadOptions, Model, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tally::Mean;
 
 /// Runs the test phase of a network on the data that its data layers name: loss, accuracy, the mean of
@@ -130,9 +129,14 @@ struct Batch {
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let mut options = arguments.machine.options()?;
     let data = arguments.data()?;
-    arguments.check_data(data.blobs())?;
-    let model = arguments.load(data.blobs())?;
-    arguments.check_inputs(&model, data.blobs())?;
+    let blobs: Vec<(String, Shape)> = data
+        .blobs()
+        .iter()
+        .map(|blob| (blob.name.clone(), blob.shape.clone()))
+        .collect();
+    arguments.check_data(&blobs)?;
+    let model = arguments.load(&blobs)?;
+    arguments.check_inputs(&model, &blobs)?;
     options.keep = losses_inside(&model);
     options.tuning = arguments.tune.tuning();
     let engine = args::compile(&model, &options)?;
@@ -157,8 +161,13 @@ impl Arguments {
         Ok(filtered.map_err(|error| error.file(&self.model))?)
     }
     /// Opens the data.
-    fn data(&self) -> Result<Data> {
-        Data::open(&self.definition()?, &self.model)
+    fn data(&self) -> Result<Feed> {
+        let options = FeedOptions {
+            folder: self.model.parent().map(Path::to_owned),
+            ..FeedOptions::default()
+        };
+        let feed = Feed::open(&self.definition()?, &options);
+        Ok(feed.map_err(|error| error.file(&self.model))?)
     }
     /// Reads the network and prints its warnings.
     fn load(&self, data: &[(String, Shape)]) -> Result<Model> {
@@ -187,7 +196,7 @@ impl Arguments {
         let images = |shape: &Shape| shape.dims().first().copied();
         let Some((first, shape)) = data.first() else {
             let error = self.fault("no data layer in the test phase".to_owned());
-            let error = error.expected("a layer that reads data, like ImageData");
+            let error = error.expected("a layer that reads data, like Data or ImageData");
             return Err(error.hint(REPLACE_INPUT).into());
         };
         match data
