@@ -100,6 +100,10 @@ impl Feed {
 
     /// The next batch, one tensor per blob; after the last item of a source comes the first again. After
     /// an error there are no further batches.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "it lends, or it fails: no iterator"
+    )]
     pub fn next(&mut self) -> Result<&[Tensor]> {
         let started = Instant::now();
         self.batch.clear();

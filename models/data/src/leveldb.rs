@@ -53,6 +53,10 @@ impl Reader {
     }
 
     /// The next record, after the last one the first.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "it lends, or it fails: no iterator"
+    )]
     pub fn next(&mut self) -> Result<Record> {
         let next = self
             .records
