@@ -133,7 +133,8 @@ fn schema() {
             let (name, number) = (field.name(), field.number());
             writeln!(
                 text,
-                "        Field::{label}(\"{name}\", {number}, {kind}),"
+                "        Field::{label}(\"{name}\", {number}, {kind}){},",
+                default(&field)
             )
             .unwrap();
         }
@@ -149,6 +150,14 @@ fn schema() {
     }
     text.push_str("];\n");
     check("src/caffe/schema_table.rs", &text);
+}
+
+/// What the file says after `default =`, as a call.
+fn default(field: &FieldDescriptor) -> String {
+    match &field.field_descriptor_proto().default_value {
+        Some(value) => format!(".or({value:?})"),
+        None => String::new(),
+    }
 }
 
 /// The name that prost gives a message: acronyms become words.

@@ -594,6 +594,12 @@ pub struct LayerParameter {
     /// SSD.
     #[prost(message, optional, boxed, tag = "202")]
     pub permute_param: ::core::option::Option<::prost::alloc::boxed::Box<PermuteParameter>>,
+    #[prost(message, optional, boxed, tag = "203")]
+    pub prior_box_param: ::core::option::Option<::prost::alloc::boxed::Box<PriorBoxParameter>>,
+    #[prost(message, optional, boxed, tag = "204")]
+    pub detection_output_param: ::core::option::Option<::prost::alloc::boxed::Box<DetectionOutputParameter>>,
+    #[prost(message, optional, boxed, tag = "206")]
+    pub norm_param: ::core::option::Option<::prost::alloc::boxed::Box<NormalizeParameter>>,
 }
 /// Nested message and enum types in `LayerParameter`.
 pub mod layer_parameter {
@@ -644,6 +650,53 @@ pub struct TransformationParameter {
     pub force_color: ::core::option::Option<bool>,
     #[prost(bool, optional, tag = "7", default = "false")]
     pub force_gray: ::core::option::Option<bool>,
+    /// SSD.
+    #[prost(message, optional, tag = "8")]
+    pub resize_param: ::core::option::Option<ResizeParameter>,
+}
+/// SSD: the size that pictures are brought to.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct ResizeParameter {
+    #[prost(float, optional, tag = "1", default = "1")]
+    pub prob: ::core::option::Option<f32>,
+    #[prost(enumeration = "resize_parameter::ResizeMode", optional, tag = "2", default = "Warp")]
+    pub resize_mode: ::core::option::Option<i32>,
+    #[prost(uint32, optional, tag = "3", default = "0")]
+    pub height: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "4", default = "0")]
+    pub width: ::core::option::Option<u32>,
+}
+/// Nested message and enum types in `ResizeParameter`.
+pub mod resize_parameter {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+    #[repr(i32)]
+    pub enum ResizeMode {
+        Warp = 1,
+        FitSmallSize = 2,
+        FitLargeSizeAndPad = 3,
+    }
+    impl ResizeMode {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Warp => "WARP",
+                Self::FitSmallSize => "FIT_SMALL_SIZE",
+                Self::FitLargeSizeAndPad => "FIT_LARGE_SIZE_AND_PAD",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "WARP" => Some(Self::Warp),
+                "FIT_SMALL_SIZE" => Some(Self::FitSmallSize),
+                "FIT_LARGE_SIZE_AND_PAD" => Some(Self::FitLargeSizeAndPad),
+                _ => None,
+            }
+        }
+    }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LossParameter {
@@ -1787,6 +1840,136 @@ pub struct ClipParameter {
 pub struct PermuteParameter {
     #[prost(uint32, repeated, packed = "false", tag = "1")]
     pub order: ::prost::alloc::vec::Vec<u32>,
+}
+/// SSD.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PriorBoxParameter {
+    #[prost(float, repeated, packed = "false", tag = "1")]
+    pub min_size: ::prost::alloc::vec::Vec<f32>,
+    #[prost(float, repeated, packed = "false", tag = "2")]
+    pub max_size: ::prost::alloc::vec::Vec<f32>,
+    #[prost(float, repeated, packed = "false", tag = "3")]
+    pub aspect_ratio: ::prost::alloc::vec::Vec<f32>,
+    #[prost(bool, optional, tag = "4", default = "true")]
+    pub flip: ::core::option::Option<bool>,
+    #[prost(bool, optional, tag = "5", default = "false")]
+    pub clip: ::core::option::Option<bool>,
+    #[prost(float, repeated, packed = "false", tag = "6")]
+    pub variance: ::prost::alloc::vec::Vec<f32>,
+    #[prost(uint32, optional, tag = "7")]
+    pub img_size: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "8")]
+    pub img_h: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "9")]
+    pub img_w: ::core::option::Option<u32>,
+    #[prost(float, optional, tag = "10")]
+    pub step: ::core::option::Option<f32>,
+    #[prost(float, optional, tag = "11")]
+    pub step_h: ::core::option::Option<f32>,
+    #[prost(float, optional, tag = "12")]
+    pub step_w: ::core::option::Option<f32>,
+    #[prost(float, optional, tag = "13", default = "0.5")]
+    pub offset: ::core::option::Option<f32>,
+}
+/// Nested message and enum types in `PriorBoxParameter`.
+pub mod prior_box_parameter {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+    #[repr(i32)]
+    pub enum CodeType {
+        Corner = 1,
+        CenterSize = 2,
+        CornerSize = 3,
+    }
+    impl CodeType {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Corner => "CORNER",
+                Self::CenterSize => "CENTER_SIZE",
+                Self::CornerSize => "CORNER_SIZE",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "CORNER" => Some(Self::Corner),
+                "CENTER_SIZE" => Some(Self::CenterSize),
+                "CORNER_SIZE" => Some(Self::CornerSize),
+                _ => None,
+            }
+        }
+    }
+}
+/// SSD.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct NonMaximumSuppressionParameter {
+    #[prost(float, optional, tag = "1", default = "0.3")]
+    pub nms_threshold: ::core::option::Option<f32>,
+    #[prost(int32, optional, tag = "2")]
+    pub top_k: ::core::option::Option<i32>,
+    #[prost(float, optional, tag = "3", default = "1")]
+    pub eta: ::core::option::Option<f32>,
+}
+/// SSD: files that detections are written to.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SaveOutputParameter {
+    #[prost(string, optional, tag = "1")]
+    pub output_directory: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "2")]
+    pub output_name_prefix: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "3")]
+    pub output_format: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "4")]
+    pub label_map_file: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "5")]
+    pub name_size_file: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(uint32, optional, tag = "6")]
+    pub num_test_image: ::core::option::Option<u32>,
+    #[prost(message, optional, tag = "7")]
+    pub resize_param: ::core::option::Option<ResizeParameter>,
+}
+/// SSD.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DetectionOutputParameter {
+    #[prost(uint32, optional, tag = "1")]
+    pub num_classes: ::core::option::Option<u32>,
+    #[prost(bool, optional, tag = "2", default = "true")]
+    pub share_location: ::core::option::Option<bool>,
+    #[prost(int32, optional, tag = "3", default = "0")]
+    pub background_label_id: ::core::option::Option<i32>,
+    #[prost(message, optional, tag = "4")]
+    pub nms_param: ::core::option::Option<NonMaximumSuppressionParameter>,
+    #[prost(message, optional, tag = "5")]
+    pub save_output_param: ::core::option::Option<SaveOutputParameter>,
+    #[prost(enumeration = "prior_box_parameter::CodeType", optional, tag = "6", default = "Corner")]
+    pub code_type: ::core::option::Option<i32>,
+    #[prost(int32, optional, tag = "7", default = "-1")]
+    pub keep_top_k: ::core::option::Option<i32>,
+    #[prost(bool, optional, tag = "8", default = "false")]
+    pub variance_encoded_in_target: ::core::option::Option<bool>,
+    #[prost(float, optional, tag = "9")]
+    pub confidence_threshold: ::core::option::Option<f32>,
+    #[prost(bool, optional, tag = "10", default = "false")]
+    pub visualize: ::core::option::Option<bool>,
+    #[prost(float, optional, tag = "11")]
+    pub visualize_threshold: ::core::option::Option<f32>,
+    #[prost(string, optional, tag = "12")]
+    pub save_file: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// SSD.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NormalizeParameter {
+    #[prost(bool, optional, tag = "1", default = "true")]
+    pub across_spatial: ::core::option::Option<bool>,
+    #[prost(message, optional, tag = "2")]
+    pub scale_filler: ::core::option::Option<FillerParameter>,
+    #[prost(bool, optional, tag = "3", default = "true")]
+    pub channel_shared: ::core::option::Option<bool>,
+    #[prost(float, optional, tag = "4", default = "0.0000000001")]
+    pub eps: ::core::option::Option<f32>,
 }
 /// Deprecated: layers with a type enum. Common in published files of 2014 and 2015.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -36,6 +36,8 @@ pub struct Field {
     pub kind: Kind,
     /// Packed and unpacked elements are both read, whichever is written.
     pub repeated: bool,
+    /// Value where the file says none, as text; `None`: the type's zero, or no value at all.
+    pub default: Option<&'static str>,
 }
 
 /// One message type.
@@ -82,6 +84,7 @@ impl Field {
             number,
             kind,
             repeated: false,
+            default: None,
         }
     }
     pub const fn many(name: &'static str, number: u32, kind: Kind) -> Self {
@@ -90,6 +93,13 @@ impl Field {
             number,
             kind,
             repeated: true,
+            default: None,
+        }
+    }
+    pub const fn or(self, default: &'static str) -> Self {
+        Self {
+            default: Some(default),
+            ..self
         }
     }
 }

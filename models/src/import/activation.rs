@@ -11,6 +11,11 @@ pub(super) fn relu(layer: &mut Layer<'_>) -> Result<()> {
     activation(layer, Activation::ReLU { slope })
 }
 
+/// ReLU6: between 0 and 6.
+pub(super) fn relu6(layer: &mut Layer<'_>) -> Result<()> {
+    activation(layer, Activation::Clip { min: 0.0, max: 6.0 })
+}
+
 /// `relu_param.negative_slope`.
 pub(super) fn relu_slope(layer: &Layer<'_>) -> f32 {
     param(&layer.def.relu_param).negative_slope()

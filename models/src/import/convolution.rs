@@ -6,7 +6,10 @@ use crate::caffe::proto::{ConvolutionParameter, FillerParameter};
 use crate::ops::{Convolution, Im2col, PostOps, Window, WinogradConvolution};
 use crate::{Op, Result, Shape, WeightId};
 
-/// Convolution, MKLConvolution. `conv_mode` and `engine` choose an implementation of the same
+/// Types whose groups are the input channels where `group` is not given.
+const DEPTHWISE: [&str; 2] = ["ConvolutionDepthwise", "DepthwiseConvolution"];
+
+/// Convolution, MKLConvolution, DepthwiseConvolution. `conv_mode` and `engine` choose an implementation of the same
 /// result and are ignored.
 pub(super) fn convolution(layer: &mut Layer<'_>) -> Result<()> {
     let op = convolution_op(layer, PostOps::default())?;
@@ -95,8 +98,11 @@ impl Geometry {
         let input = layer.shape(0);
         check_two_dimensional(layer, &conv)?;
         let oc = layer.positive("convolution_param.num_output", conv.num_output)?;
-        let groups = layer.positive("convolution_param.group", Some(conv.group()))?;
         let ic = input.dim(1);
+        let groups = match conv.group {
+            None if DEPTHWISE.contains(&layer.def.r#type()) => ic,
+            _ => layer.positive("convolution_param.group", Some(conv.group()))?,
+        };
         for (what, channels) in [("input", ic), ("output", oc)] {
             if !channels.is_multiple_of(groups) {
                 return Err(layer

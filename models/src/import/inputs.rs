@@ -8,8 +8,14 @@ use crate::{Error, Result, Shape};
 use std::collections::HashSet;
 
 /// Layer types that bring data from outside.
-pub(super) const DATA_TYPES: [&str; 5] =
-    ["Data", "HDF5Data", "ImageData", "MemoryData", "WindowData"];
+pub(super) const DATA_TYPES: [&str; 6] = [
+    "AnnotatedData",
+    "Data",
+    "HDF5Data",
+    "ImageData",
+    "MemoryData",
+    "WindowData",
+];
 
 /// Channels of images whose number the definition does not tell.
 const COLOR_CHANNELS: u32 = 3;
@@ -98,6 +104,15 @@ fn deduced_shape(layer: &LayerParameter) -> Result<Shape> {
         "WindowData" => {
             let p = param(&layer.window_data_param);
             (p.batch_size, [p.crop_size(); 2], true)
+        }
+        // SSD brings pictures to one size.
+        "AnnotatedData" => {
+            let p = transform.resize_param.unwrap_or_default();
+            (
+                param(&layer.data_param).batch_size,
+                [p.height(), p.width()],
+                true,
+            )
         }
         "HDF5Data" => (param(&layer.hdf5_data_param).batch_size, [0; 2], true),
         _ => (param(&layer.data_param).batch_size, [0; 2], true),

@@ -8,6 +8,7 @@ mod arithmetic;
 mod batch;
 mod build;
 mod convolution;
+mod detection;
 mod filler;
 mod fused;
 mod inner_product;

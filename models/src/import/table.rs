@@ -2,7 +2,8 @@
 
 use super::layer::Layer;
 use super::{
-    activation, arithmetic, batch, convolution, fused, inner_product, input, loss, normalization,
+    activation, arithmetic, batch, convolution, detection, fused, inner_product, input, loss,
+    normalization,
 };
 use super::{pooling, recurrent, shape};
 use crate::caffe::proto::LayerParameter;
@@ -45,12 +46,20 @@ const fn row(
 }
 
 const AS_PLAIN: &str = "SkimCaffe; same as the plain type";
+const DEPTHWISE: &str = "a convolution with a group for each channel, unless group is given";
 const LABELS: &str = "dropped with the labels when data layers become inputs";
 
 /// All layer types that are understood, sorted by name.
 pub(super) static SUPPORTED: &[LayerType] = &[
     row("AbsVal", 1..=1, 1..=1, activation::abs_val, ""),
     row("Accuracy", 2..=2, 1..=2, loss::accuracy, LABELS),
+    row(
+        "AnnotatedData",
+        0..=0,
+        1..=2,
+        input::file_data,
+        "SSD; only as network input",
+    ),
     row("ArgMax", 1..=1, 1..=1, shape::arg_max, ""),
     row("BNLL", 1..=1, 1..=1, activation::bnll, ""),
     row(
@@ -77,6 +86,13 @@ pub(super) static SUPPORTED: &[LayerType] = &[
         1..=ANY,
         convolution::convolution,
         "two-dimensional; conv_mode is ignored",
+    ),
+    row(
+        "ConvolutionDepthwise",
+        1..=ANY,
+        1..=ANY,
+        convolution::convolution,
+        DEPTHWISE,
     ),
     row(
         "ConvolutionReLU",
@@ -113,6 +129,20 @@ pub(super) static SUPPORTED: &[LayerType] = &[
         1..=ANY,
         convolution::deconvolution,
         "two-dimensional",
+    ),
+    row(
+        "DepthwiseConvolution",
+        1..=ANY,
+        1..=ANY,
+        convolution::convolution,
+        DEPTHWISE,
+    ),
+    row(
+        "DetectionOutput",
+        3..=3,
+        1..=1,
+        detection::detection_output,
+        "SSD; as many rows as there can be, -1 behind the last detection",
     ),
     row(
         "Dropout",
@@ -246,6 +276,7 @@ pub(super) static SUPPORTED: &[LayerType] = &[
         loss::multinomial_logistic,
         LABELS,
     ),
+    row("Normalize", 1..=1, 1..=1, detection::normalize, "SSD"),
     row("PReLU", 1..=1, 1..=1, activation::prelu, ""),
     row("Parameter", 0..=0, 1..=1, input::parameter, ""),
     row("Permute", 1..=1, 1..=1, shape::permute, "SSD"),
@@ -258,6 +289,13 @@ pub(super) static SUPPORTED: &[LayerType] = &[
     ),
     row("Power", 1..=1, 1..=1, activation::power, ""),
     row(
+        "PriorBox",
+        2..=2,
+        1..=1,
+        detection::prior_box,
+        "SSD; fractions of pixels are dropped",
+    ),
+    row(
         "RNN",
         2..=4,
         1..=2,
@@ -265,6 +303,7 @@ pub(super) static SUPPORTED: &[LayerType] = &[
         "the state starts at zero in every run unless it is exposed",
     ),
     row("ReLU", 1..=1, 1..=1, activation::relu, ""),
+    row("ReLU6", 1..=1, 1..=1, activation::relu6, "MobileNet"),
     row(
         "ReLUPooling",
         1..=1,
@@ -317,9 +356,8 @@ pub(super) static SUPPORTED: &[LayerType] = &[
 
 /// Layer types that are known and refused, with the reason, sorted by name.
 pub(super) static REFUSED: &[(&str, &str)] = &[
-    ("DetectionOutput", "boxes are left to the application"),
-    ("Normalize", "no normalisation across a position"),
-    ("PriorBox", "boxes are left to the application"),
+    ("DetectionEvaluate", "needs boxes of a labelled data set"),
+    ("MultiBoxLoss", "needs boxes of a labelled data set"),
     ("Python", "code outside the model"),
 ];
 

@@ -13,6 +13,7 @@ mod concat;
 mod convolution;
 mod crop;
 mod deconvolution;
+mod detection_output;
 mod eltwise;
 mod embed;
 mod identity;
@@ -22,11 +23,13 @@ mod loss;
 mod lrn;
 mod lstm_unit;
 mod mvn;
+mod normalize;
 mod operands;
 mod operation;
 mod permute;
 mod pooling;
 mod prelu;
+mod prior_box;
 mod recurrent;
 mod reduction;
 mod reshape;
@@ -43,6 +46,7 @@ pub use arg_max::ArgMax;
 pub use batch_norm::BatchNorm;
 pub use convolution::Convolution;
 pub use crop::Crop;
+pub use detection_output::{BoxCode, DetectionOutput};
 pub use eltwise::{Eltwise, EltwiseOp};
 pub use embed::Embed;
 pub use im2col::Im2col;
@@ -51,8 +55,10 @@ pub use loss::{Loss, Normalization};
 pub use lrn::Lrn;
 pub use lstm_unit::LstmUnit;
 pub use mvn::Mvn;
+pub use normalize::Normalize;
 pub use pooling::{PoolMethod, PoolRange, Pooling};
 pub use prelu::PRelu;
+pub use prior_box::PriorBox;
 pub use recurrent::{Cell, Recurrent};
 pub use reduction::{Reduction, ReductionOp};
 pub use reshape::Reshape;
@@ -152,6 +158,12 @@ pub enum Op {
     BatchReindex,
     /// Chosen images first, then zeros.
     Filter,
+    /// SSD's normalisation by the root of the sum of squares.
+    Normalize(Normalize),
+    /// SSD's prior boxes.
+    PriorBox(PriorBox),
+    /// SSD's detections.
+    DetectionOutput(DetectionOutput),
 }
 
 /// Binds the [`Operation`] of an [`Op`] to a name and evaluates an expression with it.
@@ -220,6 +232,9 @@ macro_rules! dispatch {
                 let $operation = batch_rows::Filter;
                 $result
             }
+            Op::Normalize($operation) => $result,
+            Op::PriorBox($operation) => $result,
+            Op::DetectionOutput($operation) => $result,
         }
     };
 }
@@ -240,7 +255,7 @@ impl Op {
     }
 
     /// Slow reference: `f64` throughout and one rounding to `f32`. Writes every element of
-    /// `output`, allocates nothing.
+    /// `output`, allocates nothing (DetectionOutput: nothing after a thread's first run).
     ///
     /// # Panics
     /// When `output_shape` is not what [`Op::infer_shape`] says for these operands and weights, or
@@ -320,6 +335,9 @@ impl Op {
             Op::LstmUnit(_) => "LSTMUnit",
             Op::BatchReindex => "BatchReindex",
             Op::Filter => "Filter",
+            Op::Normalize(_) => "Normalize",
+            Op::PriorBox(_) => "PriorBox",
+            Op::DetectionOutput(_) => "DetectionOutput",
         }
     }
 
@@ -350,6 +368,7 @@ impl Op {
             Op::Constant(id) => vec![id],
             Op::Embed(op) => [&mut op.weights].into_iter().chain(&mut op.bias).collect(),
             Op::Recurrent(op) => op.weights_mut(),
+            Op::Normalize(op) => vec![&mut op.scale],
             Op::Pooling(_)
             | Op::Activation(_)
             | Op::Lrn(_)
@@ -371,7 +390,9 @@ impl Op {
             | Op::Im2col(_)
             | Op::LstmUnit(_)
             | Op::BatchReindex
-            | Op::Filter => Vec::new(),
+            | Op::Filter
+            | Op::PriorBox(_)
+            | Op::DetectionOutput(_) => Vec::new(),
         }
     }
 }

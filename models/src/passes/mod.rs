@@ -7,6 +7,7 @@
 mod dead;
 mod drop_identity;
 mod fold_batch_norm;
+mod fold_constants;
 mod fuse_relu;
 mod round_weights;
 mod uses;
@@ -14,6 +15,7 @@ mod uses;
 pub use dead::run as dead;
 pub use drop_identity::run as drop_identity;
 pub use fold_batch_norm::run as fold_batch_norm;
+pub use fold_constants::run as fold_constants;
 pub use fuse_relu::run as fuse_relu;
 pub use round_weights::{Rounded, inner_products_to_bf16};
 
@@ -25,7 +27,9 @@ pub fn optimize(mut graph: Graph) -> Result<Graph> {
     graph.infer_shapes()?;
     // Without copies in between, the layers that belong together are neighbours; and a ReLU can
     // only be fused behind a convolution once the normalisation between them is folded.
-    let mut graph = dead(fuse_relu(fold_batch_norm(drop_identity(graph))));
+    let mut graph = dead(fuse_relu(fold_batch_norm(drop_identity(fold_constants(
+        graph,
+    )))));
     graph.infer_shapes()?;
     Ok(graph)
 }

@@ -85,8 +85,16 @@ fn layer_shape(layer: &LayerParameter, inputs: Vec<Vec<u32>>) -> Result<LayerSha
             vec![],
         ),
         "Concat" => {
+            let axis = layer
+                .concat_param
+                .as_deref()
+                .map_or(1, |param| param.axis());
+            let axis = usize::try_from(axis)
+                .unwrap_or_default()
+                .clamp(1, first.len())
+                - 1;
             let mut output = first;
-            output[0] = inputs.iter().map(|dims| dims[0]).sum();
+            output[axis] = inputs.iter().map(|dims| dims[axis]).sum();
             (output, vec![])
         }
         "BatchNorm" => (first, vec![vec![channels], vec![channels], vec![1]]),
@@ -98,6 +106,9 @@ fn layer_shape(layer: &LayerParameter, inputs: Vec<Vec<u32>>) -> Result<LayerSha
             (first, with_bias(vec![channels], bias))
         }
         "ReLU" | "LRN" | "Dropout" | "Softmax" | "Eltwise" => (first, vec![]),
+        "Permute" | "Flatten" | "Reshape" | "PriorBox" | "DetectionOutput" => {
+            (detection(layer, &inputs)?, vec![])
+        }
         other => return Err(Error::new(format!("type {other:?}")).expected("a type of the zoo")),
     };
     let per_output = match layer.r#type() {
@@ -112,6 +123,32 @@ fn layer_shape(layer: &LayerParameter, inputs: Vec<Vec<u32>>) -> Result<LayerSha
         output,
         blobs,
     })
+}
+
+/// Output of the layers between the feature maps and the detections of SSD.
+fn detection(layer: &LayerParameter, inputs: &[Vec<u32>]) -> Result<Vec<u32>> {
+    let first = inputs.first().map_or(&[][..], Vec::as_slice);
+    match (layer.r#type(), first) {
+        ("Permute", &[c, h, w]) => Ok(vec![h, w, c]),
+        ("Flatten", dims) => Ok(vec![product(dims) as u32]),
+        ("Reshape", dims) => {
+            let param = required(layer.reshape_param.as_deref())?;
+            let last = param.shape.as_ref().and_then(|shape| shape.dim.last());
+            let last = last.map_or(1, |&dim| dim.max(1) as u32);
+            Ok(vec![product(dims) as u32 / last, last])
+        }
+        ("PriorBox", &[_, h, w]) => {
+            let param = required(layer.prior_box_param.as_deref())?;
+            let ratios = 1 + 2 * param.aspect_ratio.len();
+            let priors = param.min_size.len() * ratios + param.max_size.len();
+            Ok(vec![2, h * w * 4 * priors as u32])
+        }
+        ("DetectionOutput", _) => {
+            let param = required(layer.detection_output_param.as_deref())?;
+            Ok(vec![1, param.keep_top_k().max(1) as u32, 7])
+        }
+        (_, dims) => Err(not_an_image(dims)),
+    }
 }
 
 fn required<T>(param: Option<&T>) -> Result<&T> {

@@ -22,7 +22,7 @@ pub struct Net {
     pub name: &'static str,
     /// Other names, lower case.
     pub aliases: &'static [&'static str],
-    /// Topology with one Input layer and softmax outputs, batch 1.
+    /// Topology with one Input layer and softmax outputs (or detections), batch 1.
     pub prototxt: &'static str,
     /// N, C, H, W of the input.
     pub input_shape: [u32; 4],
@@ -46,7 +46,7 @@ pub fn find(name: &str) -> Option<&'static Net> {
         .find(|net| net.name == name || net.aliases.contains(&name.as_str()))
 }
 
-static NETS: [Net; 9] = [
+static NETS: [Net; 10] = [
     Net {
         name: "lenet",
         aliases: &["lenet-5", "mnist"],
@@ -117,6 +117,14 @@ static NETS: [Net; 9] = [
         prototxt: include_str!("nets/vgg16.prototxt"),
         input_shape: [1, 3, 224, 224],
         input_std: 64.0,
+        published: None,
+    },
+    Net {
+        name: "mobilenet-ssd",
+        aliases: &["mobilenetssd", "mobilenet-v1-ssd"],
+        prototxt: include_str!("nets/mobilenet_ssd.prototxt"),
+        input_shape: [1, 3, 300, 300],
+        input_std: 0.5,
         published: None,
     },
 ];
