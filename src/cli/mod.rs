@@ -4,6 +4,7 @@
 mod args;
 mod bench;
 mod compile;
+mod detections;
 mod disasm;
 mod explain;
 mod inputs;

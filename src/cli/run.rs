@@ -6,7 +6,7 @@ use super::args::{self, AskedTuneArguments, EngineArguments, ModelArguments, Nam
 use super::inputs::{self, Item, PictureArguments};
 use super::output::Output;
 use super::table::{Table, left, right};
-use super::{labels, progress, time};
+use super::{detections, labels, progress, time};
 use labels::Labels;
 use serde::Serialize;
 use skimjit::models::{Shape, Tensor};
@@ -18,7 +18,8 @@ use std::path::PathBuf;
 /// Classifies pictures, or runs arrays.
 ///
 /// Pictures (JPEG, PNG) are prepared as the options say; arrays (.npy, N,C,H,W, any N) are used as
-/// they are. Prints the best classes of each image, or writes the arrays asked for.
+/// they are. Prints the best classes of each image (of detectors: the objects), or writes the arrays
+/// asked for.
 ///
 /// With --reshape, every file keeps its own size: fully convolutional networks, and those that end in
 /// a global pooling, take any. The kernels for a size are generated when it first appears.
@@ -74,6 +75,8 @@ struct Report {
     batch: usize,
     threads: usize,
     images: Vec<Image>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    detections: Vec<detections::Detections>,
     written: Vec<Written>,
     #[serde(skip_serializing_if = "Option::is_none")]
     profile: Option<time::Report>,
@@ -129,6 +132,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         batch: engine.plan().batch,
         threads: engine.threads(),
         images: classify(&ports[..own], &outputs, &images, labels.as_ref(), top),
+        detections: detections::gather(&model, &engine, &outputs, &images, labels.as_ref()),
         written,
         profile,
     };
@@ -138,7 +142,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let described = ports[..own]
         .iter()
         .zip(&outputs)
-        .filter(|(port, _)| !is_classes(port));
+        .filter(|(port, _)| !is_classes(port) && !detections::are_made_by(&model, &port.name));
     described.for_each(|(port, output)| describe(port, output, out));
     print(&report, images.len(), out);
     Ok(())
@@ -434,6 +438,7 @@ fn print(report: &Report, images: usize, out: &mut Output) {
         out.line(format!("{}{output}", image.input));
         out.line(table_of(image));
     }
+    detections::print(&report.detections, out);
     report.written.iter().for_each(|written| written.print(out));
     if let Some(profile) = &report.profile {
         profile.print(out);

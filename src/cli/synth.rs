@@ -15,7 +15,8 @@ use std::path::PathBuf;
 #[command(after_help = "Example:
   skimjit synth caffenet --sparsity published --seed 1 -o caffenet.caffemodel")]
 pub struct Arguments {
-    /// Network: lenet, cifar10-quick, squeezenet, googlenet, resnet-50, caffenet, alexnet, vgg-16
+    /// Network: lenet, cifar10-quick, squeezenet, googlenet, resnet-50, caffenet, alexnet, vgg-16,
+    /// mobilenet-ssd
     #[arg(value_name = "NET", value_parser = parse_net)]
     net: &'static Net,
     /// Percentage of zero weights, or "published" for those of SkimCaffe's pruned model

@@ -33,7 +33,8 @@ use std::path::PathBuf;
   skimjit bench --mtx coo_conv2.mtx --problem g2mb1ic96ih27oc256oh27kh5ph2
   skimjit bench --mtx pruned_layers --batch 1,16")]
 pub struct Arguments {
-    /// Network: lenet, cifar10-quick, squeezenet, googlenet, resnet-50, caffenet, alexnet, vgg-16
+    /// Network: lenet, cifar10-quick, squeezenet, googlenet, resnet-50, caffenet, alexnet, vgg-16,
+    /// mobilenet-ssd
     #[arg(long, value_name = "NET", default_value = "caffenet", value_parser = parse_net)]
     net: &'static Net,
     /// Only this layer; may be repeated
