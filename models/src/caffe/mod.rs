@@ -3,6 +3,7 @@
 pub mod binary;
 pub mod blob;
 pub mod datum;
+pub mod fields;
 pub mod filter;
 mod hdf5;
 pub mod limits;

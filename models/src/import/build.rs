@@ -2,7 +2,7 @@
 
 use super::layer::Layer;
 use super::store::Store;
-use super::{batch, table};
+use super::{batch, fields, table};
 use crate::caffe::Warning;
 use crate::caffe::proto::{LayerParameter, NetParameter};
 use crate::{Error, Graph, Result, ValueId};
@@ -114,6 +114,7 @@ impl Net {
             self.results.remove(bottom);
         }
         let mut converted = Layer::new(layer, inputs, self);
+        fields::check(&mut converted)?;
         (row.convert)(&mut converted)?;
         let outputs = converted.into_outputs();
         self.note_losses(layer, &outputs)?;

@@ -9,6 +9,7 @@ mod batch;
 mod build;
 mod convolution;
 mod detection;
+mod fields;
 mod filler;
 mod fused;
 mod inner_product;
@@ -30,6 +31,8 @@ use crate::caffe::{Warning, read_caffemodel, read_prototxt};
 use crate::{Error, Graph, Result, Shape, ValueId};
 use std::path::{Path, PathBuf};
 use store::Store;
+
+pub use fields::{FieldUse, Use, of_type as fields_of};
 
 /// What an import does beyond the letter of the files. Phase is always TEST.
 #[derive(Clone, Debug, Default)]
@@ -140,7 +143,12 @@ fn with_wiring(topology: Named<NetParameter>) -> Result<Named<NetParameter>> {
 
 /// The layer types as Markdown: what `SUPPORTED.md` must say.
 pub fn supported_markdown() -> String {
-    table::markdown()
+    table::markdown() + &fields::markdown()
+}
+
+/// Names of the layer types that are understood.
+pub fn supported_types() -> impl Iterator<Item = &'static str> {
+    table::SUPPORTED.iter().map(|row| row.name)
 }
 
 fn import_named(
