@@ -81,6 +81,7 @@ fn delimited(number: u64, contents: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Checklist 2.
 #[test]
 fn what_is_written_is_read() {
     let scratch = Scratch::new();

@@ -58,6 +58,7 @@ fn check_text(path: &Path) -> Vec<String> {
     warnings.iter().map(ToString::to_string).collect()
 }
 
+/// Checklist 1.
 #[test]
 fn every_prototxt_of_the_corpus() {
     let Some(folder) = data("prototxt_corpus") else {
@@ -119,6 +120,7 @@ fn every_caffemodel() {
     }
 }
 
+/// Checklist 3.
 #[test]
 fn hdf5_weights_equal_their_binary_form() {
     let Some(folder) = data("models/arm_cifar10_m4") else {
@@ -210,6 +212,7 @@ fn half_precision_is_within_its_rounding() {
     }
 }
 
+/// Checklist 2.
 #[test]
 fn solver_states_and_means() {
     let Some(folder) = data("formats") else {

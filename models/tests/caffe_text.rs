@@ -144,6 +144,7 @@ fn bools() {
     refused("force_backward: yes", (1, 17), "true or false");
 }
 
+/// Checklist 1.
 #[test]
 fn enums_by_name_number_and_alias() {
     let mode = |text: &str| {
@@ -166,6 +167,7 @@ fn enums_by_name_number_and_alias() {
     refused("layer { phase: 7 }", (1, 16), "\"7\"");
 }
 
+/// Checklist 1.
 #[test]
 fn messages_lists_and_separators() {
     let expected = net("layer { name: 'a' bottom: 'x' bottom: 'y' } layer { name: 'b' }");

@@ -28,6 +28,7 @@ fn nets_of_today_stay() {
     upgrades(net, net);
 }
 
+/// Checklist 2.
 #[test]
 fn v1_layers() {
     upgrades(
@@ -106,6 +107,7 @@ fn v1_data_layers_give_their_transformation_away() {
     upgrades(today, today);
 }
 
+/// Checklist 2.
 #[test]
 fn v0_layers() {
     upgrades(
@@ -200,6 +202,7 @@ fn v0_padding_layers_go_into_their_readers() {
     );
 }
 
+/// Checklist 4.
 #[test]
 fn inputs_become_a_layer() {
     upgrades(
@@ -262,6 +265,7 @@ fn state(phase: Phase, level: i32, stages: &[&str]) -> NetState {
     }
 }
 
+/// Checklist 5.
 #[test]
 fn rules_of_phase_level_and_stage() {
     let test = state(Phase::Test, 2, &["deploy", "quantised"]);

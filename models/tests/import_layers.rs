@@ -23,6 +23,7 @@ fn refused(input: &str, kind: &str, body: &str, words: &[&str]) {
     }
 }
 
+/// Checklist 9, 29.
 #[test]
 fn convolution() {
     let conv = |body: &str| {
@@ -157,6 +158,7 @@ fn one_convolution_of_several_bottoms_shares_weights() {
     assert!(refused.contains("one per bottom"), "{refused}");
 }
 
+/// Checklist 12.
 #[test]
 fn deconvolution_and_winograd() {
     let body = "convolution_param { num_output: 6 kernel_size: 4 stride: 2 pad: 1 group: 2 }";
@@ -188,6 +190,7 @@ fn deconvolution_and_winograd() {
     );
 }
 
+/// Checklist 13.
 #[test]
 fn pooling() {
     let pool = |kind: &str, body: &str| {
@@ -288,6 +291,7 @@ fn second_pooling_top_is_the_mask() {
     assert!(refusal(&text.replace("kernel_size", "pool: AVE kernel_size")).contains("AVE"));
 }
 
+/// Checklist 15.
 #[test]
 fn inner_product() {
     let body = "inner_product_param { num_output: 5 gemm_mode: SPMDM }";
@@ -314,6 +318,7 @@ fn inner_product() {
     refused("2 3", "InnerProduct", body, &["inner_product_param.axis"]);
 }
 
+/// Checklist 16.
 #[test]
 fn activations() {
     let is = |kind: &str, body: &str, expected: Activation| {
@@ -403,6 +408,7 @@ fn activations() {
     );
 }
 
+/// Checklist 16.
 #[test]
 fn prelu() {
     for (body, count) in [("", 2), ("prelu_param { channel_shared: true }", 1)] {
@@ -412,6 +418,7 @@ fn prelu() {
     refused("3", "PReLU", "", &["bottom[0]"]);
 }
 
+/// Checklist 17, 18.
 #[test]
 fn normalizations() {
     let (op, _) = single(
@@ -465,6 +472,7 @@ fn normalizations() {
     );
 }
 
+/// Checklist 18.
 #[test]
 fn scale_and_bias() {
     let shapes = |kind: &str, body: &str| -> Vec<Vec<u32>> {
@@ -541,6 +549,7 @@ fn scale_and_bias_by_a_second_bottom() {
     assert!(refusal(&text("Bias", "")).contains("bottom[1]"));
 }
 
+/// Checklist 19.
 #[test]
 fn eltwise() {
     let text = |body: &str| {
@@ -583,6 +592,7 @@ fn eltwise() {
     );
 }
 
+/// Checklist 19.
 #[test]
 fn concat_and_slice() {
     let text = |slice: &str, concat: &str| {
@@ -619,6 +629,7 @@ fn concat_and_slice() {
     refused("slice_point: [1, 3]", "axis: 2", "layer \"it\"");
 }
 
+/// Checklist 19.
 #[test]
 fn movers() {
     assert_eq!(single("2 3 4 5", "Flatten", "").1, [2, 60]);
@@ -725,6 +736,7 @@ fn crop_takes_the_size_of_the_second_bottom() {
     assert!(refusal(&text("axis: 4")).contains("crop_param.axis"));
 }
 
+/// Checklist 20.
 #[test]
 fn split_silence_and_dropout() {
     let text = with_input(
@@ -748,6 +760,7 @@ fn with_labels(kind: &str, labels: &str, tops: &str, body: &str) -> String {
     )
 }
 
+/// Checklist 21, 23.
 #[test]
 fn losses() {
     let loss = |kind: &str, labels: &str, body: &str| {
@@ -821,6 +834,7 @@ fn losses_with_more_tops_or_none() {
     assert!(refusal(&with_labels("Accuracy", "dim: 3", "top: 'a'", "")).contains("bottom[1]"));
 }
 
+/// Checklist 22.
 #[test]
 fn losses_of_three_bottoms() {
     let text = |kind: &str, body: &str, third: &str| {
@@ -889,6 +903,7 @@ fn data_sources() {
     assert!(zero.contains("input_param.shape"), "{zero}");
 }
 
+/// Checklist 31, 32, 37.
 #[test]
 fn fused_layers() {
     let conv = "convolution_param { num_output: 2 kernel_size: 1 conv_mode: DIRECT_SCONV }";

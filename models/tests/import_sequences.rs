@@ -109,6 +109,8 @@ fn run_sequence(graph: &Graph) -> Vec<(String, Tensor)> {
 }
 
 /// Weights in the order of Caffe's unrolled net: W_xc, b_c, W_xc_static, W_hc. Numbers of PyTorch.
+///
+/// Checklist 24.
 #[test]
 fn lstm() {
     let blobs = [
@@ -169,6 +171,8 @@ fn lstm() {
 }
 
 /// W_xh, b_h, W_xh_static, W_hh, W_ho, b_o.
+///
+/// Checklist 24.
 #[test]
 fn rnn() {
     let blobs = [
@@ -250,6 +254,7 @@ fn lstm_unit() {
     assert_eq!(dims(&graph, "h1"), [1, 2, 2]);
 }
 
+/// Checklist 24.
 #[test]
 fn embed() {
     let text = with_input(
@@ -276,6 +281,8 @@ fn embed() {
 }
 
 /// Numbers of NumPy: Caffe's rule for kernels, strides and pads, windows cut out of the input.
+///
+/// Checklist 24.
 #[test]
 fn pyramids() {
     let run = |body: &str| {
@@ -410,6 +417,7 @@ fn normalisation_and_windows() {
     assert!(error.contains("two-dimensional"), "{error}");
 }
 
+/// Checklist 24.
 #[test]
 fn chosen_images() {
     let text = with_inputs(

@@ -30,6 +30,7 @@ fn refused(files: Vec<NetParameter>, words: &[&str]) {
     }
 }
 
+/// Checklist 8.
 #[test]
 fn matched_by_name_and_later_files_win() {
     let imported = import_fc(vec![fc_weights(1.0), fc_weights(2.0)]).unwrap();
@@ -81,6 +82,7 @@ fn legacy([num, channels, height, width]: [i32; 4], data: &[f32]) -> BlobProto {
     }
 }
 
+/// Checklist 8.
 #[test]
 fn legacy_shapes_have_leading_ones() {
     let file = |weight: [i32; 4], bias: [i32; 4]| {
@@ -132,6 +134,7 @@ fn two_layers(second: &str, outputs: u32) -> NetParameter {
     ))
 }
 
+/// Checklist 7.
 #[test]
 fn shared_parameters_are_one_weight() {
     let own = weights("a", &[(&[2, 2], &[1.0, 2.0, 3.0, 4.0])]);
@@ -163,6 +166,7 @@ fn shared_parameters_are_one_weight() {
     assert!(error.contains("2 elements"), "{error}");
 }
 
+/// Checklist 7.
 #[test]
 fn permissive_sharing_reshapes() {
     let text = with_input(

@@ -6,6 +6,7 @@ use import_support::{dims, graph, layer, net, outputs, refusal, with_input};
 use skimjit_models::import::{ImportOptions, import};
 use skimjit_models::{Op, Shape};
 
+/// Checklist 6.
 #[test]
 fn in_place_layers_get_fresh_values_of_the_same_name() {
     let text = with_input(
@@ -22,6 +23,7 @@ fn in_place_layers_get_fresh_values_of_the_same_name() {
     assert_eq!((outputs(&graph), graph.outputs[0]), (vec!["x"], a.output));
 }
 
+/// Checklist 6.
 #[test]
 fn results_are_the_blobs_nobody_takes_by_name() {
     let text = with_input(
@@ -100,6 +102,7 @@ fn input_shape_option() {
     assert!(error.contains("2 inputs"), "{error}");
 }
 
+/// Checklist 5.
 #[test]
 fn rules_choose_layers() {
     let text = with_input(

@@ -125,6 +125,7 @@ fn pool(pooling: &Pooling, plane: &[f32], [h, w]: [usize; 2], [y, x]: [usize; 2]
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
+    /// Checklist 9.
     #[test]
     fn convolution_and_deconvolution(seed: u64, transposed: bool) {
         let case = ops_cases::convolution(&mut Random(seed), transposed);
@@ -133,6 +134,7 @@ proptest! {
         prop_assert_eq!(output.data(), expected);
     }
 
+    /// Checklist 13.
     #[test]
     fn pooling(seed: u64) {
         let case = ops_cases::pooling(&mut Random(seed));
@@ -147,6 +149,7 @@ proptest! {
         }
     }
 
+    /// Checklist 15.
     #[test]
     fn inner_product(seed: u64) {
         let case = ops_cases::inner_product(&mut Random(seed));

@@ -19,6 +19,7 @@ fn totals(name: &str) -> [u64; 4] {
     totals
 }
 
+/// Checklist 65.
 #[test]
 fn totals_are_the_published_ones() {
     let cases = [
@@ -134,6 +135,8 @@ fn names_are_found_in_any_form() {
 
 /// Rows of the specification's layer table: net, layer, type, in, out, kernel, stride, pad, group,
 /// weight shape, weights, biases, MACs.
+///
+/// Checklist 65.
 #[test]
 fn every_layer_is_that_of_the_specification() {
     let data = std::env::var("SKIMJIT_DATA")

@@ -45,6 +45,7 @@ fn assert_close(found: &[f32], expected: &[f32], what: &str) {
     }
 }
 
+/// Checklist 39.
 #[test]
 fn every_isa_thread_count_and_batch_agrees_with_the_interpreter() {
     let n = 5;

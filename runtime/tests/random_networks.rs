@@ -58,6 +58,7 @@ fn config() -> ProptestConfig {
 proptest! {
     #![proptest_config(config())]
 
+    /// Checklist 30.
     #[test]
     fn engine_and_interpreter_agree(recipe in Recipe::any(), run in run()) {
         let graph = recipe.graph(run.batch);

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod code_info;
+mod detections;
 mod help;
 mod proof;
 mod published;
@@ -152,6 +153,7 @@ fn bench_measures_sparse_beside_dense() {
     }
 }
 
+/// Checklist 64.
 #[test]
 fn bench_sweeps_sparsities() {
     let place = Workplace::new();
@@ -174,6 +176,7 @@ fn bench_sweeps_sparsities() {
     assert!(table.contains("measured for one core: "), "{table}");
 }
 
+/// Checklist 64.
 #[test]
 fn bench_takes_a_matrix_market_file() {
     let place = Workplace::new();
@@ -253,6 +256,7 @@ fn a_difference_is_named_and_exits_with_1() {
     assert!(result.stderr.contains("\"conv1\""), "{}", result.stderr);
 }
 
+/// Checklist 39.
 #[test]
 fn results_do_not_depend_on_batch_and_threads() {
     let place = Workplace::with_tiny_network();
@@ -343,6 +347,7 @@ fn several_inputs_and_outputs_go_by_name() {
     }
 }
 
+/// Checklist 61.
 #[test]
 fn inspect_counts_what_a_threshold_zeroes() {
     let place = Workplace::with_tiny_network();

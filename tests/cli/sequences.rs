@@ -99,6 +99,7 @@ fn captions_run_verify_and_compile() {
     );
 }
 
+/// Checklist 24.
 #[test]
 fn python_layers_are_refused_by_name() {
     let place = Workplace::new();

@@ -33,16 +33,19 @@ fn run(specs: Vec<Spec>) {
     );
 }
 
+/// Checklist 30.
 #[test]
 fn conv_windows() {
     run(table::conv_windows());
 }
 
+/// Checklist 29.
 #[test]
 fn conv_layers() {
     run(table::conv_layers());
 }
 
+/// Checklist 36.
 #[test]
 fn inner_products() {
     run(table::fc());
@@ -53,6 +56,7 @@ fn poolings() {
     run(table::pools());
 }
 
+/// Checklist 17.
 #[test]
 fn normalisations() {
     run(table::lrns());

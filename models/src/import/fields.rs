@@ -132,6 +132,7 @@ const LRN: Part = part(
     ENGINE,
 );
 const DROPOUT: Part = part("dropout_param", &["dropout_ratio"], &[]);
+const NO_DROPOUT: Part = part("dropout_param", &[], &[("dropout_ratio", TRAINING)]);
 const SOFTMAX: Part = part("softmax_param", &["axis"], ENGINE);
 const LOSS: Part = part(
     "loss_param",
@@ -141,7 +142,10 @@ const LOSS: Part = part(
 const BATCH_NORM: Part = part(
     "batch_norm_param",
     &["use_global_stats", "eps"],
-    &[("moving_average_fraction", TRAINING)],
+    &[
+        ("moving_average_fraction", TRAINING),
+        ("use_weight_bias", "of MKLBatchNorm"),
+    ],
 );
 const MKL_BATCH_NORM: Part = part(
     "batch_norm_param",
@@ -291,7 +295,7 @@ static TYPES: &[(&[&str], &[Part])] = &[
     (&["InnerProduct"], &[INNER_PRODUCT]),
     (
         &["InnerProductReLUDropout"],
-        &[INNER_PRODUCT, RELU, DROPOUT],
+        &[INNER_PRODUCT, RELU, NO_DROPOUT],
     ),
     (&["Input"], &[part("input_param", &["shape"], &[])]),
     (&["LRN", "MKLLRN"], &[LRN]),

@@ -1,0 +1,506 @@
+//! Every feature of SkimCaffe's checklist (the specification's section 9) that is core or secondary has
+//! a test, and the test says so: its documentation holds `Checklist` and the numbers of its rows.
+
+use std::path::Path;
+
+/// How much a feature matters, in the specification's words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Class {
+    Core,
+    Secondary,
+    Experimental,
+}
+
+/// Where a feature is tested, or why it is not.
+#[derive(Clone, Copy, Debug)]
+enum Cover {
+    /// `file::function`, from the root of the repository.
+    Tests(&'static [&'static str]),
+    /// Comes with the trainer.
+    Trainer,
+    /// Being built, and where.
+    Pending(&'static str),
+    /// Not planned, and why.
+    NotPlanned(&'static str),
+}
+
+use Class::{Core, Experimental, Secondary};
+use Cover::{NotPlanned, Pending, Tests, Trainer};
+
+/// Number, class, feature, tests.
+type Row = (usize, Class, &'static str, Cover);
+
+static ROWS: &[Row] = &[
+    (
+        1,
+        Core,
+        "prototxt",
+        Tests(&[
+            "models/tests/caffe_text.rs::messages_lists_and_separators",
+            "models/tests/caffe_text.rs::enums_by_name_number_and_alias",
+            "models/tests/caffe_files.rs::every_prototxt_of_the_corpus",
+        ]),
+    ),
+    (
+        2,
+        Core,
+        "caffemodel and solverstate, V0 and V1",
+        Tests(&[
+            "models/tests/caffe_binary.rs::what_is_written_is_read",
+            "models/tests/caffe_upgrade.rs::v0_layers",
+            "models/tests/caffe_upgrade.rs::v1_layers",
+            "models/tests/caffe_files.rs::solver_states_and_means",
+        ]),
+    ),
+    (
+        3,
+        Secondary,
+        "HDF5 weights",
+        Tests(&["models/tests/caffe_files.rs::hdf5_weights_equal_their_binary_form"]),
+    ),
+    (
+        4,
+        Core,
+        "input fields",
+        Tests(&["models/tests/caffe_upgrade.rs::inputs_become_a_layer"]),
+    ),
+    (
+        5,
+        Core,
+        "phase, stage, level",
+        Tests(&[
+            "models/tests/caffe_upgrade.rs::rules_of_phase_level_and_stage",
+            "models/tests/import_wiring.rs::rules_choose_layers",
+        ]),
+    ),
+    (
+        6,
+        Core,
+        "splits, in-place layers, outputs",
+        Tests(&[
+            "models/tests/import_wiring.rs::in_place_layers_get_fresh_values_of_the_same_name",
+            "models/tests/import_wiring.rs::results_are_the_blobs_nobody_takes_by_name",
+        ]),
+    ),
+    (
+        7,
+        Secondary,
+        "shared parameters",
+        Tests(&[
+            "models/tests/import_weights.rs::shared_parameters_are_one_weight",
+            "models/tests/import_weights.rs::permissive_sharing_reshapes",
+        ]),
+    ),
+    (
+        8,
+        Core,
+        "weights by name",
+        Tests(&[
+            "models/tests/import_weights.rs::matched_by_name_and_later_files_win",
+            "models/tests/import_weights.rs::legacy_shapes_have_leading_ones",
+        ]),
+    ),
+    (
+        9,
+        Core,
+        "convolution",
+        Tests(&[
+            "models/tests/import_layers.rs::convolution",
+            "models/tests/ops_brute_force.rs::convolution_and_deconvolution",
+        ]),
+    ),
+    (10, Core, "convolution, backward", Trainer),
+    (
+        11,
+        Experimental,
+        "convolution of other ranks",
+        NotPlanned("experimental in SkimCaffe, where it does not work"),
+    ),
+    (
+        12,
+        Secondary,
+        "deconvolution",
+        Tests(&["models/tests/import_layers.rs::deconvolution_and_winograd"]),
+    ),
+    (
+        13,
+        Core,
+        "pooling",
+        Tests(&[
+            "models/tests/import_layers.rs::pooling",
+            "models/tests/ops_brute_force.rs::pooling",
+        ]),
+    ),
+    (
+        14,
+        Experimental,
+        "stochastic pooling, round_mode",
+        Tests(&["models/tests/import_sequences.rs::stochastic_pooling"]),
+    ),
+    (
+        15,
+        Core,
+        "inner product",
+        Tests(&[
+            "models/tests/import_layers.rs::inner_product",
+            "models/tests/ops_brute_force.rs::inner_product",
+        ]),
+    ),
+    (
+        16,
+        Core,
+        "elementwise functions",
+        Tests(&[
+            "models/tests/import_layers.rs::activations",
+            "models/tests/import_layers.rs::prelu",
+            "models/tests/import_values.rs::elementwise_functions",
+        ]),
+    ),
+    (
+        17,
+        Core,
+        "LRN",
+        Tests(&[
+            "models/tests/import_layers.rs::normalizations",
+            "kernels/tests/suite/main.rs::normalisations",
+        ]),
+    ),
+    (
+        18,
+        Core,
+        "BatchNorm, Scale, Bias",
+        Tests(&[
+            "models/tests/import_layers.rs::normalizations",
+            "models/tests/import_layers.rs::scale_and_bias",
+            "models/tests/ops_passes.rs::folding_keeps_zeros",
+        ]),
+    ),
+    (
+        19,
+        Core,
+        "layers that combine and move",
+        Tests(&[
+            "models/tests/import_layers.rs::movers",
+            "models/tests/import_layers.rs::eltwise",
+            "models/tests/import_layers.rs::concat_and_slice",
+            "models/tests/import_values.rs::movements",
+            "models/tests/import_values.rs::choices_and_sums",
+        ]),
+    ),
+    (
+        20,
+        Core,
+        "dropout",
+        Tests(&["models/tests/import_layers.rs::split_silence_and_dropout"]),
+    ),
+    (
+        21,
+        Core,
+        "softmax and its loss",
+        Tests(&["models/tests/import_layers.rs::losses"]),
+    ),
+    (
+        22,
+        Secondary,
+        "other losses",
+        Tests(&[
+            "models/tests/import_layers.rs::losses_of_three_bottoms",
+            "models/tests/import_values.rs::losses",
+        ]),
+    ),
+    (
+        23,
+        Core,
+        "accuracy",
+        Tests(&["models/tests/import_layers.rs::losses"]),
+    ),
+    (
+        24,
+        Secondary,
+        "recurrent layers and the like",
+        Tests(&[
+            "models/tests/import_sequences.rs::lstm",
+            "models/tests/import_sequences.rs::rnn",
+            "models/tests/import_sequences.rs::embed",
+            "models/tests/import_sequences.rs::pyramids",
+            "models/tests/import_sequences.rs::chosen_images",
+            "tests/cli/sequences.rs::python_layers_are_refused_by_name",
+        ]),
+    ),
+    (25, Core, "LMDB and transformations", Pending("data")),
+    (26, Secondary, "encoded datums, LevelDB", Pending("data")),
+    (27, Secondary, "other sources of data", Pending("data")),
+    (
+        28,
+        Core,
+        "fillers",
+        Tests(&["models/tests/import_sequences.rs::fillers_make_missing_weights"]),
+    ),
+    (
+        29,
+        Core,
+        "DIRECT_SCONV",
+        Tests(&[
+            "models/tests/import_layers.rs::convolution",
+            "kernels/tests/suite/main.rs::conv_layers",
+        ]),
+    ),
+    (
+        30,
+        Core,
+        "sparse convolution of any shape",
+        Tests(&[
+            "kernels/tests/suite/main.rs::conv_windows",
+            "runtime/tests/random_networks.rs::engine_and_interpreter_agree",
+        ]),
+    ),
+    (
+        31,
+        Core,
+        "fused convolutions",
+        Tests(&["models/tests/import_layers.rs::fused_layers"]),
+    ),
+    (
+        32,
+        Core,
+        "ReLUPooling",
+        Tests(&["models/tests/import_layers.rs::fused_layers"]),
+    ),
+    (
+        33,
+        Secondary,
+        "LOWERED_CCNMM",
+        Tests(&["models/tests/import_fields.rs::implementation_hints_change_nothing"]),
+    ),
+    (
+        34,
+        Core,
+        "DIRECT_DCONV",
+        Tests(&["models/tests/import_fields.rs::implementation_hints_change_nothing"]),
+    ),
+    (
+        35,
+        Secondary,
+        "MKL types",
+        Tests(&["models/tests/import_fields.rs::mkl_types_are_the_plain_ones"]),
+    ),
+    (
+        36,
+        Core,
+        "SPMDM",
+        Tests(&[
+            "models/tests/import_fields.rs::implementation_hints_change_nothing",
+            "kernels/tests/suite/main.rs::inner_products",
+        ]),
+    ),
+    (
+        37,
+        Core,
+        "InnerProductReLUDropout",
+        Tests(&["models/tests/import_layers.rs::fused_layers"]),
+    ),
+    (
+        38,
+        Experimental,
+        "SPGEMM",
+        NotPlanned("experimental in SkimCaffe, where it does not work"),
+    ),
+    (
+        39,
+        Core,
+        "threads and small batches",
+        Tests(&[
+            "runtime/tests/networks.rs::every_isa_thread_count_and_batch_agrees_with_the_interpreter",
+            "tests/cli/main.rs::results_do_not_depend_on_batch_and_threads",
+        ]),
+    ),
+    (40, Core, "report of `test`", Pending("test")),
+    (41, Secondary, "dumps as MatrixMarket", Pending("tools")),
+    (
+        42,
+        Secondary,
+        "pattern histogram and statistics",
+        Pending("tools"),
+    ),
+    (43, Core, "solvers", Trainer),
+    (44, Core, "learning rate policies", Trainer),
+    (45, Core, "clipping, iter_size, multipliers", Trainer),
+    (46, Core, "L1 and L2", Trainer),
+    (47, Core, "threshold pruning", Trainer),
+    (48, Experimental, "ISTA, DNS", Trainer),
+    (49, Secondary, "group lasso", Trainer),
+    (50, Core, "connectivity_mode", Trainer),
+    (51, Core, "sparsity in the log", Trainer),
+    (52, Experimental, "L1_Winograd", Trainer),
+    (53, Experimental, "Winograd layer training", Trainer),
+    (
+        54,
+        Experimental,
+        "sparse Winograd inference",
+        NotPlanned("experimental in SkimCaffe, where it does not work"),
+    ),
+    (55, Core, "snapshots, resume, signals", Trainer),
+    (56, Experimental, "data parallel", Trainer),
+    (57, Secondary, "GPU", Trainer),
+    (58, Core, "command line", Pending("test")),
+    (
+        59,
+        Core,
+        "tools for data sets",
+        Pending("convert and tools"),
+    ),
+    (60, Core, "training scripts and plots", Trainer),
+    (
+        61,
+        Secondary,
+        "net surgery",
+        Tests(&["tests/cli/main.rs::inspect_counts_what_a_threshold_zeroes"]),
+    ),
+    (
+        62,
+        Secondary,
+        "Python interface",
+        NotPlanned("embedding has an issue of its own"),
+    ),
+    (
+        63,
+        Experimental,
+        "MATLAB interface",
+        NotPlanned("nobody asked for it"),
+    ),
+    (
+        64,
+        Secondary,
+        "benchmarks on MatrixMarket files",
+        Tests(&[
+            "tests/cli/main.rs::bench_takes_a_matrix_market_file",
+            "tests/cli/main.rs::bench_sweeps_sparsities",
+        ]),
+    ),
+    (
+        65,
+        Core,
+        "model zoo",
+        Tests(&[
+            "models/tests/zoo_layers.rs::totals_are_the_published_ones",
+            "models/tests/zoo_layers.rs::every_layer_is_that_of_the_specification",
+        ]),
+    ),
+];
+
+/// Core and secondary rows that may be without a test for now.
+const EXCUSED: &[usize] = &[62];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Documentation and attributes before a function.
+fn heading(source: &str, function: &str) -> Option<String> {
+    let lines: Vec<&str> = source.lines().collect();
+    let start = format!("fn {function}(");
+    let at = lines
+        .iter()
+        .position(|line| line.trim_start().starts_with(&start))?;
+    let is_heading =
+        |line: &&&str| line.trim_start().starts_with("///") || line.trim_start().starts_with("#[");
+    let above = lines[..at].iter().rev().take_while(is_heading);
+    Some(above.copied().collect::<Vec<_>>().join("\n"))
+}
+
+/// Numbers behind `Checklist` in a heading.
+fn tagged(heading: &str) -> Vec<usize> {
+    let Some((_, numbers)) = heading.split_once("Checklist ") else {
+        return Vec::new();
+    };
+    let numbers = numbers
+        .trim_start_matches("rows ")
+        .trim_start_matches("row ");
+    let end = numbers.find(|c: char| !c.is_ascii_digit() && c != ',' && c != ' ');
+    let numbers = &numbers[..end.unwrap_or(numbers.len())];
+    numbers
+        .split(',')
+        .filter_map(|number| number.trim().parse().ok())
+        .collect()
+}
+
+#[test]
+fn every_row_has_tests_that_name_it() {
+    let mut faults = Vec::new();
+    for (number, class, feature, cover) in ROWS {
+        let matters = *class != Experimental;
+        match cover {
+            Tests([]) => faults.push(format!("row {number} ({feature}) lists no test")),
+            Tests(tests) => faults.extend(tests.iter().filter_map(|test| fault(*number, test))),
+            NotPlanned(reason) if matters && !EXCUSED.contains(number) => {
+                faults.push(format!("row {number} ({feature}) is not planned: {reason}"));
+            }
+            Pending(whose) => println!("pending: row {number} ({feature}): {whose}"),
+            Trainer => println!("with the trainer: row {number} ({feature})"),
+            NotPlanned(reason) => println!("not planned: row {number} ({feature}): {reason}"),
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+fn fault(number: usize, test: &str) -> Option<String> {
+    let (file, function) = test.split_once("::")?;
+    let Ok(source) = std::fs::read_to_string(root().join(file)) else {
+        return Some(format!("row {number}: no file {file}"));
+    };
+    match heading(&source, function) {
+        None => Some(format!("row {number}: no function {function} in {file}")),
+        Some(heading) if !tagged(&heading).contains(&number) => Some(format!(
+            "row {number}: {test} does not say \"Checklist {number}\""
+        )),
+        // Functions of proptest! and of macros are tests too.
+        Some(_) => None,
+    }
+}
+
+#[test]
+fn rows_are_those_of_the_specification() {
+    let data =
+        std::env::var_os("SKIMJIT_DATA").map_or_else(|| root().join("../shared/data"), Into::into);
+    let Ok(text) = std::fs::read_to_string(data.join("../spec/caffe-behaviour.md")) else {
+        println!("skipped: no specification beside {}", data.display());
+        return;
+    };
+    let section = text
+        .split("\n## 9.")
+        .nth(1)
+        .and_then(|rest| rest.split("\n## ").next());
+    let lines = section.expect("section 9").lines();
+    let rows = lines.filter_map(|line| {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        Some((
+            cells.first()?.parse::<usize>().ok()?,
+            cells.get(2)?.to_string(),
+        ))
+    });
+    let rows: Vec<(usize, String)> = rows.collect();
+    assert_eq!(rows.len(), ROWS.len());
+    for ((number, class), row) in rows.iter().zip(ROWS) {
+        let expected = match () {
+            () if class.contains('C') => Core,
+            () if class.contains('S') => Secondary,
+            () => Experimental,
+        };
+        assert_eq!((*number, expected), (row.0, row.1), "{}", row.2);
+    }
+}
+
+#[test]
+fn tags_are_read() {
+    assert_eq!(
+        tagged("/// Text.\n///\n/// Checklist 3, 14.\n#[test]"),
+        [3, 14]
+    );
+    assert_eq!(tagged("/// Checklist 7: why."), [7]);
+    assert_eq!(tagged("/// Checklist rows 8, 9: why."), [8, 9]);
+    assert_eq!(tagged("#[test]"), [0; 0]);
+    let source = "/// Checklist 1.\n#[test]\nfn a() {}\nfn b() {}";
+    assert!(heading(source, "a").is_some_and(|h| tagged(&h) == [1]));
+    assert_eq!(heading(source, "b").as_deref(), Some(""));
+    assert_eq!(heading(source, "c"), None);
+}
