@@ -3,6 +3,22 @@
 use skimjit::models::{Graph, Op, Shape, Tensor, import, interpreter, passes, zoo};
 use skimjit::{CompileOptions, Engine, Isa, Model};
 
+/// Instruction sets that run here.
+fn isas() -> Vec<Isa> {
+    let cap = std::env::var("SKIMJIT_MAX_ISA").ok();
+    let cap = cap
+        .and_then(|name| name.parse().ok())
+        .unwrap_or(Isa::Avx512);
+    let best = Isa::detect(None).expect("an x86 CPU with AVX2").min(cap);
+    if best < Isa::Avx512 {
+        println!("skipped: AVX-512 (the CPU lacks it, or SKIMJIT_MAX_ISA caps it)");
+    }
+    [Isa::Avx2, Isa::Avx512]
+        .into_iter()
+        .filter(|&isa| isa <= best)
+        .collect()
+}
+
 /// The network with made-up weights; its scores are low, so more of them count.
 fn network() -> Graph {
     let net = zoo::find("mobilenet-ssd").expect("a network of the zoo");
@@ -71,11 +87,7 @@ fn mobilenet_ssd() {
     };
     assert_eq!((per_image(0.0), per_image(1.0)), (100, 100));
     let model = Model::from_graph(graph).unwrap();
-    for isa in [Isa::Avx2, Isa::Avx512] {
-        if Isa::detect(None).is_none_or(|best| isa > best) {
-            println!("skipped: {isa}");
-            continue;
-        }
+    for isa in isas() {
         let engine_of_two = engine(&model, isa, 2);
         let found = engine_of_two.run(&mut engine_of_two.session(), std::slice::from_ref(&input));
         assert_same(

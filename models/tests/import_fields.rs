@@ -24,7 +24,7 @@ fn base(kind: &str) -> Base {
         "HingeLoss" => (&["2 3", "2"], &[]),
         "InfogainLoss" => (&["2 3", "2", "3 3"], &[]),
         "BatchReindex" => (&["2 3", "2"], &[]),
-        "Bias" | "Scale" => (IMAGE, &[]),
+        "Scale" => (IMAGE, &[("scale_param", "bias_term: true")]),
         "Clip" => (IMAGE, &[("clip_param", "min: -1 max: 1")]),
         "Concat" | "EuclideanLoss" | "SigmoidCrossEntropyLoss" | "Eltwise" => {
             (&["2 4 8 8", "2 4 8 8"], &[])
