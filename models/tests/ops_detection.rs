@@ -421,3 +421,19 @@ fn annotated_data_becomes_an_input() {
     assert_eq!(import_support::outputs(&graph), ["out"]);
     assert!(refusal(text).contains("--data-to-input"));
 }
+
+#[test]
+fn a_head_follows_its_input() {
+    let text = head(24, "", "");
+    let shape = Shape::new([3, 3, 40, 48]).unwrap();
+    let resized = graph(&text).with_input_shapes(&[("data", shape)]).unwrap();
+    let anew = graph(&text.replace(
+        "dim: 1 dim: 3 dim: 24 dim: 32",
+        "dim: 3 dim: 3 dim: 40 dim: 48",
+    ));
+    assert_eq!(
+        (&resized.nodes, &resized.values),
+        (&anew.nodes, &anew.values)
+    );
+    assert_eq!(dims(&anew, "det"), [1, 1, 36, 7]);
+}

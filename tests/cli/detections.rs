@@ -2,6 +2,7 @@
 
 use crate::support::{Workplace, ramp};
 use skimjit::array::write_npy;
+use skimjit::models::caffe::{parse_prototxt, write_caffemodel};
 
 /// Priors of 8x8 positions in 32x32 pixels whose scores are those of the input's channels.
 const DETECTOR: &str = r#"name: "detector"
@@ -26,8 +27,8 @@ layer { name: "found" type: "DetectionOutput" bottom: "loc_flat" bottom: "conf_f
 #[test]
 fn objects_are_listed_for_each_picture() {
     let place = Workplace::new();
-    place.write("net.prototxt", DETECTOR);
-    place.write("net.caffemodel", "");
+    let (net, _) = parse_prototxt(DETECTOR, "detector.prototxt").unwrap();
+    write_caffemodel(&net, &place.path("net.caffemodel")).unwrap();
     place.write("labels.txt", "background\ncat\n");
     // The second image has no score above the threshold.
     let mut images = ramp([2, 6, 8, 8], 1.0);
@@ -36,8 +37,6 @@ fn objects_are_listed_for_each_picture() {
     let arguments = [
         "run",
         "net.caffemodel",
-        "--prototxt",
-        "net.prototxt",
         "--input",
         "in.npy",
         "--labels",

@@ -6,6 +6,7 @@ use crate::caffe::proto::PriorBoxParameter;
 use crate::caffe::proto::prior_box_parameter::CodeType;
 use crate::ops::{BoxCode, DetectionOutput, Normalize, PriorBox};
 use crate::{Op, Result, Shape};
+use std::cmp::Ordering;
 
 /// Normalize.
 pub(super) fn normalize(layer: &mut Layer<'_>) -> Result<()> {
@@ -143,7 +144,8 @@ fn both<T: Copy + PartialOrd + Default + std::fmt::Display>(
                 .expected(format!("{name}, or {name_h} and {name_w}")));
         }
     };
-    match values.into_iter().find(|value| !(*value > T::default())) {
+    let is_positive = |value: &T| value.partial_cmp(&T::default()) == Some(Ordering::Greater);
+    match values.into_iter().find(|value| !is_positive(value)) {
         Some(value) => Err(fault(value.to_string()).expected("more than 0")),
         None => Ok(Some(values)),
     }

@@ -96,7 +96,7 @@ impl DetectionOutput {
                 "more than 0, at most 1",
             );
         }
-        if !(self.nms_threshold >= 0.0) {
+        if self.nms_threshold.is_nan() || self.nms_threshold < 0.0 {
             return fault(
                 "nms_param.nms_threshold",
                 self.nms_threshold.to_string(),
