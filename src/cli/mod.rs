@@ -2,11 +2,16 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod backend;
 mod bench;
 mod compile;
 mod detections;
+mod compute_image_mean;
+mod convert_dataset;
+mod convert_imageset;
 mod disasm;
 mod explain;
+mod extract_features;
 mod inputs;
 mod inspect;
 mod knobs;
@@ -62,6 +67,10 @@ enum Command {
     Bench(bench::Arguments),
     Disasm(disasm::Arguments),
     Synth(synth::Arguments),
+    ConvertImageset(convert_imageset::Arguments),
+    ConvertDataset(convert_dataset::Arguments),
+    ComputeImageMean(compute_image_mean::Arguments),
+    ExtractFeatures(extract_features::Arguments),
     Knobs(knobs::Arguments),
 }
 
@@ -79,6 +88,10 @@ impl Command {
             Self::Bench(arguments) => bench::run(arguments, out),
             Self::Disasm(arguments) => disasm::run(arguments, out),
             Self::Synth(arguments) => synth::run(arguments, out),
+            Self::ConvertImageset(arguments) => convert_imageset::run(arguments, out),
+            Self::ConvertDataset(arguments) => convert_dataset::run(arguments, out),
+            Self::ComputeImageMean(arguments) => compute_image_mean::run(arguments, out),
+            Self::ExtractFeatures(arguments) => extract_features::run(arguments, out),
             Self::Knobs(arguments) => knobs::run(arguments, out),
         }
     }

@@ -3,6 +3,7 @@
 mod bad_input;
 mod code_info;
 mod detections;
+mod convert;
 mod help;
 mod proof;
 mod published;

@@ -76,6 +76,80 @@ impl Drop for Reader {
     }
 }
 
+/// A data base that is being made. One that is dropped before [`Writer::finish`] is removed again.
+pub struct Writer {
+    path: PathBuf,
+    base: Option<DB>,
+    last_key: Vec<u8>,
+    written: u64,
+}
+
+impl Writer {
+    /// Makes a folder with an empty data base. An existing folder is never touched.
+    pub fn create(path: &Path) -> Result<Self> {
+        if path.exists() {
+            return Err(Error::new("a file or folder that exists already")
+                .file(path)
+                .expected("a new path")
+                .hint("name another folder, or delete this one first"));
+        }
+        let failed = |text: String| Error::new(text).file(path);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
+        }
+        let base = DB::open(path, Options::default()).map_err(|error| failed(error.to_string()))?;
+        Ok(Self {
+            path: path.to_owned(),
+            base: Some(base),
+            last_key: Vec::new(),
+            written: 0,
+        })
+    }
+
+    /// Adds a record whose key comes after all others.
+    pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        if key <= self.last_key.as_slice() {
+            return Err(Error::new(format!("key {}", crate::lmdb::show(key)))
+                .file(&self.path)
+                .expected("keys that grow"));
+        }
+        if let Some(base) = &mut self.base {
+            base.put(key, value)
+                .map_err(|error| unwritable(&error, &self.path))?;
+        }
+        self.last_key = key.to_vec();
+        self.written += 1;
+        Ok(())
+    }
+
+    /// Brings all to the disk; returns the number of records.
+    pub fn finish(mut self) -> Result<u64> {
+        if let Some(mut base) = self.base.take() {
+            let closed = base.flush().and_then(|()| base.close());
+            if let Err(error) = closed {
+                self.base = Some(base);
+                return Err(unwritable(&error, &self.path));
+            }
+        }
+        Ok(self.written)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.base.take().is_some() {
+            // The folder was made by this writer.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+fn unwritable(error: &rusty_leveldb::Status, path: &Path) -> Error {
+    Error::new(format!("an error when writing: {error}"))
+        .file(path)
+        .hint("check the path and the free space")
+}
+
 fn damaged(found: &str, path: &Path) -> Error {
     Error::new(found)
         .file(path)

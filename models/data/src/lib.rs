@@ -3,9 +3,12 @@
 //! [`Feed`] reads all data layers of a network ahead, on threads of its own.
 #![deny(unsafe_code)]
 
+pub mod arrays;
 pub mod cifar;
+pub mod data_base;
 mod feed;
 pub mod idx;
+pub mod image_list;
 pub mod leveldb;
 pub mod lmdb;
 pub mod picture;

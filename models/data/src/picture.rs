@@ -3,7 +3,9 @@
 //! The steps and their order are Caffe's: decode, resize, crop the centre, subtract the mean, scale.
 //! Transparency is ignored and a camera's orientation mark is obeyed, as OpenCV does for Caffe.
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
+use image::codecs::{jpeg::JpegEncoder, png::PngEncoder};
+use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder};
+use image::{ImageError, ImageReader, Limits};
 use skimjit_models::{Error, Result, Shape, Tensor};
 use std::io::{BufRead, Cursor, Seek};
 use std::path::Path;
@@ -13,6 +15,9 @@ pub const MAX_SIDE: u32 = 1 << 14;
 /// Memory that decoding one picture may take, in bytes.
 pub const MAX_DECODE_BYTES: u64 = 1 << 30;
 
+/// Quality of JPEG files that are made: OpenCV's, and so Caffe's.
+const JPEG_QUALITY: u8 = 95;
+
 /// Order of the colour channels that the network was trained with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum ChannelOrder {
@@ -21,6 +26,27 @@ pub enum ChannelOrder {
     Bgr,
     /// Red first.
     Rgb,
+}
+
+/// Kind of a picture file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FileKind {
+    /// Smaller, with small errors.
+    Jpeg,
+    /// Exact.
+    Png,
+}
+
+impl FileKind {
+    /// By the ending of a file's name.
+    pub fn of(path: &Path) -> Option<Self> {
+        let end = path.extension()?.to_string_lossy().to_ascii_lowercase();
+        match end.as_str() {
+            "jpg" | "jpeg" => Some(Self::Jpeg),
+            "png" => Some(Self::Png),
+            _ => None,
+        }
+    }
 }
 
 /// What size a picture is brought to before it is cropped.
@@ -298,6 +324,55 @@ impl Picture {
     pub fn data(&self) -> &[u8] {
         &self.data
     }
+    /// Pixel values channel by channel, each row by row.
+    pub fn planes(&self) -> Vec<u8> {
+        let channels = self.channels as usize;
+        let plane = |channel| self.data.iter().skip(channel).step_by(channels).copied();
+        (0..channels).flat_map(plane).collect()
+    }
+    /// The contents of a file with this picture, whose colours are in the given order.
+    pub fn encode(&self, kind: FileKind, order: ChannelOrder) -> Result<Vec<u8>> {
+        let mut pixels = self.data.clone();
+        if self.channels == 3 && order == ChannelOrder::Bgr {
+            pixels.chunks_exact_mut(3).for_each(<[u8]>::reverse);
+        }
+        let colour = match self.channels {
+            3 => ExtendedColorType::Rgb8,
+            _ => ExtendedColorType::L8,
+        };
+        let (width, height) = (self.width, self.height);
+        let mut file = Vec::new();
+        let encoded = match kind {
+            FileKind::Jpeg => JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY)
+                .write_image(&pixels, width, height, colour),
+            FileKind::Png => PngEncoder::new(&mut file).write_image(&pixels, width, height, colour),
+        };
+        encoded
+            .map_err(|error| Error::new(format!("a picture that cannot be encoded ({error})")))?;
+        Ok(file)
+    }
+    /// Resized so that it just covers a size, with what is too much cut off on both sides alike.
+    pub fn covering(&self, width: u32, height: u32) -> Result<Self> {
+        let (own_width, own_height) = (u64::from(self.width), u64::from(self.height));
+        // The side that needs the larger factor fits exactly.
+        let wide = u64::from(height) * own_width >= u64::from(width) * own_height;
+        let scaled = |side: u64, to: u32, own: u64| {
+            let side = (side * u64::from(to) + own / 2) / own;
+            u32::try_from(side).unwrap_or(u32::MAX)
+        };
+        let picture = if wide {
+            self.resized(scaled(own_width, height, own_height).max(width), height)?
+        } else {
+            self.resized(width, scaled(own_height, width, own_width).max(height))?
+        };
+        let (left, top) = ((picture.width - width) / 2, (picture.height - height) / 2);
+        let channels = self.channels as usize;
+        let rows = picture.data.chunks_exact(picture.width as usize * channels);
+        let pixels = left as usize * channels..(left + width) as usize * channels;
+        let rows = rows.skip(top as usize).take(height as usize);
+        let data = rows.flat_map(|row| row[pixels.clone()].iter().copied());
+        Self::from_pixels(width, height, self.channels, data.collect())
+    }
     fn size_with_short_side(&self, side: u32) -> (u32, u32) {
         let short = u64::from(self.width.min(self.height));
         let scaled = |length: u32| {
@@ -437,6 +512,44 @@ mod tests {
         assert!(same.resized(5, 4).unwrap() == same);
         assert!(same.resized(0, 4).is_err());
         assert!(same.resized(4, MAX_SIDE + 1).is_err());
+    }
+
+    #[test]
+    fn covering_keeps_the_aspect_ratio_and_the_centre() {
+        let wide = Picture::from_pixels(4, 1, 1, vec![1, 2, 3, 4]).unwrap();
+        assert_eq!(wide.covering(2, 1).unwrap().data(), [2, 3]);
+        assert_eq!(wide.covering(1, 1).unwrap().data(), [2]);
+        let tall = ramp(3, 8, 3);
+        let square = tall.covering(3, 3).unwrap();
+        assert_eq!(square.data(), &tall.data()[2 * 9..5 * 9]);
+        let large = ramp(5, 3, 3).covering(64, 64).unwrap();
+        assert_eq!(
+            (large.width(), large.height(), large.channels()),
+            (64, 64, 3)
+        );
+        assert!(tall.covering(0, 5).is_err() && tall.covering(5, MAX_SIDE + 1).is_err());
+        assert_eq!(ramp(2, 1, 3).planes(), [0, 21, 7, 28, 14, 35]);
+    }
+
+    #[test]
+    fn encoded_pictures_are_decoded() {
+        for (channels, order) in [
+            (1, ChannelOrder::Bgr),
+            (3, ChannelOrder::Bgr),
+            (3, ChannelOrder::Rgb),
+        ] {
+            let picture = Picture::from_pixels(8, 8, channels, vec![90; 64 * channels as usize]);
+            let picture = picture.unwrap();
+            let decoded = |kind| {
+                let file = picture.encode(kind, order).unwrap();
+                Picture::decode(&file, None, order).unwrap()
+            };
+            assert!(decoded(FileKind::Png) == picture);
+            let jpeg = decoded(FileKind::Jpeg);
+            assert!(jpeg.data().iter().all(|pixel| pixel.abs_diff(90) < 3));
+        }
+        assert_eq!(FileKind::of(Path::new("a.b.JPEG")), Some(FileKind::Jpeg));
+        assert_eq!(FileKind::of(Path::new("png")), None);
     }
 
     #[test]

@@ -59,17 +59,19 @@ impl Datum {
     /// The value of a record, as Caffe reads it.
     pub fn encode(&self) -> Result<Vec<u8>> {
         self.check()?;
+        // Encoded records have no sizes of their own.
         let size = |name: &str, size: u32| {
-            i32::try_from(size).map_err(|_| {
-                Error::new(size.to_string())
+            let size = i32::try_from(size).map(|size| Some(size).filter(|&size| size > 0));
+            size.map_err(|_| {
+                Error::new("2^31 or more")
                     .field(format!("Datum.{name}"))
                     .expected("less than 2^31")
             })
         };
         let mut message = proto::Datum {
-            channels: Some(size("channels", self.channels)?),
-            height: Some(size("height", self.height)?),
-            width: Some(size("width", self.width)?),
+            channels: size("channels", self.channels)?,
+            height: size("height", self.height)?,
+            width: size("width", self.width)?,
             label: self.label,
             ..proto::Datum::default()
         };

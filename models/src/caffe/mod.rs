@@ -109,6 +109,21 @@ pub fn write_binaryproto(tensor: Tensor, path: &Path) -> Result<()> {
     binary::write(path, &blob::from_tensor(tensor))
 }
 
+/// Writes a mean image of 1 × channels × height × width, with its shape as Caffe's own tool stores it.
+pub fn write_mean(mean: Tensor, path: &Path) -> Result<()> {
+    let size = |axis: usize| i32::try_from(mean.shape().dim(axis)).ok();
+    let (num, channels, height, width) = (size(0), size(1), size(2), size(3));
+    let blob = BlobProto {
+        num,
+        channels,
+        height,
+        width,
+        data: mean.into_data(),
+        ..BlobProto::default()
+    };
+    binary::write(path, &blob)
+}
+
 /// Reads a mean image: 1 × channels × height × width.
 pub fn read_mean(path: &Path) -> Result<Tensor> {
     let mean = read_binaryproto(path)?;

@@ -12,10 +12,13 @@ const RECORDS_PER_COMMIT: usize = 1000;
 const BYTES_PER_COMMIT: usize = 256 << 20;
 /// Address space that a new data base is given. The file grows only by what is written.
 const FIRST_MAP_BYTES: usize = 1 << 30;
+/// What the C library puts beside the records.
+const LOCK_FILE: &str = "lock.mdb";
 /// Longest key of LMDB.
 const MAX_KEY_BYTES: usize = 511;
 
-/// A data base that is being made. What was put is kept once [`Writer::finish`] has returned.
+/// A data base that is being made. One that is dropped before [`Writer::finish`] is removed again, so
+/// that an error leaves no half data set that looks like a whole one.
 pub struct Writer {
     path: PathBuf,
     env: Env,
@@ -23,6 +26,18 @@ pub struct Writer {
     waiting: Vec<Record>,
     waiting_bytes: usize,
     written: u64,
+    finished: bool,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.finished {
+            // A folder with other files in it stays.
+            let _ = std::fs::remove_file(self.path.join(DATA_FILE));
+            let _ = std::fs::remove_file(self.path.join(LOCK_FILE));
+            let _ = std::fs::remove_dir(&self.path);
+        }
+    }
 }
 
 impl Writer {
@@ -52,6 +67,7 @@ impl Writer {
             waiting: Vec::new(),
             waiting_bytes: 0,
             written: 0,
+            finished: false,
         })
     }
 
@@ -78,6 +94,7 @@ impl Writer {
     /// Writes what is left; returns the number of records.
     pub fn finish(mut self) -> Result<u64> {
         self.commit()?;
+        self.finished = true;
         Ok(self.written)
     }
 
@@ -172,5 +189,7 @@ mod tests {
         writer.put(b"same", vec![2]).unwrap();
         let text = writer.finish().unwrap_err().to_string();
         assert!(text.contains("a key twice"), "{text}");
+        let left = std::fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 0, "nothing of the half data base");
     }
 }

@@ -1,11 +1,11 @@
 //! Pictures that a text file lists: a path and, after the last space, a label per line.
 
 use super::{Raw, Source};
+use crate::image_list;
 use crate::random::Random;
 use crate::transform::find;
-use skimjit_models::caffe::limits;
+use skimjit_models::Result;
 use skimjit_models::caffe::proto::ImageDataParameter;
-use skimjit_models::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// See the module.
@@ -41,34 +41,12 @@ impl ImageList {
 }
 
 fn read(path: &Path, root: &str, folder: Option<&Path>) -> Result<Vec<(PathBuf, f32)>> {
-    let unreadable = |found: String| {
-        Error::new(found)
-            .file(path)
-            .expected("a text file with a path and a label per line")
+    let entries = image_list::read(path)?.into_iter();
+    let item = |entry: image_list::Entry| {
+        let file = find(&format!("{root}{}", entry.path), folder);
+        (file, entry.label as f32)
     };
-    let size = std::fs::metadata(path).map_or(0, |file| file.len());
-    if size > limits::MAX_TEXT_BYTES as u64 {
-        return Err(unreadable(format!("{size} bytes")));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
-    let mut items = Vec::new();
-    for (number, line) in text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-    {
-        let item = line.trim_end().rsplit_once(' ');
-        let item = item.and_then(|(path, label)| Some((path, label.parse::<i32>().ok()?)));
-        let Some((file, label)) = item else {
-            let error = unreadable(format!("{line:?}, without a label"));
-            return Err(error.position(number as u32 + 1, 1));
-        };
-        items.push((find(&format!("{root}{file}"), folder), label as f32));
-    }
-    match items.is_empty() {
-        true => Err(unreadable("no lines".to_owned())),
-        false => Ok(items),
-    }
+    Ok(entries.map(item).collect())
 }
 
 impl Source for ImageList {
