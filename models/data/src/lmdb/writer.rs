@@ -4,6 +4,8 @@ use super::{DATA_FILE, Record, show};
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Env, EnvOpenOptions, MdbError, PutFlags};
 use skimjit_models::{Error, Result};
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Records of one transaction, as in Caffe's tools.
@@ -47,18 +49,25 @@ impl Writer {
     }
 
     fn with_map(path: &Path, map_bytes: usize) -> Result<Self> {
-        if path.is_file() || path.join(DATA_FILE).exists() {
-            return Err(Error::new("a file or data base that exists already")
-                .file(path)
-                .expected("a new path")
-                .hint("name another folder, or delete this one first"));
-        }
         let failed = |error: heed::Error| fault(&error).file(path);
+        if path.is_file() {
+            return Err(exists(path));
+        }
         std::fs::create_dir_all(path).map_err(|error| failed(error.into()))?;
+        // Made here, empty, for all users whom the user's mask allows; the library would shut them out.
+        for name in [DATA_FILE, LOCK_FILE] {
+            match File::create_new(path.join(name)) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                    return Err(failed(error.into()));
+                }
+                Err(_) if name == DATA_FILE => return Err(exists(path)),
+                _ => {}
+            }
+        }
         let mut options = EnvOpenOptions::new();
         options.map_size(map_bytes);
-        // SAFETY: the file was not there a moment ago, so nothing has changed it behind LMDB's back,
-        // and all records go through this environment, which this writer keeps to itself.
+        // SAFETY: the file is new and empty, so nothing has changed it behind LMDB's back, and all
+        // records go through this environment, which this writer keeps to itself.
         let env = unsafe { options.open(path) }.map_err(failed)?;
         Ok(Self {
             path: path.to_owned(),
@@ -138,6 +147,13 @@ impl Writer {
         self.map_bytes = larger;
         Ok(())
     }
+}
+
+fn exists(path: &Path) -> Error {
+    Error::new("a file or data base that exists already")
+        .file(path)
+        .expected("a new path")
+        .hint("name another folder, or delete this one first")
 }
 
 fn fault(error: &heed::Error) -> Error {
