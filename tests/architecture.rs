@@ -135,10 +135,13 @@ fn each_outside_crate_has_one_home() {
         ("prost", "models/Cargo.toml"),
         ("rayon", "runtime/Cargo.toml"),
         ("clap", "Cargo.toml"),
+        ("heed", "models/data/Cargo.toml"),
+        ("rusty-leveldb", "models/data/Cargo.toml"),
     ] {
         let manifests = [
             "jit/Cargo.toml",
             "models/Cargo.toml",
+            "models/data/Cargo.toml",
             "kernels/Cargo.toml",
             "runtime/Cargo.toml",
             "Cargo.toml",

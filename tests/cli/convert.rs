@@ -4,7 +4,7 @@ use crate::support::{Workplace, ramp};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use serde_json::Value;
 use skimjit::array::{read_npy, write_npy};
-use skimjit::data::lmdb::{Reader, Record};
+use skimjit::data::lmdb::{Reader, Record, Writer};
 use skimjit::models::caffe::datum::{Datum, Pixels};
 use skimjit::models::caffe::read_mean;
 use skimjit::picture::{ChannelOrder, Picture};
@@ -222,6 +222,32 @@ fn means_of_sizes_that_differ_are_refused_by_record() {
     std::fs::create_dir(place.path("empty")).unwrap();
     let result = place.skimjit(&["compute-image-mean", "empty"]);
     assert!(result.stderr.contains("data.mdb"), "{}", result.stderr);
+}
+
+#[test]
+fn damaged_data_bases_are_refused_by_page_and_record() {
+    let place = pictures(60);
+    convert(&place, &[], "db");
+    let file = std::fs::read(place.path("db/data.mdb")).unwrap();
+    std::fs::create_dir(place.path("cut")).unwrap();
+    place.write("cut/data.mdb", &file[..3 * 4096 - 1]);
+    let mut writer = Writer::create(&place.path("short")).unwrap();
+    let short = [8, 1, 16, 1, 24, 2, 34, 1, 9];
+    writer.put(b"00000000_short", short.to_vec()).unwrap();
+    writer.finish().unwrap();
+    for (database, words) in [
+        ("cut", ["cut/data.mdb", "page", "cut off or damaged"]),
+        (
+            "short",
+            ["record \"00000000_short\"", "found 1 bytes", "1x1x2"],
+        ),
+    ] {
+        let result = place.skimjit(&["compute-image-mean", database]);
+        assert_eq!(result.code, Some(3), "{}", result.stderr);
+        for word in words {
+            assert!(result.stderr.contains(word), "{}", result.stderr);
+        }
+    }
 }
 
 fn idx(dims: &[u32], elements: &[u8]) -> Vec<u8> {

@@ -2,8 +2,8 @@
 
 mod bad_input;
 mod code_info;
-mod detections;
 mod convert;
+mod detections;
 mod help;
 mod proof;
 mod published;
