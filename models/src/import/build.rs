@@ -13,6 +13,8 @@ use std::path::PathBuf;
 pub(super) struct Net {
     pub graph: Graph,
     pub store: Store,
+    /// Phase TRAIN.
+    pub training: bool,
     /// Where the prototxt lies.
     pub directory: Option<PathBuf>,
     /// What is odd about layers.
@@ -40,6 +42,7 @@ pub(super) fn build(
     topology: &NetParameter,
     store: Store,
     directory: Option<PathBuf>,
+    training: bool,
 ) -> Result<Built> {
     if topology.layer.is_empty() {
         return Err(Error::new("no layers")
@@ -53,6 +56,7 @@ pub(super) fn build(
     let mut net = Net {
         graph,
         store,
+        training,
         directory,
         warnings: Vec::new(),
         blobs: HashMap::new(),

@@ -34,6 +34,11 @@ impl<'a> Layer<'a> {
         self.outputs
     }
 
+    /// True when the network is imported to be trained.
+    pub fn training(&self) -> bool {
+        self.net.training
+    }
+
     /// Shape of operand `bottom`; the table has checked their number.
     pub fn shape(&self, bottom: usize) -> Shape {
         self.net.graph.shape(self.inputs[bottom]).clone()

@@ -34,7 +34,7 @@ use store::Store;
 
 pub use fields::{FieldUse, Use, of_type as fields_of};
 
-/// What an import does beyond the letter of the files. Phase is always TEST.
+/// What an import does beyond the letter of the files.
 #[derive(Clone, Debug, Default)]
 pub struct ImportOptions {
     /// Shape of the only input, instead of the one in the prototxt.
@@ -55,6 +55,11 @@ pub struct ImportOptions {
     /// Weights that no file has are made by their layer's fillers (0 without one) instead of being an
     /// error.
     pub allow_missing_weights: bool,
+    /// Phase TRAIN instead of TEST. A Dropout is an Identity in both, and a BatchNorm has its
+    /// statistics as weights whatever it uses: who trains takes the rest from the definition.
+    pub training: bool,
+    /// Chooses the numbers that fillers draw.
+    pub seed: u64,
 }
 
 /// An imported network.
@@ -163,7 +168,7 @@ fn import_named(
         None => error,
     };
     let mut net = upgraded(net).map_err(in_file)?;
-    let mut store = Store::new(options.zero_below, options.allow_missing_weights);
+    let mut store = Store::new(options);
     let stored = net.layer.iter().any(|layer| !layer.blobs.is_empty());
     store.add(Named {
         net: &mut net,
@@ -195,7 +200,7 @@ fn import_named(
         store.ignore(name);
     }
     let directory = file.as_deref().and_then(Path::parent).map(Path::to_owned);
-    let built = build::build(&net, store, directory)
+    let built = build::build(&net, store, directory, options.training)
         .map_err(|error| asked_shape(error, options))
         .map_err(in_file)?;
     warnings.extend(built.warnings.into_iter().map(|warning| match &file {
@@ -253,11 +258,11 @@ fn upgraded(net: NetParameter) -> Result<NetParameter> {
     Ok(net)
 }
 
-/// Applies the rules of the TEST phase. A caffemodel holds the network that was trained, whose data
+/// Applies the rules of the phase. A caffemodel holds the network that was trained, whose data
 /// layers are of the TRAIN phase: where nothing else makes their blobs, they stay as inputs.
 fn filtered(net: NetParameter, options: &ImportOptions, stored: bool) -> Result<NetParameter> {
     let state = NetState {
-        phase: Some(Phase::Test as i32),
+        phase: Some(if options.training { Phase::Train } else { Phase::Test } as i32),
         level: Some(options.level),
         stage: options.stages.clone(),
     };

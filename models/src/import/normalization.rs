@@ -56,7 +56,7 @@ pub(super) fn batch_norm(layer: &mut Layer<'_>) -> Result<()> {
         1 => 1,
         _ => input.dim(1),
     };
-    let statistics = if norm.use_global_stats.unwrap_or(true) {
+    let statistics = if layer.training() || norm.use_global_stats.unwrap_or(true) {
         let mut wanted = Vec::new();
         for count in [channels, channels, 1] {
             wanted.push(Wanted::new(Shape::new([count])?, None));

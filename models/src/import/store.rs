@@ -1,6 +1,6 @@
 //! Weights of all files, by layer name, until the layers ask for them.
 
-use super::{Named, filler};
+use super::{ImportOptions, Named, filler};
 use crate::caffe::blob;
 use crate::caffe::proto::param_spec::DimCheckMode;
 use crate::caffe::proto::{BlobProto, FillerParameter, LayerParameter, NetParameter};
@@ -19,6 +19,7 @@ pub(super) struct Store {
     sharers: HashMap<String, Vec<(String, usize)>>,
     zero_below: Option<f32>,
     allow_missing: bool,
+    seed: u64,
 }
 
 /// A weight tensor that a layer expects.
@@ -54,14 +55,15 @@ struct Stored {
 }
 
 impl Store {
-    pub fn new(zero_below: Option<f32>, allow_missing: bool) -> Self {
+    pub fn new(options: &ImportOptions) -> Self {
         Self {
             layers: HashMap::new(),
             order: Vec::new(),
             owned: HashMap::new(),
             sharers: HashMap::new(),
-            zero_below,
-            allow_missing,
+            zero_below: options.zero_below,
+            allow_missing: options.allow_missing_weights,
+            seed: options.seed,
         }
     }
 
@@ -194,7 +196,7 @@ impl Store {
         let shape = &wanted.shape;
         let Some((mut blob, file)) = self.take(layer, index) else {
             if self.allow_missing {
-                let stream = filler::stream(layer.name(), index);
+                let stream = filler::stream(layer.name(), index) ^ spread(self.seed);
                 let filled = filler::fill(&wanted.filler, shape.clone(), stream);
                 return filled.map_err(|error| {
                     let field = format!("filler of blobs[{index}]");
@@ -286,4 +288,9 @@ fn zero_below(tensor: &mut Tensor, limit: f32) {
     {
         *weight = 0.0;
     }
+}
+
+/// Spreads a small seed over all bits (a multiplication by the golden ratio); 0 stays 0.
+fn spread(seed: u64) -> u64 {
+    seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

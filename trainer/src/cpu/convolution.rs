@@ -1,0 +1,236 @@
+//! Convolution and deconvolution: matrix products over gathered windows.
+
+use super::columns::Columns;
+use super::gemm::{Matrix, multiply};
+use super::layer::{Backward, Forward, Layer};
+use rayon::prelude::*;
+use skimjit_models::Shape;
+use skimjit_models::ops;
+
+/// Parts of a batch whose weight gradients are summed apart, then in order.
+const BLOCKS: usize = 8;
+
+/// Shapes of a convolution as seen from its images (`wide`: what windows are gathered from) to its
+/// filters' results (`narrow`).
+struct Geometry {
+    images: usize,
+    groups: usize,
+    /// Channels of the narrow side in a group.
+    filters: usize,
+    columns: Columns,
+}
+
+impl Geometry {
+    fn new(op: &ops::Convolution, wide: &Shape, narrow: &Shape) -> Self {
+        let groups = op.groups as usize;
+        let plane = |shape: &Shape| [shape.dim(2) as usize, shape.dim(3) as usize];
+        Self {
+            images: wide.dim(0) as usize,
+            groups,
+            filters: narrow.dim(1) as usize / groups,
+            columns: Columns {
+                channels: wide.dim(1) as usize / groups,
+                input: plane(wide),
+                output: plane(narrow),
+                window: op.window,
+            },
+        }
+    }
+    /// Elements of the wide side in a group of an image.
+    fn wide(&self) -> usize {
+        self.columns.channels * self.columns.input[0] * self.columns.input[1]
+    }
+    /// Elements of the narrow side in a group of an image.
+    fn narrow(&self) -> usize {
+        self.filters * self.columns.columns()
+    }
+    fn weights(&self) -> usize {
+        self.filters * self.columns.rows()
+    }
+    fn scratch(&self) -> Vec<f32> {
+        let count = self.columns.rows() * self.columns.columns();
+        vec![0.0; if self.columns.is_image() { 0 } else { count }]
+    }
+    /// The windows as a matrix, gathered into `scratch` unless they are the image.
+    fn gathered<'a>(&self, image: &'a [f32], scratch: &'a mut [f32]) -> Matrix<'a> {
+        let (rows, columns) = (self.columns.rows(), self.columns.columns());
+        if self.columns.is_image() {
+            return Matrix::new(image, rows, columns);
+        }
+        self.columns.gather(image, scratch);
+        Matrix::new(scratch, rows, columns)
+    }
+    fn filter<'a>(&self, weights: &'a [f32], group: usize) -> Matrix<'a> {
+        let count = self.weights();
+        let of_group = &weights[group * count..(group + 1) * count];
+        Matrix::new(of_group, self.filters, self.columns.rows())
+    }
+    /// narrow = weights · windows(wide).
+    fn contract(&self, wide: &[f32], weights: &[f32], narrow: &mut [f32], scratch: &mut [f32]) {
+        let groups = wide.chunks_exact(self.wide());
+        for (group, (wide, narrow)) in groups.zip(narrow.chunks_exact_mut(self.narrow())).enumerate() {
+            let windows = self.gathered(wide, scratch);
+            multiply(self.filter(weights, group), windows, narrow, false);
+        }
+    }
+    /// wide = windowsᵀ(weightsᵀ · narrow).
+    fn expand(&self, narrow: &[f32], weights: &[f32], wide: &mut [f32], scratch: &mut [f32]) {
+        let groups = narrow.chunks_exact(self.narrow());
+        for (group, (narrow, wide)) in groups.zip(wide.chunks_exact_mut(self.wide())).enumerate() {
+            let filter = self.filter(weights, group).t();
+            let narrow = Matrix::new(narrow, self.filters, self.columns.columns());
+            if self.columns.is_image() {
+                multiply(filter, narrow, wide, false);
+            } else {
+                multiply(filter, narrow, scratch, false);
+                wide.fill(0.0);
+                self.columns.scatter_add(scratch, wide);
+            }
+        }
+    }
+    /// gradient += narrow · windows(wide)ᵀ.
+    fn correlate(&self, narrow: &[f32], wide: &[f32], gradient: &mut [f32], scratch: &mut [f32]) {
+        let groups = wide.chunks_exact(self.wide()).zip(narrow.chunks_exact(self.narrow()));
+        for ((wide, narrow), gradient) in groups.zip(gradient.chunks_exact_mut(self.weights())) {
+            let narrow = Matrix::new(narrow, self.filters, self.columns.columns());
+            let windows = self.gathered(wide, scratch);
+            multiply(narrow, windows.t(), gradient, true);
+        }
+    }
+    /// Images of a block.
+    fn block(&self) -> usize {
+        self.images.div_ceil(BLOCKS)
+    }
+}
+
+/// Convolution, or its transpose.
+pub struct Convolution {
+    geometry: Geometry,
+    transposed: bool,
+}
+
+impl Convolution {
+    /// A convolution.
+    pub fn new(op: &ops::Convolution, input: &Shape, output: &Shape) -> Self {
+        Self {
+            geometry: Geometry::new(op, input, output),
+            transposed: false,
+        }
+    }
+    /// A deconvolution: the convolution from its output to its input, transposed.
+    pub fn transposed(op: &ops::Convolution, input: &Shape, output: &Shape) -> Self {
+        Self {
+            geometry: Geometry::new(op, output, input),
+            transposed: true,
+        }
+    }
+    fn input(&self) -> usize {
+        let g = &self.geometry;
+        g.groups * if self.transposed { g.narrow() } else { g.wide() }
+    }
+    fn output(&self) -> usize {
+        let g = &self.geometry;
+        g.groups * if self.transposed { g.wide() } else { g.narrow() }
+    }
+}
+
+/// Adds to each plane of an image its channel's offset.
+fn add_bias(bias: &[f32], image: &mut [f32]) {
+    let plane = image.len() / bias.len();
+    for (plane, bias) in image.chunks_exact_mut(plane).zip(bias) {
+        plane.iter_mut().for_each(|x| *x += bias);
+    }
+}
+
+/// Gradients of a block of images.
+struct Partial {
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+impl Layer for Convolution {
+    fn forward(&mut self, run: Forward<'_>) {
+        let g = &self.geometry;
+        let (weights, bias) = (&run.weights[0], run.weights.get(1));
+        let images = run.output.par_chunks_exact_mut(self.output());
+        let images = images.zip(run.inputs[0].par_chunks_exact(self.input()));
+        images.for_each_init(
+            || g.scratch(),
+            |scratch, (output, input)| {
+                if self.transposed {
+                    g.expand(input, weights, output, scratch);
+                } else {
+                    g.contract(input, weights, output, scratch);
+                }
+                if let Some(bias) = bias {
+                    add_bias(bias, output);
+                }
+            },
+        );
+    }
+
+    fn backward(&mut self, run: Backward<'_>) {
+        let g = &self.geometry;
+        let weights = &run.weights[0];
+        let [wants_weights, wants_bias] =
+            [0, 1].map(|index| matches!(run.weight_gradients.get(index), Some(Some(_))));
+        let one = |gradient: &[f32], input: &[f32], into: Option<&mut [f32]>, p: &mut Partial, scratch: &mut Vec<f32>| {
+            if wants_weights && self.transposed {
+                g.correlate(input, gradient, &mut p.weights, scratch);
+            } else if wants_weights {
+                g.correlate(gradient, input, &mut p.weights, scratch);
+            }
+            if wants_bias {
+                let plane = gradient.len() / p.bias.len();
+                let planes = gradient.chunks_exact(plane);
+                p.bias.iter_mut().zip(planes).for_each(|(b, plane)| *b += plane.iter().sum::<f32>());
+            }
+            match into {
+                Some(into) if self.transposed => g.contract(gradient, weights, into, scratch),
+                Some(into) => g.expand(gradient, weights, into, scratch),
+                None => {}
+            }
+        };
+        let channels = run.weights.get(1).map_or(0, Vec::len);
+        let (input, output) = (self.input(), self.output());
+        let gradients = run.output_gradient.par_chunks(g.block() * output);
+        let blocks = gradients.zip(run.inputs[0].par_chunks(g.block() * input));
+        let block = |gradient: &[f32], data: &[f32], mut into: Option<&mut [f32]>| {
+            let mut partial = Partial {
+                weights: vec![0.0; if wants_weights { weights.len() } else { 0 }],
+                bias: vec![0.0; if wants_bias { channels } else { 0 }],
+            };
+            let mut scratch = g.scratch();
+            let images = gradient.chunks_exact(output).zip(data.chunks_exact(input));
+            for (index, (gradient, data)) in images.enumerate() {
+                let range = index * input..(index + 1) * input;
+                let into = into.as_deref_mut().map(|into| &mut into[range]);
+                one(gradient, data, into, &mut partial, &mut scratch);
+            }
+            partial
+        };
+        let partials: Vec<Partial> = match &mut run.input_gradients[0] {
+            Some(into) => {
+                let into = into.par_chunks_mut(g.block() * input);
+                let blocks = blocks.zip(into);
+                blocks.map(|((gradient, data), into)| block(gradient, data, Some(into))).collect()
+            }
+            None => blocks.map(|(gradient, data)| block(gradient, data, None)).collect(),
+        };
+        for partial in &partials {
+            for (sum, part) in run.weight_gradients.iter_mut().zip([&partial.weights, &partial.bias]) {
+                if let Some(sum) = sum {
+                    add(part, sum);
+                }
+            }
+        }
+    }
+}
+
+/// `sum += part`.
+pub fn add(part: &[f32], sum: &mut [f32]) {
+    let chunks = sum.par_chunks_mut(super::layer::CHUNK);
+    chunks.zip(part.par_chunks(super::layer::CHUNK)).for_each(|(sum, part)| {
+        sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+    });
+}

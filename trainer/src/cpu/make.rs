@@ -1,0 +1,135 @@
+//! Layers from the nodes of a network.
+
+use super::activation::{Activation, Copy, Dropout};
+use super::batch_norm::{Attributes, BatchNorm};
+use super::combine::{Concat, Eltwise, Slice};
+use super::convolution::Convolution;
+use super::inner_product::InnerProduct;
+use super::layer::Layer;
+use super::loss::Loss;
+use super::lrn::Lrn;
+use super::pooling::Pooling;
+use super::reference::Reference;
+use super::scale::{PRelu, Scale};
+use super::softmax::Softmax;
+use crate::net::Net;
+use skimjit_models::caffe::proto::Phase;
+use skimjit_models::ops::{self, PostOps};
+use skimjit_models::{Error, Node, Op, Result, Shape};
+
+/// Makes the layers of a network, one after the other.
+pub struct Maker<'a> {
+    net: &'a Net,
+    dropouts: u64,
+}
+
+impl<'a> Maker<'a> {
+    /// For a network.
+    pub fn new(net: &'a Net) -> Self {
+        Self { net, dropouts: 0 }
+    }
+
+    /// The layer of a node.
+    pub fn make(&mut self, index: usize) -> Result<Box<dyn Layer>> {
+        let net = self.net;
+        let node = &net.graph.nodes[index];
+        let shapes: Vec<&Shape> = node.inputs.iter().map(|&id| net.graph.shape(id)).collect();
+        let output = net.graph.shape(node.output);
+        Ok(match &node.op {
+            Op::Convolution(op) => {
+                plain(&op.post)?;
+                Box::new(Convolution::new(op, shapes[0], output))
+            }
+            Op::Deconvolution(op) => Box::new(Convolution::transposed(op, shapes[0], output)),
+            Op::InnerProduct(op) => {
+                plain(&op.post)?;
+                Box::new(InnerProduct::new(op, shapes[0]))
+            }
+            Op::Pooling(op) if !op.mask => Box::new(Pooling::new(op, shapes[0], output)),
+            Op::Activation(op) => Box::new(Activation::new(op)),
+            Op::PRelu(op) => Box::new(PRelu::new(shapes[0], net.graph.weight(op.slope).shape())),
+            Op::Lrn(op) => Box::new(Lrn::new(op, shapes[0])),
+            Op::BatchNorm(op) => self.batch_norm(node, op, shapes[0]),
+            Op::Scale(op) => {
+                let weight = op.scale.or(op.bias).map(|id| net.graph.weight(id).shape());
+                Box::new(Scale::new(op, shapes[0], shapes.get(1).copied(), weight))
+            }
+            Op::Eltwise(op) => {
+                plain(&op.post)?;
+                Box::new(Eltwise::new(&op.op))
+            }
+            Op::Concat { axis } => Box::new(Concat::new(*axis, &shapes)),
+            Op::Slice(op) => Box::new(Slice::new(op, shapes[0])),
+            Op::Flatten { .. } | Op::Reshape(_) => Box::new(Copy),
+            Op::Identity => self.identity(node),
+            Op::Softmax { axis } => {
+                let passes = self.feeds_softmax_loss(node)?;
+                Box::new(Softmax::new(*axis, shapes[0], passes))
+            }
+            Op::Loss(kind) => {
+                let shapes = shapes.into_iter().cloned().collect();
+                Box::new(Loss::new(kind, shapes, net.graph.weights.clone()))
+            }
+            op => {
+                let shapes = shapes.into_iter().cloned().collect();
+                let weights = net.graph.weights.clone();
+                Box::new(Reference::new(op.clone(), shapes, output.clone(), weights))
+            }
+        })
+    }
+
+    fn batch_norm(&self, node: &Node, op: &ops::BatchNorm, input: &Shape) -> Box<dyn Layer> {
+        let param = self.net.layer_of(node).and_then(|layer| layer.batch_norm_param.clone()).unwrap_or_default();
+        let training = self.net.phase == Phase::Train;
+        let global = op.statistics.is_some() && param.use_global_stats.unwrap_or(!training);
+        let attributes = Attributes {
+            eps: op.eps,
+            fraction: param.moving_average_fraction(),
+            global,
+            training,
+        };
+        Box::new(BatchNorm::new(&attributes, input))
+    }
+
+    /// Dropout in training; otherwise a copy.
+    fn identity(&mut self, node: &Node) -> Box<dyn Layer> {
+        let layer = self.net.layer_of(node).filter(|layer| layer.r#type() == "Dropout");
+        match layer {
+            Some(layer) if self.net.phase == Phase::Train => {
+                let ratio = layer.dropout_param.clone().unwrap_or_default().dropout_ratio();
+                self.dropouts += 1;
+                Box::new(Dropout::new(ratio, self.dropouts))
+            }
+            _ => Box::new(Copy),
+        }
+    }
+
+    /// True when the result is that of a SoftmaxWithLoss, whose gradient is that of the scores.
+    fn feeds_softmax_loss(&self, node: &Node) -> Result<bool> {
+        let graph = &self.net.graph;
+        let takes = |other: &&Node| other.inputs.first() == Some(&node.output);
+        let is_loss = |other: &Node| matches!(other.op, Op::Loss(ops::Loss::SoftmaxWithLoss { .. }));
+        let consumers: Vec<&Node> = graph.nodes.iter().filter(takes).collect();
+        let losses = consumers.iter().filter(|other| is_loss(other)).count();
+        let trained = |other: &Node| {
+            self.net.losses.iter().any(|&(id, _)| id == other.output) || matches!(other.op, Op::Loss(_))
+        };
+        let others = consumers.iter().filter(|other| !is_loss(other) && trained(other)).count();
+        if losses > 1 || (losses == 1 && others > 0) {
+            return Err(Error::new("probabilities that several losses take")
+                .expected("one loss for each SoftmaxWithLoss")
+                .hint("add a Softmax layer for the other loss"));
+        }
+        Ok(losses == 1)
+    }
+}
+
+/// Refuses SkimCaffe's fused layers, which have no gradient there either.
+fn plain(post: &PostOps) -> Result<()> {
+    match post.relu {
+        None => Ok(()),
+        Some(_) => Err(Error::new("a fused layer type, which is for inference")
+            .field("type")
+            .expected("the plain type, followed by ReLU and Pooling layers")),
+    }
+}

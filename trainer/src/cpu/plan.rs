@@ -1,0 +1,164 @@
+//! How a network runs: its layers, where their values live, and what has a gradient.
+
+use super::layer::Layer;
+use super::make::Maker;
+use crate::net::Net;
+use crate::param::Param;
+use skimjit_models::{Error, Op, Result, ValueId, WeightId};
+use std::collections::HashMap;
+
+/// One node.
+pub struct Step {
+    /// What it does.
+    pub layer: Box<dyn Layer>,
+    /// Index of the node in the graph.
+    pub node: usize,
+    /// Homes of its operands.
+    pub inputs: Vec<usize>,
+    /// Home of its result.
+    pub output: usize,
+    /// The result takes the operand's place.
+    pub in_place: bool,
+    /// Parameters, in Caffe's blob order.
+    pub params: Vec<usize>,
+    /// Which of them have gradients.
+    pub trains: Vec<bool>,
+    /// Which operands have gradients.
+    pub wants: Vec<bool>,
+    /// It runs backward.
+    pub learns: bool,
+    /// Parameters as the graph numbers them.
+    weights: Vec<WeightId>,
+}
+
+/// All steps of a network.
+#[derive(Default)]
+pub struct Plan {
+    /// In the order of the graph.
+    pub steps: Vec<Step>,
+    /// Elements of each home.
+    pub homes: Vec<usize>,
+    /// Home of each value.
+    home: Vec<usize>,
+}
+
+impl Plan {
+    /// Plans a network. Gradients are known after [`Plan::bind`].
+    pub fn new(net: &Net) -> Result<Self> {
+        let graph = &net.graph;
+        let mut maker = Maker::new(net);
+        let mut uses = vec![0usize; graph.values.len()];
+        for node in &graph.nodes {
+            node.inputs.iter().for_each(|id| uses[id.0 as usize] += 1);
+        }
+        // Whether the value may be overwritten: nobody reads it but one layer.
+        let mut free = vec![false; graph.values.len()];
+        let mut plan = Self {
+            home: vec![usize::MAX; graph.values.len()],
+            ..Self::default()
+        };
+        for &id in &graph.inputs {
+            plan.settle(net, id);
+        }
+        for (index, node) in graph.nodes.iter().enumerate() {
+            let layer = maker.make(index).map_err(|error: Error| error.layer(node.name.clone()))?;
+            let inputs: Vec<usize> = node.inputs.iter().map(|&id| plan.home(id)).collect();
+            let single = node.inputs.first().is_some_and(|id| free[id.0 as usize] && uses[id.0 as usize] == 1);
+            let in_place = layer.can_be_in_place() && inputs.len() == 1 && single;
+            let output = if in_place {
+                plan.home[node.output.0 as usize] = inputs[0];
+                inputs[0]
+            } else {
+                plan.settle(net, node.output)
+            };
+            free[node.output.0 as usize] = !layer.needs_output() && !net.losses.iter().any(|&(id, _)| id == node.output);
+            plan.steps.push(Step {
+                layer,
+                node: index,
+                inputs,
+                output,
+                in_place,
+                params: Vec::new(),
+                trains: Vec::new(),
+                wants: vec![false; node.inputs.len()],
+                learns: false,
+                weights: trainable_weights(&node.op),
+            });
+        }
+        Ok(plan)
+    }
+
+    fn settle(&mut self, net: &Net, id: ValueId) -> usize {
+        self.homes.push(net.graph.shape(id).count());
+        self.home[id.0 as usize] = self.homes.len() - 1;
+        self.homes.len() - 1
+    }
+
+    /// Home of a value.
+    pub fn home(&self, id: ValueId) -> usize {
+        self.home[id.0 as usize]
+    }
+
+    /// Homes that have gradients.
+    pub fn gradient_homes(&self) -> impl Iterator<Item = usize> {
+        let mut homes: Vec<usize> = self
+            .steps
+            .iter()
+            .filter(|step| step.learns)
+            .flat_map(|step| {
+                let wanted = step.inputs.iter().zip(&step.wants).filter(|(_, wants)| **wants);
+                wanted.map(|(&home, _)| home).chain([step.output]).collect::<Vec<_>>()
+            })
+            .collect();
+        homes.sort_unstable();
+        homes.dedup();
+        homes.into_iter()
+    }
+}
+
+/// Weights that are parameters: constants of losses are not.
+fn trainable_weights(op: &Op) -> Vec<WeightId> {
+    match op {
+        Op::Loss(_) | Op::Constant(_) => Vec::new(),
+        op => op.weights(),
+    }
+}
+
+impl Plan {
+    /// Connects parameters, and finds out what has a gradient: what depends on a parameter that is
+    /// trained and leads to a loss.
+    pub fn bind(&mut self, net: &Net, bound: &HashMap<WeightId, usize>, params: &[Param]) -> Result<()> {
+        let graph = &net.graph;
+        let mut depends = vec![net.definition.force_backward(); graph.values.len()];
+        for step in &mut self.steps {
+            step.params = step.weights.iter().filter_map(|id| bound.get(id).copied()).collect();
+            step.trains = step.params.iter().map(|&param| params[param].lr_mult != 0.0).collect();
+            let node = &graph.nodes[step.node];
+            let inputs = node.inputs.iter().any(|id| depends[id.0 as usize]);
+            let depends_on_training = inputs || step.trains.contains(&true);
+            depends[node.output.0 as usize] = depends_on_training;
+        }
+        let mut leads = vec![false; graph.values.len()];
+        net.losses.iter().for_each(|&(id, _)| leads[id.0 as usize] = true);
+        for step in self.steps.iter_mut().rev() {
+            let node = &graph.nodes[step.node];
+            let output = node.output.0 as usize;
+            step.learns = leads[output] && depends[output];
+            if !leads[output] {
+                continue;
+            }
+            for (index, id) in node.inputs.iter().enumerate() {
+                let id = id.0 as usize;
+                step.wants[index] = step.learns && depends[id] && !step.layer.refuses_gradient_of(index);
+                leads[id] |= !step.layer.refuses_gradient_of(index);
+            }
+            if step.learns && !step.layer.has_gradient() {
+                return Err(Error::new(format!("a {} layer between parameters and the loss", node.op.name()))
+                    .layer(node.name.clone())
+                    .expected("a layer that can be trained through")
+                    .hint("set lr_mult: 0 for all parameters before it, or loss_weight: 0 for what comes behind it"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,61 @@
+//! What runs networks and holds their parameters: one per device.
+
+use crate::net::Net;
+use crate::param::Param;
+use skimjit_models::{Result, Tensor, ValueId};
+
+/// A network of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetId(pub usize);
+
+/// Values of a parameter.
+#[derive(Clone, Debug, Default)]
+pub struct ParamState {
+    /// The parameter itself.
+    pub data: Vec<f32>,
+    /// Gradient of the loss, summed since the last update; then what the update subtracted.
+    pub gradient: Vec<f32>,
+    /// What the update rule remembers, in the order of a solverstate.
+    pub history: Vec<Vec<f32>>,
+    /// 1 where an element may change, 0 where it stays as it is.
+    pub mask: Option<Vec<f32>>,
+    /// Copy from which pruned weights can come back (dynamic network surgery).
+    pub shadow: Option<Vec<f32>>,
+}
+
+/// Runs networks forward and backward. The first network owns the parameters, the others share them by
+/// layer name.
+pub trait Engine {
+    /// Adds a network.
+    fn add(&mut self, net: Net) -> Result<NetId>;
+    /// A network.
+    fn net(&self, id: NetId) -> &Net;
+    /// All parameters, in the order of the layers.
+    fn params(&self) -> &[Param];
+    /// Runs a network on values of its inputs, in the order of its graph. `turn` chooses random
+    /// numbers: the same turn gives the same ones.
+    fn forward(&mut self, id: NetId, inputs: &[&Tensor], turn: u64) -> Result<()>;
+    /// Adds to the gradients of all parameters those of the last forward run's loss.
+    fn backward(&mut self, id: NetId);
+    /// Elements of a value after a forward run.
+    fn value(&self, id: NetId, value: ValueId) -> Vec<f32>;
+    /// Gradient of a value after a backward run, if it has one.
+    fn value_gradient(&self, id: NetId, value: ValueId) -> Option<Vec<f32>>;
+    /// Sets the gradient that a value starts with in the next backward runs, beside the loss
+    /// (distillation). An empty one takes it away.
+    fn seed_gradient(&mut self, id: NetId, value: ValueId, gradient: Vec<f32>);
+    /// Lets a parameter be read and changed.
+    fn edit(&mut self, param: usize, edit: &mut dyn FnMut(&Param, &mut ParamState));
+    /// Bytes of values and gradients of a network, without parameters.
+    fn bytes(&self, id: NetId) -> u64;
+}
+
+/// Weighted sum of the losses of the last forward run.
+pub fn loss(engine: &(impl Engine + ?Sized), id: NetId) -> f32 {
+    let losses = &engine.net(id).losses;
+    let weighted = losses.iter().map(|&(value, weight)| {
+        let sum: f32 = engine.value(id, value).iter().sum();
+        weight * sum
+    });
+    weighted.sum()
+}

@@ -1,0 +1,10 @@
+//! Trains, prunes and fine-tunes Caffe networks.
+//!
+//! A [`net::Net`] is a definition in one phase; an [`engine::Engine`] runs it forward and backward and
+//! holds its parameters; the solver decides what becomes of them.
+#![deny(unsafe_code)]
+
+pub mod cpu;
+pub mod engine;
+pub mod net;
+pub mod param;

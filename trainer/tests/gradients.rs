@@ -1,0 +1,357 @@
+//! Gradients of every layer against differences of the loss.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use skimjit_models::caffe::parse_prototxt;
+use skimjit_models::caffe::proto::{NetState, Phase};
+use skimjit_models::{Tensor, ValueId};
+use skimjit_trainer::cpu::CpuEngine;
+use skimjit_trainer::engine::{Engine, NetId, loss};
+use skimjit_trainer::net::{Net, NetSource};
+
+fn net(text: &str, phase: Phase) -> Net {
+    let (definition, _) = parse_prototxt(text, "test.prototxt").unwrap();
+    let state = NetState {
+        phase: Some(phase as i32),
+        ..NetState::default()
+    };
+    let source = NetSource {
+        definition: &definition,
+        state: &state,
+        weights: &[],
+        blobs: &[],
+        seed: 3,
+    };
+    source.build().unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+/// Step of differences.
+const STEP: f32 = 3e-3;
+
+/// A network under test, with values of its inputs.
+struct Case {
+    engine: CpuEngine,
+    id: NetId,
+    inputs: Vec<Tensor>,
+    turn: u64,
+    text: String,
+}
+
+impl Case {
+    /// `range` of the values; labels are whole numbers.
+    fn new(text: &str, phase: Phase, range: [f32; 2], classes: u32) -> Self {
+        let mut engine = CpuEngine::new();
+        let id = engine.add(net(text, phase)).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let mut draw = |shape: &skimjit_models::Shape, label: bool| {
+            let next = |_| {
+                let unit = random.next_u32() as f32 / u32::MAX as f32;
+                if label {
+                    (unit * classes as f32).floor().min(classes as f32 - 1.0)
+                } else {
+                    // Not close to kinks and ties.
+                    range[0] + (range[1] - range[0]) * unit
+                }
+            };
+            let data = (0..shape.count()).map(next).collect();
+            Tensor::new(shape.clone(), data)
+        };
+        let graph = &engine.net(id).graph;
+        let inputs = graph.inputs.iter().map(|&input| {
+            let value = graph.value(input);
+            draw(&value.shape, value.name == "label")
+        });
+        let inputs = inputs.collect();
+        let text = text.to_owned();
+        Self { engine, id, inputs, turn: 5, text }
+    }
+    fn loss(&mut self) -> f64 {
+        let inputs: Vec<&Tensor> = self.inputs.iter().collect();
+        self.engine.forward(self.id, &inputs, self.turn).unwrap();
+        f64::from(loss(&self.engine, self.id))
+    }
+    /// Where the loss has a kink within the step, any slope between those of its sides will do.
+    fn compare(&self, what: &str, found: f64, middle: f64, [above, below]: [f64; 2]) {
+        let (left, right) = ((middle - below) / f64::from(STEP), (above - middle) / f64::from(STEP));
+        let scale = found.abs().max(left.abs()).max(right.abs()).max(1.0);
+        let between = left.min(right) - 3e-3 * scale..left.max(right) + 3e-3 * scale;
+        assert!(
+            between.contains(&found) && (left - right).abs() < 0.5 * scale,
+            "{what}: {found}, by differences {left} and {right}\n{}",
+            self.text
+        );
+    }
+    /// Compares gradients of some elements of all parameters and of inputs named x, x2.
+    fn check(mut self) {
+        let middle = self.loss();
+        self.engine.backward(self.id);
+        let inputs: Vec<(usize, ValueId)> = {
+            let net = self.engine.net(self.id);
+            let named = |id: &ValueId| net.graph.value(*id).name.starts_with('x');
+            net.graph.inputs.iter().copied().enumerate().filter(|(_, id)| named(id)).collect()
+        };
+        let of_inputs: Vec<Vec<f32>> =
+            inputs.iter().map(|&(_, id)| self.engine.value_gradient(self.id, id).expect("a gradient")).collect();
+        let params = self.engine.params().len();
+        let mut of_params = Vec::new();
+        for param in 0..params {
+            self.engine.edit(param, &mut |_, state| of_params.push(state.gradient.clone()));
+        }
+        for (gradient, (input, _)) in of_inputs.iter().zip(&inputs) {
+            for index in (0..gradient.len()).step_by(gradient.len().div_ceil(40)) {
+                let at = |case: &mut Self, delta: f32| {
+                    let data = case.inputs[*input].data_mut();
+                    let old = data[index];
+                    data[index] = old + delta;
+                    let loss = case.loss();
+                    case.inputs[*input].data_mut()[index] = old;
+                    loss
+                };
+                let sides = [STEP, -STEP].map(|step| at(&mut self, step));
+                self.compare(&format!("input {input}[{index}]"), gradient[index].into(), middle, sides);
+            }
+        }
+        for (param, gradient) in of_params.iter().enumerate() {
+            if self.engine.params()[param].lr_mult == 0.0 {
+                continue;
+            }
+            for index in (0..gradient.len()).step_by(gradient.len().div_ceil(40)) {
+                let at = |case: &mut Self, delta: f32| {
+                    case.engine.edit(param, &mut |_, state| state.data[index] += delta);
+                    let loss = case.loss();
+                    case.engine.edit(param, &mut |_, state| state.data[index] -= delta);
+                    loss
+                };
+                let sides = [STEP, -STEP].map(|step| at(&mut self, step));
+                let name = self.engine.params()[param].name();
+                self.compare(&format!("{name}[{index}]"), gradient[index].into(), middle, sides);
+            }
+        }
+    }
+}
+
+fn input(name: &str, dims: &str) -> String {
+    let dims: String = dims.split('x').map(|dim| format!("dim: {dim} ")).collect();
+    format!("layer {{ name: \"{name}\" type: \"Input\" top: \"{name}\" input_param {{ shape {{ {dims} }} }} }}\n")
+}
+
+/// Layers from x (and x2) to y, judged by their distance from t.
+fn judged(inputs: &[(&str, &str)], t: &str, layers: &str) -> String {
+    let inputs: String = inputs.iter().map(|(name, dims)| input(name, dims)).collect();
+    let t = input("t", t);
+    format!(
+        "force_backward: true\n{inputs}{t}{layers}\n\
+         layer {{ name: \"loss\" type: \"EuclideanLoss\" bottom: \"y\" bottom: \"t\" top: \"loss\" }}"
+    )
+}
+
+const XAVIER: &str = "weight_filler { type: \"xavier\" } bias_filler { type: \"uniform\" min: -0.5 max: 0.5 }";
+
+fn one(x: &str, t: &str, layer: &str) -> Case {
+    let layers = format!("layer {{ name: \"l\" bottom: \"x\" top: \"y\" {layer} }}");
+    Case::new(&judged(&[("x", x)], t, &layers), Phase::Train, [-1.0, 1.0], 0)
+}
+
+#[test]
+fn convolutions() {
+    for (x, t, attributes) in [
+        ("5x4x7x6", "5x6x3x3", "num_output: 6 kernel_size: 3 stride: 2 pad: 1 pad: 0 group: 2"),
+        ("2x3x5x5", "2x4x5x5", "num_output: 4 kernel_size: 3 pad: 2 dilation: 2"),
+        ("9x3x4x5", "9x2x4x5", "num_output: 2 kernel_size: 1"),
+        ("2x2x9x8", "2x3x3x2", "num_output: 3 kernel_h: 5 kernel_w: 4 stride_h: 2 stride_w: 3 bias_term: false"),
+        ("1x2x4x4", "1x2x4x4", "num_output: 2 kernel_size: 3 pad: 1 group: 2"),
+    ] {
+        let layer = format!("type: \"Convolution\" convolution_param {{ {attributes} {XAVIER} }}");
+        if attributes.contains("pad: 1 pad: 0") {
+            one(x, "5x6x4x2", &layer).check();
+        } else {
+            one(x, t, &layer).check();
+        }
+    }
+}
+
+#[test]
+fn deconvolutions() {
+    for (x, t, attributes) in [
+        ("3x4x3x4", "3x6x7x9", "num_output: 6 kernel_size: 3 stride: 2 group: 2"),
+        ("2x3x5x5", "2x2x5x5", "num_output: 2 kernel_size: 3 pad: 1"),
+    ] {
+        let layer = format!("type: \"Deconvolution\" convolution_param {{ {attributes} {XAVIER} }}");
+        one(x, t, &layer).check();
+    }
+}
+
+#[test]
+fn inner_products() {
+    let layer = |more: &str| format!("type: \"InnerProduct\" inner_product_param {{ num_output: 5 {more} {XAVIER} }}");
+    one("4x3x2x2", "4x5", &layer("")).check();
+    one("4x3x2x2", "4x5", &layer("transpose: true bias_term: false")).check();
+    one("4x3x7", "4x3x5", &layer("axis: 2")).check();
+}
+
+#[test]
+fn poolings() {
+    for (t, attributes) in [
+        ("2x3x4x3", "pool: MAX kernel_size: 3 stride: 2"),
+        ("2x3x5x4", "pool: MAX kernel_size: 3 stride: 2 pad: 1"),
+        ("2x3x4x3", "pool: AVE kernel_size: 3 stride: 2"),
+        ("2x3x5x5", "pool: AVE kernel_size: 3 stride: 2 pad: 2"),
+        ("2x3x1x1", "pool: AVE global_pooling: true"),
+        ("2x3x1x1", "pool: MAX global_pooling: true"),
+    ] {
+        one("2x3x8x7", t, &format!("type: \"Pooling\" pooling_param {{ {attributes} }}")).check();
+    }
+}
+
+#[test]
+fn normalizations() {
+    for attributes in [
+        "local_size: 5 alpha: 0.8 beta: 0.75 k: 2",
+        "local_size: 3 alpha: 0.5 beta: 0.6",
+        "local_size: 3 alpha: 0.9 beta: 0.75 norm_region: WITHIN_CHANNEL",
+    ] {
+        one("2x7x4x5", "2x7x4x5", &format!("type: \"LRN\" lrn_param {{ {attributes} }}")).check();
+    }
+    one("4x3x3x2", "4x3x3x2", "type: \"BatchNorm\"").check();
+    one("6x5", "6x5", "type: \"BatchNorm\" batch_norm_param { eps: 0.1 }").check();
+    let global = judged(
+        &[("x", "4x3x3x2")],
+        "4x3x3x2",
+        "layer { name: \"l\" type: \"BatchNorm\" bottom: \"x\" top: \"y\" batch_norm_param { use_global_stats: true eps: 0.5 } }",
+    );
+    Case::new(&global, Phase::Train, [-1.0, 1.0], 0).check();
+}
+
+#[test]
+fn factors_and_offsets() {
+    let filler = "filler { type: \"uniform\" min: 0.5 max: 2 } bias_filler { type: \"uniform\" min: -1 max: 1 }";
+    one("3x4x2x3", "3x4x2x3", &format!("type: \"Scale\" scale_param {{ bias_term: true {filler} }}")).check();
+    one("3x4x2x3", "3x4x2x3", &format!("type: \"Scale\" scale_param {{ axis: 0 num_axes: 2 {filler} }}")).check();
+    one("3x4x2x3", "3x4x2x3", "type: \"Bias\" bias_param { filler { type: \"uniform\" } }").check();
+    one("3x4x2x3", "3x4x2x3", "type: \"PReLU\" prelu_param { filler { type: \"uniform\" } }").check();
+    one("3x4x2x3", "3x4x2x3", "type: \"PReLU\" prelu_param { channel_shared: true }").check();
+    for kind in ["Scale", "Bias"] {
+        let layer = format!("layer {{ name: \"l\" type: \"{kind}\" bottom: \"x\" bottom: \"x2\" top: \"y\" {}_param {{ axis: 0 }} }}", kind.to_lowercase());
+        let text = judged(&[("x", "3x4x5"), ("x2", "3x4")], "3x4x5", &layer);
+        Case::new(&text, Phase::Train, [-1.0, 1.0], 0).check();
+    }
+}
+
+#[test]
+fn elementwise_functions() {
+    for layer in [
+        "type: \"ReLU\" relu_param { negative_slope: 0.2 }",
+        "type: \"ReLU\"",
+        "type: \"ELU\" elu_param { alpha: 0.7 }",
+        "type: \"Sigmoid\"",
+        "type: \"TanH\"",
+        "type: \"AbsVal\"",
+        "type: \"BNLL\"",
+        "type: \"Power\" power_param { power: 2 scale: 0.5 shift: 1.5 }",
+        "type: \"Exp\" exp_param { base: 2 scale: 0.5 shift: 0.1 }",
+        "type: \"Log\" log_param { base: 3 scale: 0.5 shift: 1.5 }",
+        "type: \"Swish\" swish_param { beta: 1.5 }",
+        "type: \"Clip\" clip_param { min: -0.5 max: 0.6 }",
+        "type: \"Dropout\" dropout_param { dropout_ratio: 0.4 }",
+        "type: \"Softmax\"",
+        "type: \"Flatten\" flatten_param { axis: 0 end_axis: 1 }",
+        "type: \"Reshape\" reshape_param { shape { dim: 8 dim: -1 } }",
+    ] {
+        let t = match layer {
+            layer if layer.contains("Flatten") => "24",
+            layer if layer.contains("Reshape") => "8x3",
+            _ => "4x6",
+        };
+        one("4x6", t, layer).check();
+    }
+}
+
+#[test]
+fn combinations() {
+    for attributes in ["operation: SUM coeff: 0.5 coeff: -2", "operation: PROD", "operation: MAX", ""] {
+        let layer = format!("layer {{ name: \"l\" type: \"Eltwise\" bottom: \"x\" bottom: \"x2\" top: \"y\" eltwise_param {{ {attributes} }} }}");
+        let text = judged(&[("x", "3x4x5"), ("x2", "3x4x5")], "3x4x5", &layer);
+        Case::new(&text, Phase::Train, [-1.0, 1.0], 0).check();
+    }
+    let concat = "layer { name: \"l\" type: \"Concat\" bottom: \"x\" bottom: \"x2\" bottom: \"x\" top: \"y\" }";
+    Case::new(&judged(&[("x", "3x4x5"), ("x2", "3x2x5")], "3x10x5", concat), Phase::Train, [-1.0, 1.0], 0).check();
+    let slice = "layer { name: \"s\" type: \"Slice\" bottom: \"x\" top: \"a\" top: \"b\" slice_param { slice_point: 2 } }
+        layer { name: \"i\" type: \"InnerProduct\" bottom: \"b\" top: \"c\" inner_product_param { num_output: 4 weight_filler { type: \"xavier\" } } }
+        layer { name: \"f\" type: \"Flatten\" bottom: \"a\" top: \"g\" }
+        layer { name: \"l\" type: \"Concat\" bottom: \"c\" bottom: \"g\" top: \"y\" }";
+    Case::new(&judged(&[("x", "3x5x2")], "3x8", slice), Phase::Train, [-1.0, 1.0], 0).check();
+}
+
+/// In place after a convolution, used twice, and with weights of the losses.
+#[test]
+fn whole_networks() {
+    let text = format!(
+        "force_backward: true\n{}{}
+        layer {{ name: \"c\" type: \"Convolution\" bottom: \"x\" top: \"c\" convolution_param {{ num_output: 6 kernel_size: 3 pad: 1 {XAVIER} }} }}
+        layer {{ name: \"r\" type: \"ReLU\" bottom: \"c\" top: \"c\" relu_param {{ negative_slope: 0.3 }} }}
+        layer {{ name: \"d\" type: \"Dropout\" bottom: \"c\" top: \"c\" dropout_param {{ dropout_ratio: 0.3 }} }}
+        layer {{ name: \"n\" type: \"BatchNorm\" bottom: \"c\" top: \"c\" }}
+        layer {{ name: \"s\" type: \"Scale\" bottom: \"c\" top: \"c\" scale_param {{ bias_term: true }} }}
+        layer {{ name: \"c2\" type: \"Convolution\" bottom: \"c\" top: \"c2\" convolution_param {{ num_output: 6 kernel_size: 1 {XAVIER} }} }}
+        layer {{ name: \"e\" type: \"Eltwise\" bottom: \"c2\" bottom: \"c\" top: \"e\" }}
+        layer {{ name: \"r2\" type: \"Sigmoid\" bottom: \"e\" top: \"e\" }}
+        layer {{ name: \"i\" type: \"InnerProduct\" bottom: \"e\" top: \"i\" inner_product_param {{ num_output: 4 {XAVIER} }} }}
+        layer {{ name: \"i2\" type: \"InnerProduct\" bottom: \"c\" top: \"i2\" inner_product_param {{ num_output: 4 {XAVIER} }} }}
+        layer {{ name: \"loss\" type: \"SoftmaxWithLoss\" bottom: \"i\" bottom: \"label\" top: \"loss\" }}
+        layer {{ name: \"loss2\" type: \"SoftmaxWithLoss\" bottom: \"i2\" bottom: \"label\" top: \"loss2\" loss_weight: 0.3 }}
+        layer {{ name: \"a\" type: \"Accuracy\" bottom: \"i\" bottom: \"label\" top: \"a\" }}",
+        input("x", "5x3x4x4"),
+        input("label", "5")
+    );
+    Case::new(&text, Phase::Train, [-1.0, 1.0], 4).check();
+}
+
+#[test]
+fn losses() {
+    let labelled = |kind: &str, scores: &str, labels: &str, more: &str| {
+        format!(
+            "force_backward: true\n{}{}layer {{ name: \"loss\" type: \"{kind}\" bottom: \"x\" bottom: \"label\" top: \"loss\" {more} }}",
+            input("x", scores),
+            input("label", labels)
+        )
+    };
+    for more in [
+        "",
+        "loss_weight: 2.5",
+        "loss_param { ignore_label: 2 }",
+        "loss_param { normalization: FULL }",
+        "loss_param { normalization: BATCH_SIZE ignore_label: 1 }",
+        "loss_param { normalization: NONE }",
+    ] {
+        let text = labelled("SoftmaxWithLoss", "4x5x2x3", "4x1x2x3", more);
+        Case::new(&text, Phase::Train, [-1.0, 1.0], 5).check();
+    }
+    let hinge = labelled("HingeLoss", "4x5", "4", "hinge_loss_param { norm: L2 }");
+    Case::new(&hinge, Phase::Train, [-1.0, 1.0], 5).check();
+    Case::new(&labelled("HingeLoss", "4x5", "4", ""), Phase::Train, [-0.9, 0.9], 5).check();
+    Case::new(&labelled("MultinomialLogisticLoss", "4x5", "4", ""), Phase::Train, [0.2, 0.9], 5).check();
+    let pair = |kind: &str, more: &str| {
+        format!(
+            "force_backward: true\n{}{}layer {{ name: \"loss\" type: \"{kind}\" bottom: \"x\" bottom: \"t\" top: \"loss\" {more} }}",
+            input("x", "4x5"),
+            input("t", "4x5")
+        )
+    };
+    Case::new(&pair("SigmoidCrossEntropyLoss", ""), Phase::Train, [0.0, 1.0], 0).check();
+    Case::new(&pair("SigmoidCrossEntropyLoss", "loss_param { normalization: VALID }"), Phase::Train, [0.0, 1.0], 0).check();
+    let two = format!(
+        "force_backward: true\n{}{}layer {{ name: \"loss\" type: \"EuclideanLoss\" bottom: \"x\" bottom: \"x2\" top: \"loss\" }}",
+        input("x", "4x5"),
+        input("x2", "4x5")
+    );
+    Case::new(&two, Phase::Train, [-1.0, 1.0], 0).check();
+    for more in ["", "contrastive_loss_param { margin: 3 }", "contrastive_loss_param { margin: 3 legacy_version: true }"] {
+        let text = format!(
+            "force_backward: true\n{}{}{}layer {{ name: \"loss\" type: \"ContrastiveLoss\" bottom: \"x\" bottom: \"x2\" bottom: \"label\" top: \"loss\" {more} }}",
+            input("x", "6x3"),
+            input("x2", "6x3"),
+            input("label", "6")
+        );
+        Case::new(&text, Phase::Train, [-1.0, 1.0], 2).check();
+    }
+}
