@@ -8,3 +8,5 @@ pub mod cpu;
 pub mod engine;
 pub mod net;
 pub mod param;
+pub mod prune;
+pub mod solver;

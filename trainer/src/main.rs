@@ -1,1 +1,9 @@
-fn main() {}
+//! The skimjit-train command line.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

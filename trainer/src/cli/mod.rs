@@ -1,0 +1,90 @@
+//! The command line of the trainer: one file per command.
+#![forbid(unsafe_code)]
+
+mod console;
+mod session;
+mod train;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use console::complain;
+use skimjit_models::Result;
+use std::process::ExitCode;
+
+/// Trains, prunes and fine-tunes Caffe networks for skimjit.
+#[derive(Parser)]
+#[command(name = "skimjit-train", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(arg_required_else_help = false)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 ok, 1 a goal was missed, 2 wrong usage, 3 bad input or a run that failed.
+
+Example:
+  skimjit-train train --solver solver.prototxt --log run";
+
+#[derive(Subcommand)]
+enum Command {
+    Train(train::Arguments),
+}
+
+impl Command {
+    fn run(&self) -> Result<()> {
+        match self {
+            Self::Train(arguments) => train::run(arguments),
+        }
+    }
+}
+
+/// Parses the command line, runs the command, reports.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error),
+    };
+    match cli.command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain("error", &error.to_string());
+            ExitCode::from(3)
+        }
+    }
+}
+
+/// Help and version are printed; complaints become one line.
+fn explain(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // Nobody is left to tell when this fails.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    let complaint = text.split("\nUsage:").next().unwrap_or_default();
+    let complaint = complaint.strip_prefix("error: ").unwrap_or(complaint);
+    let telling = |line: &&str| !line.is_empty() && !line.starts_with("For more information");
+    let lines: Vec<&str> = complaint.lines().map(str::trim).filter(telling).collect();
+    complain("error", &format!("{}; see --help", lines.join(" ")));
+    ExitCode::from(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("  skimjit-train {}", command.get_name())), "{help}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What all commands that train share: the machine, the signals, the files to start from.
+
+use skimjit_models::caffe::proto::NetParameter;
+use skimjit_models::caffe::{read_caffemodel, read_solver, upgrade::upgrade_net};
+use skimjit_models::{Error, Result};
+use skimjit_trainer::cpu::CpuEngine;
+use skimjit_trainer::engine::Engine;
+use skimjit_trainer::solver::report::Report;
+use skimjit_trainer::solver::settings::{Settings, ThresholdBy};
+use skimjit_trainer::solver::snapshot::{Resumed, default_prefix};
+use skimjit_trainer::solver::source::sources;
+use skimjit_trainer::solver::{Request, Solver, Start};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Where a run happens.
+#[derive(clap::Args, Clone, Debug)]
+pub struct MachineArguments {
+    /// Threads; results do not depend on their number [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
+    /// What computes: cpu
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: String,
+}
+
+impl MachineArguments {
+    /// Sets the number of threads; to be called once.
+    pub fn start(&self) -> Result<()> {
+        let threads = self.threads.map_or(0, usize::from);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        pool.map_err(|error| Error::new(format!("no threads: {error}")).field("--threads"))
+    }
+    /// An engine without networks.
+    pub fn engine(&self) -> Result<Box<dyn Engine>> {
+        match self.device.as_str() {
+            "cpu" => Ok(Box::new(CpuEngine::new())),
+            other => Err(Error::new(format!("device {other:?}")).field("--device").expected("cpu")),
+        }
+    }
+}
+
+/// How SkimCaffe's thresholds are applied.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct ThresholdArguments {
+    /// Thresholds reach biases, factors and BatchNorm's sums too, as in SkimCaffe
+    #[arg(long)]
+    pub threshold_all: bool,
+    /// The adaptive threshold compares gradients, as SkimCaffe documents it, instead of updates, as
+    /// its code does
+    #[arg(long)]
+    pub threshold_by_gradient: bool,
+}
+
+impl ThresholdArguments {
+    /// Changes settings.
+    pub fn apply(&self, settings: &mut Settings) {
+        settings.threshold_all = self.threshold_all;
+        if self.threshold_by_gradient {
+            settings.threshold_by = ThresholdBy::Gradient;
+        }
+    }
+}
+
+/// Reads weights, upgraded.
+pub fn read_weights(paths: &[PathBuf]) -> Result<Vec<NetParameter>> {
+    let read = |path: &PathBuf| upgrade_net(read_caffemodel(path)?).map_err(|error| error.file(path));
+    paths.iter().map(read).collect()
+}
+
+/// What a run starts from.
+pub struct Files<'a> {
+    /// The solver definition.
+    pub solver: &'a Path,
+    /// Weights, later ones over earlier ones.
+    pub weights: &'a [PathBuf],
+    /// A solverstate to go on from.
+    pub snapshot: Option<&'a Path>,
+}
+
+/// Opens everything that a solver definition names.
+pub fn open(
+    files: &Files<'_>,
+    machine: &MachineArguments,
+    change: impl FnOnce(&mut Settings),
+    report: &mut dyn Report,
+) -> Result<Solver> {
+    let (solver, warnings) = read_solver(files.solver)?;
+    warnings.iter().for_each(|warning| report.line(&format!("warning: {warning}")));
+    let in_file = |error: Error| error.file(files.solver);
+    let mut settings = Settings::new(&solver).map_err(in_file)?;
+    settings.snapshot_prefix = default_prefix(&solver, files.solver);
+    change(&mut settings);
+    let sources = sources(&solver, files.solver).map_err(in_file)?;
+    let mut paths = files.weights.to_vec();
+    if paths.is_empty() && files.snapshot.is_none() {
+        paths.extend(solver.weights.iter().flat_map(|list| list.split(',')).map(PathBuf::from));
+    }
+    paths.iter().for_each(|path| report.line(&format!("Finetuning from {}", path.display())));
+    let mut weights = read_weights(&paths)?;
+    let resume = files.snapshot.map(Resumed::read).transpose()?;
+    if let (Some(resumed), Some(path)) = (&resume, files.snapshot) {
+        report.line(&format!("Resuming from {}", path.display()));
+        weights.push(resumed.weights.clone());
+    }
+    let start = Start {
+        weights: &weights,
+        resume,
+    };
+    Solver::new(settings, &sources, machine.engine()?, start, report)
+}
+
+/// SIGINT stops, SIGHUP snapshots; both take effect between two iterations. A second SIGINT ends the
+/// process at once.
+pub fn requests() -> Result<impl FnMut() -> Option<Request>> {
+    let failed = |error: std::io::Error| Error::new(format!("signals cannot be caught: {error}"));
+    let flag = || Arc::new(AtomicBool::new(false));
+    let (stop, snapshot) = (flag(), flag());
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop)).map_err(failed)?;
+        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(failed)?;
+    }
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::clone(&snapshot)).map_err(failed)?;
+    Ok(move || {
+        if stop.load(Ordering::Relaxed) {
+            return Some(Request::Stop);
+        }
+        snapshot.swap(false, Ordering::Relaxed).then_some(Request::Snapshot)
+    })
+}

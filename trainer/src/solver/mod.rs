@@ -1,0 +1,391 @@
+//! The solver: iterations, tests, snapshots.
+
+mod display;
+pub mod method;
+pub mod rate;
+pub mod report;
+pub mod rule;
+pub mod settings;
+pub mod snapshot;
+pub mod source;
+mod treatment;
+
+use crate::engine::{self, Engine, NetId};
+use method::{Context, Method};
+use report::{Metrics, Output, Progress, Report};
+use settings::Settings;
+use skimjit_data::Feed;
+use skimjit_models::caffe::proto::NetParameter;
+use skimjit_models::{Error, Result, Tensor};
+use source::{BuildOptions, Fed, Sources};
+use std::collections::VecDeque;
+use std::time::Instant;
+use treatment::Treatment;
+
+/// What a run is asked to do between two iterations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Write a snapshot and go on.
+    Snapshot,
+    /// Write a snapshot, unless they are switched off, and stop.
+    Stop,
+}
+
+/// A network with its batches.
+struct Runner {
+    id: NetId,
+    feed: Feed,
+    order: Vec<usize>,
+}
+
+/// Trains a network.
+pub struct Solver {
+    settings: Settings,
+    engine: Box<dyn Engine>,
+    train: Runner,
+    tests: Vec<Runner>,
+    treatments: Vec<Treatment>,
+    methods: Vec<Box<dyn Method>>,
+    iteration: u64,
+    current_step: i32,
+    losses: VecDeque<f32>,
+    started: Instant,
+    snapshot_at: Option<u64>,
+}
+
+/// How a run begins.
+#[derive(Default)]
+pub struct Start<'a> {
+    /// Weights, later ones over earlier ones.
+    pub weights: &'a [NetParameter],
+    /// A snapshot to go on from; its weights are among `weights` already.
+    pub resume: Option<snapshot::Resumed>,
+}
+
+impl Solver {
+    /// Builds all networks on an engine without any.
+    pub fn new(
+        settings: Settings,
+        sources: &Sources,
+        mut engine: Box<dyn Engine>,
+        start: Start<'_>,
+        report: &mut dyn Report,
+    ) -> Result<Self> {
+        let iteration = start.resume.as_ref().map_or(0, |resumed| resumed.iteration);
+        let mut options = BuildOptions {
+            weights: start.weights,
+            seed: settings.seed,
+            skip: iteration * u64::from(settings.iter_size),
+        };
+        let train = add(engine.as_mut(), sources.train.build(&options)?, report)?;
+        let passes = tests_before(&settings, iteration);
+        let mut tests = Vec::new();
+        for (source, &batches) in sources.tests.iter().zip(&settings.test_iter) {
+            // Tests go on in their data where the last one stopped; weights are those that are trained.
+            options.skip = passes * u64::from(batches);
+            options.weights = &[];
+            tests.push(add(engine.as_mut(), source.build(&options)?, report)?);
+        }
+        let treatments = engine
+            .params()
+            .iter()
+            .map(|param| Treatment::of(param, &settings))
+            .collect::<Result<_>>()?;
+        if engine.net(train.id).losses.is_empty() {
+            return Err(Error::new("a network without loss")
+                .file(&sources.train.file)
+                .expected("a loss layer, like SoftmaxWithLoss, in the TRAIN phase"));
+        }
+        let mut solver = Self {
+            settings,
+            engine,
+            train,
+            tests,
+            treatments,
+            methods: Vec::new(),
+            iteration,
+            current_step: 0,
+            losses: VecDeque::new(),
+            started: Instant::now(),
+            snapshot_at: None,
+        };
+        solver.begin(start, report)?;
+        Ok(solver)
+    }
+
+    /// Freezes what is to stay zero, and takes over the state of a snapshot.
+    fn begin(&mut self, start: Start<'_>, report: &mut dyn Report) -> Result<()> {
+        report.line(&format!(
+            "prune_threshold = {} measure_threshold = {}\nmax_threshold_factor = {}\nwinograd_adjust_threshold = {}",
+            self.settings.prune_threshold,
+            self.settings.measure_threshold,
+            self.settings.max_threshold_factor,
+            i32::from(self.settings.winograd_adjust_threshold),
+        ));
+        if !start.weights.is_empty() {
+            let threshold = self.settings.prune_threshold;
+            for index in 0..self.treatments.len() {
+                let mut said = None;
+                self.engine.edit(index, &mut |param, state| {
+                    said = crate::prune::connectivity::freeze(param, state, threshold);
+                });
+                said.iter().for_each(|text| report.line(text));
+            }
+        }
+        for (index, treatment) in self.treatments.iter().enumerate() {
+            if treatment.needs_shadow() {
+                self.engine.edit(index, &mut |_, state| state.shadow = Some(state.data.clone()));
+            }
+        }
+        match start.resume {
+            Some(resumed) => resumed.apply(self),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds a method; it starts now.
+    pub fn add_method(&mut self, mut method: Box<dyn Method>, report: &mut dyn Report) -> Result<()> {
+        method.start(&mut self.context(report))?;
+        self.methods.push(method);
+        Ok(())
+    }
+
+    fn context<'a>(&'a mut self, report: &'a mut dyn Report) -> Context<'a> {
+        Context {
+            engine: self.engine.as_mut(),
+            net: self.train.id,
+            iteration: self.iteration,
+            settings: &mut self.settings,
+            report,
+        }
+    }
+
+    /// The engine with all networks.
+    pub fn engine(&mut self) -> &mut dyn Engine {
+        self.engine.as_mut()
+    }
+    /// The training network.
+    pub fn net(&self) -> NetId {
+        self.train.id
+    }
+    /// Iterations done.
+    pub fn iteration(&self) -> u64 {
+        self.iteration
+    }
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Runs to the last iteration, or until it is asked to stop.
+    pub fn solve(&mut self, report: &mut dyn Report, asked: &mut dyn FnMut() -> Option<Request>) -> Result<()> {
+        let mut stopped = false;
+        while self.iteration < self.settings.max_iter && !stopped {
+            self.iterate(report)?;
+            let request = asked();
+            let due = self.settings.snapshot > 0 && self.iteration.is_multiple_of(self.settings.snapshot);
+            stopped = request == Some(Request::Stop);
+            if due || request.is_some() {
+                self.snapshot(report)?;
+            }
+            stopped |= self.methods.iter().any(|method| method.is_done());
+        }
+        if self.settings.snapshot_after_train && self.snapshot_at != Some(self.iteration) {
+            self.snapshot(report)?;
+        }
+        if !stopped {
+            self.finish(report)?;
+        }
+        Ok(())
+    }
+
+    /// What follows the last iteration.
+    fn finish(&mut self, report: &mut dyn Report) -> Result<()> {
+        let every = |interval: u64, iteration: u64| interval > 0 && iteration.is_multiple_of(interval);
+        if every(self.settings.display, self.iteration) {
+            let loss = self.forward(0, report)?;
+            report.line(&format!("Iteration {}, loss = {loss}", self.iteration));
+        }
+        if every(self.settings.test_interval, self.iteration) {
+            self.test(report)?;
+        }
+        report.line("Optimization Done.");
+        Ok(())
+    }
+
+    /// One iteration.
+    pub fn iterate(&mut self, report: &mut dyn Report) -> Result<()> {
+        for param in 0..self.treatments.len() {
+            self.engine.edit(param, &mut |_, state| state.gradient.fill(0.0));
+        }
+        let interval = self.settings.test_interval;
+        let first = self.iteration == 0;
+        if interval > 0 && self.iteration.is_multiple_of(interval) && (!first || self.settings.test_initialization) {
+            self.test(report)?;
+        }
+        let mut loss = 0.0;
+        for part in 0..self.settings.iter_size {
+            loss += self.forward(part, report)?;
+            self.engine.backward(self.train.id);
+        }
+        let loss = self.smooth(loss / self.settings.iter_size as f32);
+        let rate = self.settings.policy.rate(self.iteration, &mut self.current_step);
+        let display = self.settings.display > 0 && self.iteration.is_multiple_of(self.settings.display);
+        if display {
+            self.display(loss, rate, report);
+        }
+        self.update(rate)?;
+        self.iteration += 1;
+        self.run_methods(report, |method, context| method.after_update(context))?;
+        report.progress(&Progress {
+            iteration: self.iteration,
+            max_iter: self.settings.max_iter,
+            loss,
+            rate,
+        });
+        Ok(())
+    }
+
+    fn run_methods(
+        &mut self,
+        report: &mut dyn Report,
+        mut run: impl FnMut(&mut dyn Method, &mut Context<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut methods = std::mem::take(&mut self.methods);
+        let mut context = self.context(report);
+        let result = methods.iter_mut().try_for_each(|method| run(method.as_mut(), &mut context));
+        self.methods = methods;
+        result
+    }
+
+    /// Runs the next batch forward; its loss.
+    fn forward(&mut self, part: u32, report: &mut dyn Report) -> Result<f32> {
+        let batch = self.train.feed.next()?.to_vec();
+        let inputs: Vec<&Tensor> = self.train.order.iter().map(|&index| &batch[index]).collect();
+        let turn = self.iteration * u64::from(self.settings.iter_size) + u64::from(part);
+        let turn = turn ^ self.settings.seed.rotate_left(40);
+        self.engine.forward(self.train.id, &inputs, turn)?;
+        let loss = engine::loss(self.engine.as_ref(), self.train.id);
+        if !loss.is_finite() {
+            return Err(self.diverged(loss));
+        }
+        self.run_methods(report, |method, context| method.after_forward(context, &inputs))?;
+        Ok(loss)
+    }
+
+    /// Where the first number that is none is.
+    fn diverged(&mut self, loss: f32) -> Error {
+        let net = self.engine.net(self.train.id);
+        let bad = |id: skimjit_models::ValueId| self.engine.value(self.train.id, id).iter().any(|x| !x.is_finite());
+        let inputs = net.graph.inputs.iter().find(|&&id| bad(id));
+        let node = net.graph.nodes.iter().find(|node| bad(node.output));
+        let error = Error::new(format!("a loss of {loss} in iteration {}", self.iteration)).expected("a finite loss");
+        match (inputs, node) {
+            (Some(&id), _) => error.hint(format!(
+                "input {:?} has numbers that are none: correct the data",
+                net.graph.value(id).name
+            )),
+            (None, Some(node)) => error
+                .layer(node.name.clone())
+                .hint("this layer is the first with such numbers: lower base_lr, or set clip_gradients"),
+            (None, None) => error.hint("lower base_lr, or set clip_gradients"),
+        }
+    }
+
+    fn smooth(&mut self, loss: f32) -> f32 {
+        if self.losses.len() == self.settings.average_loss {
+            self.losses.pop_front();
+        }
+        self.losses.push_back(loss);
+        self.losses.iter().sum::<f32>() / self.losses.len() as f32
+    }
+
+    fn update(&mut self, rate: f32) -> Result<()> {
+        let scale = self.gradient_scale();
+        let (settings, iteration) = (&self.settings, self.iteration);
+        for (index, treatment) in self.treatments.iter().enumerate() {
+            self.engine.edit(index, &mut |param, state| {
+                treatment.apply(param, state, settings, rate, scale, iteration);
+            });
+        }
+        Ok(())
+    }
+
+    /// Clipping and the mean over the batches of an iteration. Caffe clips before it divides.
+    fn gradient_scale(&mut self) -> f32 {
+        let mean = 1.0 / self.settings.iter_size as f32;
+        let Some(clip) = self.settings.clip else {
+            return mean;
+        };
+        let mut squares = 0f64;
+        for param in 0..self.treatments.len() {
+            self.engine.edit(param, &mut |_, state| {
+                squares += state.gradient.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>();
+            });
+        }
+        let norm = squares.sqrt() as f32;
+        if norm > clip { mean * clip / norm } else { mean }
+    }
+
+    /// Runs all tests.
+    pub fn test(&mut self, report: &mut dyn Report) -> Result<Vec<Vec<Output>>> {
+        let mut all = Vec::new();
+        for number in 0..self.tests.len() {
+            report.line(&format!("Iteration {}, Testing net (#{number})", self.iteration));
+            let (outputs, loss) = self.run_test(number)?;
+            if let Some(loss) = loss {
+                report.line(&format!("Test loss: {loss}"));
+            }
+            for (index, output) in outputs.iter().enumerate() {
+                report.line(&format!("    Test net output #{index}: {}", display::output(output)));
+            }
+            report.metrics(&Metrics::Test {
+                iteration: self.iteration,
+                net: number,
+                outputs: outputs.clone(),
+                loss,
+            });
+            all.push(outputs);
+        }
+        Ok(all)
+    }
+
+    fn run_test(&mut self, number: usize) -> Result<(Vec<Output>, Option<f64>)> {
+        let batches = self.settings.test_iter[number];
+        let runner = &mut self.tests[number];
+        let mut sums: Vec<Output> = Vec::new();
+        let mut loss = 0.0;
+        for _ in 0..batches {
+            let batch = runner.feed.next()?;
+            let inputs: Vec<&Tensor> = runner.order.iter().map(|&index| &batch[index]).collect();
+            self.engine.forward(runner.id, &inputs, 0)?;
+            let outputs = display::outputs(self.engine.as_ref(), runner.id);
+            loss += f64::from(engine::loss(self.engine.as_ref(), runner.id));
+            if sums.is_empty() {
+                sums = outputs;
+            } else {
+                sums.iter_mut().zip(outputs).for_each(|(sum, output)| sum.value += output.value);
+            }
+        }
+        sums.iter_mut().for_each(|sum| sum.value /= f64::from(batches));
+        let loss = self.settings.test_compute_loss.then(|| loss / f64::from(batches));
+        Ok((sums, loss))
+    }
+}
+
+/// Tests that ran before iteration `iteration` began.
+fn tests_before(settings: &Settings, iteration: u64) -> u64 {
+    match settings.test_interval {
+        0 => 0,
+        interval => iteration.div_ceil(interval) - u64::from(iteration > 0 && !settings.test_initialization),
+    }
+}
+
+fn add(engine: &mut dyn Engine, fed: Fed, report: &mut dyn Report) -> Result<Runner> {
+    fed.net.warnings.iter().for_each(|warning| report.line(&format!("warning: {warning}")));
+    Ok(Runner {
+        id: engine.add(fed.net)?,
+        feed: fed.feed,
+        order: fed.order,
+    })
+}

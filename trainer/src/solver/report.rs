@@ -1,0 +1,102 @@
+//! What a run tells: lines as SkimCaffe's log has them, and metrics for programs.
+
+use crate::prune::sparsity::Sparsity;
+use serde::{Deserialize, Serialize};
+
+/// Takes what a run tells.
+pub trait Report {
+    /// A line of the log, or several joined by newlines.
+    fn line(&mut self, text: &str);
+    /// A record of the metrics.
+    fn metrics(&mut self, metrics: &Metrics);
+    /// After every iteration.
+    fn progress(&mut self, progress: &Progress);
+}
+
+/// Where a run is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Iterations done.
+    pub iteration: u64,
+    /// Iterations in all.
+    pub max_iter: u64,
+    /// Smoothed loss.
+    pub loss: f32,
+    /// Learning rate.
+    pub rate: f32,
+}
+
+/// An element of a network's result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Output {
+    /// Blob.
+    pub name: String,
+    /// Value: the mean over the batches of a test.
+    pub value: f64,
+    /// Weight in the loss, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub loss_weight: Option<f32>,
+}
+
+/// A record: one line of JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Metrics {
+    /// A displayed iteration; parameters are those before its update.
+    Train {
+        /// Iteration.
+        iteration: u64,
+        /// Smoothed loss.
+        loss: f64,
+        /// Learning rate.
+        rate: f64,
+        /// Regularisation terms.
+        regularization: f64,
+        /// Results of the last batch.
+        outputs: Vec<Output>,
+        /// Per parameter.
+        sparsity: Vec<Sparsity>,
+        /// Zeros of all of them, in percent.
+        total_sparsity: f64,
+        /// Since the start of the run.
+        seconds: f64,
+    },
+    /// A test.
+    Test {
+        /// Iteration.
+        iteration: u64,
+        /// Number of the test network.
+        net: usize,
+        /// Means.
+        outputs: Vec<Output>,
+        /// Loss, when it was computed.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        loss: Option<f64>,
+    },
+    /// A snapshot was written.
+    Snapshot {
+        /// Iteration.
+        iteration: u64,
+        /// The caffemodel.
+        file: String,
+    },
+    /// What a pruning method did.
+    Event {
+        /// Iteration.
+        iteration: u64,
+        /// What.
+        text: String,
+        /// Numbers that belong to it.
+        #[serde(skip_serializing_if = "serde_json::Value::is_null", default)]
+        values: serde_json::Value,
+    },
+}
+
+/// Tells nothing.
+pub struct Silent;
+
+impl Report for Silent {
+    fn line(&mut self, _text: &str) {}
+    fn metrics(&mut self, _metrics: &Metrics) {}
+    fn progress(&mut self, _progress: &Progress) {}
+}

@@ -1,0 +1,154 @@
+//! A solver definition, checked.
+
+use super::rate::Policy;
+use super::rule::Rule;
+use skimjit_models::caffe::proto::SolverParameter;
+use skimjit_models::{Error, Result};
+
+/// What is compared with the slope of the adaptive threshold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ThresholdBy {
+    /// What the update subtracts, as SkimCaffe's code does.
+    #[default]
+    Update,
+    /// The gradient, as its documentation says.
+    Gradient,
+}
+
+/// What a solver definition says, and what it leaves to the caller.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Update rule.
+    pub rule: Rule,
+    /// Learning rate.
+    pub policy: Policy,
+    /// Iterations in all.
+    pub max_iter: u64,
+    /// Batches per iteration.
+    pub iter_size: u32,
+    /// Losses that the displayed one is the mean of.
+    pub average_loss: usize,
+    /// Largest norm of all gradients.
+    pub clip: Option<f32>,
+    /// Factor of the regularisation.
+    pub weight_decay: f32,
+    /// Regularisation of parameters that say none.
+    pub regularization: String,
+    /// Iterations between displayed ones; 0: none.
+    pub display: u64,
+    /// Iterations between tests; 0: none.
+    pub test_interval: u64,
+    /// Batches of each test.
+    pub test_iter: Vec<u32>,
+    /// Test before the first iteration.
+    pub test_initialization: bool,
+    /// Print the loss of tests.
+    pub test_compute_loss: bool,
+    /// Iterations between snapshots; 0: none.
+    pub snapshot: u64,
+    /// Beginning of the names of snapshots.
+    pub snapshot_prefix: String,
+    /// Write gradients too.
+    pub snapshot_diff: bool,
+    /// A snapshot at the end.
+    pub snapshot_after_train: bool,
+    /// Seed of all that is random.
+    pub seed: u64,
+    /// Print the size of every value and gradient.
+    pub debug_info: bool,
+    /// Magnitude at and below which weights become 0.
+    pub prune_threshold: f32,
+    /// Magnitude at and below which a weight counts as 0 in reports.
+    pub measure_threshold: f32,
+    /// Largest threshold over the smallest; below 2 all are `prune_threshold`.
+    pub max_threshold_factor: f32,
+    /// Thresholds in the Winograd domain follow the norms of the transformation.
+    pub winograd_adjust_threshold: bool,
+    /// Group lasso over rows of weight matrices.
+    pub breadth_decay: f32,
+    /// Group lasso over columns.
+    pub kernel_shape_decay: f32,
+    /// Group lasso over blocks.
+    pub block_group_decay: f32,
+    /// What the adaptive threshold compares.
+    pub threshold_by: ThresholdBy,
+    /// Thresholds reach biases, factors and statistics too, as in SkimCaffe.
+    pub threshold_all: bool,
+}
+
+impl Settings {
+    /// Checks a definition, as read by [`skimjit_models::caffe::read_solver`].
+    pub fn new(solver: &SolverParameter) -> Result<Self> {
+        let max_iter = count(solver.max_iter(), "max_iter")?;
+        let iter_size = at_least_one(solver.iter_size(), "iter_size")?;
+        let tests = solver.test_iter.iter();
+        let test_iter: Vec<u32> = tests.map(|&n| at_least_one(n, "test_iter")).collect::<Result<_>>()?;
+        let test_interval = count(solver.test_interval(), "test_interval")?;
+        if !test_iter.is_empty() && test_interval == 0 {
+            return Err(fault("test_interval", "0 although there is a test_iter".to_owned())
+                .expected("iterations between tests, at least 1"));
+        }
+        let seed = solver.random_seed();
+        Ok(Self {
+            rule: Rule::new(solver)?,
+            policy: Policy::new(solver)?,
+            max_iter,
+            iter_size,
+            average_loss: at_least_one(solver.average_loss(), "average_loss")? as usize,
+            clip: (solver.clip_gradients() >= 0.0).then(|| solver.clip_gradients()),
+            weight_decay: finite(solver.weight_decay(), "weight_decay")?,
+            regularization: solver.regularization_type().to_owned(),
+            display: count(solver.display(), "display")?,
+            test_interval,
+            test_iter,
+            test_initialization: solver.test_initialization(),
+            test_compute_loss: solver.test_compute_loss(),
+            snapshot: count(solver.snapshot(), "snapshot")?,
+            snapshot_prefix: solver.snapshot_prefix().to_owned(),
+            snapshot_diff: solver.snapshot_diff(),
+            snapshot_after_train: solver.snapshot_after_train(),
+            seed: u64::try_from(seed).unwrap_or(1),
+            debug_info: solver.debug_info(),
+            prune_threshold: magnitude(solver.prune_threshold(), "prune_threshold")?,
+            measure_threshold: magnitude(solver.measure_threshold(), "measure_threshold")?,
+            max_threshold_factor: magnitude(solver.max_threshold_factor(), "max_threshold_factor")?,
+            winograd_adjust_threshold: solver.winograd_adjust_threshold() == 1,
+            breadth_decay: finite(solver.breadth_decay(), "breadth_decay")?,
+            kernel_shape_decay: finite(solver.kernel_shape_decay(), "kernel_shape_decay")?,
+            block_group_decay: finite(solver.block_group_decay(), "block_group_decay")?,
+            threshold_by: ThresholdBy::default(),
+            threshold_all: false,
+        })
+    }
+}
+
+/// An error at a field.
+pub(super) fn fault(field: &str, found: String) -> Error {
+    Error::new(found).field(field)
+}
+
+fn count(value: i32, field: &str) -> Result<u64> {
+    u64::try_from(value).map_err(|_| fault(field, value.to_string()).expected("0 or more"))
+}
+
+fn at_least_one(value: i32, field: &str) -> Result<u32> {
+    match u32::try_from(value) {
+        Ok(value) if value > 0 => Ok(value),
+        _ => Err(fault(field, value.to_string()).expected("at least 1")),
+    }
+}
+
+/// A number that is one.
+pub(super) fn finite(value: f32, field: &str) -> Result<f32> {
+    if value.is_finite() {
+        return Ok(value);
+    }
+    Err(fault(field, value.to_string()).expected("a finite number"))
+}
+
+fn magnitude(value: f32, field: &str) -> Result<f32> {
+    if value.is_finite() && value >= 0.0 {
+        return Ok(value);
+    }
+    Err(fault(field, value.to_string()).expected("0 or more"))
+}

@@ -1,0 +1,291 @@
+//! Snapshots: caffemodel and solverstate as Caffe's, and beside them what pruning methods keep.
+//!
+//! Every file is written under another name, brought to disk, and renamed: under its own name it is
+//! whole. The solverstate comes last, so that where there is one, the rest is there too.
+
+use super::Solver;
+use super::report::{Metrics, Report};
+use skimjit_models::caffe::proto::{
+    BlobProto, BlobShape, LayerParameter, NetParameter, SolverParameter, SolverState,
+};
+use skimjit_models::caffe::{
+    blob, read_caffemodel, read_solverstate, upgrade::upgrade_net, write_caffemodel, write_solverstate,
+};
+use skimjit_models::{Error, Result, Shape};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+/// State of a run as a snapshot has it.
+pub struct Resumed {
+    /// Iterations done.
+    pub iteration: u64,
+    /// The weights.
+    pub weights: NetParameter,
+    state: SolverState,
+    /// Masks, shadows, and the methods' own state.
+    extra: Option<NetParameter>,
+    file: PathBuf,
+}
+
+impl Resumed {
+    /// Reads a solverstate and what belongs to it.
+    pub fn read(path: &Path) -> Result<Self> {
+        let state = read_solverstate(path)?;
+        let iteration = u64::try_from(state.iter())
+            .map_err(|_| Error::new(state.iter().to_string()).file(path).field("iter").expected("0 or more"))?;
+        let weights = read_caffemodel(&learned_net(&state, path)?)?;
+        let extra = path.with_extension(EXTRA);
+        Ok(Self {
+            iteration,
+            weights: upgrade_net(weights)?,
+            extra: extra.exists().then(|| read_caffemodel(&extra)).transpose()?,
+            state,
+            file: path.to_owned(),
+        })
+    }
+
+    /// State of the methods.
+    pub fn methods(&self) -> Result<Vec<serde_json::Value>> {
+        let Some(text) = self.extra.as_ref().map(NetParameter::name).filter(|text| !text.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        serde_json::from_str(text).map_err(|error| {
+            Error::new(format!("a state of the methods that cannot be read: {error}"))
+                .file(self.file.with_extension(EXTRA))
+        })
+    }
+
+    /// Takes over histories, masks and shadows.
+    pub(super) fn apply(self, solver: &mut Solver) -> Result<()> {
+        solver.iteration = self.iteration;
+        solver.current_step = self.state.current_step();
+        let params = solver.engine.params().len();
+        let arrays = solver.settings.rule.histories();
+        let found = self.state.history.len();
+        if found != params * arrays {
+            return Err(Error::new(format!("{found} arrays"))
+                .file(&self.file)
+                .field("history")
+                .expected(format!("{} for the {params} parameters of the network", params * arrays))
+                .hint("go on with the network and the solver type that the snapshot is from"));
+        }
+        for (number, mut blob) in self.state.history.into_iter().enumerate() {
+            let (array, index) = (number / params, number % params);
+            let at = |error: Error| error.file(&self.file).field(format!("history[{number}]"));
+            let data = blob::take_tensor(&mut blob).map_err(at)?.into_data();
+            let mut wrong = None;
+            solver.engine.edit(index, &mut |param, state| {
+                if data.len() != param.shape.count() {
+                    wrong = Some(
+                        Error::new(format!("{} elements", data.len()))
+                            .layer(param.layer.clone())
+                            .expected(format!("{} as {}", param.shape.count(), param.name())),
+                    );
+                    return;
+                }
+                state.history.resize_with(arrays, Vec::new);
+                state.history[array].clone_from(&data);
+            });
+            if let Some(error) = wrong {
+                return Err(at(error));
+            }
+        }
+        match self.extra {
+            Some(extra) => restore_extra(solver, extra),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Extension of the file of what Caffe does not know.
+const EXTRA: &str = "prunestate";
+
+/// The caffemodel that a solverstate names, where it says or beside it.
+fn learned_net(state: &SolverState, path: &Path) -> Result<PathBuf> {
+    let named = PathBuf::from(state.learned_net());
+    let beside = |name: &Path| path.parent().map(|folder| folder.join(name));
+    let by_name = named.file_name().and_then(|name| beside(Path::new(name)));
+    let own = path.with_extension("caffemodel");
+    let choices = [Some(named.clone()), by_name, Some(own)];
+    let found = choices.into_iter().flatten().find(|path| path.is_file());
+    found.ok_or_else(|| {
+        Error::new(format!("{:?}, which is not there", named.display().to_string()))
+            .file(path)
+            .field("learned_net")
+            .expected("the caffemodel of the same snapshot")
+            .hint("put it beside the solverstate")
+    })
+}
+
+fn restore_extra(solver: &mut Solver, extra: NetParameter) -> Result<()> {
+    for mut layer in extra.layer {
+        let Some((name, what)) = layer.name().rsplit_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())) else {
+            continue;
+        };
+        let Some(blob) = layer.blobs.first_mut() else { continue };
+        let data = blob::take_tensor(blob)?.into_data();
+        let params = solver.engine.params();
+        let fits = |param: &crate::param::Param| param.name() == name && param.shape.count() == data.len();
+        let Some(index) = params.iter().position(fits) else {
+            continue;
+        };
+        solver.engine.edit(index, &mut |_, state| match what.as_str() {
+            "mask" => state.mask = Some(data.clone()),
+            _ => state.shadow = Some(data.clone()),
+        });
+    }
+    Ok(())
+}
+
+/// Values with the current kind of shape.
+fn blob(shape: &Shape, data: Vec<f32>) -> BlobProto {
+    BlobProto {
+        shape: Some(BlobShape {
+            dim: shape.dims().iter().map(|&dim| dim.into()).collect(),
+        }),
+        data,
+        ..BlobProto::default()
+    }
+}
+
+/// Writes a file as a whole or not at all.
+pub fn write_whole(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let failed = |error: std::io::Error| {
+        Error::new(format!("an error when writing: {error}"))
+            .file(path)
+            .hint("check the folder and the free space; the last snapshot is still there")
+    };
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    let part = PathBuf::from(name);
+    let written = write(&part)
+        .and_then(|()| File::open(&part).and_then(|file| file.sync_all()).map_err(failed))
+        .and_then(|()| fs::rename(&part, path).map_err(failed));
+    if written.is_err() {
+        // What is left of it is of no use; that it may not be there is no further error.
+        let _ = fs::remove_file(&part);
+    }
+    written.map_err(|mut error| {
+        error.file = Some(path.to_owned());
+        error
+    })
+}
+
+impl Solver {
+    /// Writes a snapshot of the state after the last iteration; the path of the solverstate.
+    pub fn snapshot(&mut self, report: &mut dyn Report) -> Result<PathBuf> {
+        let path = |extension: &str| {
+            PathBuf::from(format!("{}_iter_{}.{extension}", self.settings.snapshot_prefix, self.iteration))
+        };
+        let (model, state, extra) = (path("caffemodel"), path("solverstate"), path(EXTRA));
+        report.line(&format!("Snapshotting to binary proto file {}", model.display()));
+        let net = self.trained();
+        write_whole(&model, |path| write_caffemodel(&net, path))?;
+        drop(net);
+        if let Some(net) = self.extra() {
+            write_whole(&extra, |path| write_caffemodel(&net, path))?;
+        }
+        report.line(&format!("Snapshotting solver state to binary proto file {}", state.display()));
+        let solver = self.solver_state(&model);
+        write_whole(&state, |path| write_solverstate(&solver, path))?;
+        self.snapshot_at = Some(self.iteration);
+        report.metrics(&Metrics::Snapshot {
+            iteration: self.iteration,
+            file: model.display().to_string(),
+        });
+        Ok(state)
+    }
+
+    /// The network as it is, with its weights.
+    pub fn trained(&mut self) -> NetParameter {
+        let mut values: Vec<(String, usize, BlobProto)> = Vec::new();
+        for index in 0..self.treatments.len() {
+            let diff = self.settings.snapshot_diff;
+            self.engine.edit(index, &mut |param, state| {
+                let mut blob = blob(&param.shape, state.data.clone());
+                if diff {
+                    blob.diff.clone_from(&state.gradient);
+                }
+                values.push((param.layer.clone(), param.index, blob));
+            });
+        }
+        let net = self.engine.net(self.train.id);
+        let mut definition = net.definition.clone();
+        let params = self.engine.params();
+        for (_, places) in net.parameters() {
+            let owner = places[0];
+            let owner = (net.layer(owner).name(), owner.index);
+            let Some(index) = params.iter().position(|param| (param.layer.as_str(), param.index) == owner) else {
+                continue;
+            };
+            for place in places {
+                let blobs = &mut definition.layer[place.layer].blobs;
+                if blobs.len() <= place.index {
+                    blobs.resize_with(place.index + 1, BlobProto::default);
+                }
+                blobs[place.index] = values[index].2.clone();
+            }
+        }
+        definition
+    }
+
+    fn solver_state(&mut self, model: &Path) -> SolverState {
+        let arrays = self.settings.rule.histories();
+        let mut history = vec![Vec::new(); arrays];
+        for index in 0..self.treatments.len() {
+            self.engine.edit(index, &mut |param, state| {
+                for (array, all) in history.iter_mut().enumerate() {
+                    let zeros = || vec![0.0; param.shape.count()];
+                    let data = state.history.get(array).filter(|data| !data.is_empty()).cloned();
+                    all.push(blob(&param.shape, data.unwrap_or_else(zeros)));
+                }
+            });
+        }
+        SolverState {
+            iter: i32::try_from(self.iteration).ok(),
+            learned_net: Some(model.display().to_string()),
+            history: history.into_iter().flatten().collect(),
+            current_step: Some(self.current_step),
+        }
+    }
+
+    /// Masks, shadows and the state of methods, where there are any.
+    fn extra(&mut self) -> Option<NetParameter> {
+        let mut layers = Vec::new();
+        for index in 0..self.treatments.len() {
+            self.engine.edit(index, &mut |param, state| {
+                for (what, data) in [("mask", &state.mask), ("shadow", &state.shadow)] {
+                    if let Some(data) = data {
+                        layers.push(LayerParameter {
+                            name: Some(format!("{} {what}", param.name())),
+                            blobs: vec![blob(&param.shape, data.clone())],
+                            ..LayerParameter::default()
+                        });
+                    }
+                }
+            });
+        }
+        let states: Vec<serde_json::Value> = self.methods.iter().map(|method| method.save()).collect();
+        let any = states.iter().any(|state| !state.is_null());
+        (any || !layers.is_empty()).then(|| NetParameter {
+            name: any.then(|| serde_json::Value::Array(states).to_string()),
+            layer: layers,
+            ..NetParameter::default()
+        })
+    }
+}
+
+/// Where snapshots go when the solver does not say: beside it, under its name.
+pub fn default_prefix(solver: &SolverParameter, file: &Path) -> String {
+    let said = Path::new(solver.snapshot_prefix());
+    let stem = file.file_stem().unwrap_or_default();
+    match solver.snapshot_prefix() {
+        "" => file.with_extension("").display().to_string(),
+        _ if said.is_dir() => said.join(stem).display().to_string(),
+        prefix => prefix.to_owned(),
+    }
+}
+

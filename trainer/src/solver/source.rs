@@ -1,0 +1,204 @@
+//! The networks that a solver definition names, with their data.
+
+use super::settings::fault;
+use crate::net::{Net, NetSource};
+use skimjit_data::{Feed, FeedOptions};
+use skimjit_models::caffe::filter::{filter_net, merge};
+use skimjit_models::caffe::proto::{NetParameter, NetState, Phase, SolverParameter};
+use skimjit_models::caffe::{read_prototxt, upgrade::upgrade_net};
+use skimjit_models::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// A definition and where it is from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Upgraded, all phases.
+    pub definition: NetParameter,
+    /// File of the definition.
+    pub file: PathBuf,
+    /// Phase, level, stages.
+    pub state: NetState,
+}
+
+/// A network with its data.
+pub struct Fed {
+    /// The network.
+    pub net: Net,
+    /// Its batches.
+    pub feed: Feed,
+    /// For each input of the network, the number of its blob in the feed.
+    pub order: Vec<usize>,
+}
+
+/// How a network is built.
+#[derive(Clone, Copy, Debug)]
+pub struct BuildOptions<'a> {
+    /// Weights, later ones over earlier ones.
+    pub weights: &'a [NetParameter],
+    /// Seed of fillers and of data.
+    pub seed: u64,
+    /// Batches that are left out.
+    pub skip: u64,
+}
+
+impl Source {
+    /// Opens the data and builds the network.
+    pub fn build(&self, options: &BuildOptions<'_>) -> Result<Fed> {
+        self.build_here(options).map_err(|error| error.file(&self.file))
+    }
+
+    fn build_here(&self, options: &BuildOptions<'_>) -> Result<Fed> {
+        let state = merge(self.definition.state.as_ref(), &self.state);
+        let filtered = filter_net(self.definition.clone(), &self.state)?;
+        let feed = Feed::open(
+            &filtered,
+            &FeedOptions {
+                phase: state.phase(),
+                seed: options.seed,
+                folder: self.file.parent().map(Path::to_owned),
+                ahead: 2,
+                skip: options.skip,
+                ..FeedOptions::default()
+            },
+        )?;
+        let source = NetSource {
+            definition: &self.definition,
+            state: &self.state,
+            weights: options.weights,
+            blobs: feed.blobs(),
+            seed: options.seed,
+        };
+        let net = source.build()?;
+        let order = order(&net, &feed)?;
+        Ok(Fed { net, feed, order })
+    }
+}
+
+fn order(net: &Net, feed: &Feed) -> Result<Vec<usize>> {
+    let place = |&id: &skimjit_models::ValueId| {
+        let name = &net.graph.value(id).name;
+        let found = feed.blobs().iter().position(|blob| blob.name == *name);
+        found.ok_or_else(|| {
+            Error::new(format!("input {name:?} without data"))
+                .expected("a Data, ImageData, HDF5Data or DummyData layer")
+                .hint("give the train_val prototxt, not the deploy prototxt")
+        })
+    };
+    net.graph.inputs.iter().map(place).collect()
+}
+
+/// All networks of a solver.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// To train.
+    pub train: Source,
+    /// To test.
+    pub tests: Vec<Source>,
+}
+
+/// Finds the networks of the solver definition in `file`.
+pub fn sources(solver: &SolverParameter, file: &Path) -> Result<Sources> {
+    let generic = one_of(
+        solver.net.as_deref().filter(|net| !net.is_empty()),
+        solver.net_param.as_ref(),
+        "net",
+        file,
+    )?;
+    let own = one_of(
+        solver.train_net.as_deref().filter(|net| !net.is_empty()),
+        solver.train_net_param.as_ref(),
+        "train_net",
+        file,
+    )?;
+    let (definition, from) = match (&generic, own) {
+        (Some(_), Some(_)) => {
+            return Err(fault("net", "net and train_net".to_owned()).expected("one of them"));
+        }
+        (Some(net), None) => net.clone(),
+        (None, Some(net)) => net,
+        (None, None) => {
+            return Err(fault("net", "nothing".to_owned()).expected("the prototxt of the network"));
+        }
+    };
+    let train = Source {
+        definition,
+        file: from,
+        state: merge(
+            Some(&phase(Phase::Train)),
+            &solver.train_state.clone().unwrap_or_default(),
+        ),
+    };
+    let tests = tests(solver, file, generic)?;
+    Ok(Sources { train, tests })
+}
+
+type Definition = (NetParameter, PathBuf);
+
+fn tests(solver: &SolverParameter, file: &Path, generic: Option<Definition>) -> Result<Vec<Source>> {
+    let mut definitions: Vec<Definition> = Vec::new();
+    for net in &solver.test_net_param {
+        definitions.push((upgrade_net(net.clone())?, file.to_owned()));
+    }
+    for net in &solver.test_net {
+        definitions.push(read(net, file)?);
+    }
+    let wanted = solver.test_iter.len();
+    let expected = match &generic {
+        Some(net) => {
+            definitions.extend(std::iter::repeat_n(net.clone(), wanted.saturating_sub(definitions.len())));
+            "one per test network at least"
+        }
+        None => "one per test network",
+    };
+    if definitions.len() != wanted {
+        return Err(fault("test_iter", format!("{wanted} values for {} test networks", definitions.len()))
+            .expected(expected));
+    }
+    if !solver.test_state.is_empty() && solver.test_state.len() != wanted {
+        return Err(fault("test_state", format!("{} of them", solver.test_state.len()))
+            .expected(format!("{wanted}, as there are values of test_iter, or none")));
+    }
+    let test = |(index, (definition, file)): (usize, Definition)| Source {
+        definition,
+        file,
+        state: merge(
+            Some(&phase(Phase::Test)),
+            &solver.test_state.get(index).cloned().unwrap_or_default(),
+        ),
+    };
+    Ok(definitions.into_iter().enumerate().map(test).collect())
+}
+
+fn phase(phase: Phase) -> NetState {
+    NetState {
+        phase: Some(phase as i32),
+        ..NetState::default()
+    }
+}
+
+fn one_of(
+    path: Option<&str>,
+    inline: Option<&NetParameter>,
+    field: &str,
+    file: &Path,
+) -> Result<Option<Definition>> {
+    match (path, inline) {
+        (Some(_), Some(_)) => Err(fault(field, format!("{field} and {field}_param")).expected("one of them")),
+        (Some(path), None) => read(path, file).map(Some).map_err(|error| error.field(field)),
+        (None, Some(net)) => Ok(Some((upgrade_net(net.clone())?, file.to_owned()))),
+        (None, None) => Ok(None),
+    }
+}
+
+/// A definition by its path, seen from the working folder or else from the solver's folder.
+fn read(path: &str, solver: &Path) -> Result<Definition> {
+    let beside = solver.parent().map(|folder| folder.join(path));
+    let direct = PathBuf::from(path);
+    let path = match beside {
+        Some(beside) if !direct.exists() && beside.exists() => beside,
+        _ => direct,
+    };
+    let (net, _) = read_prototxt(&path)?;
+    let net = upgrade_net(net).map_err(|error| error.file(&path))?;
+    Ok((net, path))
+}
