@@ -88,7 +88,12 @@ fn without_weights(mut net: NetParameter, phase: Phase) -> NetParameter {
 
 /// Layer of a node: nodes of further tops and of parts are named `layer[1]` and `layer/part`.
 fn layer_of(node: &Node, definition: &NetParameter) -> Option<usize> {
-    let position = |name: &str| definition.layer.iter().position(|layer| layer.name() == name);
+    let position = |name: &str| {
+        definition
+            .layer
+            .iter()
+            .position(|layer| layer.name() == name)
+    };
     let parts = || node.name.rsplit_once(['[', '/']).map(|(layer, _)| layer);
     position(&node.name).or_else(|| position(parts()?))
 }

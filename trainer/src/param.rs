@@ -96,13 +96,17 @@ fn of(net: &Net, places: &[BlobPlace], shape: Shape) -> Result<Param> {
         lr_mult: multiplier(lr_mult),
         decay_mult: multiplier(decay_mult),
         regularization: net
-            .spec(places, "regularization_type", |spec| spec.regularization_type.clone())?
+            .spec(places, "regularization_type", |spec| {
+                spec.regularization_type.clone()
+            })?
             .filter(|kind| !kind.is_empty()),
         breadth_decay_mult: net
             .spec(places, "breadth_decay_mult", |spec| spec.breadth_decay_mult)?
             .unwrap_or_default(),
         kernel_shape_decay_mult: net
-            .spec(places, "kernel_shape_decay_mult", |spec| spec.kernel_shape_decay_mult)?
+            .spec(places, "kernel_shape_decay_mult", |spec| {
+                spec.kernel_shape_decay_mult
+            })?
             .unwrap_or_default(),
         block_group_lasso: lasso.unwrap_or_default(),
         connectivity: match role {

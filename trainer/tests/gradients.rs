@@ -22,7 +22,9 @@ fn net(text: &str, phase: Phase) -> Net {
         blobs: &[],
         seed: 3,
     };
-    source.build().unwrap_or_else(|error| panic!("{error}\n{text}"))
+    source
+        .build()
+        .unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
 /// Step of differences.
@@ -41,7 +43,9 @@ impl Case {
     /// `range` of the values; labels are whole numbers.
     fn new(text: &str, phase: Phase, range: [f32; 2], classes: u32) -> Self {
         let mut engine = CpuEngine::new();
-        let id = engine.add(net(text, phase)).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let id = engine
+            .add(net(text, phase))
+            .unwrap_or_else(|error| panic!("{error}\n{text}"));
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let mut draw = |shape: &skimjit_models::Shape, label: bool| {
             let next = |_| {
@@ -63,7 +67,13 @@ impl Case {
         });
         let inputs = inputs.collect();
         let text = text.to_owned();
-        Self { engine, id, inputs, turn: 5, text }
+        Self {
+            engine,
+            id,
+            inputs,
+            turn: 5,
+            text,
+        }
     }
     fn loss(&mut self) -> f64 {
         let inputs: Vec<&Tensor> = self.inputs.iter().collect();
@@ -72,7 +82,10 @@ impl Case {
     }
     /// Where the loss has a kink within the step, any slope between those of its sides will do.
     fn compare(&self, what: &str, found: f64, middle: f64, [above, below]: [f64; 2]) {
-        let (left, right) = ((middle - below) / f64::from(STEP), (above - middle) / f64::from(STEP));
+        let (left, right) = (
+            (middle - below) / f64::from(STEP),
+            (above - middle) / f64::from(STEP),
+        );
         let scale = found.abs().max(left.abs()).max(right.abs()).max(1.0);
         let between = left.min(right) - 3e-3 * scale..left.max(right) + 3e-3 * scale;
         assert!(
@@ -88,14 +101,24 @@ impl Case {
         let inputs: Vec<(usize, ValueId)> = {
             let net = self.engine.net(self.id);
             let named = |id: &ValueId| net.graph.value(*id).name.starts_with('x');
-            net.graph.inputs.iter().copied().enumerate().filter(|(_, id)| named(id)).collect()
+            net.graph
+                .inputs
+                .iter()
+                .copied()
+                .enumerate()
+                .filter(|(_, id)| named(id))
+                .collect()
         };
-        let of_inputs: Vec<Vec<f32>> =
-            inputs.iter().map(|&(_, id)| self.engine.value_gradient(self.id, id).expect("a gradient")).collect();
+        let of_inputs: Vec<Vec<f32>> = inputs
+            .iter()
+            .map(|&(_, id)| self.engine.value_gradient(self.id, id).expect("a gradient"))
+            .collect();
         let params = self.engine.params().len();
         let mut of_params = Vec::new();
         for param in 0..params {
-            self.engine.edit(param, &mut |_, state| of_params.push(state.gradient.clone()));
+            self.engine.edit(param, &mut |_, state| {
+                of_params.push(state.gradient.clone())
+            });
         }
         for (gradient, (input, _)) in of_inputs.iter().zip(&inputs) {
             for index in (0..gradient.len()).step_by(gradient.len().div_ceil(40)) {
@@ -108,7 +131,12 @@ impl Case {
                     loss
                 };
                 let sides = [STEP, -STEP].map(|step| at(&mut self, step));
-                self.compare(&format!("input {input}[{index}]"), gradient[index].into(), middle, sides);
+                self.compare(
+                    &format!("input {input}[{index}]"),
+                    gradient[index].into(),
+                    middle,
+                    sides,
+                );
             }
         }
         for (param, gradient) in of_params.iter().enumerate() {
@@ -117,14 +145,21 @@ impl Case {
             }
             for index in (0..gradient.len()).step_by(gradient.len().div_ceil(40)) {
                 let at = |case: &mut Self, delta: f32| {
-                    case.engine.edit(param, &mut |_, state| state.data[index] += delta);
+                    case.engine
+                        .edit(param, &mut |_, state| state.data[index] += delta);
                     let loss = case.loss();
-                    case.engine.edit(param, &mut |_, state| state.data[index] -= delta);
+                    case.engine
+                        .edit(param, &mut |_, state| state.data[index] -= delta);
                     loss
                 };
                 let sides = [STEP, -STEP].map(|step| at(&mut self, step));
                 let name = self.engine.params()[param].name();
-                self.compare(&format!("{name}[{index}]"), gradient[index].into(), middle, sides);
+                self.compare(
+                    &format!("{name}[{index}]"),
+                    gradient[index].into(),
+                    middle,
+                    sides,
+                );
             }
         }
     }
@@ -132,12 +167,17 @@ impl Case {
 
 fn input(name: &str, dims: &str) -> String {
     let dims: String = dims.split('x').map(|dim| format!("dim: {dim} ")).collect();
-    format!("layer {{ name: \"{name}\" type: \"Input\" top: \"{name}\" input_param {{ shape {{ {dims} }} }} }}\n")
+    format!(
+        "layer {{ name: \"{name}\" type: \"Input\" top: \"{name}\" input_param {{ shape {{ {dims} }} }} }}\n"
+    )
 }
 
 /// Layers from x (and x2) to y, judged by their distance from t.
 fn judged(inputs: &[(&str, &str)], t: &str, layers: &str) -> String {
-    let inputs: String = inputs.iter().map(|(name, dims)| input(name, dims)).collect();
+    let inputs: String = inputs
+        .iter()
+        .map(|(name, dims)| input(name, dims))
+        .collect();
     let t = input("t", t);
     format!(
         "force_backward: true\n{inputs}{t}{layers}\n\
@@ -145,21 +185,43 @@ fn judged(inputs: &[(&str, &str)], t: &str, layers: &str) -> String {
     )
 }
 
-const XAVIER: &str = "weight_filler { type: \"xavier\" } bias_filler { type: \"uniform\" min: -0.5 max: 0.5 }";
+const XAVIER: &str =
+    "weight_filler { type: \"xavier\" } bias_filler { type: \"uniform\" min: -0.5 max: 0.5 }";
 
 fn one(x: &str, t: &str, layer: &str) -> Case {
     let layers = format!("layer {{ name: \"l\" bottom: \"x\" top: \"y\" {layer} }}");
-    Case::new(&judged(&[("x", x)], t, &layers), Phase::Train, [-1.0, 1.0], 0)
+    Case::new(
+        &judged(&[("x", x)], t, &layers),
+        Phase::Train,
+        [-1.0, 1.0],
+        0,
+    )
 }
 
 #[test]
 fn convolutions() {
     for (x, t, attributes) in [
-        ("5x4x7x6", "5x6x3x3", "num_output: 6 kernel_size: 3 stride: 2 pad: 1 pad: 0 group: 2"),
-        ("2x3x5x5", "2x4x5x5", "num_output: 4 kernel_size: 3 pad: 2 dilation: 2"),
+        (
+            "5x4x7x6",
+            "5x6x3x3",
+            "num_output: 6 kernel_size: 3 stride: 2 pad: 1 pad: 0 group: 2",
+        ),
+        (
+            "2x3x5x5",
+            "2x4x5x5",
+            "num_output: 4 kernel_size: 3 pad: 2 dilation: 2",
+        ),
         ("9x3x4x5", "9x2x4x5", "num_output: 2 kernel_size: 1"),
-        ("2x2x9x8", "2x3x3x2", "num_output: 3 kernel_h: 5 kernel_w: 4 stride_h: 2 stride_w: 3 bias_term: false"),
-        ("1x2x4x4", "1x2x4x4", "num_output: 2 kernel_size: 3 pad: 1 group: 2"),
+        (
+            "2x2x9x8",
+            "2x3x3x2",
+            "num_output: 3 kernel_h: 5 kernel_w: 4 stride_h: 2 stride_w: 3 bias_term: false",
+        ),
+        (
+            "1x2x4x4",
+            "1x2x4x4",
+            "num_output: 2 kernel_size: 3 pad: 1 group: 2",
+        ),
     ] {
         let layer = format!("type: \"Convolution\" convolution_param {{ {attributes} {XAVIER} }}");
         if attributes.contains("pad: 1 pad: 0") {
@@ -173,17 +235,24 @@ fn convolutions() {
 #[test]
 fn deconvolutions() {
     for (x, t, attributes) in [
-        ("3x4x3x4", "3x6x7x9", "num_output: 6 kernel_size: 3 stride: 2 group: 2"),
+        (
+            "3x4x3x4",
+            "3x6x7x9",
+            "num_output: 6 kernel_size: 3 stride: 2 group: 2",
+        ),
         ("2x3x5x5", "2x2x5x5", "num_output: 2 kernel_size: 3 pad: 1"),
     ] {
-        let layer = format!("type: \"Deconvolution\" convolution_param {{ {attributes} {XAVIER} }}");
+        let layer =
+            format!("type: \"Deconvolution\" convolution_param {{ {attributes} {XAVIER} }}");
         one(x, t, &layer).check();
     }
 }
 
 #[test]
 fn inner_products() {
-    let layer = |more: &str| format!("type: \"InnerProduct\" inner_product_param {{ num_output: 5 {more} {XAVIER} }}");
+    let layer = |more: &str| {
+        format!("type: \"InnerProduct\" inner_product_param {{ num_output: 5 {more} {XAVIER} }}")
+    };
     one("4x3x2x2", "4x5", &layer("")).check();
     one("4x3x2x2", "4x5", &layer("transpose: true bias_term: false")).check();
     one("4x3x7", "4x3x5", &layer("axis: 2")).check();
@@ -199,7 +268,12 @@ fn poolings() {
         ("2x3x1x1", "pool: AVE global_pooling: true"),
         ("2x3x1x1", "pool: MAX global_pooling: true"),
     ] {
-        one("2x3x8x7", t, &format!("type: \"Pooling\" pooling_param {{ {attributes} }}")).check();
+        one(
+            "2x3x8x7",
+            t,
+            &format!("type: \"Pooling\" pooling_param {{ {attributes} }}"),
+        )
+        .check();
     }
 }
 
@@ -210,10 +284,20 @@ fn normalizations() {
         "local_size: 3 alpha: 0.5 beta: 0.6",
         "local_size: 3 alpha: 0.9 beta: 0.75 norm_region: WITHIN_CHANNEL",
     ] {
-        one("2x7x4x5", "2x7x4x5", &format!("type: \"LRN\" lrn_param {{ {attributes} }}")).check();
+        one(
+            "2x7x4x5",
+            "2x7x4x5",
+            &format!("type: \"LRN\" lrn_param {{ {attributes} }}"),
+        )
+        .check();
     }
     one("4x3x3x2", "4x3x3x2", "type: \"BatchNorm\"").check();
-    one("6x5", "6x5", "type: \"BatchNorm\" batch_norm_param { eps: 0.1 }").check();
+    one(
+        "6x5",
+        "6x5",
+        "type: \"BatchNorm\" batch_norm_param { eps: 0.1 }",
+    )
+    .check();
     let global = judged(
         &[("x", "4x3x3x2")],
         "4x3x3x2",
@@ -225,13 +309,41 @@ fn normalizations() {
 #[test]
 fn factors_and_offsets() {
     let filler = "filler { type: \"uniform\" min: 0.5 max: 2 } bias_filler { type: \"uniform\" min: -1 max: 1 }";
-    one("3x4x2x3", "3x4x2x3", &format!("type: \"Scale\" scale_param {{ bias_term: true {filler} }}")).check();
-    one("3x4x2x3", "3x4x2x3", &format!("type: \"Scale\" scale_param {{ axis: 0 num_axes: 2 {filler} }}")).check();
-    one("3x4x2x3", "3x4x2x3", "type: \"Bias\" bias_param { filler { type: \"uniform\" } }").check();
-    one("3x4x2x3", "3x4x2x3", "type: \"PReLU\" prelu_param { filler { type: \"uniform\" } }").check();
-    one("3x4x2x3", "3x4x2x3", "type: \"PReLU\" prelu_param { channel_shared: true }").check();
+    one(
+        "3x4x2x3",
+        "3x4x2x3",
+        &format!("type: \"Scale\" scale_param {{ bias_term: true {filler} }}"),
+    )
+    .check();
+    one(
+        "3x4x2x3",
+        "3x4x2x3",
+        &format!("type: \"Scale\" scale_param {{ axis: 0 num_axes: 2 {filler} }}"),
+    )
+    .check();
+    one(
+        "3x4x2x3",
+        "3x4x2x3",
+        "type: \"Bias\" bias_param { filler { type: \"uniform\" } }",
+    )
+    .check();
+    one(
+        "3x4x2x3",
+        "3x4x2x3",
+        "type: \"PReLU\" prelu_param { filler { type: \"uniform\" } }",
+    )
+    .check();
+    one(
+        "3x4x2x3",
+        "3x4x2x3",
+        "type: \"PReLU\" prelu_param { channel_shared: true }",
+    )
+    .check();
     for kind in ["Scale", "Bias"] {
-        let layer = format!("layer {{ name: \"l\" type: \"{kind}\" bottom: \"x\" bottom: \"x2\" top: \"y\" {}_param {{ axis: 0 }} }}", kind.to_lowercase());
+        let layer = format!(
+            "layer {{ name: \"l\" type: \"{kind}\" bottom: \"x\" bottom: \"x2\" top: \"y\" {}_param {{ axis: 0 }} }}",
+            kind.to_lowercase()
+        );
         let text = judged(&[("x", "3x4x5"), ("x2", "3x4")], "3x4x5", &layer);
         Case::new(&text, Phase::Train, [-1.0, 1.0], 0).check();
     }
@@ -268,18 +380,37 @@ fn elementwise_functions() {
 
 #[test]
 fn combinations() {
-    for attributes in ["operation: SUM coeff: 0.5 coeff: -2", "operation: PROD", "operation: MAX", ""] {
-        let layer = format!("layer {{ name: \"l\" type: \"Eltwise\" bottom: \"x\" bottom: \"x2\" top: \"y\" eltwise_param {{ {attributes} }} }}");
+    for attributes in [
+        "operation: SUM coeff: 0.5 coeff: -2",
+        "operation: PROD",
+        "operation: MAX",
+        "",
+    ] {
+        let layer = format!(
+            "layer {{ name: \"l\" type: \"Eltwise\" bottom: \"x\" bottom: \"x2\" top: \"y\" eltwise_param {{ {attributes} }} }}"
+        );
         let text = judged(&[("x", "3x4x5"), ("x2", "3x4x5")], "3x4x5", &layer);
         Case::new(&text, Phase::Train, [-1.0, 1.0], 0).check();
     }
     let concat = "layer { name: \"l\" type: \"Concat\" bottom: \"x\" bottom: \"x2\" bottom: \"x\" top: \"y\" }";
-    Case::new(&judged(&[("x", "3x4x5"), ("x2", "3x2x5")], "3x10x5", concat), Phase::Train, [-1.0, 1.0], 0).check();
+    Case::new(
+        &judged(&[("x", "3x4x5"), ("x2", "3x2x5")], "3x10x5", concat),
+        Phase::Train,
+        [-1.0, 1.0],
+        0,
+    )
+    .check();
     let slice = "layer { name: \"s\" type: \"Slice\" bottom: \"x\" top: \"a\" top: \"b\" slice_param { slice_point: 2 } }
         layer { name: \"i\" type: \"InnerProduct\" bottom: \"b\" top: \"c\" inner_product_param { num_output: 4 weight_filler { type: \"xavier\" } } }
         layer { name: \"f\" type: \"Flatten\" bottom: \"a\" top: \"g\" }
         layer { name: \"l\" type: \"Concat\" bottom: \"c\" bottom: \"g\" top: \"y\" }";
-    Case::new(&judged(&[("x", "3x5x2")], "3x8", slice), Phase::Train, [-1.0, 1.0], 0).check();
+    Case::new(
+        &judged(&[("x", "3x5x2")], "3x8", slice),
+        Phase::Train,
+        [-1.0, 1.0],
+        0,
+    )
+    .check();
 }
 
 /// In place after a convolution, used twice, and with weights of the losses.
@@ -328,8 +459,20 @@ fn losses() {
     }
     let hinge = labelled("HingeLoss", "4x5", "4", "hinge_loss_param { norm: L2 }");
     Case::new(&hinge, Phase::Train, [-1.0, 1.0], 5).check();
-    Case::new(&labelled("HingeLoss", "4x5", "4", ""), Phase::Train, [-0.9, 0.9], 5).check();
-    Case::new(&labelled("MultinomialLogisticLoss", "4x5", "4", ""), Phase::Train, [0.2, 0.9], 5).check();
+    Case::new(
+        &labelled("HingeLoss", "4x5", "4", ""),
+        Phase::Train,
+        [-0.9, 0.9],
+        5,
+    )
+    .check();
+    Case::new(
+        &labelled("MultinomialLogisticLoss", "4x5", "4", ""),
+        Phase::Train,
+        [0.2, 0.9],
+        5,
+    )
+    .check();
     let pair = |kind: &str, more: &str| {
         format!(
             "force_backward: true\n{}{}layer {{ name: \"loss\" type: \"{kind}\" bottom: \"x\" bottom: \"t\" top: \"loss\" {more} }}",
@@ -337,15 +480,34 @@ fn losses() {
             input("t", "4x5")
         )
     };
-    Case::new(&pair("SigmoidCrossEntropyLoss", ""), Phase::Train, [0.0, 1.0], 0).check();
-    Case::new(&pair("SigmoidCrossEntropyLoss", "loss_param { normalization: VALID }"), Phase::Train, [0.0, 1.0], 0).check();
+    Case::new(
+        &pair("SigmoidCrossEntropyLoss", ""),
+        Phase::Train,
+        [0.0, 1.0],
+        0,
+    )
+    .check();
+    Case::new(
+        &pair(
+            "SigmoidCrossEntropyLoss",
+            "loss_param { normalization: VALID }",
+        ),
+        Phase::Train,
+        [0.0, 1.0],
+        0,
+    )
+    .check();
     let two = format!(
         "force_backward: true\n{}{}layer {{ name: \"loss\" type: \"EuclideanLoss\" bottom: \"x\" bottom: \"x2\" top: \"loss\" }}",
         input("x", "4x5"),
         input("x2", "4x5")
     );
     Case::new(&two, Phase::Train, [-1.0, 1.0], 0).check();
-    for more in ["", "contrastive_loss_param { margin: 3 }", "contrastive_loss_param { margin: 3 legacy_version: true }"] {
+    for more in [
+        "",
+        "contrastive_loss_param { margin: 3 }",
+        "contrastive_loss_param { margin: 3 legacy_version: true }",
+    ] {
         let text = format!(
             "force_backward: true\n{}{}{}layer {{ name: \"loss\" type: \"ContrastiveLoss\" bottom: \"x\" bottom: \"x2\" bottom: \"label\" top: \"loss\" {more} }}",
             input("x", "6x3"),

@@ -15,7 +15,10 @@ pub const METRICS: &str = "metrics.jsonl";
 
 /// Prints `<what>: <text>` on standard error, as one line whatever names the text contains.
 pub fn complain(what: &str, text: &str) {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     // Nobody is left to tell when this fails.
     let _ = writeln!(io::stderr(), "{what}: {text}");
 }
@@ -74,8 +77,10 @@ impl Console {
         self.bar.finish_and_clear();
         match self.failed.take() {
             None => Ok(()),
-            Some(error) => Err(Error::new(format!("an error when writing the log: {error}"))
-                .hint("check the free space of the --log folder")),
+            Some(error) => Err(
+                Error::new(format!("an error when writing the log: {error}"))
+                    .hint("check the free space of the --log folder"),
+            ),
         }
     }
 
@@ -125,7 +130,10 @@ impl Report for Console {
         self.bar.set_position(progress.iteration);
         let every = progress.iteration.is_multiple_of(10);
         if every {
-            self.bar.set_message(format!("loss {:.4} rate {:.2e}", progress.loss, progress.rate));
+            self.bar.set_message(format!(
+                "loss {:.4} rate {:.2e}",
+                progress.loss, progress.rate
+            ));
         }
     }
 }

@@ -56,7 +56,10 @@ pub fn main() -> ExitCode {
 
 /// Help and version are printed; complaints become one line.
 fn explain(error: &clap::Error) -> ExitCode {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
         // Nobody is left to tell when this fails.
         let _ = error.print();
         return ExitCode::SUCCESS;
@@ -83,8 +86,14 @@ mod tests {
     #[test]
     fn every_command_has_an_example() {
         for command in Cli::command().get_subcommands() {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(help.contains(&format!("  skimjit-train {}", command.get_name())), "{help}");
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                help.contains(&format!("  skimjit-train {}", command.get_name())),
+                "{help}"
+            );
         }
     }
 }

@@ -29,14 +29,18 @@ impl MachineArguments {
     /// Sets the number of threads; to be called once.
     pub fn start(&self) -> Result<()> {
         let threads = self.threads.map_or(0, usize::from);
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global();
         pool.map_err(|error| Error::new(format!("no threads: {error}")).field("--threads"))
     }
     /// An engine without networks.
     pub fn engine(&self) -> Result<Box<dyn Engine>> {
         match self.device.as_str() {
             "cpu" => Ok(Box::new(CpuEngine::new())),
-            other => Err(Error::new(format!("device {other:?}")).field("--device").expected("cpu")),
+            other => Err(Error::new(format!("device {other:?}"))
+                .field("--device")
+                .expected("cpu")),
         }
     }
 }
@@ -65,7 +69,8 @@ impl ThresholdArguments {
 
 /// Reads weights, upgraded.
 pub fn read_weights(paths: &[PathBuf]) -> Result<Vec<NetParameter>> {
-    let read = |path: &PathBuf| upgrade_net(read_caffemodel(path)?).map_err(|error| error.file(path));
+    let read =
+        |path: &PathBuf| upgrade_net(read_caffemodel(path)?).map_err(|error| error.file(path));
     paths.iter().map(read).collect()
 }
 
@@ -87,7 +92,9 @@ pub fn open(
     report: &mut dyn Report,
 ) -> Result<Solver> {
     let (solver, warnings) = read_solver(files.solver)?;
-    warnings.iter().for_each(|warning| report.line(&format!("warning: {warning}")));
+    warnings
+        .iter()
+        .for_each(|warning| report.line(&format!("warning: {warning}")));
     let in_file = |error: Error| error.file(files.solver);
     let mut settings = Settings::new(&solver).map_err(in_file)?;
     settings.snapshot_prefix = default_prefix(&solver, files.solver);
@@ -95,9 +102,17 @@ pub fn open(
     let sources = sources(&solver, files.solver).map_err(in_file)?;
     let mut paths = files.weights.to_vec();
     if paths.is_empty() && files.snapshot.is_none() {
-        paths.extend(solver.weights.iter().flat_map(|list| list.split(',')).map(PathBuf::from));
+        paths.extend(
+            solver
+                .weights
+                .iter()
+                .flat_map(|list| list.split(','))
+                .map(PathBuf::from),
+        );
     }
-    paths.iter().for_each(|path| report.line(&format!("Finetuning from {}", path.display())));
+    paths
+        .iter()
+        .for_each(|path| report.line(&format!("Finetuning from {}", path.display())));
     let mut weights = read_weights(&paths)?;
     let resume = files.snapshot.map(Resumed::read).transpose()?;
     if let (Some(resumed), Some(path)) = (&resume, files.snapshot) {
@@ -118,14 +133,18 @@ pub fn requests() -> Result<impl FnMut() -> Option<Request>> {
     let flag = || Arc::new(AtomicBool::new(false));
     let (stop, snapshot) = (flag(), flag());
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop)).map_err(failed)?;
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
+            .map_err(failed)?;
         signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(failed)?;
     }
-    signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::clone(&snapshot)).map_err(failed)?;
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::clone(&snapshot))
+        .map_err(failed)?;
     Ok(move || {
         if stop.load(Ordering::Relaxed) {
             return Some(Request::Stop);
         }
-        snapshot.swap(false, Ordering::Relaxed).then_some(Request::Snapshot)
+        snapshot
+            .swap(false, Ordering::Relaxed)
+            .then_some(Request::Snapshot)
     })
 }

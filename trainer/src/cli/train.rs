@@ -19,7 +19,12 @@ pub struct Arguments {
     #[arg(long, value_name = "PROTOTXT")]
     solver: PathBuf,
     /// Weights to start from; of several files, later ones win
-    #[arg(long, value_name = "CAFFEMODEL,...", value_delimiter = ',', conflicts_with = "snapshot")]
+    #[arg(
+        long,
+        value_name = "CAFFEMODEL,...",
+        value_delimiter = ',',
+        conflicts_with = "snapshot"
+    )]
     weights: Vec<PathBuf>,
     /// Snapshot to go on from
     #[arg(long, value_name = "SOLVERSTATE")]

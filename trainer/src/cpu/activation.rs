@@ -14,18 +14,40 @@ pub struct Activation {
 impl Activation {
     /// From attributes.
     pub fn new(op: &Op) -> Self {
-        Self { op: op.clone() }
+        Self { op: *op }
     }
     /// dy/dx from operand and result.
     fn derivative(&self, x: f32, y: f32) -> f32 {
         match self.op {
-            Op::ReLU { slope } => if x > 0.0 { 1.0 } else { slope },
-            Op::Elu { alpha } => if x > 0.0 { 1.0 } else { y + alpha },
+            Op::ReLU { slope } => {
+                if x > 0.0 {
+                    1.0
+                } else {
+                    slope
+                }
+            }
+            Op::Elu { alpha } => {
+                if x > 0.0 {
+                    1.0
+                } else {
+                    y + alpha
+                }
+            }
             Op::Sigmoid => y * (1.0 - y),
             Op::TanH => 1.0 - y * y,
-            Op::AbsVal => if x == 0.0 { 0.0 } else { x.signum() },
+            Op::AbsVal => {
+                if x == 0.0 {
+                    0.0
+                } else {
+                    x.signum()
+                }
+            }
             Op::Bnll => 1.0 / (1.0 + (-x).exp()),
-            Op::Power { power, scale, shift } => {
+            Op::Power {
+                power,
+                scale,
+                shift,
+            } => {
                 if power == 0.0 || scale == 0.0 {
                     return 0.0;
                 }
@@ -50,13 +72,19 @@ fn logarithm(base: f32) -> f32 {
 
 impl Layer for Activation {
     fn forward(&mut self, run: Forward<'_>) {
-        let chunks = run.output.par_chunks_mut(CHUNK).zip(run.inputs[0].par_chunks(CHUNK));
+        let chunks = run
+            .output
+            .par_chunks_mut(CHUNK)
+            .zip(run.inputs[0].par_chunks(CHUNK));
         chunks.for_each(|(output, input)| match self.op {
             Op::ReLU { slope } => {
                 let all = output.iter_mut().zip(input);
                 all.for_each(|(y, x)| *y = x.max(0.0) + slope * x.min(0.0));
             }
-            _ => output.iter_mut().zip(input).for_each(|(y, x)| *y = self.op.apply(f64::from(*x)) as f32),
+            _ => output
+                .iter_mut()
+                .zip(input)
+                .for_each(|(y, x)| *y = self.op.apply(f64::from(*x)) as f32),
         });
     }
 
@@ -64,8 +92,12 @@ impl Layer for Activation {
         let Some(into) = &mut run.input_gradients[0] else {
             return;
         };
-        let operands = run.inputs[0].par_chunks(CHUNK).zip(run.output.par_chunks(CHUNK));
-        let gradients = into.par_chunks_mut(CHUNK).zip(run.output_gradient.par_chunks(CHUNK));
+        let operands = run.inputs[0]
+            .par_chunks(CHUNK)
+            .zip(run.output.par_chunks(CHUNK));
+        let gradients = into
+            .par_chunks_mut(CHUNK)
+            .zip(run.output_gradient.par_chunks(CHUNK));
         operands.zip(gradients).for_each(|((x, y), (into, dy))| {
             let all = into.iter_mut().zip(dy).zip(x.iter().zip(y));
             all.for_each(|((into, dy), (x, y))| *into = dy * self.derivative(*x, *y));
@@ -79,7 +111,8 @@ impl Layer for Activation {
     fn forward_in_place(&mut self, data: &mut [f32], _turn: u64) {
         if let Op::ReLU { slope } = self.op {
             data.par_chunks_mut(CHUNK).for_each(|data| {
-                data.iter_mut().for_each(|x| *x = x.max(0.0) + slope * x.min(0.0));
+                data.iter_mut()
+                    .for_each(|x| *x = x.max(0.0) + slope * x.min(0.0));
             });
         }
     }
@@ -120,12 +153,21 @@ impl Dropout {
         let kept = 1.0 / (1.0 - self.ratio);
         // The same chunks with numbers of their own for any number of threads.
         let limit = (f64::from(self.ratio) * 2f64.powi(32)) as u64;
-        self.mask.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, mask)| {
-            let mut random = ChaCha8Rng::seed_from_u64(turn);
-            random.set_stream(self.number << 40 | chunk as u64);
-            let mut keep = || if u64::from(random.next_u32()) < limit { 0.0 } else { kept };
-            mask.iter_mut().for_each(|mask| *mask = keep());
-        });
+        self.mask
+            .par_chunks_mut(CHUNK)
+            .enumerate()
+            .for_each(|(chunk, mask)| {
+                let mut random = ChaCha8Rng::seed_from_u64(turn);
+                random.set_stream(self.number << 40 | chunk as u64);
+                let mut keep = || {
+                    if u64::from(random.next_u32()) < limit {
+                        0.0
+                    } else {
+                        kept
+                    }
+                };
+                mask.iter_mut().for_each(|mask| *mask = keep());
+            });
     }
     fn apply(&self, data: &mut [f32]) {
         let chunks = data.par_chunks_mut(CHUNK).zip(self.mask.par_chunks(CHUNK));

@@ -81,7 +81,9 @@ impl BatchNorm {
     fn use_batch(&mut self, input: &[f32], weights: &mut [Vec<f32>]) {
         let count = (self.images * self.pixels) as f64;
         // Around the first element, so that large means cost no digits.
-        let origin: Vec<f64> = (0..self.channels).map(|channel| f64::from(input[channel * self.pixels])).collect();
+        let origin: Vec<f64> = (0..self.channels)
+            .map(|channel| f64::from(input[channel * self.pixels]))
+            .collect();
         let sums = self.sums(|index, channel| {
             let x = f64::from(input[index]) - origin[channel];
             [x, x * x]
@@ -89,7 +91,11 @@ impl BatchNorm {
         if self.training {
             weights[2][0] = weights[2][0] * self.fraction + 1.0;
         }
-        let unbiased = if count > 1.0 { count / (count - 1.0) } else { 1.0 };
+        let unbiased = if count > 1.0 {
+            count / (count - 1.0)
+        } else {
+            1.0
+        };
         for (channel, [sum, squares]) in sums.into_iter().enumerate() {
             let offset = sum / count;
             let variance = (squares / count - offset * offset).max(0.0);
@@ -114,11 +120,16 @@ impl Layer for BatchNorm {
             self.use_batch(input, run.weights);
         }
         let planes = run.output.par_chunks_exact_mut(self.pixels).enumerate();
-        planes.zip(input.par_chunks_exact(self.pixels)).for_each(|((index, output), input)| {
-            let channel = index % self.channels;
-            let (mean, inverse) = (self.mean[channel], self.inverse[channel]);
-            output.iter_mut().zip(input).for_each(|(y, x)| *y = (x - mean) * inverse);
-        });
+        planes
+            .zip(input.par_chunks_exact(self.pixels))
+            .for_each(|((index, output), input)| {
+                let channel = index % self.channels;
+                let (mean, inverse) = (self.mean[channel], self.inverse[channel]);
+                output
+                    .iter_mut()
+                    .zip(input)
+                    .for_each(|(y, x)| *y = (x - mean) * inverse);
+            });
     }
 
     fn backward(&mut self, run: Backward<'_>) {
@@ -134,10 +145,14 @@ impl Layer for BatchNorm {
                 let dy = f64::from(dy[index]);
                 [dy, dy * f64::from(y[index])]
             });
-            sums.into_iter().map(|sum| sum.map(|sum| sum / count)).collect()
+            sums.into_iter()
+                .map(|sum| sum.map(|sum| sum / count))
+                .collect()
         };
         let planes = into.par_chunks_exact_mut(self.pixels).enumerate();
-        let gradients = dy.par_chunks_exact(self.pixels).zip(y.par_chunks_exact(self.pixels));
+        let gradients = dy
+            .par_chunks_exact(self.pixels)
+            .zip(y.par_chunks_exact(self.pixels));
         planes.zip(gradients).for_each(|((index, into), (dy, y))| {
             let channel = index % self.channels;
             let [mean, mean_y] = means[channel].map(|mean| mean as f32);

@@ -61,7 +61,9 @@ impl Columns {
                     line.copy_from_slice(&source[x..x + line.len()]);
                 } else {
                     let source = source.iter().skip(x).step_by(stride_w);
-                    line.iter_mut().zip(source).for_each(|(to, from)| *to = *from);
+                    line.iter_mut()
+                        .zip(source)
+                        .for_each(|(to, from)| *to = *from);
                 }
                 y += stride_h;
             }
@@ -84,7 +86,10 @@ impl Columns {
                     let target = &mut plane[y * iw..(y + 1) * iw];
                     if stride_w == 1 {
                         let target = &mut target[x..x + line.len()];
-                        target.iter_mut().zip(line).for_each(|(to, from)| *to += *from);
+                        target
+                            .iter_mut()
+                            .zip(line)
+                            .for_each(|(to, from)| *to += *from);
                     } else {
                         let target = target.iter_mut().skip(x).step_by(stride_w);
                         target.zip(line).for_each(|(to, from)| *to += *from);

@@ -25,15 +25,19 @@ impl Eltwise {
         output.copy_from_slice(inputs[0]);
         self.winners.fill(0);
         for (operand, input) in inputs.iter().enumerate().skip(1) {
-            let chunks = output.par_chunks_mut(CHUNK).zip(self.winners.par_chunks_mut(CHUNK));
-            chunks.zip(input.par_chunks(CHUNK)).for_each(|((output, winners), input)| {
-                for ((best, winner), x) in output.iter_mut().zip(winners).zip(input) {
-                    // Of two equal operands the second wins, later ones only with more.
-                    if *x > *best || (operand == 1 && *x == *best) {
-                        (*best, *winner) = (*x, operand as u8);
+            let chunks = output
+                .par_chunks_mut(CHUNK)
+                .zip(self.winners.par_chunks_mut(CHUNK));
+            chunks
+                .zip(input.par_chunks(CHUNK))
+                .for_each(|((output, winners), input)| {
+                    for ((best, winner), x) in output.iter_mut().zip(winners).zip(input) {
+                        // Of two equal operands the second wins, later ones only with more.
+                        if *x > *best || (operand == 1 && *x == *best) {
+                            (*best, *winner) = (*x, operand as u8);
+                        }
                     }
-                }
-            });
+                });
         }
     }
 }
@@ -65,13 +69,18 @@ impl Layer for Eltwise {
     fn backward(&mut self, run: Backward<'_>) {
         for (operand, into) in run.input_gradients.iter_mut().enumerate() {
             let Some(into) = into else { continue };
-            let chunks = into.par_chunks_mut(CHUNK).zip(run.output_gradient.par_chunks(CHUNK)).enumerate();
+            let chunks = into
+                .par_chunks_mut(CHUNK)
+                .zip(run.output_gradient.par_chunks(CHUNK))
+                .enumerate();
             chunks.for_each(|(chunk, (into, dy))| {
                 let range = chunk * CHUNK..chunk * CHUNK + into.len();
                 match &self.op {
                     EltwiseOp::Sum { coefficients } => {
                         let c = coefficients.get(operand).copied().unwrap_or(1.0);
-                        into.iter_mut().zip(dy).for_each(|(into, dy)| *into = c * dy);
+                        into.iter_mut()
+                            .zip(dy)
+                            .for_each(|(into, dy)| *into = c * dy);
                     }
                     EltwiseOp::Product => {
                         into.copy_from_slice(dy);
@@ -85,7 +94,11 @@ impl Layer for Eltwise {
                     EltwiseOp::Max => {
                         let winners = &self.winners[range];
                         for ((into, dy), winner) in into.iter_mut().zip(dy).zip(winners) {
-                            *into = if usize::from(*winner) == operand { *dy } else { 0.0 };
+                            *into = if usize::from(*winner) == operand {
+                                *dy
+                            } else {
+                                0.0
+                            };
                         }
                     }
                 }
@@ -106,7 +119,10 @@ impl Concat {
         let axis = axis as usize;
         Self {
             outer: shapes.first().map_or(1, |shape| shape.count_of(0, axis)),
-            parts: shapes.iter().map(|shape| shape.count_of(axis, shape.rank())).collect(),
+            parts: shapes
+                .iter()
+                .map(|shape| shape.count_of(axis, shape.rank()))
+                .collect(),
         }
     }
     fn whole(&self) -> usize {
@@ -175,7 +191,9 @@ impl Layer for Slice {
             into.fill(0.0);
             let rows = into.chunks_exact_mut(self.whole);
             let rows = rows.zip(run.output_gradient.chunks_exact(self.part));
-            rows.for_each(|(to, from)| to[self.first..self.first + self.part].copy_from_slice(from));
+            rows.for_each(|(to, from)| {
+                to[self.first..self.first + self.part].copy_from_slice(from)
+            });
         }
     }
 }

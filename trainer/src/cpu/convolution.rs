@@ -68,7 +68,10 @@ impl Geometry {
     /// narrow = weights · windows(wide).
     fn contract(&self, wide: &[f32], weights: &[f32], narrow: &mut [f32], scratch: &mut [f32]) {
         let groups = wide.chunks_exact(self.wide());
-        for (group, (wide, narrow)) in groups.zip(narrow.chunks_exact_mut(self.narrow())).enumerate() {
+        for (group, (wide, narrow)) in groups
+            .zip(narrow.chunks_exact_mut(self.narrow()))
+            .enumerate()
+        {
             let windows = self.gathered(wide, scratch);
             multiply(self.filter(weights, group), windows, narrow, false);
         }
@@ -90,7 +93,9 @@ impl Geometry {
     }
     /// gradient += narrow · windows(wide)ᵀ.
     fn correlate(&self, narrow: &[f32], wide: &[f32], gradient: &mut [f32], scratch: &mut [f32]) {
-        let groups = wide.chunks_exact(self.wide()).zip(narrow.chunks_exact(self.narrow()));
+        let groups = wide
+            .chunks_exact(self.wide())
+            .zip(narrow.chunks_exact(self.narrow()));
         for ((wide, narrow), gradient) in groups.zip(gradient.chunks_exact_mut(self.weights())) {
             let narrow = Matrix::new(narrow, self.filters, self.columns.columns());
             let windows = self.gathered(wide, scratch);
@@ -126,11 +131,21 @@ impl Convolution {
     }
     fn input(&self) -> usize {
         let g = &self.geometry;
-        g.groups * if self.transposed { g.narrow() } else { g.wide() }
+        g.groups
+            * if self.transposed {
+                g.narrow()
+            } else {
+                g.wide()
+            }
     }
     fn output(&self) -> usize {
         let g = &self.geometry;
-        g.groups * if self.transposed { g.wide() } else { g.narrow() }
+        g.groups
+            * if self.transposed {
+                g.wide()
+            } else {
+                g.narrow()
+            }
     }
 }
 
@@ -174,7 +189,11 @@ impl Layer for Convolution {
         let weights = &run.weights[0];
         let [wants_weights, wants_bias] =
             [0, 1].map(|index| matches!(run.weight_gradients.get(index), Some(Some(_))));
-        let one = |gradient: &[f32], input: &[f32], into: Option<&mut [f32]>, p: &mut Partial, scratch: &mut Vec<f32>| {
+        let one = |gradient: &[f32],
+                   input: &[f32],
+                   into: Option<&mut [f32]>,
+                   p: &mut Partial,
+                   scratch: &mut Vec<f32>| {
             if wants_weights && self.transposed {
                 g.correlate(input, gradient, &mut p.weights, scratch);
             } else if wants_weights {
@@ -183,7 +202,10 @@ impl Layer for Convolution {
             if wants_bias {
                 let plane = gradient.len() / p.bias.len();
                 let planes = gradient.chunks_exact(plane);
-                p.bias.iter_mut().zip(planes).for_each(|(b, plane)| *b += plane.iter().sum::<f32>());
+                p.bias
+                    .iter_mut()
+                    .zip(planes)
+                    .for_each(|(b, plane)| *b += plane.iter().sum::<f32>());
             }
             match into {
                 Some(into) if self.transposed => g.contract(gradient, weights, into, scratch),
@@ -213,12 +235,20 @@ impl Layer for Convolution {
             Some(into) => {
                 let into = into.par_chunks_mut(g.block() * input);
                 let blocks = blocks.zip(into);
-                blocks.map(|((gradient, data), into)| block(gradient, data, Some(into))).collect()
+                blocks
+                    .map(|((gradient, data), into)| block(gradient, data, Some(into)))
+                    .collect()
             }
-            None => blocks.map(|(gradient, data)| block(gradient, data, None)).collect(),
+            None => blocks
+                .map(|(gradient, data)| block(gradient, data, None))
+                .collect(),
         };
         for partial in &partials {
-            for (sum, part) in run.weight_gradients.iter_mut().zip([&partial.weights, &partial.bias]) {
+            for (sum, part) in run
+                .weight_gradients
+                .iter_mut()
+                .zip([&partial.weights, &partial.bias])
+            {
                 if let Some(sum) = sum {
                     add(part, sum);
                 }
@@ -230,7 +260,11 @@ impl Layer for Convolution {
 /// `sum += part`.
 pub fn add(part: &[f32], sum: &mut [f32]) {
     let chunks = sum.par_chunks_mut(super::layer::CHUNK);
-    chunks.zip(part.par_chunks(super::layer::CHUNK)).for_each(|(sum, part)| {
-        sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
-    });
+    chunks
+        .zip(part.par_chunks(super::layer::CHUNK))
+        .for_each(|(sum, part)| {
+            sum.iter_mut()
+                .zip(part)
+                .for_each(|(sum, part)| *sum += part);
+        });
 }

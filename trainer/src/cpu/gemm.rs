@@ -14,7 +14,11 @@ pub struct Matrix<'a> {
 impl<'a> Matrix<'a> {
     /// Rows one after the other.
     pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
-        assert!(data.len() >= rows * columns, "{} for {rows}x{columns}", data.len());
+        assert!(
+            data.len() >= rows * columns,
+            "{} for {rows}x{columns}",
+            data.len()
+        );
         Self {
             data,
             rows,
@@ -39,7 +43,11 @@ impl<'a> Matrix<'a> {
     }
     /// Some of its rows.
     pub fn slice(self, first: usize, count: usize) -> Self {
-        assert!(first + count <= self.rows, "{first} + {count} of {} rows", self.rows);
+        assert!(
+            first + count <= self.rows,
+            "{first} + {count} of {} rows",
+            self.rows
+        );
         Self {
             data: &self.data[(first * self.row_stride).min(self.data.len())..],
             rows: count,
@@ -48,7 +56,8 @@ impl<'a> Matrix<'a> {
     }
     /// True when every element lies in the slice.
     fn is_inside(&self) -> bool {
-        let last = (self.rows.max(1) - 1) * self.row_stride + (self.columns.max(1) - 1) * self.column_stride;
+        let last = (self.rows.max(1) - 1) * self.row_stride
+            + (self.columns.max(1) - 1) * self.column_stride;
         self.rows * self.columns == 0 || last < self.data.len()
     }
 }
@@ -62,7 +71,10 @@ pub fn multiply(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], accumulate: bool) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert_eq!(k, b.rows, "columns of a, rows of b");
     assert_eq!(c.len(), m * n, "c is {m}x{n}");
-    assert!(a.is_inside() && b.is_inside(), "operands inside their slices");
+    assert!(
+        a.is_inside() && b.is_inside(),
+        "operands inside their slices"
+    );
     if m == 0 || n == 0 {
         return;
     }
@@ -104,10 +116,20 @@ mod tests {
         let mut c = [0.0; 4];
         multiply(Matrix::new(&a, 2, 3), Matrix::new(&b, 3, 2), &mut c, false);
         assert_eq!(c, [2.0, 6.0, 6.5, 12.0]);
-        multiply(Matrix::new(&a, 2, 3), Matrix::new(&b, 2, 3).t(), &mut c, true);
+        multiply(
+            Matrix::new(&a, 2, 3),
+            Matrix::new(&b, 2, 3).t(),
+            &mut c,
+            true,
+        );
         assert_eq!(c, [2.0 + 0.5, 6.0 + 5.0, 6.5 + 2.0, 12.0 + 14.0]);
         let mut d = [0.0; 9];
-        multiply(Matrix::new(&a, 2, 3).t(), Matrix::new(&b, 2, 3), &mut d, false);
+        multiply(
+            Matrix::new(&a, 2, 3).t(),
+            Matrix::new(&b, 2, 3),
+            &mut d,
+            false,
+        );
         assert_eq!(d[..3], [1.0 + 8.0, -1.0, 0.5 + 4.0]);
     }
 }

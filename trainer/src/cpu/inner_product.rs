@@ -56,15 +56,22 @@ fn multiply_in_parts(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], accumulate: bo
 
 /// `to` (columns × rows) = `from` (rows × columns) transposed.
 fn transpose(from: &[f32], rows: usize, columns: usize, to: &mut [f32]) {
-    to.par_chunks_exact_mut(rows).enumerate().for_each(|(column, to)| {
-        let from = from[column..].iter().step_by(columns);
-        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-    });
+    to.par_chunks_exact_mut(rows)
+        .enumerate()
+        .for_each(|(column, to)| {
+            let from = from[column..].iter().step_by(columns);
+            to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        });
 }
 
 impl Layer for InnerProduct {
     fn forward(&mut self, run: Forward<'_>) {
-        let Self { images: m, inputs: k, outputs: n, .. } = *self;
+        let Self {
+            images: m,
+            inputs: k,
+            outputs: n,
+            ..
+        } = *self;
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.resize(n.max(k) * m, 0.0);
         let product = &mut scratch[..n * m];
@@ -80,7 +87,13 @@ impl Layer for InnerProduct {
     }
 
     fn backward(&mut self, run: Backward<'_>) {
-        let Self { images: m, inputs: k, outputs: n, transposed, .. } = *self;
+        let Self {
+            images: m,
+            inputs: k,
+            outputs: n,
+            transposed,
+            ..
+        } = *self;
         let dy = run.output_gradient;
         if let Some(Some(gradient)) = run.weight_gradients.first_mut() {
             let (x, dy) = (Matrix::new(run.inputs[0], m, k), Matrix::new(dy, m, n));
@@ -92,7 +105,10 @@ impl Layer for InnerProduct {
         }
         if let Some(Some(gradient)) = run.weight_gradients.get_mut(1) {
             for row in dy.chunks_exact(n) {
-                gradient.iter_mut().zip(row).for_each(|(sum, dy)| *sum += dy);
+                gradient
+                    .iter_mut()
+                    .zip(row)
+                    .for_each(|(sum, dy)| *sum += dy);
             }
         }
         if let Some(into) = &mut run.input_gradients[0] {

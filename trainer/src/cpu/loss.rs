@@ -108,10 +108,16 @@ impl Loss {
             Kind::Hinge { l2 } => (0..classes).for_each(|k| {
                 let sign = if k == label { -1.0 } else { 1.0 };
                 let margin = (1.0 + sign * scores[index(k)]).max(0.0);
-                let slope = if *l2 { 2.0 * margin } else { f32::from(u8::from(margin > 0.0)) };
+                let slope = if *l2 {
+                    2.0 * margin
+                } else {
+                    f32::from(u8::from(margin > 0.0))
+                };
                 into[index(k)] = sign * slope * scale;
             }),
-            Kind::MultinomialLogistic => into[index(label)] = -scale / scores[index(label)].max(LEAST),
+            Kind::MultinomialLogistic => {
+                into[index(label)] = -scale / scores[index(label)].max(LEAST)
+            }
             Kind::Infogain { matrix, .. } => {
                 let matrix = match matrix {
                     Some(id) => self.weights[id.0 as usize].data(),
@@ -119,7 +125,9 @@ impl Loss {
                 };
                 let gains = &matrix[label * classes..(label + 1) * classes];
                 let all = gains.iter().enumerate();
-                all.for_each(|(k, gain)| into[index(k)] = -gain * scale / scores[index(k)].max(LEAST));
+                all.for_each(|(k, gain)| {
+                    into[index(k)] = -gain * scale / scores[index(k)].max(LEAST)
+                });
             }
             _ => {}
         });
@@ -137,7 +145,11 @@ impl Loss {
                 for (into, (x, target)) in into.iter_mut().zip(a.iter().zip(b)) {
                     let counts = Some(*target as i32) != self.ignored();
                     let sigmoid = 1.0 / (1.0 + (-x).exp());
-                    *into = if counts { (sigmoid - target) * scale } else { 0.0 };
+                    *into = if counts {
+                        (sigmoid - target) * scale
+                    } else {
+                        0.0
+                    };
                 }
             }
             Kind::Contrastive { margin, legacy } => {
@@ -145,7 +157,8 @@ impl Loss {
                 let pairs = a.chunks_exact(features).zip(b.chunks_exact(features));
                 let all = into.chunks_exact_mut(features).zip(pairs.zip(inputs[2]));
                 for (into, ((a, b), similar)) in all {
-                    let factor = sign * scale * contrast(a, b, *similar as i32 != 0, margin, legacy);
+                    let factor =
+                        sign * scale * contrast(a, b, *similar as i32 != 0, margin, legacy);
                     let all = into.iter_mut().zip(a.iter().zip(b));
                     all.for_each(|(into, (a, b))| *into = factor * (a - b));
                 }
@@ -184,7 +197,10 @@ impl Layer for Loss {
                 inputs[1][position],
                 position / inner
             ))
-            .expected(format!("0 to {}, as there are {classes} classes", classes - 1))
+            .expected(format!(
+                "0 to {}, as there are {classes} classes",
+                classes - 1
+            ))
             .hint("correct the labels, num_output of the last layer, or set ignore_label")),
         }
     }
@@ -197,7 +213,8 @@ impl Layer for Loss {
             .map(|(shape, data)| TensorRef { shape, data })
             .collect();
         let Ok(scalar) = Shape::new([]) else { return };
-        self.op.evaluate(&inputs, &self.weights, &scalar, run.output);
+        self.op
+            .evaluate(&inputs, &self.weights, &scalar, run.output);
     }
 
     fn backward(&mut self, run: Backward<'_>) {

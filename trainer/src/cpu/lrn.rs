@@ -27,7 +27,11 @@ impl Lrn {
         Self {
             across,
             reach: (op.size as usize - 1) / 2,
-            alpha: if across { op.alpha / op.size as f32 } else { op.alpha },
+            alpha: if across {
+                op.alpha / op.size as f32
+            } else {
+                op.alpha
+            },
             beta: op.beta,
             k: if across { op.k } else { 1.0 },
             channels: input.dim(1) as usize,
@@ -55,7 +59,9 @@ impl Lrn {
             let last = (channel + self.reach + 1).min(self.channels);
             sums.fill(0.0);
             for squares in squares[first * pixels..last * pixels].chunks_exact(pixels) {
-                sums.iter_mut().zip(squares).for_each(|(sum, square)| *sum += square);
+                sums.iter_mut()
+                    .zip(squares)
+                    .for_each(|(sum, square)| *sum += square);
             }
         }
     }
@@ -69,7 +75,11 @@ impl Lrn {
             let rows = y.saturating_sub(self.reach)..(y + self.reach + 1).min(h);
             for x in 0..w {
                 let columns = x.saturating_sub(self.reach)..(x + self.reach + 1).min(w);
-                let row = |row: usize| squares[row * w + columns.start..row * w + columns.end].iter().sum::<f32>();
+                let row = |row: usize| {
+                    squares[row * w + columns.start..row * w + columns.end]
+                        .iter()
+                        .sum::<f32>()
+                };
                 sums[y * w + x] = rows.clone().map(row).sum::<f32>() / divisor;
             }
         }
@@ -82,9 +92,16 @@ impl Layer for Lrn {
         let mut scale = std::mem::take(&mut self.scale);
         scale.resize(run.output.len(), 0.0);
         let images = run.inputs[0].par_chunks_exact(count);
-        let images = images.zip(run.output.par_chunks_exact_mut(count).zip(scale.par_chunks_exact_mut(count)));
+        let images = images.zip(
+            run.output
+                .par_chunks_exact_mut(count)
+                .zip(scale.par_chunks_exact_mut(count)),
+        );
         images.for_each(|(input, (output, scale))| {
-            output.iter_mut().zip(input).for_each(|(square, x)| *square = x * x);
+            output
+                .iter_mut()
+                .zip(input)
+                .for_each(|(square, x)| *square = x * x);
             self.sums(output, scale);
             scale.iter_mut().for_each(|s| *s = self.k + self.alpha * *s);
             let results = output.iter_mut().zip(input.iter().zip(scale.iter()));
@@ -98,14 +115,19 @@ impl Layer for Lrn {
             return;
         };
         let count = self.channels * self.pixels();
-        let images = run.inputs[0].par_chunks_exact(count).zip(self.scale.par_chunks_exact(count));
+        let images = run.inputs[0]
+            .par_chunks_exact(count)
+            .zip(self.scale.par_chunks_exact(count));
         let gradients = run.output_gradient.par_chunks_exact(count);
         let images = images.zip(gradients.zip(into.par_chunks_exact_mut(count)));
         images.for_each_init(
             || (vec![0.0; count], vec![0.0; count]),
             |(ratios, sums), ((input, scale), (gradient, into))| {
                 // dy·y/s, summed over the windows that an element is part of.
-                let all = input.iter().zip(scale).zip(gradient.iter().zip(into.iter_mut()));
+                let all = input
+                    .iter()
+                    .zip(scale)
+                    .zip(gradient.iter().zip(into.iter_mut()));
                 for (ratio, ((x, s), (dy, into))) in ratios.iter_mut().zip(all) {
                     let weight = power(*s, -self.beta);
                     *into = dy * weight;

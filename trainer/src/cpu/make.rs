@@ -79,7 +79,11 @@ impl<'a> Maker<'a> {
     }
 
     fn batch_norm(&self, node: &Node, op: &ops::BatchNorm, input: &Shape) -> Box<dyn Layer> {
-        let param = self.net.layer_of(node).and_then(|layer| layer.batch_norm_param.clone()).unwrap_or_default();
+        let param = self
+            .net
+            .layer_of(node)
+            .and_then(|layer| layer.batch_norm_param.clone())
+            .unwrap_or_default();
         let training = self.net.phase == Phase::Train;
         let global = op.statistics.is_some() && param.use_global_stats.unwrap_or(!training);
         let attributes = Attributes {
@@ -93,10 +97,17 @@ impl<'a> Maker<'a> {
 
     /// Dropout in training; otherwise a copy.
     fn identity(&mut self, node: &Node) -> Box<dyn Layer> {
-        let layer = self.net.layer_of(node).filter(|layer| layer.r#type() == "Dropout");
+        let layer = self
+            .net
+            .layer_of(node)
+            .filter(|layer| layer.r#type() == "Dropout");
         match layer {
             Some(layer) if self.net.phase == Phase::Train => {
-                let ratio = layer.dropout_param.clone().unwrap_or_default().dropout_ratio();
+                let ratio = layer
+                    .dropout_param
+                    .clone()
+                    .unwrap_or_default()
+                    .dropout_ratio();
                 self.dropouts += 1;
                 Box::new(Dropout::new(ratio, self.dropouts))
             }
@@ -108,13 +119,18 @@ impl<'a> Maker<'a> {
     fn feeds_softmax_loss(&self, node: &Node) -> Result<bool> {
         let graph = &self.net.graph;
         let takes = |other: &&Node| other.inputs.first() == Some(&node.output);
-        let is_loss = |other: &Node| matches!(other.op, Op::Loss(ops::Loss::SoftmaxWithLoss { .. }));
+        let is_loss =
+            |other: &Node| matches!(other.op, Op::Loss(ops::Loss::SoftmaxWithLoss { .. }));
         let consumers: Vec<&Node> = graph.nodes.iter().filter(takes).collect();
         let losses = consumers.iter().filter(|other| is_loss(other)).count();
         let trained = |other: &Node| {
-            self.net.losses.iter().any(|&(id, _)| id == other.output) || matches!(other.op, Op::Loss(_))
+            self.net.losses.iter().any(|&(id, _)| id == other.output)
+                || matches!(other.op, Op::Loss(_))
         };
-        let others = consumers.iter().filter(|other| !is_loss(other) && trained(other)).count();
+        let others = consumers
+            .iter()
+            .filter(|other| !is_loss(other) && trained(other))
+            .count();
         if losses > 1 || (losses == 1 && others > 0) {
             return Err(Error::new("probabilities that several losses take")
                 .expected("one loss for each SoftmaxWithLoss")

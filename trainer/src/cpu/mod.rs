@@ -79,7 +79,11 @@ impl CpuEngine {
     }
     fn find(&self, wanted: &Param) -> Result<usize> {
         let same = |param: &Param| param.layer == wanted.layer && param.index == wanted.index;
-        let fault = |found: String| Error::new(found).layer(wanted.layer.clone()).field(format!("blobs[{}]", wanted.index));
+        let fault = |found: String| {
+            Error::new(found)
+                .layer(wanted.layer.clone())
+                .field(format!("blobs[{}]", wanted.index))
+        };
         let Some(index) = self.params.iter().position(same) else {
             return Err(fault("a parameter of a test network only".to_owned())
                 .expected("a layer of that name in the training network"));
@@ -124,7 +128,9 @@ impl Engine for CpuEngine {
             let home = runner.plan.home(value);
             runner.values[home].copy_from_slice(tensor.data());
         }
-        let Runner { net, plan, values, .. } = runner;
+        let Runner {
+            net, plan, values, ..
+        } = runner;
         for step in &mut plan.steps {
             forward(step, values, &mut self.states, turn)
                 .map_err(|error| error.layer(net.graph.nodes[step.node].name.clone()))?;
@@ -169,13 +175,22 @@ impl Engine for CpuEngine {
     fn bytes(&self, id: NetId) -> u64 {
         let runner = &self.nets[id.0];
         let values: usize = runner.plan.homes.iter().sum();
-        let gradients: usize = runner.plan.gradient_homes().map(|home| runner.plan.homes[home]).sum();
+        let gradients: usize = runner
+            .plan
+            .gradient_homes()
+            .map(|home| runner.plan.homes[home])
+            .sum();
         4 * (values + gradients) as u64
     }
 }
 
 /// Runs a step forward. Operands stay where they are; the result is taken out meanwhile.
-fn forward(step: &mut Step, values: &mut [Vec<f32>], states: &mut [ParamState], turn: u64) -> Result<()> {
+fn forward(
+    step: &mut Step,
+    values: &mut [Vec<f32>],
+    states: &mut [ParamState],
+    turn: u64,
+) -> Result<()> {
     let mut output = std::mem::take(&mut values[step.output]);
     if step.in_place {
         step.layer.forward_in_place(&mut output, turn);
@@ -184,7 +199,11 @@ fn forward(step: &mut Step, values: &mut [Vec<f32>], states: &mut [ParamState], 
     }
     let take = |&param: &usize| std::mem::take(&mut states[param].data);
     let mut weights: Vec<Vec<f32>> = step.params.iter().map(take).collect();
-    let inputs: Vec<&[f32]> = step.inputs.iter().map(|&home| values[home].as_slice()).collect();
+    let inputs: Vec<&[f32]> = step
+        .inputs
+        .iter()
+        .map(|&home| values[home].as_slice())
+        .collect();
     let checked = step.layer.check(&inputs);
     if checked.is_ok() {
         step.layer.forward(Forward {
@@ -211,8 +230,11 @@ impl Runner {
             self.gradients[home] = vec![weight; count];
             self.written[home] = true;
         }
-        let seeds: Vec<(usize, &Vec<f32>)> =
-            self.seeds.iter().map(|(&value, seed)| (self.plan.home(value), seed)).collect();
+        let seeds: Vec<(usize, &Vec<f32>)> = self
+            .seeds
+            .iter()
+            .map(|(&value, seed)| (self.plan.home(value), seed))
+            .collect();
         for (home, seed) in seeds {
             if self.written[home] {
                 convolution::add(seed, &mut self.gradients[home]);
@@ -230,7 +252,8 @@ impl Runner {
         }
         let mut gradient = std::mem::take(&mut self.gradients[step.output]);
         if step.in_place {
-            step.layer.backward_in_place(&self.values[step.output], &mut gradient);
+            step.layer
+                .backward_in_place(&self.values[step.output], &mut gradient);
             self.gradients[step.output] = gradient;
             return;
         }
@@ -238,15 +261,22 @@ impl Runner {
         for (&home, &wanted) in step.inputs.iter().zip(&step.wants) {
             input_gradients.push(wanted.then(|| self.buffer(home)));
         }
-        let weights: Vec<Vec<f32>> =
-            step.params.iter().map(|&param| std::mem::take(&mut states[param].data)).collect();
+        let weights: Vec<Vec<f32>> = step
+            .params
+            .iter()
+            .map(|&param| std::mem::take(&mut states[param].data))
+            .collect();
         let mut weight_gradients: Vec<Option<Vec<f32>>> = step
             .params
             .iter()
             .zip(&step.trains)
             .map(|(&param, &trains)| trains.then(|| std::mem::take(&mut states[param].gradient)))
             .collect();
-        let inputs: Vec<&[f32]> = step.inputs.iter().map(|&home| self.values[home].as_slice()).collect();
+        let inputs: Vec<&[f32]> = step
+            .inputs
+            .iter()
+            .map(|&home| self.values[home].as_slice())
+            .collect();
         step.layer.backward(Backward {
             inputs: &inputs,
             output: &self.values[step.output],

@@ -61,9 +61,14 @@ impl Plan {
             plan.settle(net, id);
         }
         for (index, node) in graph.nodes.iter().enumerate() {
-            let layer = maker.make(index).map_err(|error: Error| error.layer(node.name.clone()))?;
+            let layer = maker
+                .make(index)
+                .map_err(|error: Error| error.layer(node.name.clone()))?;
             let inputs: Vec<usize> = node.inputs.iter().map(|&id| plan.home(id)).collect();
-            let single = node.inputs.first().is_some_and(|id| free[id.0 as usize] && uses[id.0 as usize] == 1);
+            let single = node
+                .inputs
+                .first()
+                .is_some_and(|id| free[id.0 as usize] && uses[id.0 as usize] == 1);
             let in_place = layer.can_be_in_place() && inputs.len() == 1 && single;
             let output = if in_place {
                 plan.home[node.output.0 as usize] = inputs[0];
@@ -71,7 +76,8 @@ impl Plan {
             } else {
                 plan.settle(net, node.output)
             };
-            free[node.output.0 as usize] = !layer.needs_output() && !net.losses.iter().any(|&(id, _)| id == node.output);
+            free[node.output.0 as usize] =
+                !layer.needs_output() && !net.losses.iter().any(|&(id, _)| id == node.output);
             plan.steps.push(Step {
                 layer,
                 node: index,
@@ -106,8 +112,15 @@ impl Plan {
             .iter()
             .filter(|step| step.learns)
             .flat_map(|step| {
-                let wanted = step.inputs.iter().zip(&step.wants).filter(|(_, wants)| **wants);
-                wanted.map(|(&home, _)| home).chain([step.output]).collect::<Vec<_>>()
+                let wanted = step
+                    .inputs
+                    .iter()
+                    .zip(&step.wants)
+                    .filter(|(_, wants)| **wants);
+                wanted
+                    .map(|(&home, _)| home)
+                    .chain([step.output])
+                    .collect::<Vec<_>>()
             })
             .collect();
         homes.sort_unstable();
@@ -127,19 +140,34 @@ fn trainable_weights(op: &Op) -> Vec<WeightId> {
 impl Plan {
     /// Connects parameters, and finds out what has a gradient: what depends on a parameter that is
     /// trained and leads to a loss.
-    pub fn bind(&mut self, net: &Net, bound: &HashMap<WeightId, usize>, params: &[Param]) -> Result<()> {
+    pub fn bind(
+        &mut self,
+        net: &Net,
+        bound: &HashMap<WeightId, usize>,
+        params: &[Param],
+    ) -> Result<()> {
         let graph = &net.graph;
         let mut depends = vec![net.definition.force_backward(); graph.values.len()];
         for step in &mut self.steps {
-            step.params = step.weights.iter().filter_map(|id| bound.get(id).copied()).collect();
-            step.trains = step.params.iter().map(|&param| params[param].lr_mult != 0.0).collect();
+            step.params = step
+                .weights
+                .iter()
+                .filter_map(|id| bound.get(id).copied())
+                .collect();
+            step.trains = step
+                .params
+                .iter()
+                .map(|&param| params[param].lr_mult != 0.0)
+                .collect();
             let node = &graph.nodes[step.node];
             let inputs = node.inputs.iter().any(|id| depends[id.0 as usize]);
             let depends_on_training = inputs || step.trains.contains(&true);
             depends[node.output.0 as usize] = depends_on_training;
         }
         let mut leads = vec![false; graph.values.len()];
-        net.losses.iter().for_each(|&(id, _)| leads[id.0 as usize] = true);
+        net.losses
+            .iter()
+            .for_each(|&(id, _)| leads[id.0 as usize] = true);
         for step in self.steps.iter_mut().rev() {
             let node = &graph.nodes[step.node];
             let output = node.output.0 as usize;
@@ -149,7 +177,8 @@ impl Plan {
             }
             for (index, id) in node.inputs.iter().enumerate() {
                 let id = id.0 as usize;
-                step.wants[index] = step.learns && depends[id] && !step.layer.refuses_gradient_of(index);
+                step.wants[index] =
+                    step.learns && depends[id] && !step.layer.refuses_gradient_of(index);
                 leads[id] |= !step.layer.refuses_gradient_of(index);
             }
             if step.learns && !step.layer.has_gradient() {

@@ -45,7 +45,9 @@ impl Pooling {
     /// Every window with the elements of its rows: first index and length of each.
     fn windows(&self) -> impl Iterator<Item = (&PoolRange, &PoolRange)> {
         let columns = &self.columns;
-        self.rows.iter().flat_map(move |y| columns.iter().map(move |x| (y, x)))
+        self.rows
+            .iter()
+            .flat_map(move |y| columns.iter().map(move |x| (y, x)))
     }
     fn maximum(&self, plane: &[f32], output: &mut [f32], winners: &mut [u32]) {
         let start = if self.relu { 0.0 } else { -f32::MAX };
@@ -120,14 +122,16 @@ impl Layer for Pooling {
         match self.method {
             PoolMethod::Max => {
                 let winners = self.winners.par_chunks_exact(count);
-                planes.zip(gradients.zip(winners)).for_each(|(plane, (gradients, winners))| {
-                    plane.fill(0.0);
-                    for (gradient, &winner) in gradients.iter().zip(winners) {
-                        if winner != NOWHERE {
-                            plane[winner as usize] += gradient;
+                planes
+                    .zip(gradients.zip(winners))
+                    .for_each(|(plane, (gradients, winners))| {
+                        plane.fill(0.0);
+                        for (gradient, &winner) in gradients.iter().zip(winners) {
+                            if winner != NOWHERE {
+                                plane[winner as usize] += gradient;
+                            }
                         }
-                    }
-                });
+                    });
             }
             PoolMethod::Average => planes.zip(gradients).for_each(|(plane, gradients)| {
                 plane.fill(0.0);

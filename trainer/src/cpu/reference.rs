@@ -32,7 +32,8 @@ impl Layer for Reference {
             .zip(run.inputs)
             .map(|(shape, data)| TensorRef { shape, data })
             .collect();
-        self.op.evaluate(&inputs, &self.weights, &self.output, run.output);
+        self.op
+            .evaluate(&inputs, &self.weights, &self.output, run.output);
     }
     fn backward(&mut self, _run: Backward<'_>) {}
     fn has_gradient(&self) -> bool {

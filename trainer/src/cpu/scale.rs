@@ -50,7 +50,12 @@ enum Place {
 impl Scale {
     /// From attributes and shapes; `operand` is that of the second operand, `weight` that of the first
     /// weight.
-    pub fn new(op: &ops::Scale, input: &Shape, operand: Option<&Shape>, weight: Option<&Shape>) -> Self {
+    pub fn new(
+        op: &ops::Scale,
+        input: &Shape,
+        operand: Option<&Shape>,
+        weight: Option<&Shape>,
+    ) -> Self {
         let shared = operand.or(weight).map_or(1, Shape::count);
         let factor = match (op.scale, operand) {
             (Some(_), _) => Some(Place::Weight(0)),
@@ -70,7 +75,11 @@ impl Scale {
     }
 }
 
-fn at<'a>(place: Option<Place>, inputs: &'a [&[f32]], weights: &'a [Vec<f32>]) -> Option<&'a [f32]> {
+fn at<'a>(
+    place: Option<Place>,
+    inputs: &'a [&[f32]],
+    weights: &'a [Vec<f32>],
+) -> Option<&'a [f32]> {
     place.map(|place| match place {
         Place::Weight(index) => weights[index].as_slice(),
         Place::Operand => inputs[1],
@@ -83,10 +92,17 @@ impl Layer for Scale {
         let offset = at(self.offset, run.inputs, run.weights);
         let Broadcast { count, inner } = self.broadcast;
         let rows = run.output.par_chunks_exact_mut(inner).enumerate();
-        rows.zip(run.inputs[0].par_chunks_exact(inner)).for_each(|((row, output), input)| {
-            let (a, b) = (factor.map_or(1.0, |f| f[row % count]), offset.map_or(0.0, |o| o[row % count]));
-            output.iter_mut().zip(input).for_each(|(y, x)| *y = x * a + b);
-        });
+        rows.zip(run.inputs[0].par_chunks_exact(inner))
+            .for_each(|((row, output), input)| {
+                let (a, b) = (
+                    factor.map_or(1.0, |f| f[row % count]),
+                    offset.map_or(0.0, |o| o[row % count]),
+                );
+                output
+                    .iter_mut()
+                    .zip(input)
+                    .for_each(|(y, x)| *y = x * a + b);
+            });
     }
 
     fn backward(&mut self, run: Backward<'_>) {
@@ -102,16 +118,23 @@ impl Layer for Scale {
             if matches!(place, Some(Place::Operand)) {
                 into.fill(0.0);
             }
-            let of = |index: usize| if is_factor { dy[index] * x[index] } else { dy[index] };
+            let of = |index: usize| {
+                if is_factor {
+                    dy[index] * x[index]
+                } else {
+                    dy[index]
+                }
+            };
             self.broadcast.sums(dy.len(), into, of);
         }
         let factor = at(self.factor, run.inputs, run.weights);
         if let Some(into) = &mut run.input_gradients[0] {
             let rows = into.par_chunks_exact_mut(inner).enumerate();
-            rows.zip(dy.par_chunks_exact(inner)).for_each(|((row, into), dy)| {
-                let a = factor.map_or(1.0, |f| f[row % count]);
-                into.iter_mut().zip(dy).for_each(|(dx, dy)| *dx = dy * a);
-            });
+            rows.zip(dy.par_chunks_exact(inner))
+                .for_each(|((row, into), dy)| {
+                    let a = factor.map_or(1.0, |f| f[row % count]);
+                    into.iter_mut().zip(dy).for_each(|(dx, dy)| *dx = dy * a);
+                });
         }
     }
 }
@@ -135,17 +158,22 @@ impl Layer for PRelu {
         let slopes = &run.weights[0];
         let Broadcast { count, inner } = self.broadcast;
         let rows = run.output.par_chunks_exact_mut(inner).enumerate();
-        rows.zip(run.inputs[0].par_chunks_exact(inner)).for_each(|((row, output), input)| {
-            let slope = slopes[row % count];
-            output.iter_mut().zip(input).for_each(|(y, x)| *y = x.max(0.0) + slope * x.min(0.0));
-        });
+        rows.zip(run.inputs[0].par_chunks_exact(inner))
+            .for_each(|((row, output), input)| {
+                let slope = slopes[row % count];
+                output
+                    .iter_mut()
+                    .zip(input)
+                    .for_each(|(y, x)| *y = x.max(0.0) + slope * x.min(0.0));
+            });
     }
 
     fn backward(&mut self, run: Backward<'_>) {
         let (x, dy, slopes) = (run.inputs[0], run.output_gradient, &run.weights[0]);
         let Broadcast { count, inner } = self.broadcast;
         if let Some(into) = &mut run.weight_gradients[0] {
-            self.broadcast.sums(dy.len(), into, |index| dy[index] * x[index].min(0.0));
+            self.broadcast
+                .sums(dy.len(), into, |index| dy[index] * x[index].min(0.0));
         }
         if let Some(into) = &mut run.input_gradients[0] {
             let rows = into.par_chunks_exact_mut(inner).enumerate();

@@ -28,19 +28,20 @@ impl Layer for Softmax {
     fn forward(&mut self, run: Forward<'_>) {
         let (classes, inner) = (self.classes, self.inner);
         let rows = run.output.par_chunks_exact_mut(classes * inner);
-        rows.zip(run.inputs[0].par_chunks_exact(classes * inner)).for_each(|(y, x)| {
-            for position in 0..inner {
-                let index = |class: usize| class * inner + position;
-                let highest = (0..classes).map(|k| x[index(k)]).fold(f32::MIN, f32::max);
-                let mut sum = 0.0;
-                for k in 0..classes {
-                    let e = (x[index(k)] - highest).exp();
-                    y[index(k)] = e;
-                    sum += e;
+        rows.zip(run.inputs[0].par_chunks_exact(classes * inner))
+            .for_each(|(y, x)| {
+                for position in 0..inner {
+                    let index = |class: usize| class * inner + position;
+                    let highest = (0..classes).map(|k| x[index(k)]).fold(f32::MIN, f32::max);
+                    let mut sum = 0.0;
+                    for k in 0..classes {
+                        let e = (x[index(k)] - highest).exp();
+                        y[index(k)] = e;
+                        sum += e;
+                    }
+                    (0..classes).for_each(|k| y[index(k)] /= sum);
                 }
-                (0..classes).for_each(|k| y[index(k)] /= sum);
-            }
-        });
+            });
     }
 
     fn backward(&mut self, run: Backward<'_>) {
@@ -53,14 +54,19 @@ impl Layer for Softmax {
         }
         let (classes, inner) = (self.classes, self.inner);
         let size = classes * inner;
-        let operands = run.output.par_chunks_exact(size).zip(run.output_gradient.par_chunks_exact(size));
-        into.par_chunks_exact_mut(size).zip(operands).for_each(|(into, (y, dy))| {
-            for position in 0..inner {
-                let index = |class: usize| class * inner + position;
-                let sum: f32 = (0..classes).map(|k| y[index(k)] * dy[index(k)]).sum();
-                (0..classes).for_each(|k| into[index(k)] = y[index(k)] * (dy[index(k)] - sum));
-            }
-        });
+        let operands = run
+            .output
+            .par_chunks_exact(size)
+            .zip(run.output_gradient.par_chunks_exact(size));
+        into.par_chunks_exact_mut(size)
+            .zip(operands)
+            .for_each(|(into, (y, dy))| {
+                for position in 0..inner {
+                    let index = |class: usize| class * inner + position;
+                    let sum: f32 = (0..classes).map(|k| y[index(k)] * dy[index(k)]).sum();
+                    (0..classes).for_each(|k| into[index(k)] = y[index(k)] * (dy[index(k)] - sum));
+                }
+            });
     }
 
     fn needs_output(&self) -> bool {

@@ -10,7 +10,11 @@ pub fn freeze(param: &Param, state: &mut ParamState, threshold: f32) -> Option<S
     if param.connectivity == ConnectivityMode::Connected {
         return None;
     }
-    for weight in state.data.iter_mut().filter(|weight| weight.abs() <= threshold) {
+    for weight in state
+        .data
+        .iter_mut()
+        .filter(|weight| weight.abs() <= threshold)
+    {
         *weight = 0.0;
     }
     let layer = &param.layer;
@@ -28,7 +32,9 @@ pub fn freeze(param: &Param, state: &mut ParamState, threshold: f32) -> Option<S
 
 /// 1 where a weight is not zero.
 pub fn element_mask(data: &[f32]) -> Vec<f32> {
-    data.iter().map(|&weight| f32::from(u8::from(weight != 0.0))).collect()
+    data.iter()
+        .map(|&weight| f32::from(u8::from(weight != 0.0)))
+        .collect()
 }
 
 /// 0 in all-zero rows and columns of the matrix of each convolution group.
@@ -37,13 +43,21 @@ fn group_mask(param: &Param, data: &[f32]) -> Vec<f32> {
     let (rows, columns) = param.matrix();
     let rows = rows / groups;
     let mut mask = vec![1.0; data.len()];
-    let matrices = data.chunks_exact(rows * columns).zip(mask.chunks_exact_mut(rows * columns));
+    let matrices = data
+        .chunks_exact(rows * columns)
+        .zip(mask.chunks_exact_mut(rows * columns));
     for (data, mask) in matrices {
         let mut column_used = vec![false; columns];
         for row in data.chunks_exact(columns) {
-            column_used.iter_mut().zip(row).for_each(|(used, w)| *used |= *w != 0.0);
+            column_used
+                .iter_mut()
+                .zip(row)
+                .for_each(|(used, w)| *used |= *w != 0.0);
         }
-        for (row, mask) in data.chunks_exact(columns).zip(mask.chunks_exact_mut(columns)) {
+        for (row, mask) in data
+            .chunks_exact(columns)
+            .zip(mask.chunks_exact_mut(columns))
+        {
             let row_used = row.iter().any(|&w| w != 0.0);
             let each = mask.iter_mut().zip(&column_used);
             each.for_each(|(mask, used)| *mask = f32::from(u8::from(row_used && *used)));
@@ -83,18 +97,36 @@ mod tests {
             ..ParamState::default()
         };
         let mut elements = state();
-        let text = freeze(&param(ConnectivityMode::DisconnectedEltwise, 2), &mut elements, 1e-4);
+        let text = freeze(
+            &param(ConnectivityMode::DisconnectedEltwise, 2),
+            &mut elements,
+            1e-4,
+        );
         assert_eq!(text.as_deref(), Some("all zero weights of conv are frozen"));
         assert_eq!(elements.data[2], 0.0);
         let mask = elements.mask.unwrap();
         assert_eq!(mask.iter().sum::<f32>(), 2.0);
         let mut groups = state();
-        freeze(&param(ConnectivityMode::DisconnectedGrpwise, 2), &mut groups, 1e-4);
+        freeze(
+            &param(ConnectivityMode::DisconnectedGrpwise, 2),
+            &mut groups,
+            1e-4,
+        );
         let mask = groups.mask.unwrap();
-        assert_eq!(mask, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+        assert_eq!(
+            mask,
+            [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+        );
         let mut one = state();
-        freeze(&param(ConnectivityMode::DisconnectedGrpwise, 1), &mut one, 1e-4);
-        assert_eq!(one.mask.unwrap(), [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0]);
+        freeze(
+            &param(ConnectivityMode::DisconnectedGrpwise, 1),
+            &mut one,
+            1e-4,
+        );
+        assert_eq!(
+            one.mask.unwrap(),
+            [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0]
+        );
         assert!(freeze(&param(ConnectivityMode::Connected, 1), &mut state(), 1.0).is_none());
     }
 }

@@ -31,8 +31,14 @@ impl Lasso {
         let rows_of_group = rows / param.groups.max(1) as usize;
         let mut groups = Vec::new();
         for (factor, block) in [
-            (settings.breadth_decay * param.breadth_decay_mult, [1, columns]),
-            (settings.kernel_shape_decay * param.kernel_shape_decay_mult, [rows_of_group, 1]),
+            (
+                settings.breadth_decay * param.breadth_decay_mult,
+                [1, columns],
+            ),
+            (
+                settings.kernel_shape_decay * param.kernel_shape_decay_mult,
+                [rows_of_group, 1],
+            ),
         ] {
             groups.push((factor, block));
         }
@@ -51,12 +57,19 @@ impl Lasso {
             matrix: [rows, columns],
             block,
         };
-        let groups: Vec<Grid> = groups.into_iter().filter(|(factor, _)| *factor != 0.0).map(grid).collect();
+        let groups: Vec<Grid> = groups
+            .into_iter()
+            .filter(|(factor, _)| *factor != 0.0)
+            .map(grid)
+            .collect();
         Ok((!groups.is_empty()).then_some(Self { groups }))
     }
     /// Adds the gradient; returns the term itself.
     pub fn add(&self, data: &[f32], gradient: &mut [f32]) -> f64 {
-        self.groups.iter().map(|grid| grid.add(data, Some(gradient))).sum()
+        self.groups
+            .iter()
+            .map(|grid| grid.add(data, Some(gradient)))
+            .sum()
     }
     /// The term.
     pub fn term(&self, data: &[f32]) -> f64 {

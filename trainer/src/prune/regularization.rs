@@ -42,11 +42,14 @@ impl Regularization {
         };
         if kind == Self::L1Winograd && !has_winograd(param) {
             if own.is_some() {
-                return Err(Error::new(format!("{found:?} for a parameter of shape {}", param.shape))
-                    .layer(param.layer.clone())
-                    .field(format!("param[{}].regularization_type", param.index))
-                    .expected("kernels of 3x3 or 5x5")
-                    .hint("use \"L1\" here"));
+                return Err(Error::new(format!(
+                    "{found:?} for a parameter of shape {}",
+                    param.shape
+                ))
+                .layer(param.layer.clone())
+                .field(format!("param[{}].regularization_type", param.index))
+                .expected("kernels of 3x3 or 5x5")
+                .hint("use \"L1\" here"));
             }
             return Ok(Self::L1);
         }

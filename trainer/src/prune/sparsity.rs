@@ -93,7 +93,11 @@ fn groups(param: &Param, data: &[f32], threshold: f32) -> Groups {
 pub fn total(all: &[Sparsity]) -> f64 {
     let count: usize = all.iter().map(|one| one.count).sum();
     let zeros: f64 = all.iter().map(|one| one.element * one.count as f64).sum();
-    if count == 0 { 0.0 } else { zeros / count as f64 }
+    if count == 0 {
+        0.0
+    } else {
+        zeros / count as f64
+    }
 }
 
 #[cfg(test)]

@@ -29,9 +29,27 @@ const G_5: [[f64; 5]; 8] = [
     [-2.0 / 9.0, -2.0 / 9.0, -2.0 / 9.0, -2.0 / 9.0, -2.0 / 9.0],
     [-2.0 / 9.0, 2.0 / 9.0, -2.0 / 9.0, 2.0 / 9.0, -2.0 / 9.0],
     [1.0 / 90.0, 2.0 / 90.0, 4.0 / 90.0, 8.0 / 90.0, 16.0 / 90.0],
-    [1.0 / 90.0, -2.0 / 90.0, 4.0 / 90.0, -8.0 / 90.0, 16.0 / 90.0],
-    [16.0 / 180.0, 8.0 / 180.0, 4.0 / 180.0, 2.0 / 180.0, 1.0 / 180.0],
-    [16.0 / 180.0, -8.0 / 180.0, 4.0 / 180.0, -2.0 / 180.0, 1.0 / 180.0],
+    [
+        1.0 / 90.0,
+        -2.0 / 90.0,
+        4.0 / 90.0,
+        -8.0 / 90.0,
+        16.0 / 90.0,
+    ],
+    [
+        16.0 / 180.0,
+        8.0 / 180.0,
+        4.0 / 180.0,
+        2.0 / 180.0,
+        1.0 / 180.0,
+    ],
+    [
+        16.0 / 180.0,
+        -8.0 / 180.0,
+        4.0 / 180.0,
+        -2.0 / 180.0,
+        1.0 / 180.0,
+    ],
     [0.0, 0.0, 0.0, 0.0, 1.0],
 ];
 const A_5: [[f64; 4]; 8] = [
@@ -84,7 +102,12 @@ impl Transform {
         }
         let inverse = pseudoinverse(&g, m, k);
         let norm = |line: &[f64; 4]| line.iter().map(|x| x * x).sum::<f64>().sqrt();
-        let column = |j: usize| (0..k).map(|i| inverse[i][j] * inverse[i][j]).sum::<f64>().sqrt();
+        let column = |j: usize| {
+            (0..k)
+                .map(|i| inverse[i][j] * inverse[i][j])
+                .sum::<f64>()
+                .sqrt()
+        };
         Self {
             k,
             m,
@@ -102,7 +125,9 @@ impl Transform {
 
     /// u of a kernel, row by row.
     pub fn forward(&self, kernel: &[f32]) -> Vec<f64> {
-        sandwich(&self.g, self.m, self.k, |i, j| f64::from(kernel[i * self.k + j]))
+        sandwich(&self.g, self.m, self.k, |i, j| {
+            f64::from(kernel[i * self.k + j])
+        })
     }
 
     /// The kernel whose transform is closest to u.
@@ -114,7 +139,10 @@ impl Transform {
     fn transposed(&self, u: &[f64]) -> Vec<f64> {
         let mut t = [[0.0; MOST]; MOST];
         for (i, row) in t.iter_mut().enumerate().take(self.k) {
-            row.iter_mut().enumerate().take(self.m).for_each(|(j, x)| *x = self.g[j][i]);
+            row.iter_mut()
+                .enumerate()
+                .take(self.m)
+                .for_each(|(j, x)| *x = self.g[j][i]);
         }
         sandwich(&t, self.k, self.m, |i, j| u[i * self.m + j])
     }
@@ -136,20 +164,27 @@ impl Transform {
     pub fn term(&self, decay: f32, data: &[f32]) -> f64 {
         let [k2, m2] = self.sizes();
         let kernels = data.par_chunks_exact(k2);
-        let sums: Vec<f64> =
-            kernels.map(|kernel| self.forward(kernel).iter().map(|u| u.abs()).sum()).collect();
+        let sums: Vec<f64> = kernels
+            .map(|kernel| self.forward(kernel).iter().map(|u| u.abs()).sum())
+            .collect();
         f64::from(decay) * k2 as f64 / m2 as f64 * sums.iter().sum::<f64>()
     }
 
     /// gradient += λ·Gᵀ·sign(u)·G for all kernels.
     pub fn add_gradient(&self, decay: f32, data: &[f32], gradient: &mut [f32]) {
         let [k2, _] = self.sizes();
-        let kernels = data.par_chunks_exact(k2).zip(gradient.par_chunks_exact_mut(k2));
+        let kernels = data
+            .par_chunks_exact(k2)
+            .zip(gradient.par_chunks_exact_mut(k2));
         kernels.for_each(|(kernel, gradient)| {
             let mut u = self.forward(kernel);
-            u.iter_mut().for_each(|u| *u = if *u == 0.0 { 0.0 } else { u.signum() });
+            u.iter_mut()
+                .for_each(|u| *u = if *u == 0.0 { 0.0 } else { u.signum() });
             let slopes = self.transposed(&u);
-            gradient.iter_mut().zip(slopes).for_each(|(g, slope)| *g += decay * slope as f32);
+            gradient
+                .iter_mut()
+                .zip(slopes)
+                .for_each(|(g, slope)| *g += decay * slope as f32);
         });
     }
 
@@ -172,7 +207,10 @@ impl Transform {
             }
             if changed {
                 let w = self.backward(&u);
-                kernel.iter_mut().zip(w).for_each(|(to, from)| *to = from as f32);
+                kernel
+                    .iter_mut()
+                    .zip(w)
+                    .for_each(|(to, from)| *to = from as f32);
             }
         });
     }
@@ -184,8 +222,12 @@ impl Transform {
         let [k2, m2] = self.sizes();
         let zeros = |kernel: &[f32]| {
             let u = self.forward(kernel);
-            let limit = |factor: f32| f64::from(threshold) * if adjust { f64::from(factor) } else { 1.0 };
-            u.iter().zip(&factors).filter(|(u, factor)| u.abs() <= limit(**factor)).count()
+            let limit =
+                |factor: f32| f64::from(threshold) * if adjust { f64::from(factor) } else { 1.0 };
+            u.iter()
+                .zip(&factors)
+                .filter(|(u, factor)| u.abs() <= limit(**factor))
+                .count()
         };
         let sum: usize = data.par_chunks_exact(k2).map(zeros).sum();
         100.0 * sum as f64 / (data.len() / k2 * m2).max(1) as f64
@@ -201,7 +243,10 @@ fn sandwich(a: &Square, rows: usize, columns: usize, x: impl Fn(usize, usize) ->
         }
     }
     let element = |i: usize, j: usize| (0..columns).map(|l| half[i][l] * a[j][l]).sum();
-    (0..rows).flat_map(|i| (0..rows).map(move |j| (i, j))).map(|(i, j)| element(i, j)).collect()
+    (0..rows)
+        .flat_map(|i| (0..rows).map(move |j| (i, j)))
+        .map(|(i, j)| element(i, j))
+        .collect()
 }
 
 /// (gᵀg)⁻¹gᵀ of a matrix of m × k and full rank, by elimination.
@@ -219,12 +264,21 @@ fn pseudoinverse(g: &Square, m: usize, k: usize) -> Square {
     for pivot in 0..k {
         // gᵀg is positive definite: pivots need no search.
         let factor = 1.0 / left[pivot][pivot];
-        left[pivot].iter_mut().chain(&mut right[pivot]).for_each(|x| *x *= factor);
+        left[pivot]
+            .iter_mut()
+            .chain(&mut right[pivot])
+            .for_each(|x| *x *= factor);
         let (left_row, right_row) = (left[pivot], right[pivot]);
         for other in (0..k).filter(|&other| other != pivot) {
             let factor = left[other][pivot];
-            left[other].iter_mut().zip(left_row).for_each(|(x, p)| *x -= factor * p);
-            right[other].iter_mut().zip(right_row).for_each(|(x, p)| *x -= factor * p);
+            left[other]
+                .iter_mut()
+                .zip(left_row)
+                .for_each(|(x, p)| *x -= factor * p);
+            right[other]
+                .iter_mut()
+                .zip(right_row)
+                .for_each(|(x, p)| *x -= factor * p);
         }
     }
     right
@@ -237,25 +291,49 @@ mod tests {
     #[test]
     fn norms_are_those_of_the_spec() {
         let close = |found: &[f64], expected: &[f64]| {
-            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?}");
+            assert!(
+                found
+                    .iter()
+                    .zip(expected)
+                    .all(|(a, b)| (a - b).abs() < 1e-5),
+                "{found:?}"
+            );
         };
-        close(&Transform::new(3).norms, &[2.137496, 2.746311, 2.746311, 1.236482, 1.236482, 1.074968]);
+        close(
+            &Transform::new(3).norms,
+            &[2.137496, 2.746311, 2.746311, 1.236482, 1.236482, 1.074968],
+        );
         close(
             &Transform::new(5).norms,
-            &[1.407216, 3.048790, 3.048790, 8.342372, 8.342372, 4.559387, 4.559387, 1.449667],
+            &[
+                1.407216, 3.048790, 3.048790, 8.342372, 8.342372, 4.559387, 4.559387, 1.449667,
+            ],
         );
-        let output: Vec<f64> = Transform::new(5).output.iter().map(|&x| f64::from(x)).collect();
-        close(&output, &[1.0, 0.5, 0.5, 0.108465, 0.108465, 0.108465, 0.108465, 1.0]);
+        let output: Vec<f64> = Transform::new(5)
+            .output
+            .iter()
+            .map(|&x| f64::from(x))
+            .collect();
+        close(
+            &output,
+            &[1.0, 0.5, 0.5, 0.108465, 0.108465, 0.108465, 0.108465, 1.0],
+        );
     }
 
     #[test]
     fn transforms_and_gradients() {
         for k in [3, 5] {
             let transform = Transform::new(k);
-            let mut data: Vec<f32> = (0..2 * k * k).map(|i| ((i * 37 % 19) as f32 - 9.0) / 10.0).collect();
+            let mut data: Vec<f32> = (0..2 * k * k)
+                .map(|i| ((i * 37 % 19) as f32 - 9.0) / 10.0)
+                .collect();
             let kernel = &data[..k * k];
             let back = transform.backward(&transform.forward(kernel));
-            assert!(back.iter().zip(kernel).all(|(a, b)| (a - f64::from(*b)).abs() < 1e-9));
+            assert!(
+                back.iter()
+                    .zip(kernel)
+                    .all(|(a, b)| (a - f64::from(*b)).abs() < 1e-9)
+            );
             // The reported term is K²/M² times what the gradient belongs to.
             let mut gradient = vec![0.0; data.len()];
             transform.add_gradient(1.0, &data, &mut gradient);
@@ -268,7 +346,10 @@ mod tests {
                     transform.term(1.0, &moved) * scale
                 };
                 let slope = (at(1e-4) - at(-1e-4)) / 2e-4;
-                assert!((slope - f64::from(gradient[index])).abs() < 2e-2 * slope.abs().max(1.0), "{k} {index}");
+                assert!(
+                    (slope - f64::from(gradient[index])).abs() < 2e-2 * slope.abs().max(1.0),
+                    "{k} {index}"
+                );
             }
             let before = transform.sparsity(&data, 1e-6, true);
             transform.prune(&mut data, 0.02, true);

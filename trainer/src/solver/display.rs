@@ -15,7 +15,11 @@ pub fn outputs(engine: &dyn Engine, id: NetId) -> Vec<Output> {
     let net = engine.net(id);
     let mut all = Vec::new();
     for &output in &net.graph.outputs {
-        let weight = net.losses.iter().find(|(id, _)| *id == output).map(|(_, weight)| *weight);
+        let weight = net
+            .losses
+            .iter()
+            .find(|(id, _)| *id == output)
+            .map(|(_, weight)| *weight);
         let name = &net.graph.value(output).name;
         all.extend(engine.value(id, output).into_iter().map(|value| Output {
             name: name.clone(),
@@ -32,7 +36,11 @@ pub fn output(output: &Output) -> String {
     match output.loss_weight {
         Some(weight) => {
             let product = general(output.value * f64::from(weight));
-            format!("{} = {value} (* {} = {product} loss)", output.name, general(weight.into()))
+            format!(
+                "{} = {value} (* {} = {product} loss)",
+                output.name,
+                general(weight.into())
+            )
         }
         None => format!("{} = {value}", output.name),
     }
@@ -105,7 +113,10 @@ impl Solver {
 
     /// Of all parameters of two axes or more.
     fn measure(&mut self) -> Vec<Measured> {
-        let (threshold, adjust) = (self.settings.measure_threshold, self.settings.winograd_adjust_threshold);
+        let (threshold, adjust) = (
+            self.settings.measure_threshold,
+            self.settings.winograd_adjust_threshold,
+        );
         let mut all = Vec::new();
         for index in 0..self.treatments.len() {
             let settings = &self.settings;
@@ -140,30 +151,48 @@ impl Solver {
             let mut add = |param: &Param, treatment: &Treatment, data: &[f32]| {
                 sum += treatment.term(param, data, settings);
             };
-            self.engine.edit(index, &mut |param, state| add(param, treatment, &state.data));
+            self.engine.edit(index, &mut |param, state| {
+                add(param, treatment, &state.data)
+            });
         }
         sum
     }
 
     /// Mean magnitudes of all values and gradients, as Caffe's debug_info.
     fn debug(&mut self, report: &mut dyn Report) {
-        let mean = |data: &[f32]| data.iter().map(|x| f64::from(x.abs())).sum::<f64>() / data.len().max(1) as f64;
+        let mean = |data: &[f32]| {
+            data.iter().map(|x| f64::from(x.abs())).sum::<f64>() / data.len().max(1) as f64
+        };
         let net = self.engine.net(self.train.id);
         for node in &net.graph.nodes {
             let data = mean(&self.engine.value(self.train.id, node.output));
             let blob = &net.graph.value(node.output).name;
             let diff = self.engine.value_gradient(self.train.id, node.output);
-            let diff = diff.map_or(String::new(), |diff| format!(" diff: {}", general(mean(&diff))));
-            report.line(&format!("    [Debug] Layer {}, top blob {blob} data: {}{diff}", node.name, general(data)));
+            let diff = diff.map_or(String::new(), |diff| {
+                format!(" diff: {}", general(mean(&diff)))
+            });
+            report.line(&format!(
+                "    [Debug] Layer {}, top blob {blob} data: {}{diff}",
+                node.name,
+                general(data)
+            ));
         }
         for index in 0..self.treatments.len() {
             self.engine.edit(index, &mut |param, state| {
                 let (data, diff) = (mean(&state.data), mean(&state.gradient));
-                report.line(&format!("    [Debug] Param {} data: {} diff: {}", param.name(), general(data), general(diff)));
+                report.line(&format!(
+                    "    [Debug] Param {} data: {} diff: {}",
+                    param.name(),
+                    general(data),
+                    general(diff)
+                ));
             });
         }
     }
 }
+
+/// One of the shares of [`Groups`].
+type OfGroups = fn(&Groups) -> f64;
 
 fn lines(measured: &[Measured]) -> Vec<String> {
     let row = |title: &str, values: &mut dyn Iterator<Item = f64>| {
@@ -175,12 +204,25 @@ fn lines(measured: &[Measured]) -> Vec<String> {
         text
     };
     let mut lines = vec![
-        row("    Element Sparsity %: ", &mut measured.iter().map(|one| one.sparsity.element)),
-        row("     Winograd Sparsity %: ", &mut measured.iter().map(|one| one.winograd[0])),
-        row("     Winograd Old Sparsity %: ", &mut measured.iter().map(|one| one.winograd[1])),
+        row(
+            "    Element Sparsity %: ",
+            &mut measured.iter().map(|one| one.sparsity.element),
+        ),
+        row(
+            "     Winograd Sparsity %: ",
+            &mut measured.iter().map(|one| one.winograd[0]),
+        ),
+        row(
+            "     Winograd Old Sparsity %: ",
+            &mut measured.iter().map(|one| one.winograd[1]),
+        ),
     ];
     let mut fibers = "     Winograd fiber/slice sparsity %: ".to_owned();
-    for groups in measured.iter().filter(|one| one.pruned_in_winograd).filter_map(|one| one.sparsity.groups.as_ref()) {
+    for groups in measured
+        .iter()
+        .filter(|one| one.pruned_in_winograd)
+        .filter_map(|one| one.sparsity.groups.as_ref())
+    {
         let _ = write!(
             fibers,
             "\n{}/{}\t{}/{}\t{}/{}\t",
@@ -193,7 +235,7 @@ fn lines(measured: &[Measured]) -> Vec<String> {
         );
     }
     lines.push(fibers);
-    let of_groups: [(&str, fn(&Groups) -> f64); 8] = [
+    let of_groups: [(&str, OfGroups); 8] = [
         ("OC-fiber", |groups| groups.oc_fiber),
         ("IC-fiber", |groups| groups.ic_fiber),
         ("kernel-fiber", |groups| groups.kernel_fiber),
@@ -204,7 +246,10 @@ fn lines(measured: &[Measured]) -> Vec<String> {
         ("Row", |groups| groups.row),
     ];
     for (name, of) in of_groups {
-        let mut values = measured.iter().filter_map(|one| one.sparsity.groups.as_ref()).map(of);
+        let mut values = measured
+            .iter()
+            .filter_map(|one| one.sparsity.groups.as_ref())
+            .map(of);
         lines.push(row(&format!("        {name} Sparsity %: "), &mut values));
     }
     lines

@@ -134,7 +134,9 @@ impl Solver {
         }
         for (index, treatment) in self.treatments.iter().enumerate() {
             if treatment.needs_shadow() {
-                self.engine.edit(index, &mut |_, state| state.shadow = Some(state.data.clone()));
+                self.engine.edit(index, &mut |_, state| {
+                    state.shadow = Some(state.data.clone())
+                });
             }
         }
         match start.resume {
@@ -144,7 +146,11 @@ impl Solver {
     }
 
     /// Adds a method; it starts now.
-    pub fn add_method(&mut self, mut method: Box<dyn Method>, report: &mut dyn Report) -> Result<()> {
+    pub fn add_method(
+        &mut self,
+        mut method: Box<dyn Method>,
+        report: &mut dyn Report,
+    ) -> Result<()> {
         method.start(&mut self.context(report))?;
         self.methods.push(method);
         Ok(())
@@ -178,12 +184,17 @@ impl Solver {
     }
 
     /// Runs to the last iteration, or until it is asked to stop.
-    pub fn solve(&mut self, report: &mut dyn Report, asked: &mut dyn FnMut() -> Option<Request>) -> Result<()> {
+    pub fn solve(
+        &mut self,
+        report: &mut dyn Report,
+        asked: &mut dyn FnMut() -> Option<Request>,
+    ) -> Result<()> {
         let mut stopped = false;
         while self.iteration < self.settings.max_iter && !stopped {
             self.iterate(report)?;
             let request = asked();
-            let due = self.settings.snapshot > 0 && self.iteration.is_multiple_of(self.settings.snapshot);
+            let due =
+                self.settings.snapshot > 0 && self.iteration.is_multiple_of(self.settings.snapshot);
             stopped = request == Some(Request::Stop);
             if due || request.is_some() {
                 self.snapshot(report)?;
@@ -201,7 +212,8 @@ impl Solver {
 
     /// What follows the last iteration.
     fn finish(&mut self, report: &mut dyn Report) -> Result<()> {
-        let every = |interval: u64, iteration: u64| interval > 0 && iteration.is_multiple_of(interval);
+        let every =
+            |interval: u64, iteration: u64| interval > 0 && iteration.is_multiple_of(interval);
         if every(self.settings.display, self.iteration) {
             let loss = self.forward(0, report)?;
             report.line(&format!("Iteration {}, loss = {loss}", self.iteration));
@@ -216,11 +228,15 @@ impl Solver {
     /// One iteration.
     pub fn iterate(&mut self, report: &mut dyn Report) -> Result<()> {
         for param in 0..self.treatments.len() {
-            self.engine.edit(param, &mut |_, state| state.gradient.fill(0.0));
+            self.engine
+                .edit(param, &mut |_, state| state.gradient.fill(0.0));
         }
         let interval = self.settings.test_interval;
         let first = self.iteration == 0;
-        if interval > 0 && self.iteration.is_multiple_of(interval) && (!first || self.settings.test_initialization) {
+        if interval > 0
+            && self.iteration.is_multiple_of(interval)
+            && (!first || self.settings.test_initialization)
+        {
             self.test(report)?;
         }
         let mut loss = 0.0;
@@ -229,8 +245,12 @@ impl Solver {
             self.engine.backward(self.train.id);
         }
         let loss = self.smooth(loss / self.settings.iter_size as f32);
-        let rate = self.settings.policy.rate(self.iteration, &mut self.current_step);
-        let display = self.settings.display > 0 && self.iteration.is_multiple_of(self.settings.display);
+        let rate = self
+            .settings
+            .policy
+            .rate(self.iteration, &mut self.current_step);
+        let display =
+            self.settings.display > 0 && self.iteration.is_multiple_of(self.settings.display);
         if display {
             self.display(loss, rate, report);
         }
@@ -253,7 +273,9 @@ impl Solver {
     ) -> Result<()> {
         let mut methods = std::mem::take(&mut self.methods);
         let mut context = self.context(report);
-        let result = methods.iter_mut().try_for_each(|method| run(method.as_mut(), &mut context));
+        let result = methods
+            .iter_mut()
+            .try_for_each(|method| run(method.as_mut(), &mut context));
         self.methods = methods;
         result
     }
@@ -261,7 +283,12 @@ impl Solver {
     /// Runs the next batch forward; its loss.
     fn forward(&mut self, part: u32, report: &mut dyn Report) -> Result<f32> {
         let batch = self.train.feed.next()?.to_vec();
-        let inputs: Vec<&Tensor> = self.train.order.iter().map(|&index| &batch[index]).collect();
+        let inputs: Vec<&Tensor> = self
+            .train
+            .order
+            .iter()
+            .map(|&index| &batch[index])
+            .collect();
         let turn = self.iteration * u64::from(self.settings.iter_size) + u64::from(part);
         let turn = turn ^ self.settings.seed.rotate_left(40);
         self.engine.forward(self.train.id, &inputs, turn)?;
@@ -269,25 +296,33 @@ impl Solver {
         if !loss.is_finite() {
             return Err(self.diverged(loss));
         }
-        self.run_methods(report, |method, context| method.after_forward(context, &inputs))?;
+        self.run_methods(report, |method, context| {
+            method.after_forward(context, &inputs)
+        })?;
         Ok(loss)
     }
 
     /// Where the first number that is none is.
     fn diverged(&mut self, loss: f32) -> Error {
         let net = self.engine.net(self.train.id);
-        let bad = |id: skimjit_models::ValueId| self.engine.value(self.train.id, id).iter().any(|x| !x.is_finite());
+        let bad = |id: skimjit_models::ValueId| {
+            self.engine
+                .value(self.train.id, id)
+                .iter()
+                .any(|x| !x.is_finite())
+        };
         let inputs = net.graph.inputs.iter().find(|&&id| bad(id));
         let node = net.graph.nodes.iter().find(|node| bad(node.output));
-        let error = Error::new(format!("a loss of {loss} in iteration {}", self.iteration)).expected("a finite loss");
+        let error = Error::new(format!("a loss of {loss} in iteration {}", self.iteration))
+            .expected("a finite loss");
         match (inputs, node) {
             (Some(&id), _) => error.hint(format!(
                 "input {:?} has numbers that are none: correct the data",
                 net.graph.value(id).name
             )),
-            (None, Some(node)) => error
-                .layer(node.name.clone())
-                .hint("this layer is the first with such numbers: lower base_lr, or set clip_gradients"),
+            (None, Some(node)) => error.layer(node.name.clone()).hint(
+                "this layer is the first with such numbers: lower base_lr, or set clip_gradients",
+            ),
             (None, None) => error.hint("lower base_lr, or set clip_gradients"),
         }
     }
@@ -320,24 +355,38 @@ impl Solver {
         let mut squares = 0f64;
         for param in 0..self.treatments.len() {
             self.engine.edit(param, &mut |_, state| {
-                squares += state.gradient.iter().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>();
+                squares += state
+                    .gradient
+                    .iter()
+                    .map(|&g| f64::from(g) * f64::from(g))
+                    .sum::<f64>();
             });
         }
         let norm = squares.sqrt() as f32;
-        if norm > clip { mean * clip / norm } else { mean }
+        if norm > clip {
+            mean * clip / norm
+        } else {
+            mean
+        }
     }
 
     /// Runs all tests.
     pub fn test(&mut self, report: &mut dyn Report) -> Result<Vec<Vec<Output>>> {
         let mut all = Vec::new();
         for number in 0..self.tests.len() {
-            report.line(&format!("Iteration {}, Testing net (#{number})", self.iteration));
+            report.line(&format!(
+                "Iteration {}, Testing net (#{number})",
+                self.iteration
+            ));
             let (outputs, loss) = self.run_test(number)?;
             if let Some(loss) = loss {
                 report.line(&format!("Test loss: {loss}"));
             }
             for (index, output) in outputs.iter().enumerate() {
-                report.line(&format!("    Test net output #{index}: {}", display::output(output)));
+                report.line(&format!(
+                    "    Test net output #{index}: {}",
+                    display::output(output)
+                ));
             }
             report.metrics(&Metrics::Test {
                 iteration: self.iteration,
@@ -364,11 +413,17 @@ impl Solver {
             if sums.is_empty() {
                 sums = outputs;
             } else {
-                sums.iter_mut().zip(outputs).for_each(|(sum, output)| sum.value += output.value);
+                sums.iter_mut()
+                    .zip(outputs)
+                    .for_each(|(sum, output)| sum.value += output.value);
             }
         }
-        sums.iter_mut().for_each(|sum| sum.value /= f64::from(batches));
-        let loss = self.settings.test_compute_loss.then(|| loss / f64::from(batches));
+        sums.iter_mut()
+            .for_each(|sum| sum.value /= f64::from(batches));
+        let loss = self
+            .settings
+            .test_compute_loss
+            .then(|| loss / f64::from(batches));
         Ok((sums, loss))
     }
 }
@@ -377,12 +432,17 @@ impl Solver {
 fn tests_before(settings: &Settings, iteration: u64) -> u64 {
     match settings.test_interval {
         0 => 0,
-        interval => iteration.div_ceil(interval) - u64::from(iteration > 0 && !settings.test_initialization),
+        interval => {
+            iteration.div_ceil(interval) - u64::from(iteration > 0 && !settings.test_initialization)
+        }
     }
 }
 
 fn add(engine: &mut dyn Engine, fed: Fed, report: &mut dyn Report) -> Result<Runner> {
-    fed.net.warnings.iter().for_each(|warning| report.line(&format!("warning: {warning}")));
+    fed.net
+        .warnings
+        .iter()
+        .for_each(|warning| report.line(&format!("warning: {warning}")));
     Ok(Runner {
         id: engine.add(fed.net)?,
         feed: fed.feed,

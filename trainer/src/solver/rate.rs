@@ -26,21 +26,35 @@ impl Policy {
     /// From `lr_policy` and what belongs to it.
     pub fn new(solver: &SolverParameter) -> Result<Self> {
         let Some(base) = solver.base_lr else {
-            return Err(fault("base_lr", "nothing".to_owned()).expected("a learning rate, like 0.01"));
+            return Err(
+                fault("base_lr", "nothing".to_owned()).expected("a learning rate, like 0.01")
+            );
         };
-        let (gamma, power) = (finite(solver.gamma(), "gamma")?, finite(solver.power(), "power")?);
+        let (gamma, power) = (
+            finite(solver.gamma(), "gamma")?,
+            finite(solver.power(), "power")?,
+        );
         let curve = match solver.lr_policy() {
             "fixed" => Curve::Fixed,
             "step" => match u64::try_from(solver.stepsize()) {
                 Ok(size) if size > 0 => Curve::Step { gamma, size },
-                _ => return Err(fault("stepsize", solver.stepsize().to_string()).expected("at least 1")),
+                _ => {
+                    return Err(
+                        fault("stepsize", solver.stepsize().to_string()).expected("at least 1")
+                    );
+                }
             },
             "exp" => Curve::Exponential { gamma },
             "inv" => Curve::Inverse { gamma, power },
             "multistep" => {
-                let at: Vec<u64> = solver.stepvalue.iter().map(|&at| at.max(0) as u64).collect();
+                let at: Vec<u64> = solver
+                    .stepvalue
+                    .iter()
+                    .map(|&at| at.max(0) as u64)
+                    .collect();
                 if !at.is_sorted() {
-                    return Err(fault("stepvalue", format!("{:?}", solver.stepvalue)).expected("iterations in order"));
+                    return Err(fault("stepvalue", format!("{:?}", solver.stepvalue))
+                        .expected("iterations in order"));
                 }
                 Curve::MultiStep { gamma, at }
             }
@@ -53,8 +67,13 @@ impl Policy {
                 middle: solver.stepsize() as f32,
             },
             other => {
-                let found = if other.is_empty() { "nothing".to_owned() } else { format!("{other:?}") };
-                return Err(fault("lr_policy", found).expected("fixed, step, exp, inv, multistep, poly or sigmoid"));
+                let found = if other.is_empty() {
+                    "nothing".to_owned()
+                } else {
+                    format!("{other:?}")
+                };
+                return Err(fault("lr_policy", found)
+                    .expected("fixed, step, exp, inv, multistep, poly or sigmoid"));
             }
         };
         Ok(Self {
@@ -83,7 +102,9 @@ impl Policy {
                 }
                 base * gamma.powi(*step)
             }
-            Curve::Polynomial { power, end } => base * (1.0 - n / *end as f32).max(0.0).powf(*power),
+            Curve::Polynomial { power, end } => {
+                base * (1.0 - n / *end as f32).max(0.0).powf(*power)
+            }
             Curve::Sigmoid { gamma, middle } => base / (1.0 + (-gamma * (n - middle)).exp()),
         }
     }
@@ -107,14 +128,20 @@ mod tests {
         more(&mut solver);
         let policy = Policy::new(&solver).unwrap();
         let mut step = 0;
-        let all = (0..=of.last().copied().unwrap_or_default()).map(|n| (n, policy.rate(n, &mut step)));
-        all.filter(|(n, _)| of.contains(n)).map(|(_, rate)| rate).collect()
+        let all =
+            (0..=of.last().copied().unwrap_or_default()).map(|n| (n, policy.rate(n, &mut step)));
+        all.filter(|(n, _)| of.contains(n))
+            .map(|(_, rate)| rate)
+            .collect()
     }
 
     fn close(found: &[f32], expected: &[f32]) {
         assert_eq!(found.len(), expected.len());
         for (a, b) in found.iter().zip(expected) {
-            assert!((a - b).abs() <= 1e-6 * b.abs().max(1e-3), "{found:?} {expected:?}");
+            assert!(
+                (a - b).abs() <= 1e-6 * b.abs().max(1e-3),
+                "{found:?} {expected:?}"
+            );
         }
     }
 
@@ -122,10 +149,16 @@ mod tests {
     fn curves() {
         let nothing = |_: &mut SolverParameter| {};
         close(&rates("fixed", &[0, 50], nothing), &[0.1, 0.1]);
-        close(&rates("step", &[0, 9, 10, 25], nothing), &[0.1, 0.1, 0.05, 0.025]);
+        close(
+            &rates("step", &[0, 9, 10, 25], nothing),
+            &[0.1, 0.1, 0.05, 0.025],
+        );
         close(&rates("exp", &[0, 3], nothing), &[0.1, 0.0125]);
         close(&rates("inv", &[0, 2], nothing), &[0.1, 0.025]);
-        close(&rates("multistep", &[0, 4, 5, 6, 19, 20], nothing), &[0.1, 0.1, 0.05, 0.025, 0.025, 0.0125]);
+        close(
+            &rates("multistep", &[0, 4, 5, 6, 19, 20], nothing),
+            &[0.1, 0.1, 0.05, 0.025, 0.025, 0.0125],
+        );
         close(&rates("poly", &[0, 50, 100], nothing), &[0.1, 0.025, 0.0]);
         close(&rates("sigmoid", &[10], nothing), &[0.05]);
     }

@@ -34,7 +34,9 @@ impl Rule {
         let delta = finite(solver.delta(), "delta")?;
         let kind = solver.r#type();
         if matches!(kind, "AdaGrad" | "RMSProp") && momentum != 0.0 {
-            return Err(fault("momentum", momentum.to_string()).expected(format!("0: {kind} has none")));
+            return Err(
+                fault("momentum", momentum.to_string()).expected(format!("0: {kind} has none"))
+            );
         }
         Ok(match kind {
             "SGD" => Self::Sgd { momentum },
@@ -66,7 +68,13 @@ impl Rule {
     }
 
     /// Turns gradients into what is subtracted.
-    fn turn(&self, rate: f32, iteration: u64, g: &mut [f32], (first, second): (&mut [f32], &mut [f32])) {
+    fn turn(
+        &self,
+        rate: f32,
+        iteration: u64,
+        g: &mut [f32],
+        (first, second): (&mut [f32], &mut [f32]),
+    ) {
         let each = g.iter_mut().zip(first);
         match *self {
             Self::Sgd { momentum } => each.for_each(|(g, h)| {
@@ -92,9 +100,14 @@ impl Rule {
                 *h2 = momentum * *h2 + (1.0 - momentum) * u * u;
                 *g = rate * u;
             }),
-            Self::Adam { beta1, beta2, delta } => {
+            Self::Adam {
+                beta1,
+                beta2,
+                delta,
+            } => {
                 let t = iteration as f64 + 1.0;
-                let correction = (1.0 - f64::from(beta2).powf(t)).sqrt() / (1.0 - f64::from(beta1).powf(t));
+                let correction =
+                    (1.0 - f64::from(beta2).powf(t)).sqrt() / (1.0 - f64::from(beta1).powf(t));
                 let rate = rate * correction as f32;
                 each.zip(second).for_each(|((g, m), v)| {
                     *m = beta1 * *m + (1.0 - beta1) * *g;
@@ -170,7 +183,10 @@ struct Part<'a> {
 
 /// The chunks of an array, for ever `None` when there is none.
 fn chunks(array: Option<&mut Vec<f32>>) -> impl Iterator<Item = Option<&mut [f32]>> {
-    let parts = array.into_iter().flat_map(|array| array.chunks_mut(CHUNK)).map(Some);
+    let parts = array
+        .into_iter()
+        .flat_map(|array| array.chunks_mut(CHUNK))
+        .map(Some);
     parts.chain(std::iter::repeat_with(|| None))
 }
 
@@ -178,11 +194,17 @@ fn chunks(array: Option<&mut Vec<f32>>) -> impl Iterator<Item = Option<&mut [f32
 pub fn apply(update: &Update<'_>, state: &mut ParamState) {
     let count = state.data.len();
     state.history.resize_with(update.rule.histories(), Vec::new);
-    state.history.iter_mut().for_each(|history| history.resize(count, 0.0));
+    state
+        .history
+        .iter_mut()
+        .for_each(|history| history.resize(count, 0.0));
     let mut histories = state.history.iter_mut();
     let histories = chunks(histories.next()).zip(chunks(histories.next()));
     let rest = chunks(state.mask.as_mut()).zip(chunks(state.shadow.as_mut()));
-    let arrays = state.data.chunks_mut(CHUNK).zip(state.gradient.chunks_mut(CHUNK));
+    let arrays = state
+        .data
+        .chunks_mut(CHUNK)
+        .zip(state.gradient.chunks_mut(CHUNK));
     let part = |(((data, gradient), (history, history2)), (mask, shadow))| Part {
         data,
         gradient,
@@ -207,21 +229,46 @@ fn step(update: &Update<'_>, start: usize, part: Part<'_>) {
         Decay::L2(decay) if decay != 0.0 => each.for_each(|(g, w)| *g += decay * w),
         _ => {}
     }
-    let by_gradient = matches!(update.threshold, Threshold::Adaptive { by: ThresholdBy::Gradient, .. });
+    let by_gradient = matches!(
+        update.threshold,
+        Threshold::Adaptive {
+            by: ThresholdBy::Gradient,
+            ..
+        }
+    );
     let gradients = by_gradient.then(|| gradient.to_vec());
-    let histories = (part.history.unwrap_or_default(), part.history2.unwrap_or_default());
-    update.rule.turn(update.rate, update.iteration, gradient, histories);
+    let histories = (
+        part.history.unwrap_or_default(),
+        part.history2.unwrap_or_default(),
+    );
+    update
+        .rule
+        .turn(update.rate, update.iteration, gradient, histories);
     if let Some(mask) = part.mask {
-        gradient.iter_mut().zip(mask).for_each(|(g, mask)| *g *= *mask);
+        gradient
+            .iter_mut()
+            .zip(mask)
+            .for_each(|(g, mask)| *g *= *mask);
     }
     match part.shadow {
         Some(shadow) => {
-            shadow.iter_mut().zip(gradient.iter()).for_each(|(u, v)| *u -= v);
+            shadow
+                .iter_mut()
+                .zip(gradient.iter())
+                .for_each(|(u, v)| *u -= v);
             data.copy_from_slice(shadow);
         }
-        None => data.iter_mut().zip(gradient.iter()).for_each(|(w, v)| *w -= v),
+        None => data
+            .iter_mut()
+            .zip(gradient.iter())
+            .for_each(|(w, v)| *w -= v),
     }
-    threshold(update, start, data, gradients.as_deref().unwrap_or(gradient));
+    threshold(
+        update,
+        start,
+        data,
+        gradients.as_deref().unwrap_or(gradient),
+    );
 }
 
 /// −1, 0 or 1.
@@ -241,13 +288,22 @@ fn threshold(update: &Update<'_>, start: usize, data: &mut [f32], compared: &[f3
     };
     match update.threshold {
         Threshold::None => {}
-        Threshold::Fixed(t) => data.iter_mut().enumerate().for_each(|(index, w)| cut(w, t * factor(index))),
-        Threshold::Adaptive { least, factor: largest, .. } => {
+        Threshold::Fixed(t) => data
+            .iter_mut()
+            .enumerate()
+            .for_each(|(index, w)| cut(w, t * factor(index))),
+        Threshold::Adaptive {
+            least,
+            factor: largest,
+            ..
+        } => {
             for (index, (w, x)) in data.iter_mut().zip(compared).enumerate() {
                 cut(w, least / (x.abs() + 1.0 / largest) * factor(index));
             }
         }
-        Threshold::Soft(t) => data.iter_mut().for_each(|w| *w = sign(*w) * (w.abs() - t).max(0.0)),
+        Threshold::Soft(t) => data
+            .iter_mut()
+            .for_each(|w| *w = sign(*w) * (w.abs() - t).max(0.0)),
     }
 }
 
@@ -291,15 +347,34 @@ mod tests {
             updated(rule, decay, threshold, steps).data
         };
         // Two steps of h = 0.1·g + 0.9·h: 0.1·g·(1 + 1.9).
-        close(&after(Rule::Sgd { momentum: 0.9 }, 2), [1.0 - 0.145, -2.0 + 0.0725, 0.001, -0.29]);
+        close(
+            &after(Rule::Sgd { momentum: 0.9 }, 2),
+            [1.0 - 0.145, -2.0 + 0.0725, 0.001, -0.29],
+        );
         // First step (1 + 0.9)·0.1·g; second 1.9·0.19·g − 0.9·0.1·g.
-        close(&after(Rule::Nesterov { momentum: 0.9 }, 2), [1.0 - 0.2305, -2.0 + 0.11525, 0.001, -0.461]);
-        close(&after(Rule::AdaGrad { delta: 1e-8 }, 1), [0.9, -1.9, 0.001, -0.1]);
-        let adam = Rule::Adam { beta1: 0.9, beta2: 0.999, delta: 1e-8 };
+        close(
+            &after(Rule::Nesterov { momentum: 0.9 }, 2),
+            [1.0 - 0.2305, -2.0 + 0.11525, 0.001, -0.461],
+        );
+        close(
+            &after(Rule::AdaGrad { delta: 1e-8 }, 1),
+            [0.9, -1.9, 0.001, -0.1],
+        );
+        let adam = Rule::Adam {
+            beta1: 0.9,
+            beta2: 0.999,
+            delta: 1e-8,
+        };
         close(&after(adam, 3), [0.7, -1.7, 0.001, -0.3]);
-        let rms = Rule::RmsProp { delta: 1e-8, decay: 0.75 };
+        let rms = Rule::RmsProp {
+            delta: 1e-8,
+            decay: 0.75,
+        };
         close(&after(rms, 1), [0.8, -1.8, 0.001, -0.2]);
-        let ada_delta = Rule::AdaDelta { momentum: 0.75, delta: 1.0 };
+        let ada_delta = Rule::AdaDelta {
+            momentum: 0.75,
+            delta: 1.0,
+        };
         let first = 0.1 * 0.5 * (1.0f32 / (0.25 * 0.25 + 1.0)).sqrt();
         assert!((after(ada_delta, 1)[0] - (1.0 - first)).abs() < 1e-6);
     }
@@ -307,12 +382,28 @@ mod tests {
     #[test]
     fn decay_and_thresholds() {
         let sgd = Rule::Sgd { momentum: 0.0 };
-        close(&updated(sgd, Decay::L2(0.1), Threshold::None, 1).data, [0.94, -1.955, 0.00099, -0.1]);
-        close(&updated(sgd, Decay::L1(0.005), Threshold::Fixed(0.001), 1).data, [0.9495, -1.9745, 0.0, -0.1]);
-        close(&updated(sgd, Decay::None, Threshold::Soft(0.05), 1).data, [0.9, -1.925, 0.0, -0.05]);
+        close(
+            &updated(sgd, Decay::L2(0.1), Threshold::None, 1).data,
+            [0.94, -1.955, 0.00099, -0.1],
+        );
+        close(
+            &updated(sgd, Decay::L1(0.005), Threshold::Fixed(0.001), 1).data,
+            [0.9495, -1.9745, 0.0, -0.1],
+        );
+        close(
+            &updated(sgd, Decay::None, Threshold::Soft(0.05), 1).data,
+            [0.9, -1.925, 0.0, -0.05],
+        );
         // t = 1e-4/(0 + 1/10) = 1e-3 where nothing was subtracted; 1e-4/(0.1 + 0.1) else.
-        let adaptive = Threshold::Adaptive { least: 1e-4, factor: 10.0, by: ThresholdBy::Update };
-        close(&updated(sgd, Decay::None, adaptive, 1).data, [0.95, -1.975, 0.0, -0.1]);
+        let adaptive = Threshold::Adaptive {
+            least: 1e-4,
+            factor: 10.0,
+            by: ThresholdBy::Update,
+        };
+        close(
+            &updated(sgd, Decay::None, adaptive, 1).data,
+            [0.95, -1.975, 0.0, -0.1],
+        );
     }
 
     #[test]

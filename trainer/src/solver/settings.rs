@@ -82,11 +82,16 @@ impl Settings {
         let max_iter = count(solver.max_iter(), "max_iter")?;
         let iter_size = at_least_one(solver.iter_size(), "iter_size")?;
         let tests = solver.test_iter.iter();
-        let test_iter: Vec<u32> = tests.map(|&n| at_least_one(n, "test_iter")).collect::<Result<_>>()?;
+        let test_iter: Vec<u32> = tests
+            .map(|&n| at_least_one(n, "test_iter"))
+            .collect::<Result<_>>()?;
         let test_interval = count(solver.test_interval(), "test_interval")?;
         if !test_iter.is_empty() && test_interval == 0 {
-            return Err(fault("test_interval", "0 although there is a test_iter".to_owned())
-                .expected("iterations between tests, at least 1"));
+            return Err(fault(
+                "test_interval",
+                "0 although there is a test_iter".to_owned(),
+            )
+            .expected("iterations between tests, at least 1"));
         }
         let seed = solver.random_seed();
         Ok(Self {

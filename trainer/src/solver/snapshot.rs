@@ -9,7 +9,8 @@ use skimjit_models::caffe::proto::{
     BlobProto, BlobShape, LayerParameter, NetParameter, SolverParameter, SolverState,
 };
 use skimjit_models::caffe::{
-    blob, read_caffemodel, read_solverstate, upgrade::upgrade_net, write_caffemodel, write_solverstate,
+    blob, read_caffemodel, read_solverstate, upgrade::upgrade_net, write_caffemodel,
+    write_solverstate,
 };
 use skimjit_models::{Error, Result, Shape};
 use std::fs::{self, File};
@@ -31,14 +32,21 @@ impl Resumed {
     /// Reads a solverstate and what belongs to it.
     pub fn read(path: &Path) -> Result<Self> {
         let state = read_solverstate(path)?;
-        let iteration = u64::try_from(state.iter())
-            .map_err(|_| Error::new(state.iter().to_string()).file(path).field("iter").expected("0 or more"))?;
+        let iteration = u64::try_from(state.iter()).map_err(|_| {
+            Error::new(state.iter().to_string())
+                .file(path)
+                .field("iter")
+                .expected("0 or more")
+        })?;
         let weights = read_caffemodel(&learned_net(&state, path)?)?;
         let extra = path.with_extension(EXTRA);
         Ok(Self {
             iteration,
             weights: upgrade_net(weights)?,
-            extra: extra.exists().then(|| read_caffemodel(&extra)).transpose()?,
+            extra: extra
+                .exists()
+                .then(|| read_caffemodel(&extra))
+                .transpose()?,
             state,
             file: path.to_owned(),
         })
@@ -46,12 +54,19 @@ impl Resumed {
 
     /// State of the methods.
     pub fn methods(&self) -> Result<Vec<serde_json::Value>> {
-        let Some(text) = self.extra.as_ref().map(NetParameter::name).filter(|text| !text.is_empty()) else {
+        let Some(text) = self
+            .extra
+            .as_ref()
+            .map(NetParameter::name)
+            .filter(|text| !text.is_empty())
+        else {
             return Ok(Vec::new());
         };
         serde_json::from_str(text).map_err(|error| {
-            Error::new(format!("a state of the methods that cannot be read: {error}"))
-                .file(self.file.with_extension(EXTRA))
+            Error::new(format!(
+                "a state of the methods that cannot be read: {error}"
+            ))
+            .file(self.file.with_extension(EXTRA))
         })
     }
 
@@ -66,7 +81,10 @@ impl Resumed {
             return Err(Error::new(format!("{found} arrays"))
                 .file(&self.file)
                 .field("history")
-                .expected(format!("{} for the {params} parameters of the network", params * arrays))
+                .expected(format!(
+                    "{} for the {params} parameters of the network",
+                    params * arrays
+                ))
                 .hint("go on with the network and the solver type that the snapshot is from"));
         }
         for (number, mut blob) in self.state.history.into_iter().enumerate() {
@@ -109,30 +127,42 @@ fn learned_net(state: &SolverState, path: &Path) -> Result<PathBuf> {
     let choices = [Some(named.clone()), by_name, Some(own)];
     let found = choices.into_iter().flatten().find(|path| path.is_file());
     found.ok_or_else(|| {
-        Error::new(format!("{:?}, which is not there", named.display().to_string()))
-            .file(path)
-            .field("learned_net")
-            .expected("the caffemodel of the same snapshot")
-            .hint("put it beside the solverstate")
+        Error::new(format!(
+            "{:?}, which is not there",
+            named.display().to_string()
+        ))
+        .file(path)
+        .field("learned_net")
+        .expected("the caffemodel of the same snapshot")
+        .hint("put it beside the solverstate")
     })
 }
 
 fn restore_extra(solver: &mut Solver, extra: NetParameter) -> Result<()> {
     for mut layer in extra.layer {
-        let Some((name, what)) = layer.name().rsplit_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())) else {
+        let Some((name, what)) = layer
+            .name()
+            .rsplit_once(' ')
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        else {
             continue;
         };
-        let Some(blob) = layer.blobs.first_mut() else { continue };
+        let Some(blob) = layer.blobs.first_mut() else {
+            continue;
+        };
         let data = blob::take_tensor(blob)?.into_data();
         let params = solver.engine.params();
-        let fits = |param: &crate::param::Param| param.name() == name && param.shape.count() == data.len();
+        let fits =
+            |param: &crate::param::Param| param.name() == name && param.shape.count() == data.len();
         let Some(index) = params.iter().position(fits) else {
             continue;
         };
-        solver.engine.edit(index, &mut |_, state| match what.as_str() {
-            "mask" => state.mask = Some(data.clone()),
-            _ => state.shadow = Some(data.clone()),
-        });
+        solver
+            .engine
+            .edit(index, &mut |_, state| match what.as_str() {
+                "mask" => state.mask = Some(data.clone()),
+                _ => state.shadow = Some(data.clone()),
+            });
     }
     Ok(())
 }
@@ -155,14 +185,21 @@ pub fn write_whole(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Resu
             .file(path)
             .hint("check the folder and the free space; the last snapshot is still there")
     };
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
         fs::create_dir_all(folder).map_err(failed)?;
     }
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}.part", std::process::id()));
     let part = PathBuf::from(name);
     let written = write(&part)
-        .and_then(|()| File::open(&part).and_then(|file| file.sync_all()).map_err(failed))
+        .and_then(|()| {
+            File::open(&part)
+                .and_then(|file| file.sync_all())
+                .map_err(failed)
+        })
         .and_then(|()| fs::rename(&part, path).map_err(failed));
     if written.is_err() {
         // What is left of it is of no use; that it may not be there is no further error.
@@ -178,17 +215,26 @@ impl Solver {
     /// Writes a snapshot of the state after the last iteration; the path of the solverstate.
     pub fn snapshot(&mut self, report: &mut dyn Report) -> Result<PathBuf> {
         let path = |extension: &str| {
-            PathBuf::from(format!("{}_iter_{}.{extension}", self.settings.snapshot_prefix, self.iteration))
+            PathBuf::from(format!(
+                "{}_iter_{}.{extension}",
+                self.settings.snapshot_prefix, self.iteration
+            ))
         };
         let (model, state, extra) = (path("caffemodel"), path("solverstate"), path(EXTRA));
-        report.line(&format!("Snapshotting to binary proto file {}", model.display()));
+        report.line(&format!(
+            "Snapshotting to binary proto file {}",
+            model.display()
+        ));
         let net = self.trained();
         write_whole(&model, |path| write_caffemodel(&net, path))?;
         drop(net);
         if let Some(net) = self.extra() {
             write_whole(&extra, |path| write_caffemodel(&net, path))?;
         }
-        report.line(&format!("Snapshotting solver state to binary proto file {}", state.display()));
+        report.line(&format!(
+            "Snapshotting solver state to binary proto file {}",
+            state.display()
+        ));
         let solver = self.solver_state(&model);
         write_whole(&state, |path| write_solverstate(&solver, path))?;
         self.snapshot_at = Some(self.iteration);
@@ -218,7 +264,10 @@ impl Solver {
         for (_, places) in net.parameters() {
             let owner = places[0];
             let owner = (net.layer(owner).name(), owner.index);
-            let Some(index) = params.iter().position(|param| (param.layer.as_str(), param.index) == owner) else {
+            let Some(index) = params
+                .iter()
+                .position(|param| (param.layer.as_str(), param.index) == owner)
+            else {
                 continue;
             };
             for place in places {
@@ -239,7 +288,11 @@ impl Solver {
             self.engine.edit(index, &mut |param, state| {
                 for (array, all) in history.iter_mut().enumerate() {
                     let zeros = || vec![0.0; param.shape.count()];
-                    let data = state.history.get(array).filter(|data| !data.is_empty()).cloned();
+                    let data = state
+                        .history
+                        .get(array)
+                        .filter(|data| !data.is_empty())
+                        .cloned();
                     all.push(blob(&param.shape, data.unwrap_or_else(zeros)));
                 }
             });
@@ -268,7 +321,8 @@ impl Solver {
                 }
             });
         }
-        let states: Vec<serde_json::Value> = self.methods.iter().map(|method| method.save()).collect();
+        let states: Vec<serde_json::Value> =
+            self.methods.iter().map(|method| method.save()).collect();
         let any = states.iter().any(|state| !state.is_null());
         (any || !layers.is_empty()).then(|| NetParameter {
             name: any.then(|| serde_json::Value::Array(states).to_string()),
@@ -288,4 +342,3 @@ pub fn default_prefix(solver: &SolverParameter, file: &Path) -> String {
         prefix => prefix.to_owned(),
     }
 }
-

@@ -44,7 +44,8 @@ pub struct BuildOptions<'a> {
 impl Source {
     /// Opens the data and builds the network.
     pub fn build(&self, options: &BuildOptions<'_>) -> Result<Fed> {
-        self.build_here(options).map_err(|error| error.file(&self.file))
+        self.build_here(options)
+            .map_err(|error| error.file(&self.file))
     }
 
     fn build_here(&self, options: &BuildOptions<'_>) -> Result<Fed> {
@@ -134,7 +135,11 @@ pub fn sources(solver: &SolverParameter, file: &Path) -> Result<Sources> {
 
 type Definition = (NetParameter, PathBuf);
 
-fn tests(solver: &SolverParameter, file: &Path, generic: Option<Definition>) -> Result<Vec<Source>> {
+fn tests(
+    solver: &SolverParameter,
+    file: &Path,
+    generic: Option<Definition>,
+) -> Result<Vec<Source>> {
     let mut definitions: Vec<Definition> = Vec::new();
     for net in &solver.test_net_param {
         definitions.push((upgrade_net(net.clone())?, file.to_owned()));
@@ -145,18 +150,27 @@ fn tests(solver: &SolverParameter, file: &Path, generic: Option<Definition>) -> 
     let wanted = solver.test_iter.len();
     let expected = match &generic {
         Some(net) => {
-            definitions.extend(std::iter::repeat_n(net.clone(), wanted.saturating_sub(definitions.len())));
+            definitions.extend(std::iter::repeat_n(
+                net.clone(),
+                wanted.saturating_sub(definitions.len()),
+            ));
             "one per test network at least"
         }
         None => "one per test network",
     };
     if definitions.len() != wanted {
-        return Err(fault("test_iter", format!("{wanted} values for {} test networks", definitions.len()))
-            .expected(expected));
+        return Err(fault(
+            "test_iter",
+            format!("{wanted} values for {} test networks", definitions.len()),
+        )
+        .expected(expected));
     }
     if !solver.test_state.is_empty() && solver.test_state.len() != wanted {
-        return Err(fault("test_state", format!("{} of them", solver.test_state.len()))
-            .expected(format!("{wanted}, as there are values of test_iter, or none")));
+        return Err(
+            fault("test_state", format!("{} of them", solver.test_state.len())).expected(format!(
+                "{wanted}, as there are values of test_iter, or none"
+            )),
+        );
     }
     let test = |(index, (definition, file)): (usize, Definition)| Source {
         definition,
@@ -183,8 +197,12 @@ fn one_of(
     file: &Path,
 ) -> Result<Option<Definition>> {
     match (path, inline) {
-        (Some(_), Some(_)) => Err(fault(field, format!("{field} and {field}_param")).expected("one of them")),
-        (Some(path), None) => read(path, file).map(Some).map_err(|error| error.field(field)),
+        (Some(_), Some(_)) => {
+            Err(fault(field, format!("{field} and {field}_param")).expected("one of them"))
+        }
+        (Some(path), None) => read(path, file)
+            .map(Some)
+            .map_err(|error| error.field(field)),
         (None, Some(net)) => Ok(Some((upgrade_net(net.clone())?, file.to_owned()))),
         (None, None) => Ok(None),
     }

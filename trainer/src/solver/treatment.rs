@@ -24,8 +24,11 @@ impl Treatment {
     pub fn of(param: &Param, settings: &Settings) -> Result<Self> {
         let regularization = Regularization::of(param, settings)?;
         let transform = Transform::of(param);
-        let domain = transform.as_ref().filter(|_| param.role == Role::Winograd && settings.winograd_adjust_threshold);
-        let positions = |transform: &Transform| (transform.output_factors(), param.shape.count_of(2, 4));
+        let domain = transform
+            .as_ref()
+            .filter(|_| param.role == Role::Winograd && settings.winograd_adjust_threshold);
+        let positions =
+            |transform: &Transform| (transform.output_factors(), param.shape.count_of(2, 4));
         Ok(Self {
             regularization,
             lasso: Lasso::of(param, settings)?,
@@ -71,7 +74,10 @@ impl Treatment {
             scale,
             decay: Decay::None,
             threshold: Threshold::None,
-            factors: self.factors.as_ref().map(|(factors, run)| (factors.as_slice(), *run)),
+            factors: self
+                .factors
+                .as_ref()
+                .map(|(factors, run)| (factors.as_slice(), *run)),
         };
         let may_prune = prunable || settings.threshold_all;
         match self.regularization {
@@ -88,7 +94,9 @@ impl Treatment {
         if may_prune && settings.prune_threshold > 0.0 {
             update.threshold = match self.regularization {
                 Regularization::L1 => adaptive(settings),
-                Regularization::L1Dns | Regularization::L2Dns => Threshold::Fixed(settings.prune_threshold),
+                Regularization::L1Dns | Regularization::L2Dns => {
+                    Threshold::Fixed(settings.prune_threshold)
+                }
                 _ => update.threshold,
             };
         }
@@ -98,7 +106,11 @@ impl Treatment {
         }
         apply(&update, state);
         if let Some(transform) = &self.transform {
-            transform.prune(&mut state.data, settings.prune_threshold, settings.winograd_adjust_threshold);
+            transform.prune(
+                &mut state.data,
+                settings.prune_threshold,
+                settings.winograd_adjust_threshold,
+            );
         }
     }
 
