@@ -54,7 +54,7 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     paths.into_iter().map(read).collect()
 }
 
-const CODE: [&str; 7] = [
+const CODE: [&str; 8] = [
     "jit/src",
     "models/src",
     "models/data/src",
@@ -62,6 +62,7 @@ const CODE: [&str; 7] = [
     "kernels/verifier/src",
     "runtime/src",
     "src",
+    "trainer/src",
 ];
 
 /// Lines of code (comments left out) that contain one of the words, outside the allowed files.
@@ -125,6 +126,8 @@ fn dependencies_point_downwards() {
         "skimjit-verifier",
     ]);
     assert!(ours("Cargo.toml").is_subset(&root));
+    let trainer = set(&["skimjit-data", "skimjit-models"]);
+    assert_eq!(ours("trainer/Cargo.toml"), trainer);
 }
 
 #[test]
@@ -165,14 +168,22 @@ fn only_the_command_line_prints_and_exits() {
         "process::exit",
         "clap::",
     ];
-    assert_none(&words, &["src/main.rs", "src/cli/"]);
+    assert_none(
+        &words,
+        &[
+            "src/main.rs",
+            "src/cli/",
+            "trainer/src/main.rs",
+            "trainer/src/cli/",
+        ],
+    );
 }
 
 #[test]
 fn only_the_pool_starts_threads() {
     assert_none(
         &["thread::spawn", "thread::Builder", "rayon::"],
-        &["models/data/src/", "runtime/src/pool.rs"],
+        &["models/data/src/", "runtime/src/pool.rs", "trainer/src/"],
     );
 }
 
@@ -195,6 +206,7 @@ fn unsafe_code_is_where_the_list_says() {
         "runtime/src/mapping.rs",
         "runtime/src/pool.rs",
         "runtime/src/session.rs",
+        "trainer/src/cpu/gemm.rs",
     ];
     assert_none(&["unsafe {", "unsafe impl", "unsafe fn"], &allowed);
 }

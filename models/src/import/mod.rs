@@ -262,7 +262,11 @@ fn upgraded(net: NetParameter) -> Result<NetParameter> {
 /// layers are of the TRAIN phase: where nothing else makes their blobs, they stay as inputs.
 fn filtered(net: NetParameter, options: &ImportOptions, stored: bool) -> Result<NetParameter> {
     let state = NetState {
-        phase: Some(if options.training { Phase::Train } else { Phase::Test } as i32),
+        phase: Some(if options.training {
+            Phase::Train
+        } else {
+            Phase::Test
+        } as i32),
         level: Some(options.level),
         stage: options.stages.clone(),
     };
