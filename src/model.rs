@@ -153,6 +153,7 @@ impl Model {
             strip_losses: options.prototxt.is_none(),
             level: options.level,
             stages: options.stages.clone(),
+            ..import::ImportOptions::default()
         };
         let imported = import::load(prototxt, weights, &options)?;
         let warnings = imported.warnings.iter().map(ToString::to_string).collect();

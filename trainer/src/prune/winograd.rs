@@ -325,7 +325,7 @@ mod tests {
         for k in [3, 5] {
             let transform = Transform::new(k);
             let mut data: Vec<f32> = (0..2 * k * k)
-                .map(|i| ((i * 37 % 19) as f32 - 9.0) / 10.0)
+                .map(|i| ((i * i * 31 + 7 * i) % 101) as f32 / 37.0 - 1.3)
                 .collect();
             let kernel = &data[..k * k];
             let back = transform.backward(&transform.forward(kernel));

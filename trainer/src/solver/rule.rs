@@ -394,10 +394,10 @@ mod tests {
             &updated(sgd, Decay::None, Threshold::Soft(0.05), 1).data,
             [0.9, -1.925, 0.0, -0.05],
         );
-        // t = 1e-4/(0 + 1/10) = 1e-3 where nothing was subtracted; 1e-4/(0.1 + 0.1) else.
+        // t = 1e-4/(0 + 1/12.5) = 1.25e-3 where nothing was subtracted; 1e-4/(0.1 + 0.08) else.
         let adaptive = Threshold::Adaptive {
             least: 1e-4,
-            factor: 10.0,
+            factor: 12.5,
             by: ThresholdBy::Update,
         };
         close(
