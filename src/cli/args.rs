@@ -71,16 +71,32 @@ impl ReadingArguments {
             ..LoadOptions::default()
         }
     }
+    /// Reads a definition with the weights of several files, or with those of its fillers, and prints
+    /// warnings.
+    pub fn load_definition(&self, definition: &Path, weights: &[PathBuf]) -> Result<Model> {
+        let options = LoadOptions {
+            prototxt: Some(definition.to_owned()),
+            allow_missing_weights: self.allow_missing_weights || weights.is_empty(),
+            ..self.options()
+        };
+        let model = progress::spin("reading", || Model::from_caffe(weights, &options))?;
+        if weights.is_empty() {
+            output::complain("note", "weights are those of the fillers: none is zero");
+        }
+        Ok(warned(model))
+    }
     /// Reads the network and prints its warnings.
     pub fn load(&self, model: &Path) -> Result<Model> {
         let options = self.options();
         let model = progress::spin("reading", || Model::load(model, &options))?;
-        model
-            .warnings
-            .iter()
-            .for_each(|warning| output::complain("warning", warning));
-        Ok(model)
+        Ok(warned(model))
     }
+}
+
+fn warned(model: Model) -> Model {
+    let warnings = model.warnings.iter();
+    warnings.for_each(|warning| output::complain("warning", warning));
+    model
 }
 
 /// Instruction set.

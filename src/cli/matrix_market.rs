@@ -2,6 +2,7 @@
 
 use skimjit::Result;
 use skimjit::models::{Error as InputError, Shape, Tensor};
+use std::fmt::Write;
 use std::path::Path;
 
 /// Largest file that is read, in bytes.
@@ -13,6 +14,43 @@ const HEADER: &str = "%%matrixmarket matrix coordinate real general";
 /// Reads a coordinate file of real numbers as a dense row-major matrix of the expected size.
 pub fn read(path: &Path, expected: [u32; 2]) -> Result<Vec<f32>> {
     Ok(parse(&text(path)?, expected).map_err(|error| error.file(path))?)
+}
+
+/// Writes the elements of a dense row-major matrix whose magnitude is above a threshold; `note` becomes a
+/// comment.
+pub fn write(
+    path: &Path,
+    [rows, columns]: [usize; 2],
+    data: &[f32],
+    threshold: f32,
+    note: &str,
+) -> Result<()> {
+    let kept = || {
+        data.iter()
+            .enumerate()
+            .filter(|(_, value)| value.abs() > threshold)
+    };
+    let note: String = note
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    let mut text = format!("%%MatrixMarket matrix coordinate real general\n% {note}\n");
+    // Writing to a String cannot fail, here and below.
+    let _ = writeln!(text, "{rows} {columns} {}", kept().count());
+    for (index, value) in kept() {
+        let _ = writeln!(
+            text,
+            "{} {} {value}",
+            index / columns + 1,
+            index % columns + 1
+        );
+    }
+    let written = std::fs::write(path, text);
+    Ok(written.map_err(|error| {
+        InputError::new(format!("an error when writing: {error}"))
+            .file(path)
+            .hint("check the path and the free space")
+    })?)
 }
 
 /// Rows and columns of the matrix in a file.

@@ -9,8 +9,12 @@ mod compute_image_mean;
 mod convert_dataset;
 mod convert_imageset;
 mod detections;
+mod device_query;
 mod disasm;
+mod draw;
+mod dump;
 mod explain;
+mod export;
 mod extract_features;
 mod inputs;
 mod inspect;
@@ -31,6 +35,7 @@ mod test;
 mod time;
 mod times;
 mod timing;
+mod upgrade;
 mod verify;
 
 use clap::error::ErrorKind;
@@ -71,6 +76,11 @@ enum Command {
     ConvertDataset(convert_dataset::Arguments),
     ComputeImageMean(compute_image_mean::Arguments),
     ExtractFeatures(extract_features::Arguments),
+    Draw(draw::Arguments),
+    Upgrade(upgrade::Arguments),
+    Export(export::Arguments),
+    Dump(dump::Arguments),
+    DeviceQuery(device_query::Arguments),
     Knobs(knobs::Arguments),
 }
 
@@ -92,6 +102,11 @@ impl Command {
             Self::ConvertDataset(arguments) => convert_dataset::run(arguments, out),
             Self::ComputeImageMean(arguments) => compute_image_mean::run(arguments, out),
             Self::ExtractFeatures(arguments) => extract_features::run(arguments, out),
+            Self::Draw(arguments) => draw::run(arguments, out),
+            Self::Upgrade(arguments) => upgrade::run(arguments, out),
+            Self::Export(arguments) => export::run(arguments, out),
+            Self::Dump(arguments) => dump::run(arguments, out),
+            Self::DeviceQuery(arguments) => device_query::run(arguments, out),
             Self::Knobs(arguments) => knobs::run(arguments, out),
         }
     }

@@ -1,6 +1,6 @@
 //! `skimjit time`.
 
-use super::args::{self, AskedTuneArguments, EngineArguments, ModelArguments, iterations_parser};
+use super::args::{self, AskedTuneArguments, EngineArguments, ReadingArguments, iterations_parser};
 use super::output::Output;
 use super::table::{Table, left, milliseconds, percent, right};
 use super::times::Times;
@@ -8,19 +8,42 @@ use super::timing::{Repeat, median};
 use super::{noise, progress};
 use serde::Serialize;
 use skimjit::runtime::Profile;
-use skimjit::{Engine, Model, Result, Session};
+use skimjit::{Engine, Error, Model, Result, Session};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Measures a network step by step: medians over many runs on a random batch.
 ///
 /// A step's time is that of all threads, divided by their number; what is left of the total was spent
 /// outside of all kernels, waiting for other threads and starting.
+///
+/// `--model` takes a prototxt, as `caffe time` does. Without weights it is timed with those of its fillers:
+/// no weight is zero then, so nothing runs as a sparse layer.
 #[derive(clap::Args)]
-#[command(after_help = "Example:
-  skimjit time net.skim --batch 16 --threads 4")]
+#[command(after_help = "Examples:
+  skimjit time net.skim --batch 16 --threads 4
+  skimjit time --model deploy.prototxt --weights net.caffemodel --iterations 50")]
 pub struct Arguments {
+    /// Network: a .skim, .caffemodel or .caffemodel.h5 file
+    #[arg(
+        value_name = "MODEL",
+        required_unless_present = "definition",
+        conflicts_with = "definition"
+    )]
+    model: Option<PathBuf>,
+    /// Network definition, instead of MODEL
+    #[arg(long = "model", value_name = "PROTOTXT", conflicts_with = "prototxt")]
+    definition: Option<PathBuf>,
+    /// Weights for the definition; of several files, later ones win
+    #[arg(
+        long,
+        value_name = "CAFFEMODEL,...",
+        value_delimiter = ',',
+        requires = "definition"
+    )]
+    weights: Vec<PathBuf>,
     #[command(flatten)]
-    model: ModelArguments,
+    reading: ReadingArguments,
     #[command(flatten)]
     engine: EngineArguments,
     #[command(flatten)]
@@ -62,7 +85,7 @@ struct Step {
 
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let mut options = arguments.engine.options()?;
-    let model = arguments.model.load()?;
+    let model = arguments.load()?;
     options.tuning = arguments.tune.tuning();
     let engine = args::compile(&model, &options)?;
     let report = measure(&model, &engine, arguments.iterations)?;
@@ -71,6 +94,18 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     }
     report.print(out);
     Ok(())
+}
+
+impl Arguments {
+    fn load(&self) -> Result<Model> {
+        match (&self.definition, &self.model) {
+            (Some(definition), _) => self.reading.load_definition(definition, &self.weights),
+            (None, Some(model)) => self.reading.load(model),
+            (None, None) => Err(Error::Usage(
+                "found no network, expected MODEL or --model".to_owned(),
+            )),
+        }
+    }
 }
 
 /// Medians over many runs on a random batch.

@@ -52,6 +52,7 @@ fn convert(place: &Workplace, options: &[&str], database: &str) -> Value {
     place.json(&[&fixed[..], options].concat())
 }
 
+/// Checklist 59.
 #[test]
 fn pictures_become_records_in_the_order_of_the_list() {
     let place = pictures(70);
@@ -115,6 +116,7 @@ fn sizes_gray_and_crop_are_those_asked_for() {
     }
 }
 
+/// Checklist 26, 59.
 #[test]
 fn encoded_records_hold_files() {
     let place = pictures(3);
@@ -315,6 +317,7 @@ fn mnist_and_cifar_files_become_data_bases() {
     assert!(result.stderr.contains("--labels"), "{}", result.stderr);
 }
 
+/// Checklist 59.
 #[test]
 fn features_are_those_that_run_writes() {
     let place = Workplace::with_tiny_network();

@@ -12,6 +12,7 @@ mod reshape;
 mod sequences;
 mod support;
 mod testing;
+mod tools;
 mod tune;
 
 use serde_json::Value;

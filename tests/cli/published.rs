@@ -57,27 +57,19 @@ fn pictures(place: &Workplace, side: u32, images: &[&[u8]], labels: &[u8]) {
     place.write("list.txt", list);
 }
 
-/// The test phase of the published definition, with its data layer reading the list.
-fn lenet(shared: &Path) -> String {
-    let file = shared.join("formats/train_lenet_train_test.prototxt");
-    let text = std::fs::read_to_string(file).expect("the definition of LeNet");
-    let network = text.find("layer {\n  name: \"conv1\"").expect("conv1");
-    let data = r#"layer { name: "mnist" type: "ImageData" top: "data" top: "label"
-  transform_param { scale: 0.00390625 }
-  image_data_param { source: "list.txt" batch_size: 100 is_color: false } }"#;
-    format!("{data}\n{}", &text[network..])
-}
-
 #[test]
 fn lenet_on_mnist() {
     let Some(shared) = shared() else { return };
     let place = Workplace::new();
-    let file = |name: &str| unpacked(&shared.join("data/mnist").join(name));
+    let file = |name: &str| shared.join("data/mnist").join(name).display().to_string();
     let images = file("test_first3000-images-idx3-ubyte.gz");
-    let images: Vec<&[u8]> = images[16..].chunks_exact(28 * 28).collect();
     let labels = file("test_first3000-labels-idx1-ubyte.gz");
-    pictures(&place, 28, &images, &labels[8..]);
-    place.write("test.prototxt", lenet(&shared));
+    // The data base under the name that the published definition has for it.
+    let folder = "examples/mnist/mnist_test_lmdb";
+    std::fs::create_dir_all(place.path("examples/mnist")).unwrap();
+    place.ok(&["convert-dataset", "mnist", &images, &labels, folder]);
+    let definition = shared.join("formats/train_lenet_train_test.prototxt");
+    std::fs::copy(definition, place.path("test.prototxt")).expect("the definition of LeNet");
     for model in ["lenet", "lenet5_dns_sparse"] {
         let weights = shared.join("models").join(model).join("model.caffemodel");
         let report = tested(&place, &weights, 30);

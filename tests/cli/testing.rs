@@ -169,6 +169,7 @@ fn outputs_are_means_over_the_batches() {
     );
 }
 
+/// Checklist 40.
 #[test]
 fn every_layer_is_accounted_for() {
     let place = tiny_test(IMAGES);
@@ -198,6 +199,7 @@ fn every_layer_is_accounted_for() {
     assert!(((inside + copies + outside) / total - 1.0).abs() < 1e-6);
 }
 
+/// Checklist 40, 58.
 #[test]
 fn the_text_is_the_one_that_caffe_users_know() {
     let place = tiny_test(IMAGES);

@@ -58,6 +58,7 @@ fn layer(batch: u32, rest: &str) -> String {
     )
 }
 
+/// Checklist 25.
 #[test]
 fn records_come_in_order_and_begin_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -101,6 +102,7 @@ fn records_come_in_order_and_begin_again() {
 }
 
 /// Crop, mirror, mean and scale in Caffe's order: (pixel − mean)·scale at the stored position.
+/// Checklist 25.
 #[test]
 fn transformations_are_caffes() {
     let folder = tempfile::tempdir().unwrap();
@@ -268,6 +270,7 @@ fn shared() -> Option<PathBuf> {
     None
 }
 
+/// Checklist 27.
 #[test]
 fn a_list_of_photographs_gives_the_reference_pixels() {
     let Some(root) = shared() else { return };
@@ -313,6 +316,7 @@ fn a_list_of_photographs_gives_the_reference_pixels() {
 }
 
 /// Values that Python's h5py reads from these files.
+/// Checklist 27.
 #[test]
 fn hdf5_samples_give_their_values() {
     let Some(root) = shared() else { return };

@@ -21,6 +21,7 @@ fn write(path: &Path, count: usize) {
     base.close().unwrap();
 }
 
+/// Checklist 26.
 #[test]
 fn records_are_read_without_writing_to_the_folder() {
     let folder = tempfile::tempdir().unwrap();

@@ -36,6 +36,7 @@ fn records(path: &Path) -> skimjit_models::Result<Vec<Record>> {
     Ok(records)
 }
 
+/// Checklist 25.
 #[test]
 fn data_bases_of_caffe_list_what_their_tables_say() {
     let Some(data) = data() else { return };

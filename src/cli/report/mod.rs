@@ -5,6 +5,7 @@ mod page;
 mod roofline;
 
 use super::args::{EngineArguments, ModelArguments, TuneArguments, iterations_parser};
+use super::draw;
 use super::explain::Subject;
 use super::output::Output;
 use skimjit::Result;
@@ -42,7 +43,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         iterations: arguments.iterations,
     };
     let analysis = subject.analyse()?;
-    let text = page::html(&analysis, "");
+    let text = page::html(&analysis, &draw::svg(analysis.engine.graph()));
     let path = &arguments.output;
     std::fs::write(path, &text).map_err(|error| {
         InputError::new(format!("an error when writing: {error}"))

@@ -6,6 +6,7 @@
 mod encode;
 mod lexer;
 mod literal;
+mod print;
 
 use super::binary;
 use super::limits::{MAX_TEXT_BYTES, TEXT_MEMORY};
@@ -14,6 +15,7 @@ use super::schema::Message;
 use super::schema_table::{NET_PARAMETER, SOLVER_PARAMETER};
 use super::warning::Warning;
 use crate::{Error, Result};
+use prost::Message as _;
 
 /// Parses a network definition, dropping the warnings.
 pub fn parse_net(text: &str) -> Result<NetParameter> {
@@ -28,6 +30,16 @@ pub fn net(text: &[u8]) -> Result<(NetParameter, Vec<Warning>)> {
 /// Parses a solver definition. Comments may be in any encoding.
 pub fn solver(text: &[u8]) -> Result<(SolverParameter, Vec<Warning>)> {
     parse(text, SOLVER_PARAMETER)
+}
+
+/// A network definition as text.
+pub fn net_text(net: &NetParameter) -> String {
+    print::print(&net.encode_to_vec(), NET_PARAMETER)
+}
+
+/// A solver definition as text.
+pub fn solver_text(solver: &SolverParameter) -> String {
+    print::print(&solver.encode_to_vec(), SOLVER_PARAMETER)
 }
 
 /// Whether a text is a solver definition rather than a network definition: its first top-level

@@ -1,0 +1,240 @@
+//! `skimjit dump`.
+
+mod patterns;
+
+use super::args::{ModelArguments, parse_magnitude};
+use super::matrix_market;
+use super::output::Output;
+use super::table::{Table, left, right};
+use patterns::{Histogram, Matrix, Zeros};
+use serde::Serialize;
+use skimjit::models::{Error as InputError, Graph, Op, Shape, Tensor, WeightId};
+use skimjit::{Result, array};
+use std::path::{Path, PathBuf};
+
+/// Writes the weights of convolutions and inner products as MatrixMarket files, and tells how their zeros
+/// lie.
+///
+/// Rows are output channels; columns are (ic·kh + y)·kw + x, with the input channels of the row's own group.
+/// Biases go beside them as .npy. `bench --mtx` reads the matrices. Fibers and slices are SkimCaffe's:
+/// an oc fiber is one input channel and position over all filters, an ic fiber one filter and position
+/// over all input channels, a kernel fiber one kernel; an oc slice is a filter, an ic slice an input
+/// channel, a kernel slice a position.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  skimjit dump net.caffemodel --folder weights
+  skimjit dump net.skim --histogram 8")]
+pub struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// Folder for the matrices; without it only the tables are printed
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+    /// Weights of this magnitude and below count as zero, and are left out of the matrices
+    #[arg(long, value_name = "T", allow_negative_numbers = true, default_value = "0", value_parser = parse_magnitude)]
+    threshold: f32,
+    /// Only these layers
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    layers: Vec<String>,
+    /// Print the N most frequent zero patterns of the kernels of each layer (up to 5×5)
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "10")]
+    histogram: Option<usize>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Layer {
+    layer: String,
+    shape: String,
+    groups: u32,
+    rows: usize,
+    columns: usize,
+    nonzeros: usize,
+    zeros: Zeros,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patterns: Option<Histogram>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bias_file: Option<PathBuf>,
+}
+
+pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
+    let model = arguments.model.load()?;
+    let graph = model.graph();
+    let chosen = chosen(arguments, graph)?;
+    if let Some(folder) = &arguments.folder {
+        std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
+    }
+    let dump = |(name, prunable): &(String, Prunable)| layer(arguments, graph, name, prunable);
+    let layers: Vec<Layer> = chosen.iter().map(dump).collect::<Result<_>>()?;
+    if arguments.json {
+        return out.json(&layers);
+    }
+    out.line(table(&layers));
+    out.line(format!(
+        "zeros in %; magnitude at most {:e} is zero",
+        arguments.threshold
+    ));
+    for layer in layers.iter().filter(|layer| layer.patterns.is_some()) {
+        let histogram = layer.patterns.iter();
+        histogram.for_each(|histogram| out.text(&histogram.text(&layer.layer)));
+    }
+    if let Some(folder) = &arguments.folder {
+        out.line(format!("{} matrices in {}", layers.len(), folder.display()));
+    }
+    Ok(())
+}
+
+/// A layer whose weights can be pruned.
+struct Prunable {
+    weights: WeightId,
+    bias: Option<WeightId>,
+    groups: u32,
+}
+
+/// The layers asked for, each once.
+fn chosen(arguments: &Arguments, graph: &Graph) -> Result<Vec<(String, Prunable)>> {
+    let mut all: Vec<(String, Prunable)> = Vec::new();
+    for node in &graph.nodes {
+        let (weights, bias, groups) = match &node.op {
+            Op::Convolution(op) | Op::Deconvolution(op) => (op.weights, op.bias, op.groups),
+            Op::InnerProduct(op) => (op.weights, op.bias, 1),
+            _ => continue,
+        };
+        if !all.iter().any(|(_, known)| known.weights == weights) {
+            let prunable = Prunable {
+                weights,
+                bias,
+                groups,
+            };
+            all.push((node.name.clone(), prunable));
+        }
+    }
+    if let Some(missing) = arguments
+        .layers
+        .iter()
+        .find(|name| !all.iter().any(|(known, _)| known == *name))
+    {
+        let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+        return Err(
+            InputError::new(format!("no convolution or inner product {missing:?}"))
+                .field("--layers")
+                .expected(format!("some of: {}", names.join(", ")))
+                .into(),
+        );
+    }
+    if !arguments.layers.is_empty() {
+        all.retain(|(name, _)| arguments.layers.contains(name));
+    }
+    Ok(all)
+}
+
+fn layer(arguments: &Arguments, graph: &Graph, name: &str, prunable: &Prunable) -> Result<Layer> {
+    let tensor = graph.weight(prunable.weights);
+    let matrix = Matrix::new(
+        tensor.shape(),
+        tensor.data(),
+        prunable.groups,
+        arguments.threshold,
+    );
+    let [rows, columns] = matrix.size();
+    let mut files = (None, None);
+    if let Some(folder) = &arguments.folder {
+        let stem = file_name(name);
+        let file = folder.join(format!("{stem}.mtx"));
+        let note = format!(
+            "layer {name}, {}, {} group(s); column = (ic*kh + y)*kw + x",
+            tensor.shape(),
+            prunable.groups
+        );
+        matrix_market::write(
+            &file,
+            [rows, columns],
+            tensor.data(),
+            arguments.threshold,
+            &note,
+        )?;
+        files.0 = Some(file);
+        if let Some(bias) = prunable.bias {
+            let file = folder.join(format!("{stem}.bias.npy"));
+            write_bias(&file, graph.weight(bias))?;
+            files.1 = Some(file);
+        }
+    }
+    Ok(Layer {
+        layer: name.to_owned(),
+        shape: tensor.shape().to_string(),
+        groups: prunable.groups,
+        rows,
+        columns,
+        nonzeros: matrix.nonzeros(),
+        zeros: matrix.zeros(),
+        patterns: arguments.histogram.and_then(|most| matrix.histogram(most)),
+        file: files.0,
+        bias_file: files.1,
+    })
+}
+
+/// Layer names may have slashes; files may not.
+fn file_name(layer: &str) -> String {
+    let allowed = |c: char| {
+        if c.is_alphanumeric() || "._-".contains(c) {
+            c
+        } else {
+            '_'
+        }
+    };
+    layer.chars().map(allowed).collect()
+}
+
+fn write_bias(path: &Path, bias: &Tensor) -> Result<()> {
+    let flat = Shape::new([bias.data().len() as u32])?;
+    Ok(array::write_npy(
+        path,
+        &Tensor::new(flat, bias.data().to_vec()),
+    )?)
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> InputError {
+    InputError::new(format!("an error when writing: {error}"))
+        .file(path)
+        .hint("check the path and the free space")
+}
+
+fn table(layers: &[Layer]) -> Table {
+    let mut table = Table::new([
+        left("layer"),
+        left("shape"),
+        right("non-zeros"),
+        right("zeros"),
+        right("oc fibers"),
+        right("ic fibers"),
+        right("kernels"),
+        right("oc slices"),
+        right("ic slices"),
+        right("positions"),
+    ]);
+    for layer in layers {
+        let zeros = &layer.zeros;
+        let shares = [
+            zeros.element,
+            zeros.oc_fiber,
+            zeros.ic_fiber,
+            zeros.kernel_fiber,
+            zeros.oc_slice,
+            zeros.ic_slice,
+            zeros.kernel_slice,
+        ];
+        let mut row = vec![
+            layer.layer.clone(),
+            layer.shape.clone(),
+            layer.nonzeros.to_string(),
+        ];
+        row.extend(shares.iter().map(|share| format!("{share:.2}")));
+        table.row(row);
+    }
+    table
+}

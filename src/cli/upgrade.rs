@@ -1,0 +1,184 @@
+//! `skimjit upgrade`.
+
+use super::output::{self, Output};
+use serde::Serialize;
+use skimjit::models::Error as InputError;
+use skimjit::models::caffe::proto::{NetParameter, SolverParameter};
+use skimjit::models::caffe::{self, Warning, text, upgrade};
+use skimjit::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// Brings an old prototxt, caffemodel or solver definition to today's form, as Caffe's upgrade tools do.
+///
+/// The contents decide what the file is: a network or a solver definition as text, a caffemodel (V0, V1
+/// or current), or weights in HDF5, which become a caffemodel of names and blobs. Comments of text files
+/// are lost.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  skimjit upgrade old.prototxt new.prototxt
+  skimjit upgrade bvlc_v1.caffemodel new.caffemodel")]
+pub struct Arguments {
+    /// File of an old form
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+    /// Where the new form goes
+    #[arg(value_name = "OUT")]
+    output: PathBuf,
+    /// OUT may be IN
+    #[arg(long)]
+    force: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    input: PathBuf,
+    output: PathBuf,
+    /// What the file is.
+    kind: &'static str,
+    /// What was old in it.
+    upgrades: Vec<String>,
+}
+
+/// What a file holds.
+enum Contents {
+    Net(NetParameter),
+    Solver(Box<SolverParameter>),
+    Weights(NetParameter),
+}
+
+pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
+    refuse_same(arguments)?;
+    let (kind, upgrades) = convert(&arguments.input, &arguments.output)?;
+    let report = Report {
+        input: arguments.input.clone(),
+        output: arguments.output.clone(),
+        kind,
+        upgrades,
+    };
+    if arguments.json {
+        return out.json(&report);
+    }
+    let upgrades = match report.upgrades.as_slice() {
+        [] => "was of today's form already".to_owned(),
+        upgrades => upgrades.join(", "),
+    };
+    out.line(format!(
+        "{}: {kind}: {upgrades}",
+        arguments.output.display()
+    ));
+    Ok(())
+}
+
+fn refuse_same(arguments: &Arguments) -> Result<()> {
+    let same = |a: &Path, b: &Path| match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => a == b,
+    };
+    if !arguments.force && same(&arguments.input, &arguments.output) {
+        return Err(Error::Usage(
+            "OUT: found the same file as IN, expected another; --force replaces IN".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+fn convert(input: &Path, output: &Path) -> Result<(&'static str, Vec<String>)> {
+    let in_file = |error: InputError| error.file(input);
+    match read(input)? {
+        Contents::Solver(mut solver) => {
+            let old = solver.solver_type.is_some();
+            upgrade::upgrade_solver(&mut solver).map_err(in_file)?;
+            write(output, &text::solver_text(&solver))?;
+            let upgrades = old.then(|| "solver_type became type".to_owned());
+            Ok(("solver definition", upgrades.into_iter().collect()))
+        }
+        Contents::Net(net) => {
+            let upgrades = upgrades(&net);
+            let net = upgrade::upgrade_net(net).map_err(in_file)?;
+            write(output, &text::net_text(&net))?;
+            Ok(("network definition", upgrades))
+        }
+        Contents::Weights(net) => {
+            let mut upgrades = upgrades(&net);
+            if is_hdf5(input) {
+                upgrades.push("HDF5 became a caffemodel".to_owned());
+            }
+            let net = upgrade::upgrade_net(net).map_err(in_file)?;
+            caffe::write_caffemodel(&net, output)?;
+            Ok(("caffemodel", upgrades))
+        }
+    }
+}
+
+/// Text has no zero bytes; every binary file of this kind has some near its beginning.
+fn read(path: &Path) -> Result<Contents> {
+    let bytes =
+        std::fs::read(path).map_err(|error| InputError::new(error.to_string()).file(path))?;
+    let is_text = !bytes.is_empty() && !bytes.contains(&0) && std::str::from_utf8(&bytes).is_ok();
+    if !is_text {
+        return Ok(Contents::Weights(caffe::read_caffemodel(path)?));
+    }
+    let tell = |warnings: Vec<Warning>| {
+        let warnings = warnings.into_iter().map(|warning| warning.file(path));
+        warnings.for_each(|warning| output::complain("warning", &warning.to_string()));
+    };
+    let in_file = |error: InputError| error.file(path);
+    if text::is_solver(&bytes) {
+        let (solver, warnings) = text::solver(&bytes).map_err(in_file)?;
+        tell(warnings);
+        return Ok(Contents::Solver(Box::new(solver)));
+    }
+    let (net, warnings) = text::net(&bytes).map_err(in_file)?;
+    tell(warnings);
+    Ok(Contents::Net(net))
+}
+
+fn is_hdf5(path: &Path) -> bool {
+    std::fs::File::open(path).is_ok_and(|mut file| {
+        let mut start = [0; 4];
+        std::io::Read::read_exact(&mut file, &mut start).is_ok() && start == *b"\x89HDF"
+    })
+}
+
+/// What is old in a network.
+fn upgrades(net: &NetParameter) -> Vec<String> {
+    let mut found = Vec::new();
+    let v0 = net
+        .layers
+        .iter()
+        .filter(|layer| layer.layer.is_some())
+        .count();
+    let mut note = |count: usize, what: &str| {
+        if count > 0 {
+            found.push(format!("{count} {what}"));
+        }
+    };
+    note(v0, "V0 layers");
+    note(net.layers.len() - v0, "V1 layers");
+    let shaped = !net.input_shape.is_empty() || !net.input_dim.is_empty();
+    match shaped {
+        true => note(net.input.len(), "inputs became an Input layer"),
+        false => note(net.input.len(), "inputs without shape dropped"),
+    }
+    let frozen = net.layer.iter().filter(|layer| {
+        let learned = |spec: &skimjit::models::caffe::proto::ParamSpec| spec.lr_mult() != 0.0;
+        layer.r#type() == "BatchNorm" && layer.param.len() == 3 && layer.param.iter().any(learned)
+    });
+    note(
+        frozen.count(),
+        "BatchNorm layers whose statistics were learned",
+    );
+    found
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    let written = std::fs::write(path, text);
+    Ok(written.map_err(|error| {
+        InputError::new(format!("an error when writing: {error}"))
+            .file(path)
+            .hint("check the path and the free space")
+    })?)
+}
