@@ -277,7 +277,7 @@ fn check<A: VectorAsm, const N: usize>(emit: impl FnOnce(&mut A), expected: [See
 
 fn general_purpose<A: VectorAsm>(o: Draw) {
     use Mnemonic::{
-        Add, And, Cmp, Imul, Lea, Mov, Movsxd, Movzx, Pop, Prefetcht0, Prefetcht1, Prefetchw, Push,
+        Add, And, Call, Cmp, Imul, Lea, Mov, Movsxd, Movzx, Pop, Prefetcht0, Prefetcht1, Prefetchw, Push,
         Ret, Shl, Shr, Sub,
     };
     let Draw {
@@ -320,6 +320,7 @@ fn general_purpose<A: VectorAsm>(o: Draw) {
         [ins(Shr, [r64(g), Imm(bits.into())])],
     );
     check::<A, 1>(|s| s.ret_near(), [ins(Ret, [])]);
+    check::<A, 1>(|s| s.call_reg(g), [ins(Call, [r64(g)])]);
     check::<A, 2>(|s| s.ret(), [ins(Mnemonic::Vzeroupper, []), ins(Ret, [])]);
     check::<A, 0>(|s| s.add_imm(g, 0), []);
     if imm != 0 {

@@ -125,6 +125,40 @@ impl CompiledKernel {
     pub fn code(&self) -> &[u8] {
         &self.region.bytes()[self.code.clone()]
     }
+    /// Where each entry that tasks refer to starts in [`CompiledKernel::code`].
+    pub fn entry_offsets(&self) -> &[usize] {
+        &self.starts
+    }
+    /// Packed weights and tables.
+    pub fn packed(&self) -> &[u8] {
+        self.packed.bytes()
+    }
+    /// Parts of the code to read before a task runs, for code that is far away (see
+    /// [`CompiledKernel::run_far`]): pairs of a task and what to read when its turn comes, for all
+    /// tasks in order.
+    pub fn read_ahead(&self) -> Vec<(usize, Range<usize>)> {
+        let code = self.code();
+        let range = |first: u32, last: u32| {
+            let end = self.starts.get(last as usize + 1).copied();
+            self.starts[first as usize]..end.unwrap_or(code.len())
+        };
+        let entries = || self.tasks.iter().map(|task| task.entry);
+        let (Some(first), Some(last)) = (entries().min(), entries().max()) else {
+            return vec![];
+        };
+        let all = range(first, last);
+        if all.len() <= READ_AHEAD_BYTES {
+            return vec![(0, all)];
+        }
+        let mut task = 0;
+        let groups = self.tasks.chunk_by(|a, b| a.entry == b.entry);
+        let group = |group: &[Task]| {
+            let first = task;
+            task += group.len();
+            (first, range(group[0].entry, group[0].entry))
+        };
+        groups.map(group).collect()
+    }
     /// Units of work.
     pub fn tasks(&self) -> &[Task] {
         &self.tasks

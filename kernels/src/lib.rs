@@ -23,7 +23,7 @@ pub mod sparse_conv;
 pub mod stage;
 mod variant;
 
-pub use compiled::{AlignedBuf, CompiledKernel, KernelArgs, KernelIo};
+pub use compiled::{AlignedBuf, CompiledKernel, KernelArgs, KernelIo, MAX_OPERANDS};
 pub use layout::Planes;
 pub use problem::{
     ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem,

@@ -33,6 +33,17 @@ pub struct Staging {
     pub channel: u32,
 }
 
+/// A run of elements of a staged channel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Line {
+    /// First element in the channel of the copy.
+    pub dst: u32,
+    /// First element in the source plane, the next ones a stride apart; `None`: zeros.
+    pub src: Option<u32>,
+    /// Elements.
+    pub len: u32,
+}
+
 impl Staging {
     /// Layout for a window over `src` with an output of `oh × ow`.
     pub fn new(src: Planes, window: &Window, oh: u32, ow: u32) -> Self {
@@ -114,6 +125,58 @@ impl Staging {
         self.channel as usize * self.src.c as usize
     }
 
+    /// Elements of the source plane from one element of a line to the next.
+    pub fn line_stride(&self) -> u32 {
+        self.stride[1]
+    }
+
+    /// What [`Staging::copy_channel`] writes, in ascending order and without holes: for generated code.
+    pub fn lines(&self) -> Vec<Line> {
+        let mut copied = Vec::new();
+        for phase in 0..self.phases[0] * self.phases[1] {
+            let (py, px) = (phase / self.phases[1], phase % self.phases[1]);
+            self.phase_lines(phase * self.plane, py, px, &mut copied);
+        }
+        copied.sort_by_key(|line| line.dst);
+        let mut lines = Vec::with_capacity(2 * copied.len() + 1);
+        let mut end = 0;
+        let zeros = |lines: &mut Vec<Line>, from: u32, to: u32| {
+            let (src, len) = (None, to - from);
+            lines.extend((len > 0).then_some(Line { dst: from, src, len }));
+        };
+        for line in copied {
+            zeros(&mut lines, end, line.dst);
+            end = line.dst + line.len;
+            lines.push(line);
+        }
+        zeros(&mut lines, end, self.channel);
+        lines
+    }
+
+    /// Source rows of a phase, and of its twin.
+    fn phase_lines(&self, plane: u32, py: u32, px: u32, lines: &mut Vec<Line>) {
+        let columns = self.columns_of_phase(px);
+        let columns = columns.start..columns.end.min(self.row_pitch);
+        if columns.is_empty() {
+            return;
+        }
+        let rows = span(py, self.stride[0], self.pad[0], self.src.h);
+        for row in rows.start..rows.end.min(self.rows) {
+            let y = row * self.stride[0] + py - self.pad[0];
+            let x = columns.start * self.stride[1] + px - self.pad[1];
+            let line = Line {
+                dst: plane + row * self.row_pitch + columns.start,
+                src: Some(y * self.src.w + x),
+                len: columns.len() as u32,
+            };
+            lines.push(line);
+            if self.twin > 0 && row > 0 {
+                let dst = line.dst + self.twin - self.row_pitch;
+                lines.push(Line { dst, ..line });
+            }
+        }
+    }
+
     /// Copies one channel; `src` starts at the channel's plane, `dst` is that channel of the copy.
     /// Writes all of `dst`.
     pub fn copy_channel(&self, src: &[f32], dst: &mut [f32]) {
@@ -192,6 +255,21 @@ mod tests {
         }
     }
 
+    /// The lines say what the copy does.
+    fn same_lines(staging: &Staging, src: &[f32], copy: &[f32]) -> Result<(), TestCaseError> {
+        let mut next = 0;
+        for Line { dst, src: from, len } in staging.lines() {
+            prop_assert_eq!(dst, next);
+            next += len;
+            for i in 0..len {
+                let pixel = from.map_or(0.0, |from| src[(from + i * staging.line_stride()) as usize]);
+                prop_assert_eq!(copy[(dst + i) as usize], pixel);
+            }
+        }
+        prop_assert_eq!(next, staging.channel);
+        Ok(())
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
@@ -210,6 +288,7 @@ mod tests {
             let src: Vec<f32> = (1..=size[0] * size[1]).map(|i| i as f32).collect();
             let mut copy = vec![f32::NAN; staging.elems()];
             staging.copy_channel(&src, &mut copy);
+            same_lines(&staging, &src, &copy)?;
             for (y, x) in (0..oh).flat_map(|y| (0..ow).map(move |x| (y, x))) {
                 for (i, j) in (0..kernel[0]).flat_map(|i| (0..kernel[1]).map(move |j| (i, j))) {
                     let tap = [i * dilation[0], j * dilation[1]];
@@ -241,6 +320,7 @@ mod tests {
             let src: Vec<f32> = (1..=size[0] * size[1]).map(|i| i as f32).collect();
             let mut copy = vec![f32::NAN; staging.elems()];
             staging.copy_channel(&src, &mut copy);
+            same_lines(&staging, &src, &copy)?;
             prop_assert!(copy.iter().all(|x| !x.is_nan()));
             for (i, j) in (0..kernel[0]).flat_map(|i| (0..kernel[1]).map(move |j| (i, j))) {
                 let tap = [i * dilation[0], j * dilation[1]];

@@ -11,6 +11,7 @@ pub mod plan;
 mod planner;
 mod pool;
 mod profile;
+pub mod program;
 pub mod recipe;
 mod session;
 mod tune;

@@ -5,6 +5,7 @@
 
 mod avx2;
 mod avx512;
+mod detection;
 mod evex;
 mod inst;
 mod opcodes;
@@ -13,6 +14,7 @@ mod vex;
 
 pub use avx2::Avx2Asm;
 pub use avx512::Avx512Asm;
+pub use detection::detection;
 
 use crate::{Code, Isa};
 
@@ -144,6 +146,11 @@ pub trait VectorAsm: Sized {
     fn call(&mut self, label: Label);
     /// `ret` without `vzeroupper`.
     fn ret_near(&mut self);
+    /// Near call of an address in a register.
+    fn call_reg(&mut self, target: Gp);
+    /// `dst = address of something outside this code`: returns the offset of the four bytes that a
+    /// linker fills with the distance from their end.
+    fn lea_outside(&mut self, dst: Gp) -> usize;
 
     /// `dst = imm` in the shortest form that leaves the flags alone.
     fn mov_imm(&mut self, dst: Gp, imm: i64);

@@ -176,6 +176,22 @@ impl Scalar {
         x64!(self, ret);
     }
 
+    pub fn call_reg(&mut self, target: Gp) {
+        x64!(self, call Rq(g(target)));
+    }
+
+    /// `lea dst, [rip + disp32]`: r/m 5 without a base.
+    pub fn lea_outside(&mut self, dst: Gp) -> usize {
+        let number = g(dst);
+        let mut inst = Inst::new();
+        inst.push(0x48 | number >> 3 << 2);
+        inst.push(0x8D);
+        inst.push((number & 7) << 3 | 5);
+        inst.extend(&[0; 4]);
+        self.put(inst);
+        self.offset() - 4
+    }
+
     pub fn push(&mut self, reg: Gp) {
         x64!(self, push Rq(g(reg)));
     }
@@ -357,6 +373,7 @@ macro_rules! forward_to_scalar {
             pop(reg: Gp);
             call(label: Label);
             ret_near();
+            call_reg(target: Gp);
             mov_imm(dst: Gp, imm: i64);
             mov(dst: Gp, src: Gp);
             load64(dst: Gp, mem: Mem);
@@ -394,6 +411,9 @@ macro_rules! forward_to_scalar {
         }
         fn new_label(&mut self) -> Label {
             self.scalar.new_label()
+        }
+        fn lea_outside(&mut self, dst: Gp) -> usize {
+            self.scalar.lea_outside(dst)
         }
     };
     (@methods $($name:ident($($arg:ident: $ty:ty),*);)*) => {

@@ -1,0 +1,326 @@
+//! Functions of one instruction set: one per layer, and one for the network.
+//!
+//! A layer's function takes an array of the sources' addresses, the result's, and the scratch memory; the
+//! network's takes the inputs' addresses, the outputs' and the scratch memory. They return nothing.
+
+use super::image::{Emitter, Image, Target};
+use super::layers::{Action, Layer, Layers};
+use super::{Interface, Scratch, moves, tasks};
+use crate::PlanError;
+use crate::plan::{Operand, Place, Plan, Port, Segment, Step, Work};
+use skimjit_jit::asm::{Cond, Gp, Label, Mem, VectorAsm};
+use skimjit_kernels::Planes;
+
+const ELEM: usize = size_of::<f32>();
+
+/// What one instruction set contributes.
+pub(super) struct Parts<'p> {
+    pub plan: &'p Plan,
+    pub layers: &'p Layers<'p>,
+    pub scratch: Scratch,
+    pub whole: bool,
+}
+
+/// Where its functions are.
+pub(super) struct Functions {
+    pub isa: skimjit_kernels::jit::Isa,
+    pub layers: Vec<Target>,
+    pub network: Option<Target>,
+}
+
+/// Data and code of a layer.
+struct Placed {
+    code: Target,
+    packed: Target,
+    tasks: Target,
+    moves: Option<Target>,
+}
+
+/// The shared routines and the layers' functions.
+struct Labels {
+    tasks: Label,
+    moves: Label,
+    layers: Vec<Label>,
+}
+
+impl Parts<'_> {
+    /// Appends everything to the image.
+    pub fn add<A: VectorAsm>(
+        &self,
+        image: &mut Image,
+        interface: &Interface,
+    ) -> Result<Functions, PlanError> {
+        let prefix = format!("{}_{}", interface.name, A::ISA);
+        let names: Vec<String> = interface
+            .layers
+            .iter()
+            .map(|layer| format!("{prefix}{}", &layer.function[interface.name.len()..]))
+            .collect();
+        let layers = self.layers.list.iter().zip(&names);
+        let places: Vec<Placed> = layers
+            .map(|(layer, name)| self.add_layer::<A>(image, layer, name))
+            .collect();
+        let moves = self.add_moves::<A>(image, &prefix);
+        let mut emitter = Emitter::<A>::new();
+        let mut labels = Labels {
+            tasks: tasks::routine(&mut emitter, &format!("{prefix}_tasks")),
+            moves: moves::routine(&mut emitter, &format!("{prefix}_moves")),
+            layers: Vec::new(),
+        };
+        for ((layer, place), name) in self.layers.list.iter().zip(&places).zip(&names) {
+            emitter.asm.entry(&format!("{name}_run"), 16);
+            let label = self.layer(&mut emitter, layer, place, &labels);
+            labels.layers.push(label);
+        }
+        if self.whole {
+            emitter.asm.entry(&format!("{prefix}_network"), 16);
+            self.network(&mut emitter, &labels, &moves);
+        }
+        // The two routines come first.
+        let mut targets = image.add_code(emitter, false).split_off(2);
+        let network = if self.whole { targets.pop() } else { None };
+        Ok(Functions { isa: A::ISA, layers: targets, network })
+    }
+
+    fn add_layer<A: VectorAsm>(&self, image: &mut Image, layer: &Layer<'_>, name: &str) -> Placed {
+        let kernel = layer.kernel;
+        let table = tasks::table(kernel, self.plan.code_is_far);
+        Placed {
+            code: image.add_kernel(name.to_owned(), kernel.code()),
+            packed: image.add_data(format!("{name}_weights"), kernel.packed()),
+            tasks: image.add_data(format!("{name}_tasks"), &table),
+            moves: layer.staging.map(|staging| {
+                let table = moves::staging_table::<A>(staging);
+                image.add_data(format!("{name}_staging"), &table)
+            }),
+        }
+    }
+
+    /// Tables of the network's moves, in order.
+    fn add_moves<A: VectorAsm>(&self, image: &mut Image, prefix: &str) -> Vec<Target> {
+        let actions = self.layers.segments.iter().flatten();
+        let steps = actions.filter_map(|action| match action {
+            Action::Move(step) => Some(*step),
+            Action::Layer(_) => None,
+        });
+        let steps = steps.filter(|_| self.whole).enumerate();
+        steps
+            .map(|(index, step)| {
+                image.add_data(format!("{prefix}_move_{}", index + 1), &move_table::<A>(step))
+            })
+            .collect()
+    }
+
+    /// A layer's function.
+    fn layer<A: VectorAsm>(
+        &self,
+        emitter: &mut Emitter<A>,
+        layer: &Layer<'_>,
+        place: &Placed,
+        labels: &Labels,
+    ) -> Label {
+        let start = emitter.asm.new_label();
+        emitter.asm.bind(start);
+        if let Some(table) = place.moves {
+            self.staged(emitter, layer, table, labels);
+        }
+        let [.., scratch, table, count, code, packed, sources] = tasks::ARGUMENTS;
+        emitter.displaced(scratch, Gp::Rdx, self.scratch.kernel);
+        emitter.address(table, place.tasks);
+        emitter.asm.mov_imm(count, layer.kernel.tasks().len() as i64);
+        emitter.address(code, place.code);
+        emitter.address(packed, place.packed);
+        emitter.asm.mov_imm(sources, layer.src.len() as i64);
+        if place.moves.is_none() {
+            emitter.asm.jmp(labels.tasks);
+            return start;
+        }
+        emitter.asm.call(labels.tasks);
+        emitter.asm.add_imm(Gp::Rsp, FRAME_BYTES);
+        emitter.asm.ret_near();
+        start
+    }
+
+    /// Makes the padded copy, and on the stack an array of sources in which it comes first.
+    fn staged<A: VectorAsm>(
+        &self,
+        emitter: &mut Emitter<A>,
+        layer: &Layer<'_>,
+        table: Target,
+        labels: &Labels,
+    ) {
+        let saved = [Gp::Rdi, Gp::Rsi, Gp::Rdx];
+        saved.iter().for_each(|&reg| emitter.asm.push(reg));
+        emitter.asm.load64(Gp::Rsi, Mem::new(Gp::Rdi, 0));
+        emitter.displaced(Gp::Rdi, Gp::Rdx, self.scratch.staged);
+        emitter.address(Gp::Rdx, table);
+        emitter.asm.call(labels.moves);
+        saved.iter().rev().for_each(|&reg| emitter.asm.pop(reg));
+        emitter.asm.sub_imm(Gp::Rsp, FRAME_BYTES);
+        for index in 1..layer.src.len() as i32 {
+            emitter.asm.load64(Gp::Rax, Mem::new(Gp::Rdi, 8 * index));
+            emitter.asm.store64(Mem::new(Gp::Rsp, 8 * index), Gp::Rax);
+        }
+        emitter.displaced(Gp::Rcx, Gp::Rdx, self.scratch.staged);
+        emitter.asm.store64(Mem::new(Gp::Rsp, 0), Gp::Rcx);
+        emitter.asm.mov(Gp::Rdi, Gp::Rsp);
+    }
+
+    /// The network's function.
+    fn network<A: VectorAsm>(&self, emitter: &mut Emitter<A>, labels: &Labels, moves: &[Target]) {
+        SAVED.iter().for_each(|&reg| emitter.asm.push(reg));
+        emitter.asm.sub_imm(Gp::Rsp, FRAME_BYTES);
+        for (to, from) in [(INPUTS, Gp::Rdi), (OUTPUTS, Gp::Rsi), (SCRATCH, Gp::Rdx)] {
+            emitter.asm.mov(to, from);
+        }
+        let mut moves = moves.iter().copied();
+        for (segment, actions) in self.plan.segments.iter().zip(&self.layers.segments) {
+            self.segment(emitter, segment, actions, labels, &mut moves);
+        }
+        emitter.asm.add_imm(Gp::Rsp, FRAME_BYTES);
+        SAVED.iter().rev().for_each(|&reg| emitter.asm.pop(reg));
+        emitter.asm.ret_near();
+    }
+
+    fn segment<A: VectorAsm>(
+        &self,
+        emitter: &mut Emitter<A>,
+        segment: &Segment,
+        actions: &[Action<'_>],
+        labels: &Labels,
+        moves: &mut impl Iterator<Item = Target>,
+    ) {
+        if segment.per_image {
+            return self.for_images(emitter, true, |emitter| {
+                for action in actions {
+                    self.action(emitter, action, labels, moves);
+                }
+            });
+        }
+        for action in actions {
+            let once = match action {
+                Action::Layer(index) => self.layers.list[*index].whole_batch,
+                // Columns are made image by image.
+                Action::Move(step) => step.whole_batch && matches!(step.work, Work::Copy),
+            };
+            self.for_images(emitter, !once, |emitter| {
+                self.action(emitter, action, labels, moves);
+            });
+        }
+    }
+
+    /// Repeats the body with [`IMAGE`] counting images.
+    fn for_images<A: VectorAsm>(
+        &self,
+        emitter: &mut Emitter<A>,
+        every: bool,
+        body: impl FnOnce(&mut Emitter<A>),
+    ) {
+        emitter.asm.mov_imm(IMAGE, 0);
+        let top = emitter.asm.new_label();
+        emitter.asm.bind(top);
+        body(emitter);
+        if every && self.plan.batch > 1 {
+            emitter.asm.add_imm(IMAGE, 1);
+            emitter.asm.mov_imm(Gp::Rax, self.plan.batch as i64);
+            emitter.asm.cmp(IMAGE, Gp::Rax);
+            emitter.asm.jcc(Cond::Below, top);
+        }
+    }
+
+    fn action<A: VectorAsm>(
+        &self,
+        emitter: &mut Emitter<A>,
+        action: &Action<'_>,
+        labels: &Labels,
+        moves: &mut impl Iterator<Item = Target>,
+    ) {
+        match action {
+            Action::Layer(index) => {
+                let layer = &self.layers.list[*index];
+                for (index, source) in layer.src.iter().enumerate() {
+                    self.operand(emitter, Gp::Rcx, source);
+                    emitter.asm.store64(Mem::new(Gp::Rsp, 8 * index as i32), Gp::Rcx);
+                }
+                self.operand(emitter, Gp::Rsi, &layer.dst);
+                emitter.asm.mov(Gp::Rdi, Gp::Rsp);
+                emitter.asm.mov(Gp::Rdx, SCRATCH);
+                emitter.asm.call(labels.layers[*index]);
+            }
+            Action::Move(step) => {
+                self.operand(emitter, Gp::Rdi, &step.dst);
+                self.operand(emitter, Gp::Rsi, &step.src[0]);
+                match step.work {
+                    Work::ToColumns => self.add_images(emitter, Gp::Rdi, ELEM),
+                    Work::FromColumns => self.add_images(emitter, Gp::Rsi, ELEM),
+                    _ => {}
+                }
+                emitter.address(Gp::Rdx, moves.next().expect("a table per move"));
+                emitter.asm.call(labels.moves);
+            }
+        }
+    }
+
+    /// `dst = address of plane 0 of an operand`, for the image in [`IMAGE`]; clobbers `rax`.
+    fn operand<A: VectorAsm>(&self, emitter: &mut Emitter<A>, dst: Gp, operand: &Operand) {
+        match operand.place {
+            Place::Image { offset } => {
+                emitter.displaced(dst, SCRATCH, self.scratch.image + offset * ELEM);
+            }
+            Place::Batch { offset, stride } => {
+                emitter.displaced(dst, SCRATCH, self.scratch.batch + offset * ELEM);
+                self.add_images(emitter, dst, stride * ELEM);
+            }
+            Place::Input { index } => self.port(emitter, dst, (INPUTS, index), &self.plan.inputs),
+            Place::Output { index } => {
+                self.port(emitter, dst, (OUTPUTS, index), &self.plan.outputs);
+            }
+        }
+    }
+
+    fn port<A: VectorAsm>(
+        &self,
+        emitter: &mut Emitter<A>,
+        dst: Gp,
+        (array, index): (Gp, usize),
+        ports: &[Port],
+    ) {
+        emitter.asm.load64(dst, Mem::new(array, 8 * index as i32));
+        if ports[index].per_image {
+            self.add_images(emitter, dst, ports[index].elems * ELEM);
+        }
+    }
+
+    /// `dst += image · bytes`; clobbers `rax`.
+    fn add_images<A: VectorAsm>(&self, emitter: &mut Emitter<A>, dst: Gp, bytes: usize) {
+        if self.plan.batch > 1 && bytes > 0 {
+            emitter.asm.mov_imm(Gp::Rax, bytes as i64);
+            emitter.asm.imul(Gp::Rax, IMAGE);
+            emitter.asm.add(dst, Gp::Rax);
+        }
+    }
+}
+
+const SCRATCH: Gp = Gp::Rbx;
+const INPUTS: Gp = Gp::R12;
+const OUTPUTS: Gp = Gp::R13;
+const IMAGE: Gp = Gp::R14;
+/// An even number, so that the frame aligns the stack.
+const SAVED: [Gp; 4] = [SCRATCH, INPUTS, OUTPUTS, IMAGE];
+/// Addresses of the sources of a layer, and 8 bytes that align the stack.
+const FRAME_BYTES: i32 = 8 * MOST_SOURCES + 8;
+const MOST_SOURCES: i32 = skimjit_kernels::MAX_OPERANDS as i32;
+
+/// The table of a copy.
+fn move_table<A: VectorAsm>(step: &Step) -> Vec<u8> {
+    let (from, to): (Planes, Planes) = (step.src[0].planes, step.dst.planes);
+    let channels = step.cumulated.len() as u32;
+    match step.work {
+        Work::ToColumns => moves::strided_table::<A>(channels * from.hw(), [1, to.pitch]),
+        Work::FromColumns => moves::strided_table::<A>(channels, [from.pitch, 1]),
+        _ if from.gap() == 0 && to.gap() == 0 => {
+            moves::copy_table::<A>(1, channels * from.hw(), [0, 0])
+        }
+        _ => moves::copy_table::<A>(channels, to.hw(), [from.pitch, to.pitch]),
+    }
+}
