@@ -15,6 +15,7 @@
 //! # }
 //! ```
 
+pub mod ahead_of_time;
 pub mod any_shape;
 pub mod array;
 pub mod code_info;
@@ -25,6 +26,7 @@ pub mod model;
 pub mod tune;
 pub mod verify;
 
+pub use ahead_of_time::AheadOfTime;
 pub use any_shape::{AnyShape, AnyShapeSession};
 pub use error::{Error, Result};
 pub use model::{CompileOptions, Engine, Keep, LoadOptions, Model};

@@ -315,6 +315,43 @@ impl Model {
     /// [`Model::compile`] on the threads, and with the kernels, of other engines.
     pub(crate) fn compile_with(&self, options: &CompileOptions, shared: &Shared) -> Result<Engine> {
         let isa = Isa::detect(options.isa)?;
+        let pool = shared.pool.clone();
+        let (graph, plan) = self.plan_with(options, isa, shared)?;
+        let plan = Arc::new(plan);
+        let needed = plan.session_bytes(pool.threads());
+        match machine::free_memory() {
+            Some(free) if needed > free => return Err(PlanError::too_large(needed, free).into()),
+            _ => {}
+        }
+        Ok(Engine {
+            graph,
+            plan,
+            pool,
+            _observer: options.observer.clone(),
+        })
+    }
+
+    /// Plans the network for any instruction set, this machine's or not: to be looked at or written to a
+    /// file. Only what this machine can run is timed.
+    pub fn plan(&self, options: &CompileOptions, isa: Isa) -> Result<Plan> {
+        let mut options = options.clone();
+        if Isa::detect(Some(isa)).is_err() {
+            options.tuning = None;
+        }
+        let shared = Shared {
+            pool: Arc::new(options.pool()?),
+            kernels: None,
+        };
+        self.plan_with(&options, isa, &shared).map(|(_, plan)| plan)
+    }
+
+    /// The graph that is planned, and its plan.
+    fn plan_with(
+        &self,
+        options: &CompileOptions,
+        isa: Isa,
+        shared: &Shared,
+    ) -> Result<(Graph, Plan)> {
         let batch = options.batch.unwrap_or_else(|| self.batch());
         if batch == 0 {
             return Err(Error::Usage("batch: found 0, expected 1 or more".into()));
@@ -344,18 +381,8 @@ impl Model {
             tuner,
             kernels: shared.kernels.clone(),
         };
-        let plan = Arc::new(skimjit_runtime::plan(&graph, isa, &plan_options)?);
-        let needed = plan.session_bytes(pool.threads());
-        match machine::free_memory() {
-            Some(free) if needed > free => return Err(PlanError::too_large(needed, free).into()),
-            _ => {}
-        }
-        Ok(Engine {
-            graph,
-            plan,
-            pool,
-            _observer: options.observer.clone(),
-        })
+        let plan = skimjit_runtime::plan(&graph, isa, &plan_options)?;
+        Ok((graph, plan))
     }
 
     /// Writes an artifact: the graph, its weights in compressed form, and what the planner chose.

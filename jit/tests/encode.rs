@@ -277,8 +277,8 @@ fn check<A: VectorAsm, const N: usize>(emit: impl FnOnce(&mut A), expected: [See
 
 fn general_purpose<A: VectorAsm>(o: Draw) {
     use Mnemonic::{
-        Add, And, Call, Cmp, Imul, Lea, Mov, Movsxd, Movzx, Pop, Prefetcht0, Prefetcht1, Prefetchw, Push,
-        Ret, Shl, Shr, Sub,
+        Add, And, Call, Cmp, Imul, Lea, Mov, Movsxd, Movzx, Pop, Prefetcht0, Prefetcht1, Prefetchw,
+        Push, Ret, Shl, Shr, Sub,
     };
     let Draw {
         g,

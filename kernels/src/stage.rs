@@ -142,7 +142,11 @@ impl Staging {
         let mut end = 0;
         let zeros = |lines: &mut Vec<Line>, from: u32, to: u32| {
             let (src, len) = (None, to - from);
-            lines.extend((len > 0).then_some(Line { dst: from, src, len }));
+            lines.extend((len > 0).then_some(Line {
+                dst: from,
+                src,
+                len,
+            }));
         };
         for line in copied {
             zeros(&mut lines, end, line.dst);
@@ -258,11 +262,17 @@ mod tests {
     /// The lines say what the copy does.
     fn same_lines(staging: &Staging, src: &[f32], copy: &[f32]) -> Result<(), TestCaseError> {
         let mut next = 0;
-        for Line { dst, src: from, len } in staging.lines() {
+        for Line {
+            dst,
+            src: from,
+            len,
+        } in staging.lines()
+        {
             prop_assert_eq!(dst, next);
             next += len;
             for i in 0..len {
-                let pixel = from.map_or(0.0, |from| src[(from + i * staging.line_stride()) as usize]);
+                let pixel =
+                    from.map_or(0.0, |from| src[(from + i * staging.line_stride()) as usize]);
                 prop_assert_eq!(copy[(dst + i) as usize], pixel);
             }
         }

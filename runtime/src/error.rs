@@ -97,9 +97,10 @@ impl PlanError {
     }
     /// A layer that has a kernel for one instruction set only.
     pub(crate) fn one_isa_only(layer: &str) -> Self {
-        let message = "found generated code for one instruction set only, expected it for all that \
+        let message =
+            "found generated code for one instruction set only, expected it for all that \
                        were asked for; compile for one instruction set, or leave the layer out"
-            .to_owned();
+                .to_owned();
         Self {
             layer: Some(layer.to_owned()),
             message,

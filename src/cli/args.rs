@@ -136,7 +136,7 @@ pub enum CodeTool {
 }
 
 /// Who is told about generated code.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct CodeArguments {
     /// Tell tools which code belongs to which layer; all but perf-map write a listing of each kernel
     /// with output channel, input channel and tap of every multiply-add, which takes about as long as
@@ -149,7 +149,8 @@ pub struct CodeArguments {
 }
 
 impl CodeArguments {
-    fn tools(&self) -> Result<Tools> {
+    /// The tools, as an argument or the environment says.
+    pub fn tools(&self) -> Result<Tools> {
         let asked = |tool| self.code_info.contains(&tool);
         Ok(Tools {
             perf_map: asked(CodeTool::PerfMap) || knobs::perf_map()?,
@@ -161,7 +162,7 @@ impl CodeArguments {
 }
 
 /// What it is compiled for.
-#[derive(clap::Args)]
+#[derive(Clone, Copy, clap::Args)]
 pub struct MachineArguments {
     /// Instruction set
     #[arg(long, value_enum, default_value_t = IsaArgument::Auto)]
@@ -296,6 +297,14 @@ impl CacheArguments {
 
 /// Compiles with a progress bar, and keeps what was measured.
 pub fn compile(model: &Model, options: &CompileOptions) -> Result<Engine> {
+    measured(options, |options| model.compile(options))
+}
+
+/// Does something that may time kernels with a progress bar, and keeps what was measured.
+pub fn measured<T>(
+    options: &CompileOptions,
+    work: impl FnOnce(&CompileOptions) -> Result<T>,
+) -> Result<T> {
     let spinner = progress::spinner("generating");
     let mut options = options.clone();
     if let Some(tuning) = &mut options.tuning {
@@ -304,10 +313,10 @@ pub fn compile(model: &Model, options: &CompileOptions) -> Result<Engine> {
             spinner.set_message(format!("measuring layer {number} of {count}: {layer}"));
         }));
     }
-    let engine = model.compile(&options);
+    let result = work(&options);
     spinner.finish_and_clear();
     options.tuning.iter().for_each(keep);
-    engine
+    result
 }
 
 /// Writes the tune cache; one that cannot be written is no reason to fail.
@@ -331,7 +340,7 @@ pub fn settle(model: &Model, options: &CompileOptions) -> Result<CompileOptions>
 }
 
 /// Numbers of threads.
-fn threads_parser() -> clap::builder::RangedI64ValueParser<u16> {
+pub fn threads_parser() -> clap::builder::RangedI64ValueParser<u16> {
     clap::value_parser!(u16).range(1..=MOST_THREADS as i64)
 }
 

@@ -1,6 +1,10 @@
 //! `skimjit compile`.
 
-use super::args::{self, EngineArguments, ModelArguments, TuneArguments, parse_tolerance};
+use super::args::{
+    self, CodeArguments, EngineArguments, IsaArgument, MOST_IMAGES, MachineArguments,
+    ModelArguments, TuneArguments, parse_tolerance, threads_parser,
+};
+use super::emit::{self, Emit, EmitArguments};
 use super::output::Output;
 use super::rounding::Rounding;
 use super::table::{Table, kib, left, percent, right};
@@ -13,7 +17,8 @@ use skimjit::verify::Verification;
 use skimjit::{CompileOptions, Engine, Error, Model, Plan, Result};
 use std::path::PathBuf;
 
-/// Generates and verifies the kernels of a Caffe network and writes a .skim artifact.
+/// Generates and verifies the kernels of a Caffe network and writes a .skim artifact, or code that runs
+/// without skimjit.
 ///
 /// Where several kernels can compute a layer, those with good estimates are timed on this machine,
 /// and the fastest is taken; the tune cache remembers the times, so that the same network is not
@@ -21,35 +26,79 @@ use std::path::PathBuf;
 ///
 /// The artifact holds the network, its weights and what was chosen for each layer, but no machine
 /// code: it can be passed on. Loading it measures nothing.
+///
+/// With --emit so, obj or asm, the network becomes a shared library or an object to link with: kernels
+/// and weights that need no library and no permission to generate code, for one thread at a time and
+/// memory. --emit header writes the C declarations; docs/AHEAD-OF-TIME.md has the details.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
-  skimjit compile net.caffemodel --prototxt deploy.prototxt --batch 16 -o net.skim")]
+  skimjit compile net.caffemodel --prototxt deploy.prototxt --batch 16 -o net.skim
+  skimjit compile net.skim --emit so,header --isa avx2,avx512 -o libnet.so")]
 pub struct Arguments {
     #[command(flatten)]
-    model: ModelArguments,
+    pub model: ModelArguments,
+    /// Images computed together [default: the network's; 1 for code that runs without skimjit, unless
+    /// layers combine images]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=MOST_IMAGES))]
+    pub batch: Option<u32>,
+    /// Instruction set; several for code that runs without skimjit, which takes the best of them that
+    /// the CPU has
+    #[arg(
+        long,
+        value_enum,
+        value_name = "ISA,...",
+        value_delimiter = ',',
+        default_value = "auto"
+    )]
+    pub isa: Vec<IsaArgument>,
+    /// Threads, the calling one included [default: SKIMJIT_THREADS, or one per core; 1 for code that
+    /// runs without skimjit]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads_parser())]
+    pub threads: Option<u16>,
     #[command(flatten)]
-    engine: EngineArguments,
+    pub code: CodeArguments,
     #[command(flatten)]
-    tune: TuneArguments,
+    pub tune: TuneArguments,
+    #[command(flatten)]
+    pub emit: EmitArguments,
     /// Round the weights of inner products to bfloat16: at batch 1 their time is that of reading the
     /// weights. The artifact keeps the rounded weights; the error this makes is printed
     #[arg(long)]
-    bf16_fc: bool,
+    pub bf16_fc: bool,
     /// Do not compare the generated kernels with the reference
     #[arg(long)]
-    no_verify: bool,
+    pub no_verify: bool,
     /// Largest difference allowed, as a share of the largest value
     #[arg(long, value_name = "T", allow_negative_numbers = true, default_value = "1e-4", value_parser = parse_tolerance)]
-    tolerance: f64,
-    /// Artifact to write [default: the model's name with the extension .skim]
+    pub tolerance: f64,
+    /// File to write [default: the model's name with the extension .skim, .so, .o, .h or .s]; when several
+    /// are written, each gets its own extension
     #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    pub output: Option<PathBuf>,
     /// Also list the variants that were not chosen, and why
     #[arg(short, long)]
     verbose: bool,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub json: bool,
+}
+
+impl Arguments {
+    fn engine(&self) -> Result<EngineArguments> {
+        let [isa] = self.isa[..] else {
+            return Err(Error::Usage(format!(
+                "--isa: found {} instruction sets, expected one for an artifact; give several with \
+                 --emit so, obj or asm",
+                self.isa.len()
+            )));
+        };
+        let threads = self.threads;
+        Ok(EngineArguments {
+            batch: self.batch,
+            machine: MachineArguments { isa, threads },
+            code: self.code.clone(),
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -78,8 +127,11 @@ struct Layer<'a> {
 }
 
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
-    let artifact = artifact_path(arguments)?;
-    let mut options = arguments.engine.options()?;
+    if !arguments.emit.is_artifact()? {
+        return emit::run(arguments, out);
+    }
+    let artifact = path_for(arguments, Emit::Skim)?;
+    let mut options = arguments.engine()?.options()?;
     let mut model = arguments.model.load()?;
     let rounding = match arguments.bf16_fc {
         true => Some(Rounding::inner_products(&mut model, &options)?),
@@ -122,14 +174,16 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     })
 }
 
-/// Where the artifact goes; never over the model.
-fn artifact_path(arguments: &Arguments) -> Result<PathBuf> {
-    let model = &arguments.model.model;
+/// Where a file goes; never over the model.
+pub fn path_for(arguments: &Arguments, emit: Emit) -> Result<PathBuf> {
+    let (model, extension) = (&arguments.model.model, emit.extension());
+    let several = arguments.emit.emit.len() > 1;
     let path = match (&arguments.output, model.extension()) {
+        (Some(path), _) if several => path.with_extension(extension),
         (Some(path), _) => path.clone(),
         // net.caffemodel.h5 becomes net.skim as net.caffemodel does.
-        (None, Some(h5)) if h5 == "h5" => model.with_extension("").with_extension("skim"),
-        (None, _) => model.with_extension("skim"),
+        (None, Some(h5)) if h5 == "h5" => model.with_extension("").with_extension(extension),
+        (None, _) => model.with_extension(extension),
     };
     if path == *model {
         return Err(Error::Usage(format!(
@@ -141,7 +195,7 @@ fn artifact_path(arguments: &Arguments) -> Result<PathBuf> {
 }
 
 /// Engine against reference on a random image (a whole batch where images are combined).
-fn check(model: &Model, options: &CompileOptions, tolerance: f64) -> Result<Verification> {
+pub fn check(model: &Model, options: &CompileOptions, tolerance: f64) -> Result<Verification> {
     let inputs = noise::usual_inputs(model, options.batch)?;
     progress::spin("verifying", || {
         skimjit::verify::verify(model, options, &inputs, tolerance)

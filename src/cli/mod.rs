@@ -13,6 +13,7 @@ mod device_query;
 mod disasm;
 mod draw;
 mod dump;
+mod emit;
 mod explain;
 mod export;
 mod extract_features;

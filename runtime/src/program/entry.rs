@@ -46,7 +46,9 @@ pub(super) fn add(image: &mut Image, interface: &Interface, found: &[Functions])
         }
     }
     for (index, layer) in interface.layers.iter().enumerate() {
-        let targets = found.iter().map(|functions| (functions.isa, functions.layers[index]));
+        let targets = found
+            .iter()
+            .map(|functions| (functions.isa, functions.layers[index]));
         let targets: Vec<(Isa, Target)> = targets.collect();
         function(&mut emitter, &layer.function, identity, &targets, false);
     }

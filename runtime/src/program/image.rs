@@ -121,7 +121,13 @@ impl Image {
     }
 
     fn symbol(&mut self, name: String, section: Section, start: usize, len: usize, public: bool) {
-        self.symbols.push(Symbol { name, section, start, len, public });
+        self.symbols.push(Symbol {
+            name,
+            section,
+            start,
+            len,
+            public,
+        });
     }
 
     /// What tells this program from others, as far as it is complete.

@@ -37,7 +37,10 @@ pub(super) struct Layers<'p> {
 impl<'p> Layers<'p> {
     /// Layers named in `wanted`; without it all, and every step must be possible.
     pub fn of(plan: &'p Plan, wanted: Option<&[String]>) -> Result<Self, PlanError> {
-        let mut layers = Self { list: Vec::new(), segments: Vec::new() };
+        let mut layers = Self {
+            list: Vec::new(),
+            segments: Vec::new(),
+        };
         for segment in &plan.segments {
             let mut actions = Vec::new();
             let mut staged = None;
@@ -72,7 +75,8 @@ impl<'p> Layers<'p> {
                 return Err(PlanError::no_kernel(plan, name));
             }
         }
-        self.list.retain(|layer| wanted.iter().any(|name| name == layer.name));
+        self.list
+            .retain(|layer| wanted.iter().any(|name| name == layer.name));
         self.segments.clear();
         Ok(self)
     }
@@ -110,7 +114,11 @@ impl<'p> Layer<'p> {
         let planes = self.src[index].planes;
         let footprint = self.kernel.footprint();
         match (index, self.staging) {
-            (0, Some(_)) => Access { planes, before: 0, after: planes.elems() },
+            (0, Some(_)) => Access {
+                planes,
+                before: 0,
+                after: planes.elems(),
+            },
             // A residual lies as the result does.
             (1, _) => access(planes, footprint.dst),
             _ => access(planes, footprint.src),
@@ -123,7 +131,11 @@ impl<'p> Layer<'p> {
 }
 
 fn access(planes: Planes, extent: skimjit_kernels::Extent) -> Access {
-    Access { planes, before: extent.before, after: extent.after }
+    Access {
+        planes,
+        before: extent.before,
+        after: extent.after,
+    }
 }
 
 impl Access {
@@ -164,13 +176,16 @@ pub(super) fn interface(
         };
         layers.push(LayerInterface {
             layer: layer.name.to_owned(),
-            function: unique(&mut names, format!("{name}_layer_{}", identifier(layer.name))),
+            function: unique(
+                &mut names,
+                format!("{name}_layer_{}", identifier(layer.name)),
+            ),
             variants: same.iter().map(|layer| layer.variant).collect(),
             whole_batch: layer.whole_batch,
             sources: (0..layer.src.len())
                 .map(|index| merged(&|layer| layer.source(index)))
                 .collect(),
-            result: merged(&Layer::result),
+            result: merged(&|layer| layer.result()),
         });
     }
     let ports = || [plans[0].inputs.clone(), plans[0].outputs.clone()];

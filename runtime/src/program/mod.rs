@@ -27,7 +27,7 @@ use image::Image;
 use layers::Layers;
 use skimjit_jit::asm::{Avx2Asm, Avx512Asm};
 use skimjit_kernels::Planes;
-use skimjit_kernels::jit::{self, Isa};
+use skimjit_kernels::jit::Isa;
 
 /// Most bytes of code and data together: addresses are 32-bit distances, and the sections of an
 /// object may be linked with others.
@@ -186,7 +186,12 @@ pub fn program(
         let scratch = Scratch::new(plan, layers.staged_elems(), wanted.is_none());
         interface.scratch_bytes = interface.scratch_bytes.max(scratch.end);
         let whole = wanted.is_none();
-        let parts = network::Parts { plan, layers, scratch, whole };
+        let parts = network::Parts {
+            plan,
+            layers,
+            scratch,
+            whole,
+        };
         networks.push(match plan.isa {
             Isa::Avx2 => parts.add::<Avx2Asm>(&mut image, &interface),
             Isa::Avx512 => parts.add::<Avx512Asm>(&mut image, &interface),
@@ -196,7 +201,7 @@ pub fn program(
     image.finish(interface)
 }
 
-/// Number of an instruction set in headers and return values, as [`jit::asm::detection`] counts.
+/// Number of an instruction set in headers and return values, as [`skimjit_jit::asm::detection`] counts.
 pub fn isa_number(isa: Isa) -> u32 {
     match isa {
         Isa::Avx2 => 1,

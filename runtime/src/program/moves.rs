@@ -64,13 +64,25 @@ fn table<A: VectorAsm>(channels: u64, pitches: [u64; 2], rows: &[Row]) -> Vec<u8
 
 /// `channels` runs of `len` elements, `pitches` elements apart in source and result.
 pub(super) fn copy_table<A: VectorAsm>(channels: u32, len: u32, pitches: [u32; 2]) -> Vec<u8> {
-    let row = Row { dst: 0, src: 0, len, kind: Kind::Copy, strides: [1, 1] };
+    let row = Row {
+        dst: 0,
+        src: 0,
+        len,
+        kind: Kind::Copy,
+        strides: [1, 1],
+    };
     table::<A>(channels.into(), pitches.map(u64::from), &[row])
 }
 
 /// One run of `len` elements, `strides` elements apart in source and result.
 pub(super) fn strided_table<A: VectorAsm>(len: u32, strides: [u32; 2]) -> Vec<u8> {
-    let row = Row { dst: 0, src: 0, len, kind: Kind::Strided, strides };
+    let row = Row {
+        dst: 0,
+        src: 0,
+        len,
+        kind: Kind::Strided,
+        strides,
+    };
     table::<A>(1, [0, 0], &[row])
 }
 
@@ -92,7 +104,13 @@ pub(super) fn staging_table<A: VectorAsm>(staging: &Staging) -> Vec<u8> {
                 _ => (Kind::Strided, line.len),
             };
             let src = line.src.unwrap_or(0);
-            Row { dst: line.dst, src, len, kind, strides: [stride, 1] }
+            Row {
+                dst: line.dst,
+                src,
+                len,
+                kind,
+                strides: [stride, 1],
+            }
         })
         .collect();
     let pitches = [staging.src.pitch.into(), staging.channel.into()];
@@ -167,7 +185,13 @@ fn load_row<A: VectorAsm>(asm: &mut A) {
 
 /// Does what the row says and goes to `next`.
 fn line<A: VectorAsm>(asm: &mut A, next: Label) {
-    let kinds = [Kind::Copy, Kind::Vectors, Kind::Second, Kind::Fourth, Kind::Zeros];
+    let kinds = [
+        Kind::Copy,
+        Kind::Vectors,
+        Kind::Second,
+        Kind::Fourth,
+        Kind::Zeros,
+    ];
     let labels = kinds.map(|_| asm.new_label());
     for (kind, label) in kinds.iter().zip(labels) {
         asm.cmp_imm(KIND, *kind as i32);
@@ -230,7 +254,9 @@ fn rest<A: VectorAsm>(asm: &mut A, stride: i32, next: Label) {
 }
 
 fn zeros<A: VectorAsm>(asm: &mut A, next: Label) {
-    vectors(asm, A::LANES as i32, |asm| asm.store(Mem::new(DST, 0), ZERO));
+    vectors(asm, A::LANES as i32, |asm| {
+        asm.store(Mem::new(DST, 0), ZERO)
+    });
     asm.cmp_imm(LEN, 0);
     asm.jcc(Cond::Equal, next);
     asm.counted_loop(LEN, |asm| {

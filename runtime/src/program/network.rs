@@ -79,7 +79,11 @@ impl Parts<'_> {
         // The two routines come first.
         let mut targets = image.add_code(emitter, false).split_off(2);
         let network = if self.whole { targets.pop() } else { None };
-        Ok(Functions { isa: A::ISA, layers: targets, network })
+        Ok(Functions {
+            isa: A::ISA,
+            layers: targets,
+            network,
+        })
     }
 
     fn add_layer<A: VectorAsm>(&self, image: &mut Image, layer: &Layer<'_>, name: &str) -> Placed {
@@ -106,7 +110,10 @@ impl Parts<'_> {
         let steps = steps.filter(|_| self.whole).enumerate();
         steps
             .map(|(index, step)| {
-                image.add_data(format!("{prefix}_move_{}", index + 1), &move_table::<A>(step))
+                image.add_data(
+                    format!("{prefix}_move_{}", index + 1),
+                    &move_table::<A>(step),
+                )
             })
             .collect()
     }
@@ -127,7 +134,9 @@ impl Parts<'_> {
         let [.., scratch, table, count, code, packed, sources] = tasks::ARGUMENTS;
         emitter.displaced(scratch, Gp::Rdx, self.scratch.kernel);
         emitter.address(table, place.tasks);
-        emitter.asm.mov_imm(count, layer.kernel.tasks().len() as i64);
+        emitter
+            .asm
+            .mov_imm(count, layer.kernel.tasks().len() as i64);
         emitter.address(code, place.code);
         emitter.address(packed, place.packed);
         emitter.asm.mov_imm(sources, layer.src.len() as i64);
@@ -240,7 +249,9 @@ impl Parts<'_> {
                 let layer = &self.layers.list[*index];
                 for (index, source) in layer.src.iter().enumerate() {
                     self.operand(emitter, Gp::Rcx, source);
-                    emitter.asm.store64(Mem::new(Gp::Rsp, 8 * index as i32), Gp::Rcx);
+                    emitter
+                        .asm
+                        .store64(Mem::new(Gp::Rsp, 8 * index as i32), Gp::Rcx);
                 }
                 self.operand(emitter, Gp::Rsi, &layer.dst);
                 emitter.asm.mov(Gp::Rdi, Gp::Rsp);

@@ -20,7 +20,14 @@ pub(super) fn table(kernel: &CompiledKernel, far: bool) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(kernel.tasks().len() * TASK_BYTES as usize);
     for (index, task) in kernel.tasks().iter().enumerate() {
         let entry = entries[task.entry as usize] as u64;
-        let words = [entry, task.src as u64, task.dst as u64, task.wei, task.bias, task.aux];
+        let words = [
+            entry,
+            task.src as u64,
+            task.dst as u64,
+            task.wei,
+            task.bias,
+            task.aux,
+        ];
         for word in words.into_iter().chain([task.count]) {
             bytes.extend(word.to_le_bytes());
         }
@@ -35,8 +42,16 @@ pub(super) fn table(kernel: &CompiledKernel, far: bool) -> Vec<u8> {
 
 /// Arguments of the routine: an array of the sources' addresses, the result's, the scratch memory of
 /// kernels, the table, the number of tasks, the code, the packed weights, and the number of sources.
-pub(super) const ARGUMENTS: [Gp; 8] =
-    [Gp::Rdi, Gp::Rsi, Gp::Rdx, Gp::Rcx, Gp::R8, Gp::R9, Gp::Rax, Gp::R10];
+pub(super) const ARGUMENTS: [Gp; 8] = [
+    Gp::Rdi,
+    Gp::Rsi,
+    Gp::Rdx,
+    Gp::Rcx,
+    Gp::R8,
+    Gp::R9,
+    Gp::Rax,
+    Gp::R10,
+];
 
 const SOURCES: Gp = Gp::R12;
 const DST: Gp = Gp::R13;
@@ -64,8 +79,23 @@ pub(super) fn routine<A: VectorAsm>(emitter: &mut Emitter<A>, name: &str) -> Lab
     asm.bind(start);
     SAVED.iter().for_each(|&reg| asm.push(reg));
     asm.sub_imm(Gp::Rsp, FRAME_BYTES);
-    let [sources, dst, scratch, table, count, code, packed, source_count] = ARGUMENTS;
-    let moves = [(SOURCES, sources), (DST, dst), (TASK, table), (COUNT, count), (CODE, code)];
+    let [
+        sources,
+        dst,
+        scratch,
+        table,
+        count,
+        code,
+        packed,
+        source_count,
+    ] = ARGUMENTS;
+    let moves = [
+        (SOURCES, sources),
+        (DST, dst),
+        (TASK, table),
+        (COUNT, count),
+        (CODE, code),
+    ];
     moves.iter().for_each(|&(to, from)| asm.mov(to, from));
     asm.mov(PACKED, packed);
     asm.store64(argument(offset_of!(KernelArgs, scratch)), scratch);
@@ -124,7 +154,10 @@ fn pass_operands<A: VectorAsm>(asm: &mut A) {
     asm.jcc(Cond::Equal, done);
     asm.load64(address, Mem::indexed(SOURCES, at, 1, 0));
     asm.add(address, from_src);
-    asm.store64(Mem::indexed(Gp::Rsp, at, 1, offset_of!(KernelArgs, src) as i32), address);
+    asm.store64(
+        Mem::indexed(Gp::Rsp, at, 1, offset_of!(KernelArgs, src) as i32),
+        address,
+    );
     asm.add_imm(at, 8);
     asm.jmp(top);
     asm.bind(done);

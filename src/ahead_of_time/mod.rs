@@ -1,0 +1,159 @@
+//! Networks as object files and shared libraries: generated kernels with their weights, which run without
+//! this crate and without memory that is both written and executed. docs/AHEAD-OF-TIME.md describes what
+//! is in them and how they are called.
+//!
+//! ```no_run
+//! use skimjit::{AheadOfTime, CompileOptions, Isa, LoadOptions, Model};
+//! # fn main() -> skimjit::Result<()> {
+//! let model = Model::load("net.caffemodel".as_ref(), &LoadOptions::default())?;
+//! let options = CompileOptions { batch: Some(1), threads: 1, ..Default::default() };
+//! let plans = [model.plan(&options, Isa::Avx2)?, model.plan(&options, Isa::Avx512)?];
+//! let ahead = AheadOfTime::new("net", &[&plans[0], &plans[1]], None)?;
+//! ahead.write_shared_library("libnet.so".as_ref())?;
+//! ahead.write_header("net.h".as_ref())?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod assembly;
+mod elf;
+mod header;
+mod linker;
+
+use crate::runtime::program::{self, Interface, Program};
+use crate::runtime::{Plan, PlanError};
+use crate::{Error, Result, models};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// See the module.
+pub struct AheadOfTime {
+    program: Program,
+}
+
+impl AheadOfTime {
+    /// Makes a program of plans of one network that differ in the instruction set only. `name`, a C
+    /// identifier, begins the names of all its functions. `layers`: only these; otherwise the whole
+    /// network and its layers.
+    pub fn new(name: &str, plans: &[&Plan], layers: Option<&[String]>) -> Result<Self> {
+        if !is_identifier(name) {
+            return Err(Error::Usage(format!(
+                "name: found \"{name}\", expected letters, digits and underscores, not beginning with a \
+                 digit"
+            )));
+        }
+        let mut isas: Vec<_> = plans.iter().map(|plan| plan.isa).collect();
+        isas.sort_unstable();
+        if isas.is_empty() || isas.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(Error::Usage(format!(
+                "plans: found {}, expected one for each instruction set, and at least one",
+                isas.len()
+            )));
+        }
+        let program = program::program(name, plans, layers)?;
+        Ok(Self { program })
+    }
+
+    /// Code, data and symbols.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// How the program is called.
+    pub fn interface(&self) -> &Interface {
+        &self.program.interface
+    }
+
+    /// A relocatable ELF object.
+    pub fn object(&self) -> Result<Vec<u8>> {
+        let failed = |error: io::Error| PlanError {
+            layer: None,
+            message: format!("the object could not be made: {error}"),
+        };
+        Ok(elf::object(&self.program).map_err(failed)?)
+    }
+
+    /// The C header.
+    pub fn header(&self) -> String {
+        header::header(&self.program.interface)
+    }
+
+    /// Writes the object.
+    pub fn write_object(&self, path: &Path) -> Result<()> {
+        let object = self.object()?;
+        write(path, |out| out.write_all(&object))
+    }
+
+    /// Writes the header.
+    pub fn write_header(&self, path: &Path) -> Result<()> {
+        let header = self.header();
+        write(path, |out| out.write_all(header.as_bytes()))
+    }
+
+    /// Writes a listing that the GNU assembler makes the same code and data of.
+    pub fn write_assembly(&self, path: &Path) -> Result<()> {
+        write(path, |out| assembly::write(&self.program, out))
+    }
+
+    /// Writes a shared library, with the system's linker.
+    pub fn write_shared_library(&self, path: &Path) -> Result<()> {
+        let object = beside(path, "part.o");
+        self.write_object(&object)?;
+        let part = beside(path, "part");
+        let name = path.file_name().unwrap_or_default();
+        let linked = linker::link(&object, &part, name);
+        let _ = std::fs::remove_file(&object);
+        let renamed = linked.and_then(|()| {
+            let renamed = std::fs::rename(&part, path);
+            renamed.map_err(|error| unwritable(path, &error))
+        });
+        if renamed.is_err() {
+            let _ = std::fs::remove_file(&part);
+        }
+        renamed
+    }
+}
+
+/// A C identifier from any text, such as a file's name.
+pub fn identifier(text: &str) -> String {
+    let name = program::identifier(text);
+    match name.chars().next() {
+        Some(first) if !first.is_ascii_digit() => name,
+        _ => format!("net_{name}"),
+    }
+}
+
+fn is_identifier(name: &str) -> bool {
+    !name.is_empty() && identifier(name) == name
+}
+
+fn beside(path: &Path, extension: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(extension);
+    PathBuf::from(name)
+}
+
+/// Written beside the target and renamed, so that nobody ever sees half a file.
+fn write(path: &Path, contents: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
+    let part = beside(path, "part");
+    let written = File::create(&part).and_then(|file| {
+        let mut out = BufWriter::new(file);
+        contents(&mut out)?;
+        out.flush()
+    });
+    let renamed = written.and_then(|()| std::fs::rename(&part, path));
+    renamed.map_err(|error| {
+        let _ = std::fs::remove_file(&part);
+        unwritable(path, &error)
+    })
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Error {
+    let error = models::Error::new(format!("an error when writing: {error}"));
+    error
+        .file(path)
+        .hint("check the path and the free space")
+        .into()
+}
