@@ -132,9 +132,11 @@ fn layer_text(interface: &Interface, layer: &LayerInterface) -> String {
     let upper = layer.function.to_ascii_uppercase();
     let sources = layer.sources.iter().enumerate();
     for (index, access) in sources {
-        text += &access_text(&format!("{upper}_SOURCE_{index}"), access);
+        let prefix = format!("{upper}_SOURCE_{index}");
+        text += &planes_text(&prefix, access);
+        let _ = writeln!(text, "#define {prefix}_BEFORE {}", access.before);
     }
-    text += &access_text(&format!("{upper}_RESULT"), &layer.result);
+    text += &planes_text(&format!("{upper}_RESULT"), &layer.result);
     let _ = writeln!(
         text,
         "int {}(const float *const *sources, float *result, void *scratch);\n",
@@ -143,14 +145,13 @@ fn layer_text(interface: &Interface, layer: &LayerInterface) -> String {
     text
 }
 
-fn access_text(prefix: &str, access: &Access) -> String {
+fn planes_text(prefix: &str, access: &Access) -> String {
     let planes = &access.planes;
     let values = [
         ("CHANNELS", planes.c as usize),
         ("HEIGHT", planes.h as usize),
         ("WIDTH", planes.w as usize),
         ("PITCH", planes.pitch as usize),
-        ("BEFORE", access.before),
         ("AFTER", access.after.max(planes.elems())),
     ];
     let lines = values.map(|(name, value)| format!("#define {prefix}_{name} {value}\n"));

@@ -205,11 +205,11 @@ pub fn identifier(name: &str) -> String {
     name.chars().map(safe).collect()
 }
 
-/// Different layers may become the same identifier.
+/// Different layers may become the same identifier, or the same macro in capitals.
 fn unique(names: &mut HashSet<String>, name: String) -> String {
     let mut candidate = name.clone();
     let mut number = 1;
-    while !names.insert(candidate.clone()) {
+    while !names.insert(candidate.to_ascii_lowercase()) {
         number += 1;
         candidate = format!("{name}_{number}");
     }

@@ -1,0 +1,417 @@
+//! Objects and shared libraries made ahead of time: linked with the system's C compiler, run, and compared
+//! with the engine bit for bit.
+
+use skimjit::models::{Tensor, import, zoo};
+use skimjit::{AheadOfTime, CompileOptions, Isa, LoadOptions, Model, array};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+const EXAMPLE: &str = "examples/c/ahead_of_time.c";
+
+fn root(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
+}
+
+/// The compiler, if it is there; says so when it is not.
+fn compiler(name: &str) -> Option<&str> {
+    let found = Command::new(name).arg("--version").output();
+    if found.is_ok_and(|output| output.status.success()) {
+        return Some(name);
+    }
+    println!("skipped: no {name} on this system");
+    None
+}
+
+/// Instruction sets that run here.
+fn isas() -> Vec<Isa> {
+    let cap = std::env::var("SKIMJIT_MAX_ISA")
+        .ok()
+        .and_then(|name| name.parse().ok());
+    let best = Isa::detect(None)
+        .expect("an x86 CPU with AVX2")
+        .min(cap.unwrap_or(Isa::Avx512));
+    if best < Isa::Avx512 {
+        println!("skipped: AVX-512 (the CPU lacks it, or SKIMJIT_MAX_ISA caps it)");
+    }
+    Isa::ALL.into_iter().filter(|&isa| isa <= best).collect()
+}
+
+fn options(batch: u32) -> CompileOptions {
+    CompileOptions {
+        batch: Some(batch),
+        threads: 1,
+        ..Default::default()
+    }
+}
+
+fn ahead(model: &Model, batch: u32, isas: &[Isa], layers: Option<&[String]>) -> AheadOfTime {
+    let plans: Vec<_> = isas
+        .iter()
+        .map(|&isa| model.plan(&options(batch), isa).unwrap())
+        .collect();
+    AheadOfTime::new("net", &plans.iter().collect::<Vec<_>>(), layers).unwrap()
+}
+
+fn bytes(values: &[f32]) -> Vec<u8> {
+    values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect()
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// Reproducible pixels of −128 to 127.
+fn pixels(count: usize) -> Vec<f32> {
+    let mut state = 1u32;
+    (0..count)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as f32 - 128.0
+        })
+        .collect()
+}
+
+/// A folder with an object and its header, and programs linked with it.
+struct Workplace(TempDir);
+
+impl Workplace {
+    fn new(ahead: &AheadOfTime) -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        ahead.write_object(&place.path("net.o")).unwrap();
+        ahead.write_header(&place.path("net.h")).unwrap();
+        place
+    }
+    fn path(&self, file: &str) -> PathBuf {
+        self.0.path().join(file)
+    }
+    /// Compiles a C program and links it with the object, or with `with`.
+    fn link(&self, source: &str, with: &[&str]) {
+        let mut command = Command::new("cc");
+        command.args([
+            "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-I.",
+        ]);
+        command.arg(root(source)).args(with).args(["-o", "program"]);
+        // Says nothing, not even about executable stacks.
+        succeed(
+            command
+                .arg("-Wl,--fatal-warnings")
+                .current_dir(self.0.path()),
+        );
+    }
+    /// Runs the program on an input; what it prints, and its output.
+    fn run(&self, input: &[f32], arguments: &[&str]) -> (String, Vec<f32>) {
+        std::fs::write(self.path("in.f32"), bytes(input)).unwrap();
+        let mut command = Command::new(self.path("program"));
+        command.args(["in.f32", "out.f32"]).args(arguments);
+        let said = succeed(command.current_dir(self.0.path()));
+        let output = std::fs::read(self.path("out.f32")).unwrap();
+        let (values, _) = output.as_chunks::<4>();
+        (
+            said,
+            values
+                .iter()
+                .map(|&value| f32::from_le_bytes(value))
+                .collect(),
+        )
+    }
+}
+
+/// Standard output of a command that succeeds without complaint.
+fn succeed(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    let status = output.status;
+    assert!(
+        status.success() && error.is_empty(),
+        "{command:?}: {status}\n{error}"
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn number(isa: Isa) -> &'static str {
+    match isa {
+        Isa::Avx2 => "1",
+        Isa::Avx512 => "2",
+    }
+}
+
+/// What the engine computes for a batch.
+fn engine(model: &Model, batch: u32, isa: Isa, input: &[f32]) -> Vec<f32> {
+    let options = CompileOptions {
+        isa: Some(isa),
+        ..options(batch)
+    };
+    let engine = model.compile(&options).unwrap();
+    let shape = engine.plan().inputs[0].shape.clone();
+    let outputs = engine.run(&mut engine.session(), &[Tensor::new(shape, input.to_vec())]);
+    outputs.unwrap().swap_remove(0).into_data()
+}
+
+/// An object with every instruction set computes what the engine does, bit for bit.
+fn check(model: &Model, batch: u32) {
+    if compiler("cc").is_none() {
+        return;
+    }
+    let isas = isas();
+    let ahead = ahead(model, batch, &isas, None);
+    let place = Workplace::new(&ahead);
+    place.link(EXAMPLE, &["net.o"]);
+    let [inputs, outputs] = ahead.interface().network.as_ref().unwrap();
+    let input = pixels(inputs[0].shape.count());
+    for &isa in &isas {
+        // Twice: the scratch memory serves for many runs.
+        let (said, found) = place.run(&input, &["2", number(isa)]);
+        assert!(said.contains(&format!("instruction set: {isa}")), "{said}");
+        assert_eq!(found.len(), outputs[0].shape.count());
+        assert!(found.iter().any(|&value| value != 0.0));
+        let expected = engine(model, batch, isa, &input);
+        assert_eq!(bits(&found), bits(&expected), "{isa}, batch {batch}");
+    }
+}
+
+fn from_zoo(name: &str) -> Model {
+    let net = zoo::find(name).expect("a network of the zoo");
+    let weights = zoo::synthesize(net, zoo::Sparsity::Published, 7).unwrap();
+    let imported = import::import(weights, vec![], &import::ImportOptions::default());
+    Model::from_graph(imported.unwrap().graph).unwrap()
+}
+
+#[test]
+fn lenet() {
+    let model = from_zoo("lenet");
+    // Two images: inner products image by image; five: as columns.
+    [1, 2, 5].into_iter().for_each(|batch| check(&model, batch));
+}
+
+#[test]
+fn cifar10_quick() {
+    check(&from_zoo("cifar10-quick"), 1);
+}
+
+#[test]
+fn caffenet() {
+    check(&from_zoo("caffenet"), 1);
+}
+
+#[test]
+fn squeezenet() {
+    let model = from_zoo("squeezenet-v1.0");
+    [1, 3].into_iter().for_each(|batch| check(&model, batch));
+}
+
+#[test]
+fn googlenet() {
+    check(&from_zoo("googlenet"), 1);
+}
+
+/// Folder of the shared data; says plainly when it is missing.
+fn data() -> Option<PathBuf> {
+    let folder = std::env::var_os("SKIMJIT_DATA").map_or(root("../shared/data"), PathBuf::from);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    println!(
+        "skipped: no test data at {} (set SKIMJIT_DATA)",
+        folder.display()
+    );
+    None
+}
+
+/// The pruned SqueezeNet in a shared library, in a process that may not make memory executable, against
+/// another engine's outputs.
+#[test]
+fn a_shared_library_runs_where_code_may_not_be_generated() {
+    let (Some(data), Some(_)) = (data(), compiler("cc")) else {
+        return;
+    };
+    let folder = data.join("models/squeezenet_v1.0_dc");
+    let refs = data.join("refs/squeezenet_v1.0_dc");
+    let load = LoadOptions {
+        prototxt: Some(folder.join("deploy.prototxt")),
+        ..Default::default()
+    };
+    let model = Model::load(&folder.join("model.caffemodel"), &load).unwrap();
+    let ahead = ahead(&model, 1, &isas(), None);
+    let place = Workplace::new(&ahead);
+    ahead
+        .write_shared_library(&place.path("libnet.so"))
+        .unwrap();
+    place.link(EXAMPLE, &["-L.", "-lnet", "-Wl,-rpath,$ORIGIN"]);
+    let input = array::read_npy(&refs.join("input.npy")).unwrap();
+    let port = &ahead.interface().network.as_ref().unwrap()[1][0];
+    let expected = array::read_npy(&refs.join(format!("output__{}.npy", port.name))).unwrap();
+    let images = input.shape().dim(0) as usize;
+    for isa in isas() {
+        let inputs = input.data().chunks(input.data().len() / images);
+        let outputs = expected.data().chunks(expected.data().len() / images);
+        for (input, expected) in inputs.zip(outputs) {
+            let (said, found) = place.run(input, &["1", number(isa)]);
+            if said.contains("not restricted") {
+                println!("skipped: the restriction, which this kernel cannot make");
+            }
+            let scale = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
+            for (a, b) in found.iter().zip(expected) {
+                assert!(
+                    (a - b).abs() <= 1e-4 * scale,
+                    "{isa}: found {a}, expected {b}"
+                );
+            }
+            assert_eq!(bits(&found), bits(&engine(&model, 1, isa, input)), "{isa}");
+        }
+    }
+}
+
+/// Without the code of this machine's instruction set, and with wrong arguments, nothing runs.
+#[test]
+fn wrong_arguments_are_refused() {
+    let (model, isas) = (from_zoo("lenet"), isas());
+    if compiler("cc").is_none() {
+        return;
+    }
+    let best = *isas.last().unwrap();
+    let mut cases = vec![(isas.clone(), "1")];
+    cases.push((vec![Isa::Avx2], "1"));
+    if best == Isa::Avx512 {
+        cases.push((vec![Isa::Avx512], "0"));
+    }
+    for (isas, has_avx2) in cases {
+        let place = Workplace::new(&ahead(&model, 1, &isas, None));
+        place.link("tests/aot/checks.c", &["net.o"]);
+        let best = number(*isas.last().unwrap());
+        succeed(Command::new(place.path("program")).args([best, has_avx2]));
+    }
+}
+
+/// Any instruction set can be written on any machine.
+#[test]
+fn objects_for_other_machines_are_made_and_the_same_every_time() {
+    let model = from_zoo("lenet");
+    let object = || {
+        ahead(&model, 1, &[Isa::Avx512, Isa::Avx2], None)
+            .object()
+            .unwrap()
+    };
+    assert!(object() == object());
+}
+
+/// The listing is the object in another form.
+#[test]
+fn listings_assemble_to_the_same_program() {
+    if compiler("cc").is_none() {
+        return;
+    }
+    let model = from_zoo("lenet");
+    let ahead = ahead(&model, 1, &isas(), None);
+    let place = Workplace::new(&ahead);
+    ahead.write_assembly(&place.path("net.s")).unwrap();
+    place.link(EXAMPLE, &["net.s"]);
+    let input = pixels(28 * 28);
+    let (_, found) = place.run(&input, &[]);
+    let best = *isas().last().unwrap();
+    assert_eq!(bits(&found), bits(&engine(&model, 1, best, &input)));
+}
+
+#[test]
+fn headers_compile_as_c_and_as_cpp() {
+    let place = Workplace::new(&ahead(&from_zoo("lenet"), 1, &[Isa::Avx2], None));
+    for (name, language, standard) in [("cc", "c", "-std=c99"), ("c++", "c++", "-std=c++98")] {
+        let Some(compiler) = compiler(name) else {
+            continue;
+        };
+        let mut command = Command::new(compiler);
+        command.args([
+            "-x",
+            language,
+            standard,
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-fsyntax-only",
+        ]);
+        succeed(command.arg("net.h").current_dir(place.0.path()));
+    }
+}
+
+/// Two convolutions of 3 × 3, the second with a sum: its operands are what the first one makes.
+const LAYERS: &str = r#"name: "layers"
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 5 dim: 9 dim: 7 } } }
+layer { name: "conv1" type: "Convolution" bottom: "data" top: "conv1"
+  convolution_param { num_output: 6 kernel_size: 3 pad: 1 weight_filler { type: "xavier" } } }
+layer { name: "relu1" type: "ReLU" bottom: "conv1" top: "conv1" }
+layer { name: "conv2" type: "Convolution" bottom: "conv1" top: "conv2"
+  convolution_param { num_output: 6 kernel_size: 3 pad: 1 weight_filler { type: "xavier" } } }
+layer { name: "sum" type: "Eltwise" bottom: "conv1" bottom: "conv2" top: "sum" }
+"#;
+
+fn imported(prototxt: &str) -> Model {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("net.prototxt");
+    std::fs::write(&path, prototxt).unwrap();
+    let options = LoadOptions {
+        prototxt: Some(path),
+        allow_missing_weights: true,
+        ..Default::default()
+    };
+    Model::from_caffe(&[], &options).unwrap()
+}
+
+#[test]
+fn single_layers_are_functions() {
+    if compiler("cc").is_none() {
+        return;
+    }
+    let model = imported(LAYERS);
+    let layers = ["conv1", "conv2"].map(str::to_owned);
+    let input = pixels(5 * 9 * 7);
+    for isa in isas() {
+        let ahead = ahead(&model, 1, &[isa], Some(&layers));
+        assert!(ahead.interface().network.is_none());
+        assert!(!ahead.header().contains("net_run"));
+        let place = Workplace::new(&ahead);
+        place.link("tests/aot/layer.c", &["net.o"]);
+        let (_, found) = place.run(&input, &[]);
+        assert_eq!(bits(&found), bits(&engine(&model, 1, isa, &input)), "{isa}");
+    }
+}
+
+/// A layer without a kernel.
+const PERMUTED: &str = r#"name: "permuted"
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 5 dim: 9 dim: 7 } } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 6 kernel_size: 3 weight_filler { type: "xavier" } } }
+layer { name: "perm" type: "Permute" bottom: "conv" top: "perm"
+  permute_param { order: 0 order: 2 order: 3 order: 1 } }
+"#;
+
+#[test]
+fn layers_without_generated_code_are_refused_by_name() {
+    let model = imported(PERMUTED);
+    let plan = model.plan(&options(1), Isa::Avx2).unwrap();
+    let refusal = |layers: Option<&[String]>| match AheadOfTime::new("net", &[&plan], layers) {
+        Ok(_) => panic!("{layers:?} became a program"),
+        Err(error) => error.to_string(),
+    };
+    let network = refusal(None);
+    assert!(
+        network.contains("\"perm\" (Permute)") && network.contains("--layers"),
+        "{network}"
+    );
+    let layer = refusal(Some(&["perm".to_owned()]));
+    assert!(
+        layer.contains("\"perm\"") && layer.contains("one of: conv"),
+        "{layer}"
+    );
+    let unknown = refusal(Some(&["conv9".to_owned()]));
+    assert!(
+        unknown.contains("\"conv9\"") && unknown.contains("one of: conv"),
+        "{unknown}"
+    );
+    assert!(AheadOfTime::new("net", &[&plan], Some(&["conv".to_owned()])).is_ok());
+    assert!(AheadOfTime::new("1net", &[&plan], None).is_err());
+    assert!(AheadOfTime::new("net", &[], None).is_err());
+    assert!(AheadOfTime::new("net", &[&plan, &plan], None).is_err());
+}
