@@ -143,9 +143,16 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     };
     let mut plans = Vec::new();
     let mut verifications = Vec::new();
+    let best = best()?;
     for isa in isas {
+        let mut options = options.clone();
+        // What cannot run here is neither timed nor compared.
+        options.tuning = options.tuning.filter(|_| isa <= best);
         let plan = args::measured(&options, |options| model.plan(options, isa))?;
-        verifications.extend(verified(arguments, &model, &options, &plan)?);
+        if isa <= best && !arguments.no_verify {
+            let tolerance = arguments.tolerance;
+            verifications.push(verified(&model, &options, &plan, tolerance)?);
+        }
         plans.push(plan);
     }
     let plans: Vec<&Plan> = plans.iter().collect();
@@ -188,12 +195,18 @@ fn isas(arguments: &[IsaArgument]) -> Result<Vec<Isa>> {
         isas.push(match isa {
             IsaArgument::Avx2 => Isa::Avx2,
             IsaArgument::Avx512 => Isa::Avx512,
-            IsaArgument::Auto => MachineArguments { isa, threads: None }.isa()?,
+            IsaArgument::Auto => best()?,
         });
     }
     isas.sort_unstable();
     isas.dedup();
     Ok(isas)
+}
+
+/// The best instruction set that may run here.
+fn best() -> Result<Isa> {
+    let isa = IsaArgument::Auto;
+    MachineArguments { isa, threads: None }.isa()
 }
 
 /// Code that is written to a file has symbols of its own, and is not executed here.
@@ -226,23 +239,20 @@ fn options(arguments: &Arguments, model: &Model) -> CompileOptions {
     }
 }
 
-/// The kernels of a plan against the reference, where this machine can run them.
+/// The kernels of a plan against the reference.
 fn verified(
-    arguments: &Arguments,
     model: &Model,
     options: &CompileOptions,
     plan: &Plan,
-) -> Result<Option<Verification>> {
-    if arguments.no_verify || Isa::detect(Some(plan.isa)).is_err() {
-        return Ok(None);
-    }
+    tolerance: f64,
+) -> Result<Verification> {
     let options = CompileOptions {
         isa: Some(plan.isa),
         tuning: None,
         variants: Recipe::of(plan).variants_for(plan.isa),
         ..options.clone()
     };
-    compile::check(model, &options, arguments.tolerance).map(Some)
+    compile::check(model, &options, tolerance)
 }
 
 fn write(ahead: &AheadOfTime, emit: Emit, path: &Path) -> Result<()> {

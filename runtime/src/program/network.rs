@@ -259,12 +259,16 @@ impl Parts<'_> {
                 emitter.asm.call(labels.layers[*index]);
             }
             Action::Move(step) => {
-                self.operand(emitter, Gp::Rdi, &step.dst);
-                self.operand(emitter, Gp::Rsi, &step.src[0]);
-                match step.work {
-                    Work::ToColumns => self.add_images(emitter, Gp::Rdi, ELEM),
-                    Work::FromColumns => self.add_images(emitter, Gp::Rsi, ELEM),
-                    _ => {}
+                let columns = [
+                    matches!(step.work, Work::ToColumns),
+                    matches!(step.work, Work::FromColumns),
+                ];
+                let ends = [(Gp::Rdi, &step.dst), (Gp::Rsi, &step.src[0])];
+                for ((reg, operand), columns) in ends.into_iter().zip(columns) {
+                    match columns {
+                        true => self.column(emitter, reg, operand),
+                        false => self.operand(emitter, reg, operand),
+                    }
                 }
                 emitter.address(Gp::Rdx, moves.next().expect("a table per move"));
                 emitter.asm.call(labels.moves);
@@ -287,6 +291,16 @@ impl Parts<'_> {
                 self.port(emitter, dst, (OUTPUTS, index), &self.plan.outputs);
             }
         }
+    }
+
+    /// The same for the image's column of an operand that holds the whole batch.
+    fn column<A: VectorAsm>(&self, emitter: &mut Emitter<A>, dst: Gp, operand: &Operand) {
+        let place = match operand.place {
+            Place::Batch { offset, .. } => Place::Batch { offset, stride: 0 },
+            place => place,
+        };
+        self.operand(emitter, dst, &Operand { place, ..*operand });
+        self.add_images(emitter, dst, ELEM);
     }
 
     fn port<A: VectorAsm>(
