@@ -246,6 +246,15 @@ fn data() -> Option<PathBuf> {
     None
 }
 
+fn pruned_squeezenet(data: &Path) -> Model {
+    let folder = data.join("models/squeezenet_v1.0_dc");
+    let load = LoadOptions {
+        prototxt: Some(folder.join("deploy.prototxt")),
+        ..Default::default()
+    };
+    Model::load(&folder.join("model.caffemodel"), &load).unwrap()
+}
+
 /// The pruned SqueezeNet in a shared library, in a process that may not make memory executable, against
 /// another engine's outputs.
 #[test]
@@ -253,13 +262,8 @@ fn a_shared_library_runs_where_code_may_not_be_generated() {
     let (Some(data), Some(_)) = (data(), compiler("cc")) else {
         return;
     };
-    let folder = data.join("models/squeezenet_v1.0_dc");
+    let model = pruned_squeezenet(&data);
     let refs = data.join("refs/squeezenet_v1.0_dc");
-    let load = LoadOptions {
-        prototxt: Some(folder.join("deploy.prototxt")),
-        ..Default::default()
-    };
-    let model = Model::load(&folder.join("model.caffemodel"), &load).unwrap();
     let ahead = ahead(&model, 1, &isas(), None);
     let place = Workplace::new(&ahead);
     ahead
@@ -287,6 +291,53 @@ fn a_shared_library_runs_where_code_may_not_be_generated() {
             }
             assert_eq!(bits(&found), bits(&engine(&model, 1, isa, input)), "{isa}");
         }
+    }
+}
+
+/// Shortest times in milliseconds of the engine and of the library, by turns. For a quiet machine:
+/// `cargo test --release --test aot -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn speed() {
+    let (Some(data), Some(_)) = (data(), compiler("cc")) else {
+        return;
+    };
+    let model = pruned_squeezenet(&data);
+    let ahead = ahead(&model, 1, &isas(), None);
+    let place = Workplace::new(&ahead);
+    ahead
+        .write_shared_library(&place.path("libnet.so"))
+        .unwrap();
+    place.link(EXAMPLE, &["-L.", "-lnet", "-Wl,-rpath,$ORIGIN"]);
+    let input = pixels(3 * 227 * 227);
+    for isa in isas() {
+        let options = CompileOptions {
+            isa: Some(isa),
+            ..options(1)
+        };
+        let engine = model.compile(&options).unwrap();
+        let mut session = engine.session();
+        let mut output = vec![0.0; engine.plan().outputs[0].shape.count()];
+        let mut ratios = Vec::new();
+        for _ in 0..15 {
+            let times = (0..200).map(|_| {
+                let started = std::time::Instant::now();
+                session.run(&[&input], &mut [&mut output]).unwrap();
+                started.elapsed().as_secs_f64() * 1e3
+            });
+            let jit = times.fold(f64::INFINITY, f64::min);
+            let (said, _) = place.run(&input, &["200", number(isa)]);
+            let time = said
+                .split("runs: ")
+                .nth(1)
+                .and_then(|said| said.split(' ').next());
+            let ahead: f64 = time.unwrap().parse().unwrap();
+            ratios.push(ahead / jit);
+            println!("{isa}: just in time {jit:.4}, ahead of time {ahead:.4}");
+        }
+        ratios.sort_by(f64::total_cmp);
+        let [least, median, most] = [0, 7, 14].map(|index| ratios[index]);
+        println!("{isa}: ahead over just in time {median:.4} ({least:.4} to {most:.4})");
     }
 }
 

@@ -508,3 +508,19 @@ macro_rules! on_both {
     };
 }
 on_both! { arithmetic broadcasts masked masked_lanes_do_not_fault lanes widening_loads splices }
+
+/// Generated detection agrees with the library's.
+#[test]
+fn detection_finds_this_cpu() {
+    use skimjit_jit::{CodeRegion, Isa};
+    let region = CodeRegion::publish(&skimjit_jit::asm::detection()).unwrap();
+    // SAFETY: the region holds a function of this type, and lives until the end of the test.
+    let function: extern "sysv64" fn() -> u32 =
+        unsafe { std::mem::transmute(region.addresses().start as *const u8) };
+    let expected = match Isa::detect(None) {
+        Ok(Isa::Avx512) => 2,
+        Ok(Isa::Avx2) => 1,
+        Err(_) => 0,
+    };
+    assert_eq!(function(), expected);
+}
