@@ -454,6 +454,50 @@ fn single_layers_are_functions() {
     }
 }
 
+/// Two inputs, and two outputs that one kernel and a copy make.
+const PORTS: &str = r#"name: "ports"
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 5 dim: 9 dim: 7 } } }
+layer { name: "more" type: "Input" top: "more" input_param { shape { dim: 1 dim: 5 dim: 9 dim: 7 } } }
+layer { name: "product" type: "Eltwise" bottom: "data" bottom: "more" bottom: "data" top: "product"
+  eltwise_param { operation: PROD } }
+layer { name: "conv" type: "Convolution" bottom: "product" top: "conv"
+  convolution_param { num_output: 6 kernel_size: 3 pad: 1 weight_filler { type: "xavier" } } }
+layer { name: "norm" type: "LRN" bottom: "more" top: "norm" }
+"#;
+
+#[test]
+fn several_inputs_and_outputs_are_arrays() {
+    if compiler("cc").is_none() {
+        return;
+    }
+    let model = imported(PORTS);
+    for isa in isas() {
+        let batch = 3;
+        let ahead = ahead(&model, batch, &[isa], None);
+        assert!(!ahead.header().contains("net_run("));
+        let place = Workplace::new(&ahead);
+        place.link("tests/aot/ports.c", &["net.o"]);
+        let values = pixels(2 * 3 * 5 * 9 * 7);
+        let (_, found) = place.run(&values, &[]);
+        let options = CompileOptions {
+            isa: Some(isa),
+            ..options(batch)
+        };
+        let engine = model.compile(&options).unwrap();
+        let inputs = engine
+            .plan()
+            .inputs
+            .iter()
+            .zip(values.chunks(values.len() / 2));
+        let inputs = inputs.map(|(port, half)| Tensor::new(port.shape.clone(), half.to_vec()));
+        let inputs: Vec<Tensor> = inputs.collect();
+        let expected = engine.run(&mut engine.session(), &inputs).unwrap();
+        assert_eq!(expected.len(), 2);
+        let expected = expected.iter().flat_map(|output| output.data().to_vec());
+        assert_eq!(bits(&found), bits(&expected.collect::<Vec<_>>()), "{isa}");
+    }
+}
+
 /// A layer without a kernel.
 const PERMUTED: &str = r#"name: "permuted"
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 5 dim: 9 dim: 7 } } }

@@ -660,6 +660,28 @@ fn jumps_and_calls_reach_their_labels_forwards_and_backwards() {
     assert_eq!(jumps[1..jumps.len() - 1], expected);
 }
 
+/// A linker writes the distance from the end of the four bytes.
+#[test]
+fn addresses_outside_are_distances() {
+    for reg in GPS {
+        let mut at = 0;
+        let mut code = assemble::<Avx2Asm>(|s| {
+            s.push(reg);
+            at = s.lea_outside(reg);
+            s.ret_near();
+        });
+        let target = 5000;
+        let distance = target - (at as i32 + 4);
+        code.bytes[at..at + 4].copy_from_slice(&distance.to_le_bytes());
+        let (lea, seen) = &decode(&code)[1];
+        assert_eq!(seen.mnemonic, Mnemonic::Lea);
+        assert_eq!(Operand::Reg(lea.op0_register()), r64(reg));
+        assert!(lea.is_ip_rel_memory_operand());
+        assert_eq!(lea.ip_rel_memory_address(), target as u64);
+        assert_eq!(lea.next_ip() as usize, at + 4);
+    }
+}
+
 #[test]
 fn padding_is_no_operation_and_entries_are_aligned() {
     for before in 0..70usize {
