@@ -4,12 +4,12 @@
 //! A program is position independent and has no writable data. Its code consists of
 //!
 //! * the kernels of each instruction set, as they were generated;
-//! * for each instruction set, two routines ([`tasks`]: all tasks of a kernel; [`moves`]: copies and
-//!   padded copies), a function per layer and one for the network, which call them ([`network`]);
-//! * the public functions ([`entry`]), which check their arguments and choose the instruction set.
+//! * for each instruction set, two routines (`tasks`: all tasks of a kernel; `moves`: copies and
+//!   padded copies), a function per layer and one for the network, which call them (`network`);
+//! * the public functions (`entry`), which check their arguments and choose the instruction set.
 //!
 //! Its data are packed weights, tables of tasks and tables of moves. All state is in the scratch memory
-//! of the caller ([`Scratch`]), so one program serves any number of threads.
+//! of the caller (`Scratch`), so one program serves any number of threads.
 
 mod entry;
 mod image;

@@ -36,11 +36,12 @@ struct Placed {
     moves: Option<Target>,
 }
 
-/// The shared routines and the layers' functions.
+/// The shared routines, and the layers' functions and data.
 struct Labels {
     tasks: Label,
     moves: Label,
     layers: Vec<Label>,
+    places: Vec<Placed>,
 }
 
 impl Parts<'_> {
@@ -66,10 +67,11 @@ impl Parts<'_> {
             tasks: tasks::routine(&mut emitter, &format!("{prefix}_tasks")),
             moves: moves::routine(&mut emitter, &format!("{prefix}_moves")),
             layers: Vec::new(),
+            places,
         };
-        for ((layer, place), name) in self.layers.list.iter().zip(&places).zip(&names) {
+        for (index, (layer, name)) in self.layers.list.iter().zip(&names).enumerate() {
             emitter.asm.entry(&format!("{name}_run"), 16);
-            let label = self.layer(&mut emitter, layer, place, &labels);
+            let label = self.layer(&mut emitter, layer, &labels.places[index], &labels);
             labels.layers.push(label);
         }
         if self.whole {
@@ -131,15 +133,7 @@ impl Parts<'_> {
         if let Some(table) = place.moves {
             self.staged(emitter, layer, table, labels);
         }
-        let [.., scratch, table, count, code, packed, sources] = tasks::ARGUMENTS;
-        emitter.displaced(scratch, Gp::Rdx, self.scratch.kernel);
-        emitter.address(table, place.tasks);
-        emitter
-            .asm
-            .mov_imm(count, layer.kernel.tasks().len() as i64);
-        emitter.address(code, place.code);
-        emitter.address(packed, place.packed);
-        emitter.asm.mov_imm(sources, layer.src.len() as i64);
+        self.pass_kernel(emitter, layer, place, Gp::Rdx);
         if place.moves.is_none() {
             emitter.asm.jmp(labels.tasks);
             return start;
@@ -148,6 +142,24 @@ impl Parts<'_> {
         emitter.asm.add_imm(Gp::Rsp, FRAME_BYTES);
         emitter.asm.ret_near();
         start
+    }
+
+    /// Arguments of the routine for tasks, but the operands: all tasks.
+    fn pass_kernel<A: VectorAsm>(
+        &self,
+        emitter: &mut Emitter<A>,
+        layer: &Layer<'_>,
+        place: &Placed,
+        base: Gp,
+    ) {
+        let [.., scratch, table, count, code, packed, sources] = tasks::ARGUMENTS;
+        emitter.displaced(scratch, base, self.scratch.kernel);
+        emitter.address(table, place.tasks);
+        let tasks = layer.kernel.tasks().len();
+        emitter.asm.mov_imm(count, tasks as i64);
+        emitter.address(code, place.code);
+        emitter.address(packed, place.packed);
+        emitter.asm.mov_imm(sources, layer.src.len() as i64);
     }
 
     /// Makes the padded copy, and on the stack an array of sources in which it comes first.
@@ -208,6 +220,10 @@ impl Parts<'_> {
         }
         for action in actions {
             let once = match action {
+                Action::Layer(index) if self.by_tasks(*index) => {
+                    self.tasks_of_images(emitter, *index, labels);
+                    continue;
+                }
                 Action::Layer(index) => self.layers.list[*index].whole_batch,
                 // Columns are made image by image.
                 Action::Move(step) => step.whole_batch && matches!(step.work, Work::Copy),
@@ -216,6 +232,37 @@ impl Parts<'_> {
                 self.action(emitter, action, labels, moves);
             });
         }
+    }
+
+    /// Each task of a layer for all images before the next: its weights stay in cache.
+    fn by_tasks(&self, index: usize) -> bool {
+        let layer = &self.layers.list[index];
+        self.plan.batch > 1 && !layer.whole_batch && layer.staging.is_none()
+    }
+
+    fn tasks_of_images<A: VectorAsm>(
+        &self,
+        emitter: &mut Emitter<A>,
+        index: usize,
+        labels: &Labels,
+    ) {
+        let (layer, place) = (&self.layers.list[index], &labels.places[index]);
+        let [.., table, count, _, _, _] = tasks::ARGUMENTS;
+        emitter.asm.mov_imm(TASK, 0);
+        let top = emitter.asm.new_label();
+        emitter.asm.bind(top);
+        self.for_images(emitter, true, |emitter| {
+            self.operands(emitter, layer);
+            self.pass_kernel(emitter, layer, place, SCRATCH);
+            emitter.asm.add(table, TASK);
+            emitter.asm.mov_imm(count, 1);
+            emitter.asm.call(labels.tasks);
+        });
+        let bytes = layer.kernel.tasks().len() as i64 * i64::from(tasks::TASK_BYTES);
+        emitter.asm.add_imm(TASK, tasks::TASK_BYTES);
+        emitter.asm.mov_imm(Gp::Rax, bytes);
+        emitter.asm.cmp(TASK, Gp::Rax);
+        emitter.asm.jcc(Cond::Below, top);
     }
 
     /// Repeats the body with [`IMAGE`] counting images.
@@ -246,15 +293,7 @@ impl Parts<'_> {
     ) {
         match action {
             Action::Layer(index) => {
-                let layer = &self.layers.list[*index];
-                for (index, source) in layer.src.iter().enumerate() {
-                    self.operand(emitter, Gp::Rcx, source);
-                    emitter
-                        .asm
-                        .store64(Mem::new(Gp::Rsp, 8 * index as i32), Gp::Rcx);
-                }
-                self.operand(emitter, Gp::Rsi, &layer.dst);
-                emitter.asm.mov(Gp::Rdi, Gp::Rsp);
+                self.operands(emitter, &self.layers.list[*index]);
                 emitter.asm.mov(Gp::Rdx, SCRATCH);
                 emitter.asm.call(labels.layers[*index]);
             }
@@ -274,6 +313,17 @@ impl Parts<'_> {
                 emitter.asm.call(labels.moves);
             }
         }
+    }
+
+    /// The sources' addresses on the stack, and the first two arguments of a layer's function.
+    fn operands<A: VectorAsm>(&self, emitter: &mut Emitter<A>, layer: &Layer<'_>) {
+        for (index, source) in layer.src.iter().enumerate() {
+            self.operand(emitter, Gp::Rcx, source);
+            let slot = Mem::new(Gp::Rsp, 8 * index as i32);
+            emitter.asm.store64(slot, Gp::Rcx);
+        }
+        self.operand(emitter, Gp::Rsi, &layer.dst);
+        emitter.asm.mov(Gp::Rdi, Gp::Rsp);
     }
 
     /// `dst = address of plane 0 of an operand`, for the image in [`IMAGE`]; clobbers `rax`.
@@ -330,8 +380,10 @@ const SCRATCH: Gp = Gp::Rbx;
 const INPUTS: Gp = Gp::R12;
 const OUTPUTS: Gp = Gp::R13;
 const IMAGE: Gp = Gp::R14;
+/// Bytes into a table of tasks.
+const TASK: Gp = Gp::R15;
 /// An even number, so that the frame aligns the stack.
-const SAVED: [Gp; 4] = [SCRATCH, INPUTS, OUTPUTS, IMAGE];
+const SAVED: [Gp; 6] = [SCRATCH, INPUTS, OUTPUTS, IMAGE, TASK, Gp::Rbp];
 /// Addresses of the sources of a layer, and 8 bytes that align the stack.
 const FRAME_BYTES: i32 = 8 * MOST_SOURCES + 8;
 const MOST_SOURCES: i32 = skimjit_kernels::MAX_OPERANDS as i32;

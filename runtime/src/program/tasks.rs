@@ -9,7 +9,7 @@ use skimjit_jit::asm::{Cond, Gp, Label, Mem, VectorAsm};
 use skimjit_kernels::{CompiledKernel, KernelArgs};
 use std::mem::offset_of;
 
-const TASK_BYTES: i32 = 64;
+pub(super) const TASK_BYTES: i32 = 64;
 const LINE_BYTES: usize = 64;
 
 /// The table of a kernel; `far`: its code is read before it runs.
