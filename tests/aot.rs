@@ -246,8 +246,17 @@ fn data() -> Option<PathBuf> {
     None
 }
 
-fn pruned_squeezenet(data: &Path) -> Model {
-    let folder = data.join("models/squeezenet_v1.0_dc");
+/// Sums behind convolutions; layers that move data.
+#[test]
+fn residual_and_upscaling_networks() {
+    let Some(data) = data() else { return };
+    for name in ["resnet20_cifar10", "wechat_sr"] {
+        check(&shared(&data, name), 1);
+    }
+}
+
+fn shared(data: &Path, name: &str) -> Model {
+    let folder = data.join("models").join(name);
     let load = LoadOptions {
         prototxt: Some(folder.join("deploy.prototxt")),
         ..Default::default()
@@ -262,7 +271,7 @@ fn a_shared_library_runs_where_code_may_not_be_generated() {
     let (Some(data), Some(_)) = (data(), compiler("cc")) else {
         return;
     };
-    let model = pruned_squeezenet(&data);
+    let model = shared(&data, "squeezenet_v1.0_dc");
     let refs = data.join("refs/squeezenet_v1.0_dc");
     let ahead = ahead(&model, 1, &isas(), None);
     let place = Workplace::new(&ahead);
@@ -302,7 +311,7 @@ fn speed() {
     let (Some(data), Some(_)) = (data(), compiler("cc")) else {
         return;
     };
-    let model = pruned_squeezenet(&data);
+    let model = shared(&data, "squeezenet_v1.0_dc");
     let ahead = ahead(&model, 1, &isas(), None);
     let place = Workplace::new(&ahead);
     ahead
@@ -499,17 +508,38 @@ fn several_inputs_and_outputs_are_arrays() {
 }
 
 /// A layer without a kernel.
-const PERMUTED: &str = r#"name: "permuted"
+const NORMALIZED: &str = r#"name: "normalized"
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 5 dim: 9 dim: 7 } } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 6 kernel_size: 3 weight_filler { type: "xavier" } } }
+layer { name: "norm" type: "Normalize" bottom: "conv" top: "norm"
+  norm_param { scale_filler { type: "constant" value: 1 } } }
+"#;
+
+/// Layers that only move data, on one image and on several.
+const MOVED: &str = r#"name: "moved"
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 5 dim: 9 dim: 7 } } }
 layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
   convolution_param { num_output: 6 kernel_size: 3 weight_filler { type: "xavier" } } }
 layer { name: "perm" type: "Permute" bottom: "conv" top: "perm"
   permute_param { order: 0 order: 2 order: 3 order: 1 } }
+layer { name: "left" type: "Slice" bottom: "perm" top: "left" top: "right"
+  slice_param { axis: 3 slice_point: 3 } }
+layer { name: "joined" type: "Concat" bottom: "right" bottom: "left" bottom: "right" top: "joined"
+  concat_param { axis: 2 } }
+layer { name: "cropped" type: "Crop" bottom: "joined" bottom: "left" top: "cropped"
+  crop_param { axis: 2 offset: 3 offset: 0 } }
 "#;
 
 #[test]
+fn layers_that_move_data_become_tables() {
+    let model = imported(MOVED);
+    [1, 3].into_iter().for_each(|batch| check(&model, batch));
+}
+
+#[test]
 fn layers_without_generated_code_are_refused_by_name() {
-    let model = imported(PERMUTED);
+    let model = imported(NORMALIZED);
     let plan = model.plan(&options(1), Isa::Avx2).unwrap();
     let refusal = |layers: Option<&[String]>| match AheadOfTime::new("net", &[&plan], layers) {
         Ok(_) => panic!("{layers:?} became a program"),
@@ -517,12 +547,12 @@ fn layers_without_generated_code_are_refused_by_name() {
     };
     let network = refusal(None);
     assert!(
-        network.contains("\"perm\" (Permute)") && network.contains("--layers"),
+        network.contains("\"norm\" (Normalize)") && network.contains("--layers"),
         "{network}"
     );
-    let layer = refusal(Some(&["perm".to_owned()]));
+    let layer = refusal(Some(&["norm".to_owned()]));
     assert!(
-        layer.contains("\"perm\"") && layer.contains("one of: conv"),
+        layer.contains("\"norm\"") && layer.contains("one of: conv"),
         "{layer}"
     );
     let unknown = refusal(Some(&["conv9".to_owned()]));

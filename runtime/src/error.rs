@@ -63,9 +63,10 @@ impl PlanError {
             message,
         }
     }
-    /// Layers without generated code, for which a program of its own has no use.
-    pub(crate) fn no_kernels(plan: &crate::Plan) -> Self {
-        let without: Vec<String> = reference_steps(plan)
+    /// Layers (and their types) without generated code, which a program of its own cannot run.
+    pub(crate) fn no_kernels(layers: &[(&str, &str)]) -> Self {
+        let without: Vec<String> = layers
+            .iter()
             .map(|(layer, kind)| format!("\"{layer}\" ({kind})"))
             .collect();
         let message = format!(
@@ -83,7 +84,7 @@ impl PlanError {
     pub(crate) fn no_kernel(plan: &crate::Plan, layer: &str) -> Self {
         let kind = reference_steps(plan)
             .find(|(name, _)| *name == layer)
-            .map(|(_, kind)| format!("a {kind} layer without generated code"));
+            .map(|(_, kind)| format!("a {kind} layer without a kernel"));
         let kernels = plan.segments.iter().flat_map(|segment| &segment.steps);
         let kernels = kernels.filter(|step| matches!(step.work, crate::plan::Work::Kernel(_)));
         let mut names: Vec<&str> = kernels.map(|step| &step.layer[..]).collect();

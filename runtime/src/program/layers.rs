@@ -1,5 +1,6 @@
 //! What a plan does, layer by layer: a kernel and the padded copy it reads are one function.
 
+use super::rearrange::{Rearranged, rearrange};
 use super::{Access, Interface, LayerInterface};
 use crate::PlanError;
 use crate::plan::{Operand, Plan, Step, Work};
@@ -26,6 +27,8 @@ pub(super) enum Action<'p> {
     Layer(usize),
     /// A copy.
     Move(&'p Step),
+    /// An op that only moves data.
+    Rearrange(&'p Step, Vec<Rearranged>),
 }
 
 /// Layers of a plan in order, and the actions of each segment.
@@ -41,6 +44,7 @@ impl<'p> Layers<'p> {
             list: Vec::new(),
             segments: Vec::new(),
         };
+        let mut refused = Vec::new();
         for segment in &plan.segments {
             let mut actions = Vec::new();
             let mut staged = None;
@@ -54,16 +58,17 @@ impl<'p> Layers<'p> {
                     Work::Copy | Work::ToColumns | Work::FromColumns => {
                         actions.push(Action::Move(step));
                     }
-                    Work::Reference(_) if wanted.is_none() => {
-                        return Err(PlanError::no_kernels(plan));
-                    }
-                    Work::Reference(_) => {}
+                    Work::Reference(reference) => match rearrange(reference) {
+                        Some(moved) => actions.push(Action::Rearrange(step, moved)),
+                        None => refused.push((&step.layer[..], reference.op.name())),
+                    },
                 }
             }
             layers.segments.push(actions);
         }
         match wanted {
             Some(wanted) => layers.only(plan, wanted),
+            None if !refused.is_empty() => Err(PlanError::no_kernels(&refused)),
             None => Ok(layers),
         }
     }

@@ -6,6 +6,7 @@
 //! of source and result in bytes.
 
 use super::image::Emitter;
+use super::rearrange::Run;
 use skimjit_jit::asm::{Cond, Gp, Label, Mem, V, VectorAsm};
 use skimjit_kernels::stage::Staging;
 
@@ -84,6 +85,22 @@ pub(super) fn strided_table<A: VectorAsm>(len: u32, strides: [u32; 2]) -> Vec<u8
         strides,
     };
     table::<A>(1, [0, 0], &[row])
+}
+
+/// Any runs.
+pub(super) fn runs_table<A: VectorAsm>(runs: &[Run]) -> Vec<u8> {
+    let row = |run: &Run| Row {
+        dst: run.dst,
+        src: run.src,
+        len: run.len,
+        kind: match run.strides {
+            [1, 1] => Kind::Copy,
+            _ => Kind::Strided,
+        },
+        strides: run.strides,
+    };
+    let rows: Vec<Row> = runs.iter().map(row).collect();
+    table::<A>(1, [0, 0], &rows)
 }
 
 /// A padded copy.

@@ -102,21 +102,23 @@ impl Parts<'_> {
         }
     }
 
-    /// Tables of the network's moves, in order.
-    fn add_moves<A: VectorAsm>(&self, image: &mut Image, prefix: &str) -> Vec<Target> {
+    /// Tables of the network's moves, in order: for each the operand and the table.
+    fn add_moves<A: VectorAsm>(
+        &self,
+        image: &mut Image,
+        prefix: &str,
+    ) -> Vec<Vec<(usize, Target)>> {
         let actions = self.layers.segments.iter().flatten();
-        let steps = actions.filter_map(|action| match action {
-            Action::Move(step) => Some(*step),
-            Action::Layer(_) => None,
-        });
-        let steps = steps.filter(|_| self.whole).enumerate();
-        steps
-            .map(|(index, step)| {
-                image.add_data(
-                    format!("{prefix}_move_{}", index + 1),
-                    &move_table::<A>(step),
-                )
-            })
+        let tables: Vec<Vec<(usize, Vec<u8>)>> = actions.filter_map(move_tables::<A>).collect();
+        let mut number = 0;
+        let mut add = |(operand, table): (usize, Vec<u8>)| {
+            number += 1;
+            let name = format!("{prefix}_move_{number}");
+            (operand, image.add_data(name, &table))
+        };
+        let tables = tables.into_iter();
+        tables
+            .map(|tables| tables.into_iter().map(&mut add).collect())
             .collect()
     }
 
@@ -188,13 +190,18 @@ impl Parts<'_> {
     }
 
     /// The network's function.
-    fn network<A: VectorAsm>(&self, emitter: &mut Emitter<A>, labels: &Labels, moves: &[Target]) {
+    fn network<A: VectorAsm>(
+        &self,
+        emitter: &mut Emitter<A>,
+        labels: &Labels,
+        moves: &[Vec<(usize, Target)>],
+    ) {
         SAVED.iter().for_each(|&reg| emitter.asm.push(reg));
         emitter.asm.sub_imm(Gp::Rsp, FRAME_BYTES);
         for (to, from) in [(INPUTS, Gp::Rdi), (OUTPUTS, Gp::Rsi), (SCRATCH, Gp::Rdx)] {
             emitter.asm.mov(to, from);
         }
-        let mut moves = moves.iter().copied();
+        let mut moves = moves.iter();
         for (segment, actions) in self.plan.segments.iter().zip(&self.layers.segments) {
             self.segment(emitter, segment, actions, labels, &mut moves);
         }
@@ -209,7 +216,7 @@ impl Parts<'_> {
         segment: &Segment,
         actions: &[Action<'_>],
         labels: &Labels,
-        moves: &mut impl Iterator<Item = Target>,
+        moves: &mut std::slice::Iter<'_, Vec<(usize, Target)>>,
     ) {
         if segment.per_image {
             return self.for_images(emitter, true, |emitter| {
@@ -227,6 +234,7 @@ impl Parts<'_> {
                 Action::Layer(index) => self.layers.list[*index].whole_batch,
                 // Columns are made image by image.
                 Action::Move(step) => step.whole_batch && matches!(step.work, Work::Copy),
+                Action::Rearrange(step, _) => step.whole_batch,
             };
             self.for_images(emitter, !once, |emitter| {
                 self.action(emitter, action, labels, moves);
@@ -289,7 +297,7 @@ impl Parts<'_> {
         emitter: &mut Emitter<A>,
         action: &Action<'_>,
         labels: &Labels,
-        moves: &mut impl Iterator<Item = Target>,
+        moves: &mut std::slice::Iter<'_, Vec<(usize, Target)>>,
     ) {
         match action {
             Action::Layer(index) => {
@@ -297,20 +305,27 @@ impl Parts<'_> {
                 emitter.asm.mov(Gp::Rdx, SCRATCH);
                 emitter.asm.call(labels.layers[*index]);
             }
-            Action::Move(step) => {
-                let columns = [
-                    matches!(step.work, Work::ToColumns),
-                    matches!(step.work, Work::FromColumns),
-                ];
-                let ends = [(Gp::Rdi, &step.dst), (Gp::Rsi, &step.src[0])];
-                for ((reg, operand), columns) in ends.into_iter().zip(columns) {
-                    match columns {
-                        true => self.column(emitter, reg, operand),
-                        false => self.operand(emitter, reg, operand),
-                    }
+            Action::Move(step) | Action::Rearrange(step, _) => {
+                for &(operand, table) in moves.next().expect("tables per move") {
+                    self.move_operands(emitter, step, operand);
+                    emitter.address(Gp::Rdx, table);
+                    emitter.asm.call(labels.moves);
                 }
-                emitter.address(Gp::Rdx, moves.next().expect("a table per move"));
-                emitter.asm.call(labels.moves);
+            }
+        }
+    }
+
+    /// The first two arguments of the routine for moves.
+    fn move_operands<A: VectorAsm>(&self, emitter: &mut Emitter<A>, step: &Step, operand: usize) {
+        let columns = [
+            matches!(step.work, Work::ToColumns),
+            matches!(step.work, Work::FromColumns),
+        ];
+        let ends = [(Gp::Rdi, &step.dst), (Gp::Rsi, &step.src[operand])];
+        for ((reg, operand), columns) in ends.into_iter().zip(columns) {
+            match columns {
+                true => self.column(emitter, reg, operand),
+                false => self.operand(emitter, reg, operand),
             }
         }
     }
@@ -388,8 +403,21 @@ const SAVED: [Gp; 6] = [SCRATCH, INPUTS, OUTPUTS, IMAGE, TASK, Gp::Rbp];
 const FRAME_BYTES: i32 = 8 * MOST_SOURCES + 8;
 const MOST_SOURCES: i32 = skimjit_kernels::MAX_OPERANDS as i32;
 
+/// The tables of a move, each with the operand that it reads.
+fn move_tables<A: VectorAsm>(action: &Action<'_>) -> Option<Vec<(usize, Vec<u8>)>> {
+    match action {
+        Action::Layer(_) => None,
+        Action::Move(step) => Some(vec![(0, copy_table::<A>(step))]),
+        Action::Rearrange(_, moved) => {
+            let moved = moved.iter();
+            let tables = moved.map(|moved| (moved.operand, moves::runs_table::<A>(&moved.runs)));
+            Some(tables.collect())
+        }
+    }
+}
+
 /// The table of a copy.
-fn move_table<A: VectorAsm>(step: &Step) -> Vec<u8> {
+fn copy_table<A: VectorAsm>(step: &Step) -> Vec<u8> {
     let (from, to): (Planes, Planes) = (step.src[0].planes, step.dst.planes);
     let channels = step.cumulated.len() as u32;
     match step.work {

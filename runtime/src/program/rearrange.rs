@@ -1,0 +1,162 @@
+//! Ops that only move data (Permute, Slice, Crop, ...): runs of elements, found by asking the reference
+//! where each element of its result comes from.
+
+use crate::plan::Reference;
+use skimjit_models::{Op, Tensor, TensorRef};
+
+/// Most elements of an operand or result: below this, a float tells every index apart.
+const MOST_ELEMS: usize = (1 << 24) - 1;
+/// Most runs: their table must not become larger than the data.
+const MOST_RUNS: usize = 1 << 16;
+
+/// `len` elements, `strides` apart in source and result.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Run {
+    pub dst: u32,
+    pub src: u32,
+    pub len: u32,
+    pub strides: [u32; 2],
+}
+
+/// The runs of one operand.
+pub(super) struct Rearranged {
+    pub operand: usize,
+    pub runs: Vec<Run>,
+}
+
+/// What an op moves from each of its operands; `None` for an op that computes, or one too large.
+pub(super) fn rearrange(reference: &Reference) -> Option<Vec<Rearranged>> {
+    let moves = matches!(
+        reference.op,
+        Op::Concat { .. }
+            | Op::Slice(_)
+            | Op::Flatten { .. }
+            | Op::Reshape(_)
+            | Op::Permute { .. }
+            | Op::Crop(_)
+            | Op::Tile { .. }
+            | Op::Identity
+    );
+    let shapes = reference.inputs.iter().chain([&reference.output]);
+    if !moves
+        || shapes
+            .map(|shape| shape.count())
+            .any(|count| count > MOST_ELEMS)
+    {
+        return None;
+    }
+    let mut rearranged = Vec::new();
+    let mut covered = vec![false; reference.output.count()];
+    for operand in 0..reference.inputs.len() {
+        let origins = origins(reference, operand);
+        for (covered, origin) in covered.iter_mut().zip(&origins) {
+            *covered |= origin.is_some();
+        }
+        let runs = fewest_runs(&origins);
+        if runs.len() > MOST_RUNS {
+            return None;
+        }
+        if !runs.is_empty() {
+            rearranged.push(Rearranged { operand, runs });
+        }
+    }
+    covered.iter().all(|&covered| covered).then_some(rearranged)
+}
+
+/// Which element of an operand each element of the result is, if it is one.
+fn origins(reference: &Reference, operand: usize) -> Vec<Option<u32>> {
+    let inputs: Vec<Tensor> = reference
+        .inputs
+        .iter()
+        .enumerate()
+        .map(|(index, shape)| {
+            let count = shape.count();
+            let data = match index == operand {
+                true => (1..=count).map(|number| number as f32).collect(),
+                false => vec![0.0; count],
+            };
+            Tensor::new(shape.clone(), data)
+        })
+        .collect();
+    let operands: Vec<TensorRef<'_>> = inputs
+        .iter()
+        .map(|tensor| TensorRef {
+            shape: tensor.shape(),
+            data: tensor.data(),
+        })
+        .collect();
+    let mut result = vec![0.0; reference.output.count()];
+    let (weights, shape) = (&reference.weights, &reference.output);
+    reference
+        .op
+        .evaluate(&operands, weights, shape, &mut result);
+    let origin = |&number: &f32| (number as u32).checked_sub(1);
+    result.iter().map(origin).collect()
+}
+
+/// In the order of the result or of the source: a permutation of axes has few long runs in one of them.
+fn fewest_runs(origins: &[Option<u32>]) -> Vec<Run> {
+    let mut pairs: Vec<[u32; 2]> = (0..)
+        .zip(origins)
+        .filter_map(|(dst, origin)| Some([(*origin)?, dst]))
+        .collect();
+    let by_result = runs(&pairs);
+    pairs.sort_unstable();
+    let by_source = runs(&pairs);
+    match by_source.len() < by_result.len() {
+        true => by_source,
+        false => by_result,
+    }
+}
+
+/// Joins neighbours (source and result) whose distances stay the same and do not go backwards.
+fn runs(pairs: &[[u32; 2]]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    let mut last = [0; 2];
+    for &[src, dst] in pairs {
+        let steps = [src.checked_sub(last[0]), dst.checked_sub(last[1])];
+        last = [src, dst];
+        match (runs.last_mut(), steps) {
+            (Some(run), [Some(src), Some(dst)]) if run.len == 1 || run.strides == [src, dst] => {
+                run.strides = [src, dst];
+                run.len += 1;
+            }
+            _ => runs.push(Run {
+                dst,
+                src,
+                len: 1,
+                strides: [1, 1],
+            }),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn runs_move_what_was_asked(origins in prop::collection::vec(prop::option::of(0..40u32), 0..60)) {
+            let mut found = vec![None; origins.len()];
+            for run in fewest_runs(&origins) {
+                for i in 0..run.len {
+                    let at = (run.dst + i * run.strides[1]) as usize;
+                    prop_assert_eq!(found[at], None, "an element is written once");
+                    found[at] = Some(run.src + i * run.strides[0]);
+                }
+            }
+            prop_assert_eq!(found, origins);
+        }
+    }
+
+    #[test]
+    fn transpositions_have_one_run_per_row_or_column() {
+        let [rows, columns] = [3, 50];
+        let element = |dst: u32| Some(dst % rows * columns + dst / rows);
+        let transposed: Vec<Option<u32>> = (0..rows * columns).map(element).collect();
+        assert_eq!(fewest_runs(&transposed).len(), rows as usize);
+    }
+}
