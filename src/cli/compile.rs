@@ -28,8 +28,8 @@ use std::path::PathBuf;
 /// code: it can be passed on. Loading it measures nothing.
 ///
 /// With --emit so, obj or asm, the network becomes a shared library or an object to link with: kernels
-/// and weights that need no library and no permission to generate code, for one thread at a time and
-/// memory. --emit header writes the C declarations; docs/AHEAD-OF-TIME.md has the details.
+/// and weights that need no library and no permission to generate code. One run is one thread. --emit
+/// header writes the C declarations; docs/AHEAD-OF-TIME.md has the details.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   skimjit compile net.caffemodel --prototxt deploy.prototxt --batch 16 -o net.skim
@@ -75,7 +75,7 @@ pub struct Arguments {
     /// are written, each gets its own extension
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Also list the variants that were not chosen, and why
+    /// Also list the variants that were not chosen, and why [for an artifact]
     #[arg(short, long)]
     verbose: bool,
     /// Print JSON

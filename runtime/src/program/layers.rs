@@ -153,13 +153,8 @@ impl Access {
     }
 }
 
-/// How the program of some plans is called. Every plan must have the same layers.
-pub(super) fn interface(
-    name: &str,
-    plans: &[&Plan],
-    found: &[Layers<'_>],
-    whole: bool,
-) -> Result<Interface, PlanError> {
+/// Refuses plans of which one has a layer that another lacks.
+fn same_layers(found: &[Layers<'_>]) -> Result<(), PlanError> {
     let nodes = |layers: &Layers<'_>| layers.list.iter().map(|layer| layer.node).collect();
     let first: Vec<usize> = nodes(&found[0]);
     for layers in &found[1..] {
@@ -170,6 +165,17 @@ pub(super) fn interface(
             return Err(PlanError::one_isa_only(layer.name));
         }
     }
+    Ok(())
+}
+
+/// How the program of some plans is called. Every plan must have the same layers.
+pub(super) fn interface(
+    name: &str,
+    plans: &[&Plan],
+    found: &[Layers<'_>],
+    whole: bool,
+) -> Result<Interface, PlanError> {
+    same_layers(found)?;
     let mut names = HashSet::new();
     let mut layers = Vec::new();
     for (index, layer) in found[0].list.iter().enumerate() {
