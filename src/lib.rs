@@ -18,8 +18,10 @@
 pub mod ahead_of_time;
 pub mod any_shape;
 pub mod array;
+mod capi;
 pub mod code_info;
 pub mod error;
+pub mod kernel;
 pub mod knobs;
 pub mod layer;
 pub mod model;

@@ -48,13 +48,32 @@ impl LoadOptions {
             (!self.data_shapes.is_empty(), "data layers"),
         ];
         match given.iter().find(|(given, _)| *given) {
-            Some((_, what)) => Err(Error::Usage(format!(
-                "{}: found {what} for a compiled network, expected none; compile the caffemodel again",
-                path.display()
-            ))),
+            Some((_, what)) => Err(artifact_with(path, what)),
             None => Ok(()),
         }
     }
+
+    /// What the importer is told.
+    fn import(&self, has_prototxt: bool) -> import::ImportOptions {
+        import::ImportOptions {
+            input_shape: self.input_shape.clone(),
+            zero_below: self.zero_below,
+            allow_missing_weights: self.allow_missing_weights,
+            data_to_input: self.data_shapes.is_empty(),
+            data_shapes: self.data_shapes.clone(),
+            strip_losses: !has_prototxt,
+            level: self.level,
+            stages: self.stages.clone(),
+            ..import::ImportOptions::default()
+        }
+    }
+}
+
+fn artifact_with(path: &Path, what: &str) -> Error {
+    Error::Usage(format!(
+        "{}: found {what} for a compiled network, expected none; compile the caffemodel again",
+        path.display()
+    ))
 }
 
 /// A network: what to compute, and the weights.
@@ -105,6 +124,7 @@ impl CompileOptions {
 }
 
 /// What several engines have in common.
+#[derive(Clone)]
 pub(crate) struct Shared {
     pub pool: Arc<ThreadPool>,
     pub kernels: Option<Arc<KernelStore>>,
@@ -141,29 +161,44 @@ impl Model {
         Self::from_caffe(&[path.to_owned()], options)
     }
 
+    /// [`Model::load`] for what such a file contains; a topology may be given as text instead of
+    /// `options.prototxt`. The bytes are not needed afterwards.
+    pub fn from_bytes(bytes: &[u8], prototxt: Option<&str>, options: &LoadOptions) -> Result<Self> {
+        let name = Path::new("network in memory");
+        if bytes.starts_with(&artifact::container::MAGIC) {
+            options.refuse_for_artifact(name)?;
+            if prototxt.is_some() {
+                return Err(artifact_with(name, "another topology"));
+            }
+            let model = Self::read_artifact(bytes, name)?;
+            return match &options.input_shape {
+                None => Ok(model),
+                Some(shape) => model.with_input_shape(shape),
+            };
+        }
+        let file = options.prototxt.as_deref().map(import::Prototxt::File);
+        let prototxt = prototxt.map(import::Prototxt::Text).or(file);
+        let import = options.import(prototxt.is_some());
+        let imported = import::load_bytes(prototxt, bytes.to_vec(), &import)?;
+        Ok(Self::from_imported(imported))
+    }
+
     /// Reads a Caffe network; several weight files are applied in order.
     pub fn from_caffe(weights: &[PathBuf], options: &LoadOptions) -> Result<Self> {
         let prototxt = options.prototxt.as_deref();
-        let options = import::ImportOptions {
-            input_shape: options.input_shape.clone(),
-            zero_below: options.zero_below,
-            allow_missing_weights: options.allow_missing_weights,
-            data_to_input: options.data_shapes.is_empty(),
-            data_shapes: options.data_shapes.clone(),
-            strip_losses: options.prototxt.is_none(),
-            level: options.level,
-            stages: options.stages.clone(),
-            ..import::ImportOptions::default()
-        };
-        let imported = import::load(prototxt, weights, &options)?;
+        let imported = import::load(prototxt, weights, &options.import(prototxt.is_some()))?;
+        Ok(Self::from_imported(imported))
+    }
+
+    fn from_imported(imported: import::Imported) -> Self {
         let warnings = imported.warnings.iter().map(ToString::to_string).collect();
-        Ok(Self {
+        Self {
             graph: imported.graph,
             recipe: None,
             resized: false,
             losses: imported.losses,
             warnings,
-        })
+        }
     }
 
     /// A graph made in memory.
@@ -179,9 +214,13 @@ impl Model {
     }
 
     fn from_artifact(path: &Path) -> Result<Self> {
-        let in_file = |error: skimjit_models::Error| Error::from(error.file(path));
         let map = FileMap::open(path).map_err(|error| unreadable(path, &error))?;
-        let reader = Reader::new(map.bytes()).map_err(in_file)?;
+        Self::read_artifact(map.bytes(), path)
+    }
+
+    fn read_artifact(bytes: &[u8], path: &Path) -> Result<Self> {
+        let in_file = |error: skimjit_models::Error| Error::from(error.file(path));
+        let reader = Reader::new(bytes).map_err(in_file)?;
         let graph = artifact::read_graph(&reader).map_err(in_file)?;
         let recipe = match reader.section(Kind::PLAN, recipe::SECTION) {
             None => None,
@@ -480,6 +519,11 @@ impl Engine {
     /// Memory to run the network in; one per concurrent caller.
     pub fn session(&self) -> Session {
         Session::new(self.plan.clone(), self.pool.clone())
+    }
+    /// The same on other threads: sessions of one team take turns, those of different teams run at the
+    /// same time.
+    pub fn session_on(&self, pool: &Arc<ThreadPool>) -> Session {
+        Session::new(self.plan.clone(), pool.clone())
     }
     /// Runs any number of images and returns the outputs with that batch: the easy way, which
     /// allocates. `inputs` are `N × …` arrays in the order of `plan().inputs`.

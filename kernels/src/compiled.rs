@@ -12,6 +12,7 @@ pub const MAX_OPERANDS: usize = 8;
 const READ_AHEAD_BYTES: usize = 512 << 10;
 
 /// The one argument of every generated function.
+#[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct KernelArgs {
     /// Operands; entry 0 is the source, entry 1 the residual of a convolution.
@@ -190,6 +191,46 @@ impl CompiledKernel {
         unsafe { self.run(io, 0..self.tasks.len()) };
     }
 
+    /// Address of the function that computes a task, of the System V convention, with the address of
+    /// [`CompiledKernel::args`] as its only argument. Valid as long as the kernel lives.
+    ///
+    /// # Panics
+    /// When there is no such task.
+    pub fn function(&self, task: usize) -> *const u8 {
+        let entry = &self.entries[self.tasks[task].entry as usize];
+        &raw const entry.region().bytes()[entry.offset()]
+    }
+
+    /// What the function of a task is called with. Valid as long as the kernel and the operands live.
+    ///
+    /// # Panics
+    /// When there is no such task.
+    pub fn args(&self, io: &KernelIo<'_>, task: usize) -> KernelArgs {
+        self.args_of(io, &self.tasks[task])
+    }
+
+    fn args_of(&self, io: &KernelIo<'_>, task: &Task) -> KernelArgs {
+        let packed = self.packed.as_ptr();
+        let mut src = [std::ptr::null(); MAX_OPERANDS];
+        for (slot, &operand) in src.iter_mut().zip(io.src) {
+            *slot = operand.cast::<u8>().wrapping_offset(task.src as isize);
+        }
+        // Operand 1 lies as `dst` does: a convolution's residual, or an eltwise operand (whose
+        // tasks move `src` and `dst` alike).
+        if let Some(operand) = io.src.get(1) {
+            src[1] = operand.cast::<u8>().wrapping_offset(task.dst as isize);
+        }
+        KernelArgs {
+            src,
+            dst: io.dst.cast::<u8>().wrapping_offset(task.dst as isize),
+            wei: packed.wrapping_add(task.wei as usize),
+            bias: packed.wrapping_add(task.bias as usize),
+            aux: packed.wrapping_add(task.aux as usize),
+            scratch: io.scratch.cast(),
+            count: task.count,
+        }
+    }
+
     /// Runs some of the tasks.
     ///
     /// # Safety
@@ -197,26 +238,8 @@ impl CompiledKernel {
     ///   written over `footprint().dst`, and `scratch` is as documented there;
     /// * no other thread writes the sources or touches the parts of `dst` that these tasks write.
     pub unsafe fn run(&self, io: &KernelIo<'_>, tasks: Range<usize>) {
-        let packed = self.packed.as_ptr();
         for task in &self.tasks[tasks] {
-            let mut src = [std::ptr::null(); MAX_OPERANDS];
-            for (slot, &operand) in src.iter_mut().zip(io.src) {
-                *slot = operand.cast::<u8>().wrapping_offset(task.src as isize);
-            }
-            // Operand 1 lies as `dst` does: a convolution's residual, or an eltwise operand (whose
-            // tasks move `src` and `dst` alike).
-            if let Some(operand) = io.src.get(1) {
-                src[1] = operand.cast::<u8>().wrapping_offset(task.dst as isize);
-            }
-            let args = KernelArgs {
-                src,
-                dst: io.dst.cast::<u8>().wrapping_offset(task.dst as isize),
-                wei: packed.wrapping_add(task.wei as usize),
-                bias: packed.wrapping_add(task.bias as usize),
-                aux: packed.wrapping_add(task.aux as usize),
-                scratch: io.scratch.cast(),
-                count: task.count,
-            };
+            let args = self.args_of(io, task);
             // SAFETY: the caller vouches for `io`; `Built::tasks` come from the emitter of this
             // very code and keep every access inside the footprint; `packed` lives in `self`.
             unsafe { self.entries[task.entry as usize].call(&args) };

@@ -10,18 +10,28 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 /// for networks of one owner, as [`SpecHasher`] explains.
 ///
 /// The plans own the kernels: one that no plan uses any more is gone.
-#[derive(Default)]
-pub struct KernelStore {
-    held: Mutex<Held>,
+pub struct KernelStore<K = CompiledKernel> {
+    held: Mutex<Held<K>>,
 }
 
-#[derive(Default)]
-struct Held {
-    kernels: HashMap<SpecHash, Weak<CompiledKernel>>,
+struct Held<K> {
+    kernels: HashMap<SpecHash, Weak<K>>,
     hits: usize,
 }
 
-impl KernelStore {
+impl<K> Default for KernelStore<K> {
+    fn default() -> Self {
+        let held = Held {
+            kernels: HashMap::new(),
+            hits: 0,
+        };
+        Self {
+            held: Mutex::new(held),
+        }
+    }
+}
+
+impl<K> KernelStore<K> {
     /// Kernels alive.
     pub fn kernels(&self) -> usize {
         let held = self.lock();
@@ -34,21 +44,28 @@ impl KernelStore {
         self.lock().hits
     }
 
-    pub(crate) fn find(&self, key: SpecHash) -> Option<Arc<CompiledKernel>> {
+    /// A kernel that is alive.
+    pub fn find(&self, key: SpecHash) -> Option<Arc<K>> {
         let mut held = self.lock();
         let kernel = held.kernels.get(&key)?.upgrade()?;
         held.hits += 1;
         Some(kernel)
     }
 
-    pub(crate) fn keep(&self, key: SpecHash, kernel: &Arc<CompiledKernel>) {
+    /// Lists a kernel as long as it is alive; returns the one to use, which is an older one if another
+    /// thread was faster.
+    pub fn keep(&self, key: SpecHash, kernel: Arc<K>) -> Arc<K> {
         let mut held = self.lock();
+        if let Some(older) = held.kernels.get(&key).and_then(Weak::upgrade) {
+            return older;
+        }
         held.kernels.retain(|_, kernel| kernel.strong_count() > 0);
-        held.kernels.insert(key, Arc::downgrade(kernel));
+        held.kernels.insert(key, Arc::downgrade(&kernel));
+        kernel
     }
 
     /// A panic elsewhere cannot leave the map half-changed, so a poisoned lock is fine.
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, Held<K>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -50,6 +50,10 @@ impl Session {
     pub fn start_profile(&mut self) {
         self.profile = Some(Profile::new(&self.plan, self.pool.threads()));
     }
+    /// Switches it off, and forgets the times.
+    pub fn stop_profile(&mut self) {
+        self.profile = None;
+    }
     /// Times since [`Session::start_profile`].
     pub fn profile(&self) -> Option<&Profile> {
         self.profile.as_ref()

@@ -73,14 +73,19 @@ fn in_file<T>(parsed: Result<(T, Vec<Warning>)>, file: &Path) -> Result<(T, Vec<
 /// Reads a caffemodel as it is stored, old formats not yet upgraded. HDF5 files (`.caffemodel.h5`)
 /// give layers of nothing but names and blobs.
 pub fn read_caffemodel(path: &Path) -> Result<NetParameter> {
-    let mut bytes = binary::read_file(path)?;
-    let hdf5 = bytes.starts_with(hdf5::SIGNATURE) || path.extension().is_some_and(|e| e == "h5");
+    parse_caffemodel(binary::read_file(path)?, path)
+}
+
+/// Parses the contents of a caffemodel; `name` stands for the file in errors.
+pub fn parse_caffemodel(mut bytes: Vec<u8>, name: impl AsRef<Path>) -> Result<NetParameter> {
+    let name = name.as_ref();
+    let hdf5 = bytes.starts_with(hdf5::SIGNATURE) || name.extension().is_some_and(|e| e == "h5");
     let net = if hdf5 {
         hdf5::parse(bytes)
     } else {
         binary::parse(&mut bytes, NET_PARAMETER)
     };
-    net.map_err(|error| error.file(path))
+    net.map_err(|error| error.file(name))
 }
 
 /// Writes a caffemodel.

@@ -27,7 +27,7 @@ mod table;
 use crate::caffe::filter::filter_net;
 use crate::caffe::proto::{LayerParameter, NetParameter, NetState, Phase};
 use crate::caffe::upgrade::upgrade_net;
-use crate::caffe::{Warning, read_caffemodel, read_prototxt};
+use crate::caffe::{Warning, parse_caffemodel, parse_prototxt, read_caffemodel, read_prototxt};
 use crate::{Error, Graph, Result, Shape, ValueId};
 use std::path::{Path, PathBuf};
 use store::Store;
@@ -103,33 +103,74 @@ pub fn load(
     weights: &[PathBuf],
     options: &ImportOptions,
 ) -> Result<Imported> {
-    let mut warnings = Vec::new();
     let read = |path: &PathBuf| -> Result<Named<NetParameter>> {
         Ok(Named {
             net: read_caffemodel(path)?,
             file: Some(path.clone()),
         })
     };
-    let mut files = weights.iter();
-    let topology = match (prototxt, files.as_slice()) {
-        (Some(prototxt), _) => {
-            let (net, found) = read_prototxt(prototxt)?;
-            warnings.extend(found);
-            Named {
-                net,
-                file: Some(prototxt.to_owned()),
-            }
-        }
-        (None, [first, ..]) => {
-            files.next();
-            with_wiring(read(first)?)?
-        }
-        (None, []) => {
-            return Err(Error::new("no files").expected("a prototxt or a caffemodel"));
-        }
+    let topology = prototxt
+        .map(|file| Prototxt::File(file).read())
+        .transpose()?;
+    let weights = weights.iter().map(read).collect::<Result<Vec<_>>>()?;
+    load_named(topology, weights, options)
+}
+
+/// Where a topology comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Prototxt<'a> {
+    /// A file.
+    File(&'a Path),
+    /// What such a file says.
+    Text(&'a str),
+}
+
+impl Prototxt<'_> {
+    fn read(self) -> Result<(Named<NetParameter>, Vec<Warning>)> {
+        let (net, warnings) = match self {
+            Self::File(file) => read_prototxt(file)?,
+            Self::Text(text) => parse_prototxt(text, "prototxt in memory")?,
+        };
+        let file = match self {
+            Self::File(file) => Some(file.to_owned()),
+            Self::Text(_) => None,
+        };
+        Ok((Named { net, file }, warnings))
+    }
+}
+
+/// [`load`] for weights that lie in memory: the contents of one weight file.
+pub fn load_bytes(
+    prototxt: Option<Prototxt<'_>>,
+    weights: Vec<u8>,
+    options: &ImportOptions,
+) -> Result<Imported> {
+    let topology = prototxt.map(Prototxt::read).transpose()?;
+    let file = PathBuf::from("weights in memory");
+    let named = Named {
+        net: parse_caffemodel(weights, &file)?,
+        file: Some(file),
     };
-    let weights = files.map(read).collect::<Result<Vec<_>>>()?;
-    import_named(topology, weights, options, warnings)
+    load_named(topology, vec![named], options)
+}
+
+/// Without topology, the first file says its own.
+fn load_named(
+    topology: Option<(Named<NetParameter>, Vec<Warning>)>,
+    weights: Vec<Named<NetParameter>>,
+    options: &ImportOptions,
+) -> Result<Imported> {
+    let mut weights = weights.into_iter();
+    let (topology, warnings) = match topology {
+        Some(topology) => topology,
+        None => match weights.next() {
+            Some(first) => (with_wiring(first)?, Vec::new()),
+            None => {
+                return Err(Error::new("no files").expected("a prototxt or a caffemodel"));
+            }
+        },
+    };
+    import_named(topology, weights.collect(), options, warnings)
 }
 
 /// Refuses files of nothing but weights (HDF5, stripped caffemodels) as topology.

@@ -67,10 +67,10 @@ impl Kernel {
             Self::Shared(kernel) => kernel,
             Self::New(built, key) => {
                 let kernel = Arc::new(CompiledKernel::new(*built, region, base()));
-                if let (Some(store), Some(key)) = (store, key) {
-                    store.keep(key, &kernel);
+                match store.zip(key) {
+                    Some((store, key)) => store.keep(key, kernel),
+                    None => kernel,
                 }
-                kernel
             }
         }
     }

@@ -1,0 +1,308 @@
+//! Networks, ready to run.
+
+use super::failure::{Failure, Outcome, Status, c_text, guard, guard_value, needed};
+use super::memory::{In, Out, Text};
+use super::options::{MAX_RANK, Options, isa_number, shape};
+use crate::model::Shared;
+use crate::{CompileOptions, Engine, Model as Network};
+use skimjit_runtime::{KernelStore, Port as PlanPort};
+use std::ffi::{CString, c_char};
+use std::sync::Arc;
+
+/// A network with its generated code. It never changes, and any number of threads may use it.
+pub struct Model {
+    network: Network,
+    options: CompileOptions,
+    shared: Shared,
+    pub(super) engine: Engine,
+    inputs: Vec<CString>,
+    outputs: Vec<CString>,
+    warnings: Vec<CString>,
+}
+
+/// What a model is. Set `size` to sizeof(skimjit_model_info).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ModelInfo {
+    /// sizeof(skimjit_model_info).
+    pub size: usize,
+    /// Number of inputs.
+    pub inputs: usize,
+    /// Number of outputs.
+    pub outputs: usize,
+    /// Images that are computed together.
+    pub batch: usize,
+    /// Bytes of generated code.
+    pub code_bytes: usize,
+    /// Bytes that a session needs.
+    pub session_bytes: u64,
+    /// Threads of its team.
+    pub threads: u32,
+    /// SKIMJIT_ISA_...: instruction set of the code.
+    pub isa: u32,
+}
+
+/// An input or output. Set `size` to sizeof(skimjit_port).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Port {
+    /// sizeof(skimjit_port).
+    pub size: usize,
+    /// Name of the blob, UTF-8. Belongs to the model.
+    pub name: *const c_char,
+    /// Elements of a row: an image, or the whole array where it is not per image.
+    pub row_elems: usize,
+    /// 1: an array has one row per image. 0: one per full batch.
+    pub per_image: u32,
+    /// Number of dims.
+    pub rank: u32,
+    /// Shape for a full batch, its first dim N the images; 0 beyond `rank`.
+    pub dims: [u32; MAX_RANK],
+    /// 1: images depend on each other, so that a run takes full batches only. 0: any number of images.
+    pub full_batches: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// A shape for an input.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Shape {
+    /// Name of the input; null: the only one.
+    pub name: Text,
+    /// Dims, N, C, H, W for pictures.
+    pub dims: In<u32>,
+    /// Number of dims.
+    pub rank: usize,
+}
+
+/// Loads a network from a .skim, .caffemodel or .caffemodel.h5 file (the contents decide), and
+/// generates its code. `options` may be null.
+///
+/// The caller owns `*model`, and frees it with `skimjit_model_free`. Nothing is written to `*model` when
+/// the call fails.
+#[unsafe(no_mangle)]
+pub extern "C" fn skimjit_model_load_file(
+    path: Text,
+    options: In<Options>,
+    model: Out<*mut Model>,
+) -> Status {
+    guard(|| {
+        model.check("model")?;
+        let path = needed("path", path.path())?;
+        let options = options.read()?;
+        let text = options.prototxt_text.get("prototxt_text")?;
+        let load = options.load_options()?;
+        let network = match text {
+            None => Network::load(path, &load)?,
+            Some(_) => {
+                let bytes = std::fs::read(path).map_err(|error| {
+                    let file = path.display();
+                    Failure::new(
+                        Status::Input,
+                        format!("{file}: {error}; expected a readable file"),
+                    )
+                })?;
+                Network::from_bytes(&bytes, text, &load)?
+            }
+        };
+        model.set(Model::new(network, &options)?.into_raw());
+        Ok(())
+    })
+}
+
+/// Loads a network from what such a file contains. The bytes are not needed after the call, and need
+/// no alignment.
+#[unsafe(no_mangle)]
+pub extern "C" fn skimjit_model_load_memory(
+    data: In<u8>,
+    bytes: usize,
+    options: In<Options>,
+    model: Out<*mut Model>,
+) -> Status {
+    guard(|| {
+        model.check("model")?;
+        let data = data.array("data", bytes)?;
+        let options = options.read()?;
+        let text = options.prototxt_text.get("prototxt_text")?;
+        let network = Network::from_bytes(data, text, &options.load_options()?)?;
+        model.set(Model::new(network, &options)?.into_raw());
+        Ok(())
+    })
+}
+
+/// Makes the same network for inputs of other shapes; inputs that are not listed keep theirs. Weights,
+/// threads, and kernels that come out the same are shared with `model`, which stays as it is.
+///
+/// Fully convolutional networks, and those that end in a global pooling, take any size; a layer that
+/// does not is named by the error. The caller owns `*reshaped`.
+#[unsafe(no_mangle)]
+pub extern "C" fn skimjit_model_reshape(
+    model: Option<&Model>,
+    shapes: In<Shape>,
+    count: usize,
+    reshaped: Out<*mut Model>,
+) -> Status {
+    guard(|| {
+        reshaped.check("reshaped")?;
+        let model = needed("model", model)?;
+        let made = model.reshape(shapes.array("shapes", count)?)?;
+        reshaped.set(made.into_raw());
+        Ok(())
+    })
+}
+
+/// Frees a model; null is allowed. Its sessions, and models made from it, live on.
+#[unsafe(no_mangle)]
+pub extern "C" fn skimjit_model_free(model: Option<Box<Model>>) {
+    guard(|| {
+        drop(model);
+        Ok(())
+    });
+}
+
+/// Describes a model.
+#[unsafe(no_mangle)]
+pub extern "C" fn skimjit_model_get_info(model: Option<&Model>, info: Out<ModelInfo>) -> Status {
+    guard(|| {
+        let engine = &needed("model", model)?.engine;
+        let plan = engine.plan();
+        info.fill(ModelInfo {
+            size: 0,
+            inputs: plan.inputs.len(),
+            outputs: plan.outputs.len(),
+            batch: plan.batch,
+            code_bytes: plan.code_bytes,
+            session_bytes: plan.session_bytes(engine.threads()),
+            threads: engine.threads() as u32,
+            isa: isa_number(plan.isa),
+        })
+    })
+}
+
+/// Describes input `index`, counted from 0 in the order of a run.
+#[unsafe(no_mangle)]
+pub extern "C" fn skimjit_model_get_input(
+    model: Option<&Model>,
+    index: usize,
+    port: Out<Port>,
+) -> Status {
+    guard(|| {
+        let model = needed("model", model)?;
+        let ports = &model.engine.plan().inputs;
+        port.fill(describe("input", model, ports, &model.inputs, index)?)
+    })
+}
+
+/// Describes output `index`, counted from 0 in the order of a run.
+#[unsafe(no_mangle)]
+pub extern "C" fn skimjit_model_get_output(
+    model: Option<&Model>,
+    index: usize,
+    port: Out<Port>,
+) -> Status {
+    guard(|| {
+        let model = needed("model", model)?;
+        let ports = &model.engine.plan().outputs;
+        port.fill(describe("output", model, ports, &model.outputs, index)?)
+    })
+}
+
+/// What was noticed when the network was read (unknown fields, weights that are not used and the like),
+/// one line for each index from 0; null beyond the last one. The text belongs to the model.
+#[unsafe(no_mangle)]
+pub extern "C" fn skimjit_model_get_warning(model: Option<&Model>, index: usize) -> *const c_char {
+    guard_value(std::ptr::null(), || {
+        let warnings = &needed("model", model)?.warnings;
+        Ok(warnings
+            .get(index)
+            .map_or(std::ptr::null(), |text| text.as_ptr()))
+    })
+}
+
+fn describe(
+    what: &str,
+    model: &Model,
+    ports: &[PlanPort],
+    names: &[CString],
+    index: usize,
+) -> Outcome<Port> {
+    let (Some(port), Some(name)) = (ports.get(index), names.get(index)) else {
+        return Err(Failure::index(what, index, ports.len()));
+    };
+    let mut dims = [0; MAX_RANK];
+    for (to, &from) in dims.iter_mut().zip(port.shape.dims()) {
+        *to = from;
+    }
+    Ok(Port {
+        size: 0,
+        name: name.as_ptr(),
+        row_elems: port.elems,
+        per_image: u32::from(port.per_image),
+        rank: port.shape.rank() as u32,
+        dims,
+        full_batches: u32::from(model.engine.plan().coupled),
+        reserved: 0,
+    })
+}
+
+impl Model {
+    fn new(network: Network, options: &Options) -> Outcome<Self> {
+        let compile = options.compile_options()?;
+        let shared = Shared {
+            pool: options.pool()?,
+            kernels: Some(Arc::new(KernelStore::default())),
+        };
+        let cache = compile.tuning.as_ref().map(|tuning| tuning.cache.clone());
+        let model = Self::compile(network, compile, shared)?;
+        // Nothing is written without a path.
+        cache.map(|cache| cache.save()).transpose()?;
+        Ok(model)
+    }
+
+    fn compile(network: Network, options: CompileOptions, shared: Shared) -> Outcome<Self> {
+        let engine = network.compile_with(&options, &shared)?;
+        let names = |ports: &[PlanPort]| ports.iter().map(|port| c_text(&port.name)).collect();
+        let warnings = network.warnings.iter().map(|text| c_text(text)).collect();
+        Ok(Self {
+            inputs: names(&engine.plan().inputs),
+            outputs: names(&engine.plan().outputs),
+            warnings,
+            network,
+            options,
+            shared,
+            engine,
+        })
+    }
+
+    fn reshape(&self, shapes: &[Shape]) -> Outcome<Self> {
+        let graph = self.network.graph();
+        let mut named = Vec::new();
+        for given in shapes {
+            let name = match (given.name.get("shapes.name")?, &graph.inputs[..]) {
+                (Some(name), _) => name,
+                (None, &[input]) => &graph.value(input).name[..],
+                (None, inputs) => {
+                    return Err(Failure::argument(format!(
+                        "shapes.name: found a null pointer, expected the name of one of {} inputs",
+                        inputs.len()
+                    )));
+                }
+            };
+            named.push((name, shape("shapes.dims", given.dims, given.rank)?));
+        }
+        let options = CompileOptions {
+            batch: None,
+            ..self.options.clone()
+        };
+        let network = self.network.with_input_shapes(&named)?;
+        let cache = options.tuning.as_ref().map(|tuning| tuning.cache.clone());
+        let model = Self::compile(network, options, self.shared.clone())?;
+        cache.map(|cache| cache.save()).transpose()?;
+        Ok(model)
+    }
+
+    fn into_raw(self) -> *mut Self {
+        Box::into_raw(Box::new(self))
+    }
+}

@@ -1,0 +1,234 @@
+//! From a problem and weights to a kernel, generated once.
+
+use super::csr::{Csr, hash_words};
+use super::{Conv, Fc, Kernel, Made, MatMul};
+use crate::error::{Error, Result};
+use skimjit_models::Pattern;
+use skimjit_runtime::jit::{CodeRegion, Isa, SpecHash, SpecHasher};
+use skimjit_runtime::kernels::{CompiledKernel, Problem, Weights, limits, registry};
+use skimjit_runtime::{KernelStore, PlanError};
+use std::borrow::Cow;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, LazyLock};
+
+/// How a kernel is made.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Instruction set, at most what the machine has; default: the best there is.
+    pub isa: Option<Isa>,
+    /// Variant, by name; default: the one with the best estimate among those that leave zeros out, or
+    /// among those that do not.
+    pub variant: Option<String>,
+}
+
+/// The kernels that anyone holds.
+static KERNELS: LazyLock<KernelStore<Made>> = LazyLock::new(KernelStore::default);
+
+/// A convolution that leaves zero weights out. `bias` has one value per output channel, or none.
+pub fn sparse_conv(
+    problem: &Conv,
+    csr: Csr<'_>,
+    bias: &[f32],
+    options: &Options,
+) -> Result<Kernel> {
+    create(problem.problem()?, Matrix::Sparse(csr), bias, options)
+}
+
+/// A convolution with all weights.
+pub fn dense_conv(
+    problem: &Conv,
+    weights: &[f32],
+    bias: &[f32],
+    options: &Options,
+) -> Result<Kernel> {
+    create(problem.problem()?, Matrix::Dense(weights), bias, options)
+}
+
+/// An inner product of one row that leaves zero weights out.
+pub fn sparse_fc(problem: &Fc, csr: Csr<'_>, bias: &[f32], options: &Options) -> Result<Kernel> {
+    create(problem.problem(), Matrix::Sparse(csr), bias, options)
+}
+
+/// An inner product of one row with all weights, row by row.
+pub fn dense_fc(problem: &Fc, weights: &[f32], bias: &[f32], options: &Options) -> Result<Kernel> {
+    create(problem.problem(), Matrix::Dense(weights), bias, options)
+}
+
+/// A sparse matrix times a dense one.
+pub fn spmm(problem: &MatMul, csr: Csr<'_>, bias: &[f32], options: &Options) -> Result<Kernel> {
+    create(problem.problem()?, Matrix::Sparse(csr), bias, options)
+}
+
+/// A dense matrix, row by row, times a dense one.
+pub fn gemm(problem: &MatMul, weights: &[f32], bias: &[f32], options: &Options) -> Result<Kernel> {
+    create(problem.problem()?, Matrix::Dense(weights), bias, options)
+}
+
+/// Weights as they were given.
+#[derive(Clone, Copy)]
+enum Matrix<'a> {
+    Sparse(Csr<'a>),
+    Dense(&'a [f32]),
+}
+
+impl<'a> Matrix<'a> {
+    /// What the names of its variants begin with.
+    fn family(&self) -> &'static str {
+        match self {
+            Self::Sparse(_) => "sparse_",
+            Self::Dense(_) => "dense_",
+        }
+    }
+
+    /// Row-major values.
+    fn values(&self, [rows, columns]: [u32; 2]) -> Result<Cow<'a, [f32]>> {
+        match self {
+            Self::Sparse(csr) => Ok(Cow::Owned(csr.expand(rows, columns)?)),
+            Self::Dense(values) if values.len() as u64 == u64::from(rows) * u64::from(columns) => {
+                Ok(Cow::Borrowed(values))
+            }
+            Self::Dense(values) => Err(Error::Usage(format!(
+                "weights: found {} values, expected {rows} x {columns}",
+                values.len()
+            ))),
+        }
+    }
+
+    fn hash(&self, hasher: &mut SpecHasher) {
+        self.family().hash(hasher);
+        match self {
+            Self::Sparse(csr) => csr.hash(hasher),
+            Self::Dense(values) => hash_words(hasher, values.iter().map(|value| value.to_bits())),
+        }
+    }
+}
+
+fn create(problem: Problem, matrix: Matrix<'_>, bias: &[f32], options: &Options) -> Result<Kernel> {
+    let isa = Isa::detect(options.isa)?;
+    let key = key(&problem, &matrix, bias, isa, options);
+    if let Some(made) = KERNELS.find(key) {
+        return Ok(Kernel(made));
+    }
+    let size = size(&problem)?;
+    if !bias.is_empty() && bias.len() != size[0] as usize {
+        return Err(Error::Usage(format!(
+            "bias: found {} values, expected {} or none",
+            bias.len(),
+            size[0]
+        )));
+    }
+    let values = matrix.values(size)?;
+    let pattern = Pattern::from_weights(size[0], size[1], &values);
+    let weights = Weights {
+        values: &values,
+        pattern: &pattern,
+        bias,
+    };
+    let made = generate(problem, weights, isa, matrix.family(), options)?;
+    Ok(Kernel(KERNELS.keep(key, Arc::new(made))))
+}
+
+/// Everything that the code depends on.
+fn key(
+    problem: &Problem,
+    matrix: &Matrix<'_>,
+    bias: &[f32],
+    isa: Isa,
+    options: &Options,
+) -> SpecHash {
+    let mut hasher = SpecHasher::new();
+    isa.hash(&mut hasher);
+    options.variant.hash(&mut hasher);
+    // The text names every field, and floats exactly.
+    hasher.write(format!("{problem:?}").as_bytes());
+    matrix.hash(&mut hasher);
+    hash_words(&mut hasher, bias.iter().map(|value| value.to_bits()));
+    hasher.finish128()
+}
+
+/// Rows and columns of the weights, within what can be addressed.
+fn size(problem: &Problem) -> Result<[u32; 2]> {
+    let (rows, columns) = match problem {
+        Problem::Conv(conv) => {
+            let groups = u64::from(conv.groups.max(1));
+            let taps = u64::from(conv.window.kernel[0]) * u64::from(conv.window.kernel[1]);
+            (
+                conv.dst.c,
+                (u64::from(conv.src.c) / groups).saturating_mul(taps),
+            )
+        }
+        Problem::Fc(fc) => (fc.outputs, u64::from(fc.inputs)),
+        _ => unreachable!("created from convolutions and inner products only"),
+    };
+    let most = limits::OPERAND_ELEMS;
+    if rows == 0 || columns == 0 || u64::from(rows).saturating_mul(columns) > most {
+        return Err(Error::Usage(format!(
+            "weights: found {rows} x {columns}, expected 1 to {most} values"
+        )));
+    }
+    Ok([rows, columns as u32])
+}
+
+/// The best variant of the family, or the one that was named; the next one where it cannot be built.
+fn generate(
+    problem: Problem,
+    weights: Weights<'_>,
+    isa: Isa,
+    family: &str,
+    options: &Options,
+) -> Result<Made> {
+    let (candidates, refusals) = registry::candidates(&problem, weights.pattern, isa);
+    let wanted = |name: &str| match &options.variant {
+        Some(variant) => name == variant,
+        None => name.starts_with(family),
+    };
+    let refusals = refusals
+        .into_iter()
+        .filter(|refusal| wanted(refusal.variant));
+    let mut reasons: Vec<String> = refusals
+        .filter(|refusal| options.variant.is_some() || !refusal.reason.other_family())
+        .map(|refusal| format!("{}: {}", refusal.variant, refusal.reason))
+        .collect();
+    for candidate in candidates {
+        let variant = candidate.variant;
+        if !wanted(variant.name()) {
+            continue;
+        }
+        match variant.build(&problem, weights, isa) {
+            Ok(built) => {
+                let region = CodeRegion::publish(&built.code).map_err(|error| PlanError {
+                    layer: None,
+                    message: format!("no memory for the generated code: {error}"),
+                })?;
+                return Ok(Made {
+                    problem,
+                    variant: variant.name(),
+                    isa,
+                    compiled: CompiledKernel::new(built, &region, 0),
+                });
+            }
+            Err(error) => reasons.push(format!("{}: {error}", variant.name())),
+        }
+    }
+    Err(refused(options, &reasons))
+}
+
+fn refused(options: &Options, reasons: &[String]) -> Error {
+    match &options.variant {
+        Some(variant) if reasons.is_empty() => {
+            let names = registry::VARIANTS.iter().map(|variant| variant.name());
+            let weighted =
+                names.filter(|name| name.starts_with("sparse_") || name.starts_with("dense_"));
+            let names: Vec<&str> = weighted.collect();
+            Error::Usage(format!(
+                "variant: found \"{variant}\", expected one of: {}",
+                names.join(", ")
+            ))
+        }
+        _ => PlanError {
+            layer: None,
+            message: format!("no kernel variant can compute this: {}", reasons.join("; ")),
+        }
+        .into(),
+    }
+}
