@@ -63,6 +63,7 @@ impl AnyShape {
         let shared = Shared {
             pool: Arc::new(options.pool()?),
             kernels: Some(kernels.clone()),
+            builders: None,
         };
         Ok(Self(Arc::new(Owner {
             model: model.clone(),

@@ -128,6 +128,8 @@ impl CompileOptions {
 pub(crate) struct Shared {
     pub pool: Arc<ThreadPool>,
     pub kernels: Option<Arc<KernelStore>>,
+    /// Threads that generate code; `None`: one per core.
+    pub builders: Option<Arc<ThreadPool>>,
 }
 
 /// Which blobs survive as outputs.
@@ -347,6 +349,7 @@ impl Model {
         let shared = Shared {
             pool: Arc::new(options.pool()?),
             kernels: None,
+            builders: None,
         };
         self.compile_with(options, &shared)
     }
@@ -419,6 +422,7 @@ impl Model {
             inspector: options.inspector.clone(),
             tuner,
             kernels: shared.kernels.clone(),
+            builders: shared.builders.clone(),
         };
         let plan = skimjit_runtime::plan(&graph, isa, &plan_options)?;
         Ok((graph, plan))

@@ -64,6 +64,19 @@ impl<K> KernelStore<K> {
         kernel
     }
 
+    /// Takes a kernel that is not alive any more off the list: for owners that drop their kernels with
+    /// a notice.
+    pub fn forget(&self, key: SpecHash) {
+        let mut held = self.lock();
+        let gone = |kernel: &Weak<K>| kernel.strong_count() == 0;
+        if held.kernels.get(&key).is_some_and(gone) {
+            held.kernels.remove(&key);
+        }
+        if held.kernels.is_empty() {
+            held.kernels = HashMap::new();
+        }
+    }
+
     /// A panic elsewhere cannot leave the map half-changed, so a poisoned lock is fine.
     fn lock(&self) -> MutexGuard<'_, Held<K>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)

@@ -58,4 +58,20 @@ pub struct Options {
     pub tuner: Option<Tuner>,
     /// Where kernels are taken from and put, when several plans are made of one network.
     pub kernels: Option<Arc<KernelStore>>,
+    /// Threads that generate code; without it, one per core, which stay.
+    pub builders: Option<Arc<ThreadPool>>,
+}
+
+impl Options {
+    /// Maps items on the threads that generate code, keeping their order.
+    pub(crate) fn map<T: Sync, R: Send>(
+        &self,
+        items: &[T],
+        f: impl Fn(&T) -> R + Sync + Send,
+    ) -> Vec<R> {
+        match &self.builders {
+            Some(team) => team.map(items, f),
+            None => pool::map(items, f),
+        }
+    }
 }

@@ -87,7 +87,7 @@ pub fn plan(graph: &Graph, isa: Isa, options: &Options) -> Result<Plan, PlanErro
         None => vec![None; nodes.len()],
     };
     // Code generation and packing take most of the time of a load, and layers are independent.
-    let built = crate::pool::map(&nodes, |&node| {
+    let built = options.map(&nodes, |&node| {
         let job = planner.job(node);
         let chosen = job.as_ref().and_then(|job| {
             let verdict = verdicts[node].as_ref();

@@ -114,6 +114,27 @@ impl ThreadPool {
         assert!(mine.is_ok() && !theirs, "a worker thread panicked");
     }
 
+    /// Maps items on the members, keeping their order.
+    ///
+    /// # Panics
+    /// When `f` panicked.
+    pub fn map<T: Sync, R: Send>(&self, items: &[T], f: impl Fn(&T) -> R + Sync) -> Vec<R> {
+        let next = AtomicUsize::new(0);
+        let done = Mutex::new(Vec::with_capacity(items.len()));
+        self.run(&|_| {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(item) = items.get(index) else { break };
+                let result = f(item);
+                let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                done.push((index, result));
+            }
+        });
+        let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        done.sort_unstable_by_key(|&(index, _)| index);
+        done.into_iter().map(|(_, result)| result).collect()
+    }
+
     /// Waits, inside a region, until every member has arrived.
     pub fn barrier(&self) {
         self.shared.barrier.wait();
@@ -295,6 +316,17 @@ mod tests {
         }));
         assert!(failed.is_err());
         pool.run(&|_| ());
+    }
+
+    #[test]
+    fn mapped_items_keep_their_order() {
+        let items: Vec<usize> = (0..1000).collect();
+        for threads in [1, 3] {
+            let pool = ThreadPool::new(threads).unwrap();
+            let doubled: Vec<usize> = items.iter().map(|i| 2 * i).collect();
+            assert_eq!(pool.map(&items, |i| 2 * i), doubled);
+            assert!(pool.map(&items[..0], |i| *i).is_empty());
+        }
     }
 
     #[test]

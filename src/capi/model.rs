@@ -249,8 +249,11 @@ fn describe(
 impl Model {
     fn new(network: Network, options: &Options) -> Outcome<Self> {
         let compile = options.compile_options()?;
+        let pool = options.pool()?;
         let shared = Shared {
-            pool: options.pool()?,
+            // No thread that the caller did not ask for.
+            builders: Some(pool.clone()),
+            pool,
             kernels: Some(Arc::new(KernelStore::default())),
         };
         let cache = compile.tuning.as_ref().map(|tuning| tuning.cache.clone());

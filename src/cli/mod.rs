@@ -19,6 +19,7 @@ mod export;
 mod extract_features;
 mod inputs;
 mod inspect;
+mod install_dev;
 mod knobs;
 mod labels;
 mod matrix_market;
@@ -82,6 +83,7 @@ enum Command {
     Export(export::Arguments),
     Dump(dump::Arguments),
     DeviceQuery(device_query::Arguments),
+    InstallDev(install_dev::Arguments),
     Knobs(knobs::Arguments),
 }
 
@@ -108,6 +110,7 @@ impl Command {
             Self::Export(arguments) => export::run(arguments, out),
             Self::Dump(arguments) => dump::run(arguments, out),
             Self::DeviceQuery(arguments) => device_query::run(arguments, out),
+            Self::InstallDev(arguments) => install_dev::run(arguments, out),
             Self::Knobs(arguments) => knobs::run(arguments, out),
         }
     }

@@ -5,7 +5,7 @@ use super::{Conv, Fc, Kernel, Made, MatMul};
 use crate::error::{Error, Result};
 use skimjit_models::Pattern;
 use skimjit_runtime::jit::{CodeRegion, Isa, SpecHash, SpecHasher};
-use skimjit_runtime::kernels::{CompiledKernel, Problem, Weights, limits, registry};
+use skimjit_runtime::kernels::{Built, CompiledKernel, Problem, Weights, limits, registry};
 use skimjit_runtime::{KernelStore, PlanError};
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
@@ -23,6 +23,11 @@ pub struct Options {
 
 /// The kernels that anyone holds.
 static KERNELS: LazyLock<KernelStore<Made>> = LazyLock::new(KernelStore::default);
+
+/// Is told when the last handle of a kernel is gone.
+pub(super) fn forget(key: SpecHash) {
+    KERNELS.forget(key);
+}
 
 /// A convolution that leaves zero weights out. `bias` has one value per output channel, or none.
 pub fn sparse_conv(
@@ -124,7 +129,19 @@ fn create(problem: Problem, matrix: Matrix<'_>, bias: &[f32], options: &Options)
         pattern: &pattern,
         bias,
     };
-    let made = generate(problem, weights, isa, matrix.family(), options)?;
+    let choice = Choice {
+        isa,
+        family: matrix.family(),
+        variant: options.variant.as_deref(),
+    };
+    let (variant, compiled) = choice.generate(&problem, weights)?;
+    let made = Made {
+        problem,
+        variant,
+        isa,
+        compiled,
+        key,
+    };
     Ok(Kernel(KERNELS.keep(key, Arc::new(made))))
 }
 
@@ -169,66 +186,70 @@ fn size(problem: &Problem) -> Result<[u32; 2]> {
     Ok([rows, columns as u32])
 }
 
-/// The best variant of the family, or the one that was named; the next one where it cannot be built.
-fn generate(
-    problem: Problem,
-    weights: Weights<'_>,
+/// Which variants may compute a problem.
+struct Choice<'a> {
     isa: Isa,
-    family: &str,
-    options: &Options,
-) -> Result<Made> {
-    let (candidates, refusals) = registry::candidates(&problem, weights.pattern, isa);
-    let wanted = |name: &str| match &options.variant {
-        Some(variant) => name == variant,
-        None => name.starts_with(family),
-    };
-    let refusals = refusals
-        .into_iter()
-        .filter(|refusal| wanted(refusal.variant));
-    let mut reasons: Vec<String> = refusals
-        .filter(|refusal| options.variant.is_some() || !refusal.reason.other_family())
-        .map(|refusal| format!("{}: {}", refusal.variant, refusal.reason))
-        .collect();
-    for candidate in candidates {
-        let variant = candidate.variant;
-        if !wanted(variant.name()) {
-            continue;
-        }
-        match variant.build(&problem, weights, isa) {
-            Ok(built) => {
-                let region = CodeRegion::publish(&built.code).map_err(|error| PlanError {
-                    layer: None,
-                    message: format!("no memory for the generated code: {error}"),
-                })?;
-                return Ok(Made {
-                    problem,
-                    variant: variant.name(),
-                    isa,
-                    compiled: CompiledKernel::new(built, &region, 0),
-                });
-            }
-            Err(error) => reasons.push(format!("{}: {error}", variant.name())),
-        }
-    }
-    Err(refused(options, &reasons))
+    /// What their names begin with.
+    family: &'a str,
+    /// Only this one.
+    variant: Option<&'a str>,
 }
 
-fn refused(options: &Options, reasons: &[String]) -> Error {
-    match &options.variant {
-        Some(variant) if reasons.is_empty() => {
-            let names = registry::VARIANTS.iter().map(|variant| variant.name());
-            let weighted =
-                names.filter(|name| name.starts_with("sparse_") || name.starts_with("dense_"));
-            let names: Vec<&str> = weighted.collect();
-            Error::Usage(format!(
-                "variant: found \"{variant}\", expected one of: {}",
-                names.join(", ")
-            ))
+impl Choice<'_> {
+    /// The best variant; the next one where it cannot be built.
+    fn generate(
+        &self,
+        problem: &Problem,
+        weights: Weights<'_>,
+    ) -> Result<(&'static str, CompiledKernel)> {
+        let (candidates, refusals) = registry::candidates(problem, weights.pattern, self.isa);
+        let mut reasons: Vec<String> = refusals
+            .iter()
+            .filter(|refusal| self.takes(refusal.variant))
+            .filter(|refusal| self.variant.is_some() || !refusal.reason.other_family())
+            .map(|refusal| format!("{}: {}", refusal.variant, refusal.reason))
+            .collect();
+        for registry::Candidate { variant, .. } in candidates {
+            if !self.takes(variant.name()) {
+                continue;
+            }
+            match variant.build(problem, weights, self.isa) {
+                Ok(built) => return Ok((variant.name(), publish(built)?)),
+                Err(error) => reasons.push(format!("{}: {error}", variant.name())),
+            }
         }
-        _ => PlanError {
-            layer: None,
-            message: format!("no kernel variant can compute this: {}", reasons.join("; ")),
-        }
-        .into(),
+        Err(self.refused(&reasons))
     }
+
+    fn takes(&self, name: &str) -> bool {
+        match self.variant {
+            Some(variant) => name == variant,
+            None => name.starts_with(self.family),
+        }
+    }
+
+    fn refused(&self, reasons: &[String]) -> Error {
+        let (Some(variant), []) = (self.variant, reasons) else {
+            let reasons = reasons.join("; ");
+            return plan_error(format!("no kernel variant can compute this: {reasons}"));
+        };
+        let names = registry::VARIANTS.iter().map(|variant| variant.name());
+        let weighted = |name: &&str| name.starts_with("sparse_") || name.starts_with("dense_");
+        let names: Vec<&str> = names.filter(weighted).collect();
+        Error::Usage(format!(
+            "variant: found \"{variant}\", expected one of: {}",
+            names.join(", ")
+        ))
+    }
+}
+
+fn publish(built: Built) -> Result<CompiledKernel> {
+    let region = CodeRegion::publish(&built.code)
+        .map_err(|error| plan_error(format!("no memory for the generated code: {error}")))?;
+    Ok(CompiledKernel::new(built, &region, 0))
+}
+
+fn plan_error(message: String) -> Error {
+    let layer = None;
+    PlanError { layer, message }.into()
 }

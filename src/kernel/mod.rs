@@ -43,7 +43,7 @@ pub use memory::Memory;
 pub use problem::{Conv, Fc, MatMul};
 pub use skimjit_runtime::kernels::{KernelArgs, KernelIo, Planes, Problem};
 
-use skimjit_runtime::jit::Isa;
+use skimjit_runtime::jit::{Isa, SpecHash};
 use skimjit_runtime::kernels::{CompiledKernel, stage::Staging};
 use std::sync::Arc;
 
@@ -57,6 +57,14 @@ struct Made {
     variant: &'static str,
     isa: Isa,
     compiled: CompiledKernel,
+    /// Of everything it was made from.
+    key: SpecHash,
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        create::forget(self.key);
+    }
 }
 
 impl Kernel {

@@ -4,9 +4,9 @@ use super::Planner;
 use super::job::Job;
 use super::select;
 use super::trial::{Distance, Setting, Trial};
+use crate::PlanError;
 use crate::plan::Basis;
 use crate::tune::{Times, TrialKey, Tuner};
-use crate::{PlanError, pool};
 use skimjit_kernels::jit::{Isa, SpecHasher};
 use skimjit_kernels::{Problem, Variant, Weights, registry};
 use skimjit_models::Pattern;
@@ -46,7 +46,9 @@ impl Planner<'_> {
         nodes: &[usize],
     ) -> Result<Vec<Option<Verdict>>, PlanError> {
         let distance = Distance::of_network(self.footprint_bytes(nodes).max(tuner.network_bytes));
-        let surveys = pool::map(nodes, |&node| self.survey(node, distance, tuner));
+        let surveys = self
+            .options
+            .map(nodes, |&node| self.survey(node, distance, tuner));
         let mut verdicts: Vec<Option<Verdict>> = surveys
             .iter()
             .map(|survey| recall(survey.as_ref()?, tuner))
@@ -77,7 +79,7 @@ impl Planner<'_> {
 
     /// About what the kernels of the network read: weights that are not zero, and where they are.
     fn footprint_bytes(&self, nodes: &[usize]) -> u64 {
-        let bytes = pool::map(nodes, |&node| {
+        let bytes = self.options.map(nodes, |&node| {
             let weights = self.graph.nodes[node].op.weights();
             let values = weights.iter().flat_map(|&id| self.graph.weight(id).data());
             values.filter(|&&value| value != 0.0).count() as u64 * BYTES_PER_NONZERO
@@ -138,7 +140,7 @@ impl Planner<'_> {
             pattern: &pattern,
             bias: job.bias,
         };
-        let built = pool::map(&survey.finalists, |variant| {
+        let built = self.options.map(&survey.finalists, |variant| {
             variant.build(&job.problem, weights, self.isa).ok()
         });
         let trial = Trial {

@@ -1,0 +1,215 @@
+//! The examples in C, C++ and Rust, and a program that does everything wrong.
+
+use crate::network::{self, Workplace};
+use crate::support::{Link, compile, has, ok, valgrind};
+use serde_json::Value;
+use skimjit::picture::{ChannelOrder, Picture};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+#[path = "../../examples/embed.rs"]
+#[allow(dead_code, reason = "the example's main")]
+mod embed;
+#[path = "../../examples/kernel.rs"]
+#[allow(dead_code, reason = "the example's main")]
+mod kernel;
+
+/// The cap of the whole test run, as an argument of the examples.
+fn cap() -> Vec<String> {
+    let cap = std::env::var("SKIMJIT_MAX_ISA").unwrap_or_default();
+    match cap.is_empty() {
+        true => vec![],
+        false => vec!["--isa".to_owned(), cap],
+    }
+}
+
+/// Class and score, line by line.
+type Classes = Vec<(usize, f32)>;
+
+fn parse(printed: &str) -> Classes {
+    let line = |line: &str| {
+        let (class, score) = line.split_once(' ').unwrap();
+        (class.parse().unwrap(), score.parse().unwrap())
+    };
+    printed.lines().map(line).collect()
+}
+
+/// What `skimjit run` says, image after image.
+fn expected(place: &Workplace, arguments: &[&str]) -> Classes {
+    let report = place.json(&[&["run"], arguments, &["--batch", "1", "--threads", "1"]].concat());
+    let images = report["images"].as_array().unwrap().iter();
+    let classes = images.flat_map(|image| image["classes"].as_array().unwrap());
+    let class = |class: &Value| {
+        let score = class["score"].as_f64().unwrap() as f32;
+        (class["class"].as_u64().unwrap() as usize, score)
+    };
+    classes.map(class).collect()
+}
+
+/// A place with the tiny network and three images for it.
+fn tiny() -> Workplace {
+    let place = Workplace::with_tiny_network();
+    place.write("tiny.prototxt", network::PROTOTXT);
+    let input = network::ramp([3, 3, 8, 8], 2.0);
+    skimjit::array::write_npy(&place.path("in.npy"), &input).unwrap();
+    place
+}
+
+#[test]
+fn c_and_cpp_examples_say_what_the_command_line_says() {
+    let place = tiny();
+    let expected = expected(&place, &["tiny.caffemodel", "--input", "in.npy"]);
+    assert_eq!(expected.len(), 15);
+    for link in [Link::Shared, Link::Static] {
+        for source in ["examples/c/classify.c", "examples/cpp/classify.cpp"] {
+            let Some(program) = compile(source, &place.path(""), link, false) else {
+                continue;
+            };
+            let mut command = Command::new(&program);
+            command
+                .arg(place.path("tiny.caffemodel"))
+                .arg(place.path("in.npy"))
+                .args(cap());
+            assert_eq!(parse(&ok(&mut command)), expected, "{source}");
+        }
+    }
+}
+
+#[test]
+fn examples_run_without_memory_errors() {
+    let place = tiny();
+    let arguments = [place.path("tiny.caffemodel"), place.path("in.npy")];
+    let expected = expected(
+        &place,
+        &["tiny.caffemodel", "--input", "in.npy", "--isa", "avx2"],
+    );
+    for source in ["examples/c/classify.c", "examples/cpp/classify.cpp"] {
+        if let Some(program) = compile(source, &place.path(""), Link::Shared, true) {
+            let mut command = Command::new(&program);
+            command.args(&arguments).args(["--isa", "avx2"]);
+            assert_eq!(parse(&ok(&mut command)), expected, "{source}");
+        }
+        let Some(program) = compile(source, &place.path(""), Link::Shared, false) else {
+            continue;
+        };
+        if has("valgrind") {
+            let mut command = valgrind(&program);
+            command.args(&arguments).args(["--isa", "avx2"]);
+            assert_eq!(parse(&ok(&mut command)), expected, "{source}");
+        }
+    }
+}
+
+#[test]
+fn generated_functions_can_be_called_from_c() {
+    let place = Workplace::new();
+    let source = "examples/c/kernel.c";
+    if let Some(program) = compile(source, &place.path(""), Link::Shared, true) {
+        ok(Command::new(&program).arg("avx2"));
+    }
+    if let Some(program) = compile(source, &place.path(""), Link::Static, false) {
+        ok(Command::new(&program).args(cap().get(1)));
+        if has("valgrind") {
+            ok(valgrind(&program).arg("avx2"));
+        }
+    }
+}
+
+#[test]
+fn mistakes_of_callers_are_errors() {
+    let place = tiny();
+    let arguments = [place.path("tiny.caffemodel"), place.path("tiny.prototxt")];
+    let source = "tests/capi/misuse.c";
+    if let Some(program) = compile(source, &place.path(""), Link::Shared, true) {
+        ok(Command::new(&program).args(&arguments));
+    }
+    let Some(program) = compile(source, &place.path(""), Link::Shared, false) else {
+        return;
+    };
+    ok(Command::new(&program).args(&arguments));
+    if has("valgrind") {
+        ok(valgrind(&program).args(&arguments));
+    }
+}
+
+#[test]
+fn rust_examples_run() {
+    assert!(kernel::run().unwrap() < 1e-5);
+    let place = tiny();
+    let arguments = ["tiny.caffemodel", "in.npy"].map(|file| place.path(file));
+    let arguments = arguments.map(|path| path.to_str().unwrap().to_owned());
+    let best = embed::run(&arguments).unwrap();
+    let expected = expected(
+        &place,
+        &["tiny.caffemodel", "--input", "in.npy", "--top", "1"],
+    );
+    assert_eq!(best.len(), 3);
+    for ((class, score), (expected, expected_score)) in best.iter().zip(&expected) {
+        assert_eq!(class, expected);
+        // The command may be capped to another instruction set.
+        assert!((score - expected_score).abs() < 1e-5);
+    }
+}
+
+/// A file of the shared data, or `None` with a line that says so.
+fn shared(path: &str) -> Option<PathBuf> {
+    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
+    let data = std::env::var_os("SKIMJIT_DATA").map_or(default, PathBuf::from);
+    let file = data.join(path);
+    if !file.exists() {
+        println!("skipped: {} is missing; set SKIMJIT_DATA", file.display());
+        return None;
+    }
+    Some(file)
+}
+
+/// A picture in the simplest format there is.
+fn write_ppm(jpeg: &Path, ppm: &Path) {
+    let picture = Picture::open(jpeg, 3, ChannelOrder::Rgb).unwrap();
+    let mut bytes = format!("P6\n{} {}\n255\n", picture.width(), picture.height()).into_bytes();
+    bytes.extend(picture.data());
+    std::fs::write(ppm, bytes).unwrap();
+}
+
+#[test]
+fn a_photograph_is_what_the_command_line_says() {
+    let model = shared("models/squeezenet_v1.0_dc/model.caffemodel");
+    let photograph = shared("imagenet/images256/n01440764_tench.jpg");
+    let (Some(model), Some(photograph)) = (model, photograph) else {
+        return;
+    };
+    let place = Workplace::new();
+    write_ppm(&photograph, &place.path("photograph.ppm"));
+    let prototxt = model.with_file_name("deploy.prototxt");
+    let (text, mean) = (
+        |path: &Path| path.to_str().unwrap().to_owned(),
+        "104,117,123",
+    );
+    let (model, prototxt, photograph) = (text(&model), text(&prototxt), text(&photograph));
+    let expected = expected(
+        &place,
+        &[
+            &model,
+            "--prototxt",
+            &prototxt,
+            "--input",
+            &photograph,
+            "--crop",
+            "227",
+            "--mean-value",
+            mean,
+            "--isa",
+            "avx2",
+        ],
+    );
+    let source = "examples/c/classify.c";
+    for sanitize in [false, true] {
+        let Some(program) = compile(source, &place.path(""), Link::Shared, sanitize) else {
+            continue;
+        };
+        let mut command = Command::new(&program);
+        command.arg(&model).arg(place.path("photograph.ppm"));
+        command.args(["--prototxt", &prototxt, "--isa", "avx2", "--mean", mean]);
+        assert_eq!(parse(&ok(&mut command)), expected);
+    }
+}
