@@ -3,6 +3,9 @@
 //! When a model is compiled, the sparsity pattern of each pruned layer becomes AVX2 or AVX-512
 //! machine code; a thin runtime schedules these kernels over a team of threads.
 //!
+//! Single kernels, for programs with networks of their own, are in [`kernel`]; the C interface is
+//! described in `include/skimjit.h`, and embedding in `docs/EMBEDDING.md`.
+//!
 //! ```no_run
 //! use skimjit::{CompileOptions, LoadOptions, Model};
 //! # fn main() -> skimjit::Result<()> {

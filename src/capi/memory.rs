@@ -346,7 +346,8 @@ mod tests {
     fn structs_of_other_versions_are_read_as_far_as_they_are_known() {
         let read = |from: *const Sample<2>| In(from).read();
         assert_eq!(read(std::ptr::null()).unwrap().fields, [0, 0]);
-        assert_eq!(read(&raw const given([1, 2])).unwrap().fields, [1, 2]);
+        let same = given([1, 2]);
+        assert_eq!(read(&raw const same).unwrap().fields, [1, 2]);
         let (older, later, unknown) = (given([1]), given([1, 2, 0]), given([1, 2, 3]));
         assert_eq!(read((&raw const older).cast()).unwrap().fields, [1, 0]);
         assert_eq!(read((&raw const later).cast()).unwrap().fields, [1, 2]);

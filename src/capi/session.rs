@@ -113,7 +113,7 @@ pub extern "C" fn skimjit_session_free(session: Option<Box<Session>>) {
 ///
 /// Arrays are read and written where they are: nothing is copied but what the first layer reads in a
 /// layout of its own, which is a part of computing it. Outputs may not overlap with other arrays.
-/// Nothing is allocated after the first run.
+/// A run allocates nothing (but a list, where there are more than 8 inputs or outputs).
 #[unsafe(no_mangle)]
 pub extern "C" fn skimjit_session_run(
     session: Out<Session>,

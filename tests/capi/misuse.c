@@ -1,4 +1,5 @@
 /* Everything that callers get wrong has to come back as an error. Arguments: MODEL PROTOTXT. */
+#include <dirent.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -365,6 +366,19 @@ static void kernels(void)
     FAILS(skimjit_dense_conv_create(&conv, src, 4, NULL, 0, &options, &kernel), INPUT, "");
 }
 
+/* Threads of this process. */
+static int threads(void)
+{
+    DIR *folder = opendir("/proc/self/task");
+    struct dirent *entry;
+    int found = 0;
+    while (folder && (entry = readdir(folder)) != NULL)
+        found += entry->d_name[0] != '.';
+    if (folder)
+        closedir(folder);
+    return found;
+}
+
 int main(int count, char **texts)
 {
     skimjit_options options;
@@ -383,6 +397,9 @@ int main(int count, char **texts)
     memory(texts[1], texts[2]);
     options = options_for(texts[2]);
     OK(skimjit_model_load_file(texts[1], &options, &model));
+    /* A team of one is the caller. */
+    if (threads() > 1)
+        printf("%d threads, expected no new one\n", threads()), failures++;
     queries(model);
     reshaping(model);
     teams(model);
