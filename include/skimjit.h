@@ -528,7 +528,7 @@ void skimjit_session_free(skimjit_session *session);
 //
 // Arrays are read and written where they are: nothing is copied but what the first layer reads in a
 // layout of its own, which is a part of computing it. Outputs may not overlap with other arrays.
-// Nothing is allocated after the first run.
+// A run allocates nothing (but a list, where there are more than 8 inputs or outputs).
 skimjit_status skimjit_session_run(skimjit_session *session,
                                    const skimjit_input *inputs,
                                    size_t input_count,

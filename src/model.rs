@@ -132,6 +132,17 @@ pub(crate) struct Shared {
     pub builders: Option<Arc<ThreadPool>>,
 }
 
+impl Shared {
+    /// Of one engine.
+    fn alone(options: &CompileOptions) -> Result<Self> {
+        Ok(Self {
+            pool: Arc::new(options.pool()?),
+            kernels: None,
+            builders: None,
+        })
+    }
+}
+
 /// Which blobs survive as outputs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Keep {
@@ -346,12 +357,7 @@ impl Model {
 
     /// Plans the network and generates its code.
     pub fn compile(&self, options: &CompileOptions) -> Result<Engine> {
-        let shared = Shared {
-            pool: Arc::new(options.pool()?),
-            kernels: None,
-            builders: None,
-        };
-        self.compile_with(options, &shared)
+        self.compile_with(options, &Shared::alone(options)?)
     }
 
     /// [`Model::compile`] on the threads, and with the kernels, of other engines.
@@ -380,10 +386,7 @@ impl Model {
         if Isa::detect(Some(isa)).is_err() {
             options.tuning = None;
         }
-        let shared = Shared {
-            pool: Arc::new(options.pool()?),
-            kernels: None,
-        };
+        let shared = Shared::alone(&options)?;
         self.plan_with(&options, isa, &shared).map(|(_, plan)| plan)
     }
 

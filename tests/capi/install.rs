@@ -23,9 +23,11 @@ fn an_installed_library_is_found_by_pkg_config() {
     }
     assert_eq!(listed.lines().count(), 6);
     let header = std::fs::read_to_string(place.path("prefix/include/skimjit.h")).unwrap();
-    assert_eq!(
-        header,
-        std::fs::read_to_string(root().join("include/skimjit.h")).unwrap()
+    let own = std::fs::read_to_string(root().join("include/skimjit.h")).unwrap();
+    // The program may have been built before the header was renewed.
+    assert!(
+        header == own,
+        "another header than include/skimjit.h: build again"
     );
     if !has("pkg-config") || !has("cc") {
         return;
