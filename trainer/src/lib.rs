@@ -6,7 +6,9 @@
 
 pub mod cpu;
 pub mod engine;
+pub mod history;
 pub mod net;
 pub mod param;
 pub mod prune;
+pub mod recipe;
 pub mod solver;

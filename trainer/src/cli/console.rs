@@ -23,6 +23,12 @@ pub fn complain(what: &str, text: &str) {
     let _ = writeln!(io::stderr(), "{what}: {text}");
 }
 
+/// Prints a line on standard output.
+pub fn say(text: &str) {
+    // A reader that goes away ends the printing only.
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
 /// Prints lines and a progress bar on standard error, and writes the files of a log folder.
 pub struct Console {
     bar: ProgressBar,

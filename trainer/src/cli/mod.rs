@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod console;
+mod plot;
+mod recipe;
 mod session;
 mod train;
 
@@ -29,12 +31,16 @@ Example:
 #[derive(Subcommand)]
 enum Command {
     Train(train::Arguments),
+    Recipe(recipe::Arguments),
+    Plot(plot::Arguments),
 }
 
 impl Command {
     fn run(&self) -> Result<()> {
         match self {
             Self::Train(arguments) => train::run(arguments),
+            Self::Recipe(arguments) => recipe::run(arguments),
+            Self::Plot(arguments) => plot::run(arguments),
         }
     }
 }

@@ -51,6 +51,8 @@ pub struct Solver {
     losses: VecDeque<f32>,
     started: Instant,
     snapshot_at: Option<u64>,
+    /// What a snapshot kept of methods that have not been added yet.
+    kept: VecDeque<serde_json::Value>,
 }
 
 /// How a run begins.
@@ -108,6 +110,7 @@ impl Solver {
             losses: VecDeque::new(),
             started: Instant::now(),
             snapshot_at: None,
+            kept: VecDeque::new(),
         };
         solver.begin(start, report)?;
         Ok(solver)
@@ -140,18 +143,25 @@ impl Solver {
             }
         }
         match start.resume {
-            Some(resumed) => resumed.apply(self),
+            Some(resumed) => {
+                self.kept = resumed.methods()?.into();
+                resumed.apply(self)
+            }
             None => Ok(()),
         }
     }
 
-    /// Adds a method; it starts now.
+    /// Adds a method; it starts now, with what a snapshot kept of it. Methods are to be added in the order
+    /// in which they were when the snapshot was made.
     pub fn add_method(
         &mut self,
         mut method: Box<dyn Method>,
         report: &mut dyn Report,
     ) -> Result<()> {
         method.start(&mut self.context(report))?;
+        if let Some(state) = self.kept.pop_front().filter(|state| !state.is_null()) {
+            method.restore(&state)?;
+        }
         self.methods.push(method);
         Ok(())
     }
@@ -177,6 +187,10 @@ impl Solver {
     /// Iterations done.
     pub fn iteration(&self) -> u64 {
         self.iteration
+    }
+    /// True when a method has reached what the run was for.
+    pub fn is_done(&self) -> bool {
+        self.methods.iter().any(|method| method.is_done())
     }
     /// The settings.
     pub fn settings(&self) -> &Settings {

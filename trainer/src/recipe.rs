@@ -1,0 +1,308 @@
+//! Recipes: several runs one after the other, in one file.
+
+use crate::prune::gradual::{Frozen, Gradual, GradualOptions};
+use crate::solver::method::Method;
+use serde::Deserialize;
+use skimjit_models::caffe::proto::{NetParameter, SolverParameter};
+use skimjit_models::caffe::{read_prototxt, text, upgrade::upgrade_net, upgrade::upgrade_solver};
+use skimjit_models::{Error, Result};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A recipe file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Name, for people.
+    pub name: String,
+    /// What it is for.
+    #[serde(default)]
+    pub about: String,
+    /// The train_val prototxt, seen from the recipe's folder.
+    pub net: PathBuf,
+    /// Weights that the first phase starts from, seen from the recipe's folder.
+    #[serde(default)]
+    pub weights: Option<PathBuf>,
+    /// Data bases: what the prototxt calls `source`, and where that is, seen from the working folder.
+    #[serde(default)]
+    pub data: BTreeMap<String, PathBuf>,
+    /// Fields of the solver definition, for all phases.
+    #[serde(default)]
+    pub solver: toml::Table,
+    /// The runs.
+    #[serde(rename = "phase")]
+    pub phases: Vec<Phase>,
+}
+
+/// One run.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Phase {
+    /// Name: also that of its folder.
+    pub name: String,
+    /// Fields of the solver definition, over those of all phases.
+    #[serde(default)]
+    pub solver: toml::Table,
+    /// `regularization_type` of single layers' weights.
+    #[serde(default)]
+    pub regularization: BTreeMap<String, String>,
+    /// Methods that change weights and masks.
+    #[serde(default, rename = "method")]
+    pub methods: Vec<MethodOptions>,
+}
+
+/// A method and its options.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum MethodOptions {
+    /// Gradual magnitude pruning.
+    Gradual(GradualOptions),
+    /// Zeros stay zeros.
+    Frozen {
+        /// Layers; all convolutions and inner products when empty.
+        #[serde(default)]
+        layers: Vec<String>,
+    },
+}
+
+impl MethodOptions {
+    /// The method.
+    pub fn build(&self) -> Result<Box<dyn Method>> {
+        Ok(match self {
+            Self::Gradual(options) => Box::new(Gradual::new(options.clone())?),
+            Self::Frozen { layers } => Box::new(Frozen {
+                layers: layers.clone(),
+            }),
+        })
+    }
+}
+
+impl Recipe {
+    /// Reads and checks a recipe.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Error::new(error.to_string()).file(path))?;
+        let recipe: Self =
+            toml::from_str(&text).map_err(|error| parse_error(&error, &text).file(path))?;
+        recipe.check().map_err(|error| error.file(path))?;
+        Ok(recipe)
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.phases.is_empty() {
+            return Err(Error::new("no phase")
+                .field("phase")
+                .expected("at least one [[phase]]"));
+        }
+        for (index, phase) in self.phases.iter().enumerate() {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            let usable = !phase.name.is_empty()
+                && !phase.name.starts_with('.')
+                && phase.name.chars().all(plain);
+            let twice = self.phases[..index]
+                .iter()
+                .any(|other| other.name == phase.name);
+            if !usable || twice {
+                return Err(Error::new(format!("phase {:?}", phase.name))
+                    .field("phase.name")
+                    .expected("letters, digits, '-', '_' and '.', another name for each phase"));
+            }
+            self.solver(phase)?;
+            for method in &phase.methods {
+                method.build().map_err(|error| in_phase(error, phase))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Solver definition of a phase, without the network's name.
+    pub fn solver(&self, phase: &Phase) -> Result<SolverParameter> {
+        let mut fields = self.solver.clone();
+        fields.extend(phase.solver.clone());
+        let mut lines = String::new();
+        for (key, value) in &fields {
+            lines += &field(key, value).map_err(|error| in_phase(error, phase))?;
+        }
+        let (mut solver, warnings) = text::solver(lines.as_bytes()).map_err(|mut error| {
+            error.position = None;
+            in_phase(error, phase)
+        })?;
+        if let Some(warning) = warnings.first() {
+            return Err(in_phase(Error::new(warning.to_string()), phase)
+                .expected("fields of a solver definition"));
+        }
+        upgrade_solver(&mut solver).map_err(|error| in_phase(error, phase))?;
+        Ok(solver)
+    }
+
+    /// The network, with data bases where the recipe or `more` say that they are.
+    pub fn network(
+        &self,
+        folder: &Path,
+        more: &BTreeMap<String, PathBuf>,
+        phase: &Phase,
+    ) -> Result<NetParameter> {
+        let path = folder.join(&self.net);
+        let (net, _) = read_prototxt(&path)?;
+        let mut net = upgrade_net(net).map_err(|error| error.file(&path))?;
+        let place = |name: &str| more.get(name).or_else(|| self.data.get(name));
+        for layer in &mut net.layer {
+            let sources = [
+                layer.data_param.as_mut().map(|param| &mut param.source),
+                layer
+                    .image_data_param
+                    .as_mut()
+                    .map(|param| &mut param.source),
+                layer
+                    .hdf5_data_param
+                    .as_mut()
+                    .map(|param| &mut param.source),
+            ];
+            for source in sources.into_iter().flatten() {
+                if let Some(path) = source.as_deref().and_then(place) {
+                    let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                    *source = Some(path.display().to_string());
+                }
+            }
+            if let Some(kind) = phase.regularization.get(layer.name()) {
+                if layer.param.is_empty() {
+                    layer
+                        .param
+                        .push(skimjit_models::caffe::proto::ParamSpec::default());
+                }
+                layer.param[0].regularization_type = Some(kind.clone());
+            }
+        }
+        let known = |name: &&String| net.layer.iter().any(|layer| layer.name() == name.as_str());
+        if let Some(missing) = phase.regularization.keys().find(|name| !known(name)) {
+            return Err(in_phase(
+                Error::new(format!("layer {missing:?}")).field("regularization"),
+                phase,
+            )
+            .expected("a layer of the network"));
+        }
+        Ok(net)
+    }
+}
+
+fn in_phase(error: Error, phase: &Phase) -> Error {
+    let field = error.field.clone().unwrap_or_default();
+    let mut error = error;
+    error.field = Some(match field.as_str() {
+        "" => format!("phase {:?}", phase.name),
+        field => format!("phase {:?}: {field}", phase.name),
+    });
+    error
+}
+
+/// Fields whose values are names, not texts.
+const NAMES: [&str; 2] = ["solver_mode", "snapshot_format"];
+
+/// A line of a solver definition for each value.
+fn field(key: &str, value: &toml::Value) -> Result<String> {
+    Ok(match value {
+        toml::Value::Array(values) => {
+            let lines: Result<Vec<String>> = values.iter().map(|value| field(key, value)).collect();
+            lines?.concat()
+        }
+        toml::Value::String(text) if NAMES.contains(&key) => format!("{key}: {text}\n"),
+        toml::Value::String(text) => format!("{key}: {text:?}\n"),
+        toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => {
+            format!("{key}: {value}\n")
+        }
+        _ => {
+            return Err(Error::new(value.to_string())
+                .field(format!("solver.{key}"))
+                .expected("a number, a text, true, false, or a list of them"));
+        }
+    })
+}
+
+fn parse_error(error: &toml::de::Error, text: &str) -> Error {
+    let found = Error::new(error.message().replace('\n', ", "))
+        .hint("see the recipes that come with the trainer");
+    match error.span() {
+        None => found,
+        Some(span) => {
+            let before = &text[..span.start.min(text.len())];
+            let line = before.matches('\n').count() + 1;
+            let column = before.len() - before.rfind('\n').map_or(0, |at| at + 1) + 1;
+            found.position(line as u32, column as u32)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+name = "small"
+net = "net.prototxt"
+[solver]
+base_lr = 0.01
+lr_policy = "fixed"
+[[phase]]
+name = "dense"
+solver = { max_iter = 100, stepvalue = [10, 20] }
+[[phase]]
+name = "prune"
+[[phase.method]]
+kind = "gradual"
+sparsity = 0.9
+end = 50
+"#;
+
+    fn read(text: &str) -> Result<Recipe> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.toml");
+        std::fs::write(&path, text).unwrap();
+        Recipe::read(&path)
+    }
+
+    #[test]
+    fn phases_have_solvers_and_methods() {
+        let recipe = read(TEXT).unwrap();
+        let solver = recipe.solver(&recipe.phases[0]).unwrap();
+        assert_eq!((solver.base_lr, solver.max_iter), (Some(0.01), Some(100)));
+        assert_eq!(solver.stepvalue, [10, 20]);
+        assert_eq!(recipe.phases[1].methods.len(), 1);
+    }
+
+    #[test]
+    fn faults_are_placed() {
+        for (from, to, words) in [
+            (
+                "sparsity = 0.9",
+                "sparsity = 1.9",
+                ["phase \"prune\"", "less than 1"],
+            ),
+            (
+                "kind = \"gradual\"",
+                "kind = \"magic\"",
+                ["r.toml:13", "magic"],
+            ),
+            (
+                "base_lr = 0.01",
+                "base_rate = 0.01",
+                ["base_rate", "phase \"dense\""],
+            ),
+            (
+                "max_iter = 100",
+                "max_iter = \"many\"",
+                ["phase \"dense\"", "max_iter"],
+            ),
+            (
+                "name = \"prune\"",
+                "name = \"dense\"",
+                ["phase.name", "another name"],
+            ),
+            ("net = \"net.prototxt\"", "nets = 1", ["r.toml:", "nets"]),
+        ] {
+            let error = read(&TEXT.replace(from, to)).unwrap_err().to_string();
+            for word in words {
+                assert!(error.contains(word), "{to}: {error}");
+            }
+        }
+    }
+}
