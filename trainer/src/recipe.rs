@@ -1,6 +1,7 @@
 //! Recipes: several runs one after the other, in one file.
 
 use crate::prune::gradual::{Frozen, Gradual, GradualOptions};
+use crate::prune::guided::{Guided, GuidedOptions};
 use crate::solver::method::Method;
 use serde::Deserialize;
 use skimjit_models::caffe::proto::{NetParameter, SolverParameter};
@@ -57,6 +58,8 @@ pub struct Phase {
 pub enum MethodOptions {
     /// Gradual magnitude pruning.
     Gradual(GradualOptions),
+    /// As far as it makes layers faster.
+    Guided(GuidedOptions),
     /// Zeros stay zeros.
     Frozen {
         /// Layers; all convolutions and inner products when empty.
@@ -70,6 +73,7 @@ impl MethodOptions {
     pub fn build(&self) -> Result<Box<dyn Method>> {
         Ok(match self {
             Self::Gradual(options) => Box::new(Gradual::new(options.clone())?),
+            Self::Guided(options) => Box::new(Guided::new(options.clone())?),
             Self::Frozen { layers } => Box::new(Frozen {
                 layers: layers.clone(),
             }),

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod console;
+mod cost;
 mod plot;
+mod quick;
 mod recipe;
 mod session;
 mod train;
@@ -31,7 +33,10 @@ Example:
 #[derive(Subcommand)]
 enum Command {
     Train(train::Arguments),
+    Prune(quick::PruneArguments),
+    Finetune(quick::FinetuneArguments),
     Recipe(recipe::Arguments),
+    Cost(cost::Arguments),
     Plot(plot::Arguments),
 }
 
@@ -39,7 +44,10 @@ impl Command {
     fn run(&self) -> Result<()> {
         match self {
             Self::Train(arguments) => train::run(arguments),
+            Self::Prune(arguments) => quick::prune(arguments),
+            Self::Finetune(arguments) => quick::finetune(arguments),
             Self::Recipe(arguments) => recipe::run(arguments),
+            Self::Cost(arguments) => cost::run(arguments),
             Self::Plot(arguments) => plot::run(arguments),
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod connectivity;
 pub mod gradual;
+pub mod guided;
 pub mod lasso;
 pub mod regularization;
 pub mod sparsity;

@@ -1,0 +1,273 @@
+//! `skimjit-train cost`.
+
+use super::console::{complain, say};
+use skimjit_data::{Feed, FeedOptions};
+use skimjit_models::caffe::filter::filter_net;
+use skimjit_models::caffe::proto::{NetParameter, NetState, Phase};
+use skimjit_models::caffe::{
+    blob, read_caffemodel, read_prototxt, upgrade::upgrade_net, write_caffemodel,
+};
+use skimjit_models::{Error, Result};
+use skimjit_trainer::prune::gradual::smallest;
+use skimjit_trainer::prune::guided::{CostTable, LayerCost};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Measures what zeros are worth on this machine, layer by layer: the table that guided pruning goes by.
+///
+/// The network is pruned by magnitude to several shares of zeros, and `skimjit explain` measures each of them.
+/// Run it on the machine that is to serve the network, while nothing else runs.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  skimjit-train cost --model train_val.prototxt --weights net.caffemodel -o cost.json")]
+pub struct Arguments {
+    /// Definition with data layers, which tell the size of an image
+    #[arg(long, value_name = "PROTOTXT")]
+    model: PathBuf,
+    /// Trained weights
+    #[arg(long, value_name = "CAFFEMODEL")]
+    weights: PathBuf,
+    /// Shares of zeros that are measured
+    #[arg(
+        long,
+        value_name = "SHARE,...",
+        value_delimiter = ',',
+        default_value = "0,0.5,0.7,0.8,0.9,0.95,0.98"
+    )]
+    levels: Vec<f64>,
+    /// Images computed together
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    batch: u32,
+    /// Threads that the network will be served with
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    threads: u32,
+    /// The skimjit program [default: beside this one, or in PATH]
+    #[arg(long, value_name = "FILE")]
+    skimjit: Option<PathBuf>,
+    /// Where the table goes
+    #[arg(short, long, value_name = "FILE", default_value = "cost.json")]
+    output: PathBuf,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let levels = levels(&arguments.levels)?;
+    let mut net = network(arguments)?;
+    let shape = arguments.input_shape()?;
+    let folder = scratch()?;
+    let mut table: Option<CostTable> = None;
+    for &level in &levels {
+        prune(&mut net, level)?;
+        let file = folder.join("net.caffemodel");
+        write_caffemodel(&net, &file)?;
+        complain("measuring", &format!("{:.0} % zeros", 100.0 * level));
+        let report = arguments.explain(&file, &shape)?;
+        add(&mut table, level, &report, arguments)?;
+    }
+    // What is left of the folder is of no use.
+    let _ = std::fs::remove_dir_all(&folder);
+    let table = table.ok_or_else(|| Error::new("no levels").field("--levels"))?;
+    let text =
+        serde_json::to_string_pretty(&table).map_err(|error| Error::new(error.to_string()))?;
+    std::fs::write(&arguments.output, text)
+        .map_err(|error| Error::new(error.to_string()).file(&arguments.output))?;
+    print(&table, &arguments.output);
+    Ok(())
+}
+
+fn levels(asked: &[f64]) -> Result<Vec<f64>> {
+    let mut levels = asked.to_vec();
+    if let Some(wrong) = levels.iter().find(|level| !(0.0..1.0).contains(*level)) {
+        return Err(Error::new(wrong.to_string())
+            .field("--levels")
+            .expected("0 or more and less than 1"));
+    }
+    levels.push(0.0);
+    levels.sort_by(f64::total_cmp);
+    levels.dedup();
+    Ok(levels)
+}
+
+/// The definition with the weights.
+fn network(arguments: &Arguments) -> Result<NetParameter> {
+    let (net, _) = read_prototxt(&arguments.model)?;
+    let mut net = upgrade_net(net).map_err(|error| error.file(&arguments.model))?;
+    let weights = upgrade_net(read_caffemodel(&arguments.weights)?)
+        .map_err(|error| error.file(&arguments.weights))?;
+    for layer in weights.layer {
+        let same = net
+            .layer
+            .iter_mut()
+            .find(|target| target.name() == layer.name());
+        if let Some(target) = same.filter(|_| !layer.blobs.is_empty()) {
+            target.blobs = layer.blobs;
+        }
+    }
+    Ok(net)
+}
+
+/// Zeroes the smallest weights of every layer.
+fn prune(net: &mut NetParameter, level: f64) -> Result<()> {
+    for layer in &mut net.layer {
+        let kinds = ["Convolution", "InnerProduct"];
+        let name = layer.name().to_owned();
+        if let (true, Some(first)) = (kinds.contains(&layer.r#type()), layer.blobs.first_mut()) {
+            let values = blob::take_values(first).map_err(|error| error.layer(name))?;
+            let limit = smallest(&values, level);
+            first.data = values
+                .into_iter()
+                .map(|w| if w.abs() <= limit { 0.0 } else { w })
+                .collect();
+        }
+    }
+    Ok(())
+}
+
+fn scratch() -> Result<PathBuf> {
+    let folder = std::env::temp_dir().join(format!("skimjit-train-cost-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)
+        .map_err(|error| Error::new(error.to_string()).file(&folder))?;
+    Ok(folder)
+}
+
+impl Arguments {
+    /// Size of an image as the data layers of the test phase bring it, or of the training phase.
+    fn input_shape(&self) -> Result<String> {
+        let (net, _) = read_prototxt(&self.model)?;
+        let net = upgrade_net(net).map_err(|error| error.file(&self.model))?;
+        for phase in [Phase::Test, Phase::Train] {
+            let state = NetState {
+                phase: Some(phase as i32),
+                ..NetState::default()
+            };
+            let filtered = filter_net(net.clone(), &state)?;
+            let options = FeedOptions {
+                phase,
+                folder: self.model.parent().map(Path::to_owned),
+                ..FeedOptions::default()
+            };
+            let feed = Feed::open(&filtered, &options).map_err(|error| error.file(&self.model))?;
+            if let Some(blob) = feed.blobs().iter().find(|blob| blob.shape.rank() == 4) {
+                let dims: Vec<String> = blob.shape.dims()[1..].iter().map(u32::to_string).collect();
+                return Ok(format!("{},{}", self.batch, dims.join(",")));
+            }
+        }
+        Err(Error::new("no data layer with images")
+            .file(&self.model)
+            .expected("a layer that reads data"))
+    }
+
+    fn program(&self) -> PathBuf {
+        let beside = std::env::current_exe()
+            .ok()
+            .map(|path| path.with_file_name("skimjit"));
+        let found = beside.filter(|path| path.is_file());
+        self.skimjit
+            .clone()
+            .or(found)
+            .unwrap_or_else(|| PathBuf::from("skimjit"))
+    }
+
+    fn explain(&self, file: &Path, shape: &str) -> Result<serde_json::Value> {
+        let program = self.program();
+        let mut command = Command::new(&program);
+        command
+            .arg("explain")
+            .arg(file)
+            .args(["--json", "--input-shape", shape]);
+        command.arg("--threads").arg(self.threads.to_string());
+        let output = command.output().map_err(|error| {
+            Error::new(error.to_string())
+                .file(&program)
+                .hint("name the skimjit program with --skimjit")
+        })?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let said = said
+                .lines()
+                .last()
+                .unwrap_or_default()
+                .trim_start_matches("error: ")
+                .to_owned();
+            return Err(Error::new(said).field("skimjit explain"));
+        }
+        serde_json::from_slice(&output.stdout)
+            .map_err(|error| Error::new(error.to_string()).field("skimjit explain --json"))
+    }
+}
+
+/// Adds what was measured at one level.
+fn add(
+    table: &mut Option<CostTable>,
+    level: f64,
+    report: &serde_json::Value,
+    arguments: &Arguments,
+) -> Result<()> {
+    let missing = || {
+        Error::new("a report without times")
+            .field("skimjit explain --json")
+            .hint("use skimjit and skimjit-train of one version")
+    };
+    let layers = report["layers"].as_array().ok_or_else(missing)?;
+    let number = |value: &serde_json::Value| value.as_f64().ok_or_else(missing);
+    let prunable = |layer: &&serde_json::Value| {
+        matches!(layer["kind"].as_str(), Some("Convolution" | "InnerProduct"))
+    };
+    let mut points = Vec::new();
+    for layer in layers.iter().filter(prunable) {
+        let name = layer["layer"].as_str().ok_or_else(missing)?;
+        points.push((name.to_owned(), [level, number(&layer["time_ms"])?]));
+    }
+    let total = number(&report["network"]["total_ms"])?;
+    match table {
+        None => {
+            let sum: f64 = points.iter().map(|(_, point)| point[1]).sum();
+            let layer = |(layer, point): (String, [f64; 2])| LayerCost {
+                layer,
+                points: vec![point],
+            };
+            *table = Some(CostTable {
+                machine: format!(
+                    "{}, {}",
+                    report["cpu"].as_str().unwrap_or("unknown"),
+                    report["isa"].as_str().unwrap_or("unknown")
+                ),
+                batch: arguments.batch,
+                threads: arguments.threads,
+                layers: points.into_iter().map(layer).collect(),
+                rest_ms: (total - sum).max(0.0),
+            });
+        }
+        Some(table) => {
+            for (name, point) in points {
+                let same = table.layers.iter_mut().find(|layer| layer.layer == name);
+                same.ok_or_else(missing)?.points.push(point);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn print(table: &CostTable, path: &Path) {
+    for layer in &table.layers {
+        let gain = match layer.crossover() {
+            None => "is never faster than dense".to_owned(),
+            Some(crossover) => format!(
+                "gains from {:.1} % zeros on, up to {:.1} %: {:.2} times as fast",
+                100.0 * crossover,
+                100.0 * layer.bound(),
+                layer.dense_ms() / layer.ms(layer.bound()).max(f64::MIN_POSITIVE)
+            ),
+        };
+        say(&format!(
+            "{:<24} {:>9.4} ms dense; {gain}",
+            layer.layer,
+            layer.dense_ms()
+        ));
+    }
+    say(&format!(
+        "{}: {:.4} ms dense on {}",
+        path.display(),
+        table.dense_ms(),
+        table.machine
+    ));
+}
