@@ -149,12 +149,7 @@ fn phases(
 ) -> Drawn<()> {
     for (n, _) in &history.phases {
         let line = vec![(*n, 0.0), (*n, top)];
-        draw(DashedLineSeries::new(
-            line.into_iter(),
-            5,
-            4,
-            BLACK.mix(0.4).into(),
-        ))?;
+        draw(DashedLineSeries::new(line, 5, 4, BLACK.mix(0.4).into()))?;
     }
     Ok(())
 }
