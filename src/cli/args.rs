@@ -423,6 +423,14 @@ impl NamedFile {
     }
 }
 
+/// Whether two paths lead to one file.
+pub fn same_file(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => a == b,
+    }
+}
+
 /// True for `.npy` files.
 pub fn is_npy(path: &Path) -> bool {
     path.extension()

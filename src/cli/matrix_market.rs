@@ -2,7 +2,7 @@
 
 use skimjit::Result;
 use skimjit::models::{Error as InputError, Shape, Tensor};
-use std::fmt::Write;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 /// Largest file that is read, in bytes.
@@ -20,37 +20,51 @@ pub fn read(path: &Path, expected: [u32; 2]) -> Result<Vec<f32>> {
 /// comment.
 pub fn write(
     path: &Path,
-    [rows, columns]: [usize; 2],
+    size: [usize; 2],
     data: &[f32],
     threshold: f32,
     note: &str,
 ) -> Result<()> {
-    let kept = || {
-        data.iter()
-            .enumerate()
-            .filter(|(_, value)| value.abs() > threshold)
-    };
-    let note: String = note
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    let mut text = format!("%%MatrixMarket matrix coordinate real general\n% {note}\n");
-    // Writing to a String cannot fail, here and below.
-    let _ = writeln!(text, "{rows} {columns} {}", kept().count());
-    for (index, value) in kept() {
-        let _ = writeln!(
-            text,
-            "{} {} {value}",
-            index / columns + 1,
-            index % columns + 1
-        );
-    }
-    let written = std::fs::write(path, text);
+    let written = std::fs::File::create(path)
+        .and_then(|file| write_to(BufWriter::new(file), size, data, threshold, note));
     Ok(written.map_err(|error| {
         InputError::new(format!("an error when writing: {error}"))
             .file(path)
             .hint("check the path and the free space")
     })?)
+}
+
+fn write_to(
+    mut out: impl Write,
+    [rows, columns]: [usize; 2],
+    data: &[f32],
+    threshold: f32,
+    note: &str,
+) -> io::Result<()> {
+    let kept = || {
+        let elements = data.iter().enumerate();
+        elements.filter(|(_, value)| value.abs() > threshold)
+    };
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    let note: String = note.chars().map(printable).collect();
+    writeln!(
+        out,
+        "%%MatrixMarket matrix coordinate real general\n% {note}"
+    )?;
+    writeln!(out, "{rows} {columns} {}", kept().count())?;
+    for (index, value) in kept() {
+        let (row, column) = (index / columns + 1, index % columns + 1);
+        // The shortest text that is read as the same number.
+        writeln!(out, "{row} {column} {value:e}")?;
+    }
+    out.flush()
+}
+
+/// Beginning of the name of a layer's files: layers may have slashes, files may not.
+pub fn file_stem(layer: &str) -> String {
+    let allowed = |c: char| c.is_alphanumeric() || "._-".contains(c);
+    let safe = |c: char| if allowed(c) { c } else { '_' };
+    layer.chars().map(safe).collect()
 }
 
 /// Rows and columns of the matrix in a file.
@@ -160,6 +174,29 @@ mod tests {
             parse(&text, [2, 3]).unwrap(),
             [0.0, 0.0, 0.5, -0.01, 0.0, 0.0]
         );
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let data = [
+            0.1,
+            -0.0,
+            f32::MIN_POSITIVE,
+            -f32::MAX,
+            0.3,
+            f32::from_bits(1),
+        ];
+        let text = |threshold| {
+            let mut text = Vec::new();
+            write_to(&mut text, [2, 3], &data, threshold, "a\nb").unwrap();
+            String::from_utf8(text).unwrap()
+        };
+        let bits = |data: &[f32]| data.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        let mut expected = data;
+        expected[1] = 0.0;
+        assert_eq!(bits(&parse(&text(0.0), [2, 3]).unwrap()), bits(&expected));
+        let kept = parse(&text(0.1), [2, 3]).unwrap();
+        assert_eq!(kept, [0.0, 0.0, 0.0, -f32::MAX, 0.3, 0.0]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `skimjit upgrade`.
 
+use super::args::same_file;
 use super::output::{self, Output};
 use serde::Serialize;
 use skimjit::models::Error as InputError;
@@ -73,11 +74,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
 }
 
 fn refuse_same(arguments: &Arguments) -> Result<()> {
-    let same = |a: &Path, b: &Path| match (a.canonicalize(), b.canonicalize()) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => a == b,
-    };
-    if !arguments.force && same(&arguments.input, &arguments.output) {
+    if !arguments.force && same_file(&arguments.input, &arguments.output) {
         return Err(Error::Usage(
             "OUT: found the same file as IN, expected another; --force replaces IN".to_owned(),
         ));

@@ -5,6 +5,8 @@ mod bad_input;
 mod code_info;
 mod convert;
 mod detections;
+mod dump;
+mod export;
 mod help;
 mod proof;
 mod published;

@@ -153,7 +153,7 @@ fn owner(file: &Path, size: [u32; 2]) -> Result<Option<(&'static Net, String)>> 
         let fits = |layer: &LayerShape| {
             let dims = layer.blobs.first().filter(|_| layer.has_weights());
             dims.is_some_and(|dims| [dims[0], dims[1..].iter().product()] == size)
-                && stem.ends_with(layer.name.as_str())
+                && stem.ends_with(&matrix_market::file_stem(&layer.name))
         };
         if let Some(layer) = zoo::layers(net)?.into_iter().find(fits) {
             return Ok(Some((net, layer.name)));
@@ -191,6 +191,9 @@ mod tests {
         assert_eq!(found("alexnet_0.5/coo_conv2.mtx", [256, 1200]), conv2);
         let conv1 = Some(("lenet", "conv1".to_owned()));
         assert_eq!(found("some/coo_conv1.mtx", [20, 25]), conv1);
+        let squeeze = Some(("googlenet", "inception_3a/3x3_reduce".to_owned()));
+        let file = "googlenet/inception_3a_3x3_reduce.mtx";
+        assert_eq!(found(file, [96, 192]), squeeze, "as dump names it");
         assert_eq!(found("alexnet_0.5/coo_conv2.mtx", [256, 1201]), None);
         assert_eq!(found("alexnet_0.5/weights.mtx", [256, 1200]), None);
     }

@@ -5,6 +5,7 @@ mod patterns;
 use super::args::{ModelArguments, parse_magnitude};
 use super::matrix_market;
 use super::output::Output;
+use super::progress;
 use super::table::{Table, left, right};
 use patterns::{Histogram, Matrix, Zeros};
 use serde::Serialize;
@@ -15,11 +16,12 @@ use std::path::{Path, PathBuf};
 /// Writes the weights of convolutions and inner products as MatrixMarket files, and tells how their zeros
 /// lie.
 ///
-/// Rows are output channels; columns are (ic·kh + y)·kw + x, with the input channels of the row's own group.
-/// Biases go beside them as .npy. `bench --mtx` reads the matrices. Fibers and slices are SkimCaffe's:
-/// an oc fiber is one input channel and position over all filters, an ic fiber one filter and position
-/// over all input channels, a kernel fiber one kernel; an oc slice is a filter, an ic slice an input
-/// channel, a kernel slice a position.
+/// Rows are output channels (of a deconvolution: input channels); columns are (ic·kh + y)·kw + x, with
+/// the input channels of the row's own group. Biases go beside them as .npy. `bench --mtx` reads the
+/// matrices. Fibers and slices are SkimCaffe's: an oc fiber is one input channel and position over all
+/// filters, an ic fiber one filter and position over all input channels, a kernel fiber one kernel; an
+/// oc slice is a filter, an ic slice an input channel, a kernel slice a position. Input channels are
+/// those of one group, and count for all groups together; columns are told for each group.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   skimjit dump net.caffemodel --folder weights
@@ -36,7 +38,8 @@ pub struct Arguments {
     /// Only these layers
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     layers: Vec<String>,
-    /// Print the N most frequent zero patterns of the kernels of each layer (up to 5×5)
+    /// Print the N most frequent zero patterns of the kernels of each layer (up to 5×5); with --json,
+    /// all
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "10")]
     histogram: Option<usize>,
     /// Print JSON
@@ -68,8 +71,13 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     if let Some(folder) = &arguments.folder {
         std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
     }
-    let dump = |(name, prunable): &(String, Prunable)| layer(arguments, graph, name, prunable);
-    let layers: Vec<Layer> = chosen.iter().map(dump).collect::<Result<_>>()?;
+    let bar = progress::bar("layers", chosen.len() as u64);
+    let layers: Vec<Layer> = chosen
+        .iter()
+        .inspect(|_| bar.inc(1))
+        .map(|prunable| layer(arguments, graph, prunable))
+        .collect::<Result<_>>()?;
+    bar.finish_and_clear();
     if arguments.json {
         return out.json(&layers);
     }
@@ -78,9 +86,10 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         "zeros in %; magnitude at most {:e} is zero",
         arguments.threshold
     ));
-    for layer in layers.iter().filter(|layer| layer.patterns.is_some()) {
+    let most = arguments.histogram.unwrap_or_default();
+    for layer in &layers {
         let histogram = layer.patterns.iter();
-        histogram.for_each(|histogram| out.text(&histogram.text(&layer.layer)));
+        histogram.for_each(|histogram| out.text(&histogram.text(&layer.layer, most)));
     }
     if let Some(folder) = &arguments.folder {
         out.line(format!("{} matrices in {}", layers.len(), folder.display()));
@@ -90,35 +99,41 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
 
 /// A layer whose weights can be pruned.
 struct Prunable {
+    name: String,
+    /// Beginning of the names of its files, unlike those of all others.
+    stem: String,
     weights: WeightId,
     bias: Option<WeightId>,
     groups: u32,
 }
 
 /// The layers asked for, each once.
-fn chosen(arguments: &Arguments, graph: &Graph) -> Result<Vec<(String, Prunable)>> {
-    let mut all: Vec<(String, Prunable)> = Vec::new();
+fn chosen(arguments: &Arguments, graph: &Graph) -> Result<Vec<Prunable>> {
+    let mut all: Vec<Prunable> = Vec::new();
     for node in &graph.nodes {
         let (weights, bias, groups) = match &node.op {
             Op::Convolution(op) | Op::Deconvolution(op) => (op.weights, op.bias, op.groups),
             Op::InnerProduct(op) => (op.weights, op.bias, 1),
             _ => continue,
         };
-        if !all.iter().any(|(_, known)| known.weights == weights) {
-            let prunable = Prunable {
+        if !all.iter().any(|known| known.weights == weights) {
+            let name = node.name.clone();
+            let stem = unique_stem(&name, &all);
+            all.push(Prunable {
+                name,
+                stem,
                 weights,
                 bias,
                 groups,
-            };
-            all.push((node.name.clone(), prunable));
+            });
         }
     }
     if let Some(missing) = arguments
         .layers
         .iter()
-        .find(|name| !all.iter().any(|(known, _)| known == *name))
+        .find(|name| !all.iter().any(|known| known.name == **name))
     {
-        let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = all.iter().map(|known| known.name.as_str()).collect();
         return Err(
             InputError::new(format!("no convolution or inner product {missing:?}"))
                 .field("--layers")
@@ -127,12 +142,26 @@ fn chosen(arguments: &Arguments, graph: &Graph) -> Result<Vec<(String, Prunable)
         );
     }
     if !arguments.layers.is_empty() {
-        all.retain(|(name, _)| arguments.layers.contains(name));
+        all.retain(|known| arguments.layers.contains(&known.name));
     }
     Ok(all)
 }
 
-fn layer(arguments: &Arguments, graph: &Graph, name: &str, prunable: &Prunable) -> Result<Layer> {
+/// Names that differ in slashes only get numbers.
+fn unique_stem(layer: &str, others: &[Prunable]) -> String {
+    let stem = matrix_market::file_stem(layer);
+    // File systems may not tell large letters from small ones.
+    let taken = |stem: &String| {
+        let same = |other: &Prunable| other.stem.to_lowercase() == stem.to_lowercase();
+        others.iter().any(same)
+    };
+    let numbered = (2u32..).map(|number| format!("{stem}.{number}"));
+    let mut stems = std::iter::once(stem.clone()).chain(numbered);
+    stems.find(|stem| !taken(stem)).unwrap_or(stem)
+}
+
+fn layer(arguments: &Arguments, graph: &Graph, prunable: &Prunable) -> Result<Layer> {
+    let (name, stem) = (&prunable.name, &prunable.stem);
     let tensor = graph.weight(prunable.weights);
     let matrix = Matrix::new(
         tensor.shape(),
@@ -143,7 +172,6 @@ fn layer(arguments: &Arguments, graph: &Graph, name: &str, prunable: &Prunable) 
     let [rows, columns] = matrix.size();
     let mut files = (None, None);
     if let Some(folder) = &arguments.folder {
-        let stem = file_name(name);
         let file = folder.join(format!("{stem}.mtx"));
         let note = format!(
             "layer {name}, {}, {} group(s); column = (ic*kh + y)*kw + x",
@@ -165,29 +193,17 @@ fn layer(arguments: &Arguments, graph: &Graph, name: &str, prunable: &Prunable) 
         }
     }
     Ok(Layer {
-        layer: name.to_owned(),
+        layer: name.clone(),
         shape: tensor.shape().to_string(),
         groups: prunable.groups,
         rows,
         columns,
         nonzeros: matrix.nonzeros(),
         zeros: matrix.zeros(),
-        patterns: arguments.histogram.and_then(|most| matrix.histogram(most)),
+        patterns: arguments.histogram.and_then(|_| matrix.histogram()),
         file: files.0,
         bias_file: files.1,
     })
-}
-
-/// Layer names may have slashes; files may not.
-fn file_name(layer: &str) -> String {
-    let allowed = |c: char| {
-        if c.is_alphanumeric() || "._-".contains(c) {
-            c
-        } else {
-            '_'
-        }
-    };
-    layer.chars().map(allowed).collect()
 }
 
 fn write_bias(path: &Path, bias: &Tensor) -> Result<()> {
@@ -216,6 +232,7 @@ fn table(layers: &[Layer]) -> Table {
         right("oc slices"),
         right("ic slices"),
         right("positions"),
+        right("columns"),
     ]);
     for layer in layers {
         let zeros = &layer.zeros;
@@ -227,6 +244,7 @@ fn table(layers: &[Layer]) -> Table {
             zeros.oc_slice,
             zeros.ic_slice,
             zeros.kernel_slice,
+            zeros.column,
         ];
         let mut row = vec![
             layer.layer.clone(),

@@ -28,6 +28,8 @@ pub struct Zeros {
     pub oc_slice: f64,
     pub ic_slice: f64,
     pub kernel_slice: f64,
+    /// Columns of the weight matrix of each convolution group.
+    pub column: f64,
 }
 
 /// Patterns of the kernels of a layer.
@@ -37,8 +39,8 @@ pub struct Histogram {
     kernels: usize,
     /// Patterns that occur.
     distinct: usize,
-    /// The most frequent ones.
-    most: Vec<Pattern>,
+    /// The most frequent ones first.
+    all: Vec<Pattern>,
     /// Kernels with 0, 1, 2, … weights that are not zero.
     by_nonzeros: Vec<usize>,
 }
@@ -88,25 +90,29 @@ impl<'a> Matrix<'a> {
         let zeros = used.iter().filter(|used| !**used).count();
         100.0 * zeros as f64 / count.max(1) as f64
     }
-    /// All shares. Input channels are those of the whole network layer: every group has its own.
+    /// All shares, of the weights as oc × ic × position as SkimCaffe counts them: a group's first input
+    /// channel is that of all groups, except for columns.
     pub fn zeros(&self) -> Zeros {
         let taps = self.kernel[0] * self.kernel[1];
-        let filters = (self.oc / self.groups).max(1);
-        let channel = |oc: usize, ic: usize| (oc / filters).min(self.groups - 1) * self.ic + ic;
-        let channels = self.groups * self.ic;
+        let (oc, ic) = (self.oc, self.ic);
+        let filters = (oc / self.groups).max(1);
+        let group = |oc: usize| (oc / filters).min(self.groups - 1);
+        let zeros = self.data.len() - self.nonzeros();
         Zeros {
-            element: 100.0 * (self.data.len() - self.nonzeros()) as f64
-                / self.data.len().max(1) as f64,
-            oc_fiber: self.share(channels * taps, |oc, ic, tap| channel(oc, ic) * taps + tap),
-            ic_fiber: self.share(self.oc * taps, |oc, _, tap| oc * taps + tap),
-            kernel_fiber: self.share(self.oc * self.ic, |oc, ic, _| oc * self.ic + ic),
-            oc_slice: self.share(self.oc, |oc, _, _| oc),
-            ic_slice: self.share(channels, |oc, ic, _| channel(oc, ic)),
+            element: 100.0 * zeros as f64 / self.data.len().max(1) as f64,
+            oc_fiber: self.share(ic * taps, |_, c, tap| c * taps + tap),
+            ic_fiber: self.share(oc * taps, |o, _, tap| o * taps + tap),
+            kernel_fiber: self.share(oc * ic, |o, c, _| o * ic + c),
+            oc_slice: self.share(oc, |o, _, _| o),
+            ic_slice: self.share(ic, |_, c, _| c),
             kernel_slice: self.share(taps, |_, _, tap| tap),
+            column: self.share(self.groups * ic * taps, |o, c, tap| {
+                (group(o) * ic + c) * taps + tap
+            }),
         }
     }
     /// Patterns of the kernels; `None` for kernels of one element and large ones.
-    pub fn histogram(&self, most: usize) -> Option<Histogram> {
+    pub fn histogram(&self) -> Option<Histogram> {
         let [kh, kw] = self.kernel;
         let taps = kh * kw;
         if taps < 2 || kh > MOST_SIDE || kw > MOST_SIDE {
@@ -141,9 +147,8 @@ impl<'a> Matrix<'a> {
             kernel: self.kernel,
             kernels: self.data.len() / taps,
             distinct: sorted.len(),
-            most: sorted
+            all: sorted
                 .iter()
-                .take(most)
                 .map(|&(pattern, count)| Pattern {
                     rows: rows(pattern),
                     count,
@@ -155,8 +160,8 @@ impl<'a> Matrix<'a> {
 }
 
 impl Histogram {
-    /// The patterns side by side, each with its share.
-    pub fn text(&self, layer: &str) -> String {
+    /// The most frequent patterns side by side, each with its share.
+    pub fn text(&self, layer: &str, most: usize) -> String {
         let [kh, kw] = self.kernel;
         let mut text = format!(
             "{layer}: {} kernels of {kh}x{kw}, {} patterns\n",
@@ -164,16 +169,18 @@ impl Histogram {
         );
         for row in 0..kh {
             let cells = self
-                .most
+                .all
                 .iter()
+                .take(most)
                 .map(|pattern| format!("{:<9}", pattern.rows[row]));
             // Writing to a String cannot fail, here and below.
             let _ = writeln!(text, "  {}", cells.collect::<String>().trim_end());
         }
         let share = |pattern: &Pattern| 100.0 * pattern.count as f64 / self.kernels.max(1) as f64;
         let shares = self
-            .most
+            .all
             .iter()
+            .take(most)
             .map(|pattern| format!("{:<9}", format!("{:.2} %", share(pattern))));
         let _ = writeln!(text, "  {}", shares.collect::<String>().trim_end());
         text
@@ -198,18 +205,23 @@ mod tests {
         close(zeros.oc_slice, 50.0);
         close(zeros.ic_slice, 100.0 / 3.0);
         close(zeros.kernel_slice, 50.0);
-        let histogram = matrix.histogram(1).unwrap();
+        close(zeros.column, zeros.oc_fiber);
+        let histogram = matrix.histogram().unwrap();
         assert_eq!((histogram.kernels, histogram.distinct), (6, 2));
         assert_eq!(
-            histogram.most[0],
+            histogram.all[0],
             Pattern {
                 rows: vec!["..".to_owned()],
                 count: 4
             }
         );
         assert_eq!(histogram.by_nonzeros, [4, 2, 0]);
-        // In two groups every filter has input channels of its own.
-        let zeros = Matrix::new(&shape, &data, 2, 0.01).zeros();
-        close(zeros.ic_slice, 400.0 / 6.0);
+        assert_eq!(histogram.all.len(), 2);
+        assert!(histogram.text("a", 1).contains("\n  ..\n  66.67 %\n"));
+        // In two groups every filter has columns of its own; the rest is the same.
+        let grouped = Matrix::new(&shape, &data, 2, 0.01).zeros();
+        close(grouped.column, 1000.0 / 12.0);
+        let column = zeros.column;
+        assert_eq!(Zeros { column, ..grouped }, zeros);
     }
 }
