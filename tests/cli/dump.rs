@@ -107,7 +107,7 @@ fn matrices_hold_the_weights_bit_for_bit() {
             layer["file"].as_str().unwrap(),
         );
         let found = matrix(&place.path(file));
-        assert_eq!(found, expected(weights(model.graph(), name)), "{name}");
+        assert!(found == expected(weights(model.graph(), name)), "{name}");
         files.push(file);
     }
     assert_eq!(files, ["w/a_b.mtx", "w/a_b.2.mtx"]);
@@ -266,10 +266,10 @@ fn published_matrices_come_out_again() {
     for (index, layer) in report.as_array().unwrap().iter().enumerate() {
         let dumped = matrix(&place.path(&format!("w/conv{}.mtx", index + 1)));
         let file = format!(
-            "sparse_mtx/alexnet_0.54214_1.0e-3/coo_conv{}.mtx",
+            "sparse_mtx/alexnet_0.56068_l2_0.00025_l1_0.00009/coo_conv{}.mtx",
             index + 1
         );
-        assert_eq!(dumped, matrix(&shared.join(file)), "conv{}", index + 1);
+        assert!(dumped == matrix(&shared.join(file)), "conv{}", index + 1);
         println!(
             "{}: {} of {}",
             layer["layer"], layer["nonzeros"], layer["shape"]
@@ -277,6 +277,6 @@ fn published_matrices_come_out_again() {
     }
     // Columns that no filter uses, and empty rows, as the table beside the matrices counts them.
     let conv3 = &report[2]["zeros"];
-    assert!((number(&conv3["oc_fiber"]) - 100.0 * 1772.0 / 2304.0).abs() < 1e-9);
-    assert!((number(&conv3["oc_slice"]) - 100.0 * 156.0 / 384.0).abs() < 1e-9);
+    assert!((number(&conv3["oc_fiber"]) - 100.0 * 198.0 / 2304.0).abs() < 1e-9);
+    assert!((number(&conv3["oc_slice"]) - 100.0 * 65.0 / 384.0).abs() < 1e-9);
 }

@@ -1,6 +1,7 @@
 //! The binary: every command on small networks, its JSON, its help, and what it says about bad input.
 
 mod ahead_of_time;
+mod bad_data;
 mod bad_input;
 mod code_info;
 mod convert;

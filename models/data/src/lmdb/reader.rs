@@ -166,7 +166,9 @@ impl Reader {
     fn page(&self, number: u64, level: usize) -> Result<Page> {
         let last = level + 1 == usize::from(self.meta.depth);
         let expected = if last { Kind::Leaf } else { Kind::Branch };
-        let field = |error: Error| self.in_file()(error.field(format!("page {number}")));
+        // The record that cannot be reached without it.
+        let place = format!("record {} (page {number})", self.read);
+        let field = |error: Error| self.in_file()(error.field(place.clone()));
         let page = self.read_page(number).map_err(field)?;
         if page.kind() != Some(expected) {
             let found = damaged(format!("a page with flags {:#x}", page.flags()));
