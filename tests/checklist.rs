@@ -241,6 +241,7 @@ static ROWS: &[Row] = &[
         "encoded datums, LevelDB",
         Tests(&[
             "tests/cli/convert.rs::encoded_records_hold_files",
+            "models/data/tests/feed.rs::encoded_records_are_decoded",
             "models/data/tests/leveldb.rs::records_are_read_without_writing_to_the_folder",
         ]),
     ),
@@ -251,7 +252,10 @@ static ROWS: &[Row] = &[
         Tests(&[
             "models/data/tests/feed.rs::a_list_of_photographs_gives_the_reference_pixels",
             "models/data/tests/feed.rs::hdf5_samples_give_their_values",
+            "models/data/tests/feed.rs::missing_files_are_named",
+            "models/tests/import_layers.rs::data_sources",
             "models/tests/import_sequences.rs::dummy_data_draws_once",
+            "models/tests/import_sequences.rs::parameters_and_outputs",
         ]),
     ),
     (
@@ -351,13 +355,20 @@ static ROWS: &[Row] = &[
         41,
         Secondary,
         "dumps as MatrixMarket",
-        Tests(&["tests/cli/tools.rs::weights_are_dumped_as_matrices"]),
+        Tests(&[
+            "tests/cli/tools.rs::weights_are_dumped_as_matrices",
+            "tests/cli/dump.rs::matrices_hold_the_weights_bit_for_bit",
+        ]),
     ),
     (
         42,
         Secondary,
         "pattern histogram and statistics",
-        Tests(&["tests/cli/tools.rs::patterns_and_fibers_are_counted"]),
+        Tests(&[
+            "tests/cli/tools.rs::patterns_and_fibers_are_counted",
+            "tests/cli/dump.rs::fibers_and_slices_are_skimcaffes",
+            "tests/cli/dump.rs::every_pattern_is_in_the_json",
+        ]),
     ),
     (43, Core, "solvers", Trainer),
     (44, Core, "learning rate policies", Trainer),
@@ -395,6 +406,8 @@ static ROWS: &[Row] = &[
         "tools for data sets",
         Tests(&[
             "tests/cli/convert.rs::pictures_become_records_in_the_order_of_the_list",
+            "tests/cli/convert.rs::sizes_gray_and_crop_are_those_asked_for",
+            "tests/cli/convert.rs::the_mean_of_a_real_data_base_is_the_one_beside_it",
             "tests/cli/convert.rs::features_are_those_that_run_writes",
             "tests/cli/tools.rs::old_files_are_upgraded",
         ]),

@@ -865,6 +865,7 @@ fn losses_of_three_bottoms() {
     );
 }
 
+/// Checklist 27.
 #[test]
 fn data_sources() {
     let memory = "layer { name: 'm' type: 'MemoryData' top: 'data' top: 'label'

@@ -458,6 +458,7 @@ fn chosen_images() {
     assert!(error.contains("1 tops"), "{error}");
 }
 
+/// Checklist 27: HDF5Output.
 #[test]
 fn parameters_and_outputs() {
     let text = "layer { name: 'it' type: 'Parameter' top: 'p' parameter_param { shape { dim: 2 dim: 2 } } }";

@@ -92,6 +92,7 @@ fn shuffling_goes_by_its_seed() {
     assert!(sorted.into_iter().eq((0..20).map(|n| n * 10)));
 }
 
+/// Checklist 59.
 #[test]
 fn sizes_gray_and_crop_are_those_asked_for() {
     let place = pictures(2);
@@ -504,6 +505,7 @@ fn data() -> Option<PathBuf> {
     None
 }
 
+/// Checklist 59.
 #[test]
 fn the_mean_of_a_real_data_base_is_the_one_beside_it() {
     let Some(data) = data() else { return };

@@ -1,5 +1,7 @@
 //! Data layers, against what the files hold.
 
+use skimjit_data::data_base::{Backend, Writer};
+use skimjit_data::picture::{ChannelOrder, FileKind, Picture};
 use skimjit_data::{Feed, FeedOptions, lmdb};
 use skimjit_models::Tensor;
 use skimjit_models::caffe::datum::{Datum, Pixels};
@@ -157,6 +159,50 @@ fn transformations_are_caffes() {
     assert_eq!(seen, [true; 2], "mirrored or not by chance");
 }
 
+/// Records of files beside records of pixels, from either kind of data base. Checklist 26.
+#[test]
+fn encoded_records_are_decoded() {
+    let folder = tempfile::tempdir().unwrap();
+    let size = [3, 6, 7];
+    let encoded = |n: usize| {
+        let at = |i: usize| pixel(n, i % 3, i / 21, i / 3 % 7);
+        let pixels = (0..3 * 6 * 7).map(at).collect();
+        let picture = Picture::from_pixels(7, 6, 3, pixels).unwrap();
+        let file = picture.encode(FileKind::Png, ChannelOrder::Bgr).unwrap();
+        Datum {
+            channels: 0,
+            height: 0,
+            width: 0,
+            label: Some(n as i32),
+            pixels: Pixels::Encoded(file),
+        }
+    };
+    for (backend, name) in [(Backend::Lmdb, "LMDB"), (Backend::LevelDb, "LEVELDB")] {
+        let mut writer = Writer::create(&folder.path().join(name), backend).unwrap();
+        for n in 0..6 {
+            let record = if n % 2 == 0 {
+                datum(n, size)
+            } else {
+                encoded(n)
+            };
+            let key = format!("{n:08}");
+            writer
+                .put(key.as_bytes(), record.encode().unwrap())
+                .unwrap();
+        }
+        assert_eq!(writer.finish().unwrap(), 6);
+        let text = layer(6, "")
+            .replace("LMDB", name)
+            .replace("'base'", &format!("'{name}'"));
+        let mut feed = open(&text, folder.path()).unwrap();
+        let found = next(&mut feed).unwrap();
+        assert_eq!(found[1].data(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0], "{name}");
+        let expected = (0..6 * 126).map(|i| (i / 126, i / 42 % 3, i / 7 % 6, i % 7));
+        let expected = expected.map(|(n, c, y, x)| f32::from(pixel(n, c, y, x)));
+        assert!(expected.eq(found[0].data().iter().copied()), "{name}");
+    }
+}
+
 #[track_caller]
 fn fails(feed: Result<Feed, String>, words: &[&str]) {
     let error = feed.and_then(|mut feed| {
@@ -238,6 +284,7 @@ fn what_is_wrong_with_a_record_is_said_with_its_key() {
     );
 }
 
+/// Checklist 27: WindowData is refused by name.
 #[test]
 fn missing_files_are_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -350,28 +397,69 @@ fn hdf5_samples_give_their_values() {
     // 20 rows in all: the third batch begins again.
     let third = next(&mut feed).unwrap();
     assert_eq!(third[0].data()[6 * 240..], first[0].data()[..240]);
+    // The 20 rows count on from 0.
+    let rows = [&first, &second, &third].map(|batch| batch[0].data());
+    let all = rows.into_iter().flatten().take(20 * 240);
+    assert!(all.copied().eq((0..20 * 240).map(|i| i as f32)));
 }
 
-/// Sums that Python's h5py gives.
+/// Values that Python's h5py reads from this file.
+#[test]
+fn samples_of_a_solver_give_their_values() {
+    let Some(root) = shared() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = root.join("formats/solver_data.h5");
+    std::fs::write(folder.path().join("list.txt"), file.display().to_string()).unwrap();
+    let text = "layer { name: 'h' type: 'HDF5Data' top: 'targets' top: 'data' \
+                hdf5_data_param { source: 'list.txt' batch_size: 8 } }";
+    let found = next(&mut open(text, folder.path()).unwrap()).unwrap();
+    let [targets, data] = [&found[0], &found[1]];
+    assert_eq!(data.shape().to_string(), "8x3x10x10");
+    assert_eq!(data.data()[..3], [0.54360026, -0.80006456, -1.4199172]);
+    assert_eq!(data.data()[2398..], [2.3568568, 1.7201595]);
+    let sum: f64 = data.data().iter().map(|&x| f64::from(x)).sum();
+    assert!((sum + 19.425706761307083).abs() < 1e-9, "{sum}");
+    assert_eq!(targets.data()[..3], [2.2617085, 0.930156, -0.8923104]);
+    assert_eq!(targets.data()[6..], [0.5951175, 1.3378657]);
+}
+
+/// Values and sums, weighted by place, that Python's h5py gives.
 #[test]
 fn the_usps_file_gives_its_values() {
     let Some(root) = shared() else { return };
     let folder = tempfile::tempdir().unwrap();
     let file = root.join("data/usps/usps.h5");
     std::fs::write(folder.path().join("list.txt"), file.display().to_string()).unwrap();
-    for (part, rows, data, target) in [
-        ("test", 2007, 137_495.421, 7728.0),
-        ("train", 7291, 474_987.142, 28460.0),
-    ] {
+    type Row = (usize, f32, [f32; 3]);
+    let cases: [(&str, u32, [f64; 2], Row); 2] = [
+        (
+            "test",
+            2007,
+            [6_618_636.291441858, 360_097.0],
+            (1234, 4.0, [0.037499994, 0.797, 0.9875]),
+        ),
+        (
+            "train",
+            7291,
+            [22_772_441.08397913, 1_357_721.0],
+            (100, 8.0, [0.7755, 0.006000012, 0.0]),
+        ),
+    ];
+    for (part, rows, sums, (row, target, pixels)) in cases {
         let text = format!(
             "layer {{ name: 'h' type: 'HDF5Data' top: '{part}/data' top: '{part}/target' \
              hdf5_data_param {{ source: 'list.txt' batch_size: {rows} }} }}"
         );
         let found = next(&mut open(&text, folder.path()).unwrap()).unwrap();
         assert_eq!(found[0].shape().to_string(), format!("{rows}x256"));
-        let sum = |tensor: &Tensor| tensor.data().iter().map(|&x| f64::from(x)).sum::<f64>();
-        assert!((sum(&found[0]) - data).abs() < 0.01, "{}", sum(&found[0]));
-        assert_eq!(sum(&found[1]), target);
+        for (tensor, expected) in found.iter().zip(sums) {
+            let values = tensor.data().iter().enumerate();
+            let weighted = values.map(|(i, &x)| f64::from(x) * ((i + 1) % 97) as f64);
+            let sum: f64 = weighted.sum();
+            assert!((sum - expected).abs() < 1e-4, "{part}: {sum}, {expected}");
+        }
+        assert_eq!(found[0].data()[row * 256 + 100..][..3], pixels);
+        assert_eq!(found[1].data()[row], target);
     }
 }
 
