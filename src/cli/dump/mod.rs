@@ -161,49 +161,48 @@ fn unique_stem(layer: &str, others: &[Prunable]) -> String {
 }
 
 fn layer(arguments: &Arguments, graph: &Graph, prunable: &Prunable) -> Result<Layer> {
-    let (name, stem) = (&prunable.name, &prunable.stem);
     let tensor = graph.weight(prunable.weights);
-    let matrix = Matrix::new(
-        tensor.shape(),
-        tensor.data(),
-        prunable.groups,
-        arguments.threshold,
-    );
-    let [rows, columns] = matrix.size();
-    let mut files = (None, None);
-    if let Some(folder) = &arguments.folder {
-        let file = folder.join(format!("{stem}.mtx"));
-        let note = format!(
-            "layer {name}, {}, {} group(s); column = (ic*kh + y)*kw + x",
-            tensor.shape(),
-            prunable.groups
-        );
-        matrix_market::write(
-            &file,
-            [rows, columns],
-            tensor.data(),
-            arguments.threshold,
-            &note,
-        )?;
-        files.0 = Some(file);
-        if let Some(bias) = prunable.bias {
-            let file = folder.join(format!("{stem}.bias.npy"));
-            write_bias(&file, graph.weight(bias))?;
-            files.1 = Some(file);
-        }
-    }
+    let threshold = arguments.threshold;
+    let matrix = Matrix::new(tensor.shape(), tensor.data(), prunable.groups, threshold);
+    let size = matrix.size();
+    let (file, bias_file) = match &arguments.folder {
+        Some(folder) => write_files(folder, graph, prunable, size, threshold)?,
+        None => (None, None),
+    };
     Ok(Layer {
-        layer: name.clone(),
+        layer: prunable.name.clone(),
         shape: tensor.shape().to_string(),
         groups: prunable.groups,
-        rows,
-        columns,
+        rows: size[0],
+        columns: size[1],
         nonzeros: matrix.nonzeros(),
         zeros: matrix.zeros(),
         patterns: arguments.histogram.and_then(|_| matrix.histogram()),
-        file: files.0,
-        bias_file: files.1,
+        file,
+        bias_file,
     })
+}
+
+/// Writes the matrix, and the biases if there are any.
+fn write_files(
+    folder: &Path,
+    graph: &Graph,
+    prunable: &Prunable,
+    size: [usize; 2],
+    threshold: f32,
+) -> Result<(Option<PathBuf>, Option<PathBuf>)> {
+    let tensor = graph.weight(prunable.weights);
+    let (name, stem) = (&prunable.name, &prunable.stem);
+    let (shape, groups) = (tensor.shape(), prunable.groups);
+    let file = folder.join(format!("{stem}.mtx"));
+    let note = format!("layer {name}, {shape}, {groups} group(s); column = (ic*kh + y)*kw + x");
+    matrix_market::write(&file, size, tensor.data(), threshold, &note)?;
+    let Some(bias) = prunable.bias else {
+        return Ok((Some(file), None));
+    };
+    let bias_file = folder.join(format!("{stem}.bias.npy"));
+    write_bias(&bias_file, graph.weight(bias))?;
+    Ok((Some(file), Some(bias_file)))
 }
 
 fn write_bias(path: &Path, bias: &Tensor) -> Result<()> {
