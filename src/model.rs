@@ -29,6 +29,9 @@ pub struct LoadOptions {
     pub zero_below: Option<f32>,
     /// Weights that no file has come from their layer's filler (zeros without one), not an error.
     pub allow_missing_weights: bool,
+    /// With `allow_missing_weights`: weights of convolutions and inner products that would be all zero
+    /// are random instead, so that times are those of a dense network.
+    pub random_weights: bool,
     /// Shapes of what the data layers bring, by blob: they become inputs, labels too, and losses and
     /// accuracies stay. Only with `prototxt`.
     pub data_shapes: Vec<(String, Shape)>,
@@ -59,6 +62,7 @@ impl LoadOptions {
             input_shape: self.input_shape.clone(),
             zero_below: self.zero_below,
             allow_missing_weights: self.allow_missing_weights,
+            random_weights: self.random_weights,
             data_to_input: self.data_shapes.is_empty(),
             data_shapes: self.data_shapes.clone(),
             strip_losses: !has_prototxt,

@@ -71,17 +71,20 @@ impl ReadingArguments {
             ..LoadOptions::default()
         }
     }
-    /// Reads a definition with the weights of several files, or with those of its fillers, and prints
-    /// warnings.
+    /// Reads a definition with the weights of several files, or with made-up ones, and prints warnings.
     pub fn load_definition(&self, definition: &Path, weights: &[PathBuf]) -> Result<Model> {
         let options = LoadOptions {
             prototxt: Some(definition.to_owned()),
             allow_missing_weights: self.allow_missing_weights || weights.is_empty(),
+            random_weights: weights.is_empty(),
             ..self.options()
         };
         let model = progress::spin("reading", || Model::from_caffe(weights, &options))?;
         if weights.is_empty() {
-            output::complain("note", "weights are those of the fillers: none is zero");
+            output::complain(
+                "note",
+                "no weights given: they come from the fillers, and are random where those give zeros",
+            );
         }
         Ok(warned(model))
     }
@@ -349,7 +352,7 @@ pub fn iterations_parser() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=1_000_000)
 }
 
-fn parse_shape(text: &str) -> std::result::Result<Shape, String> {
+pub fn parse_shape(text: &str) -> std::result::Result<Shape, String> {
     let expected = "expected dims of 1 or more with commas between, like 1,3,227,227";
     let dims: std::result::Result<Vec<u32>, _> = text
         .split([',', 'x'])

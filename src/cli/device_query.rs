@@ -1,22 +1,26 @@
 //! `skimjit device-query`.
 
+use super::args::{IsaArgument, MachineArguments};
 use super::output::Output;
 use super::progress;
 use super::table::{Table, left, right};
 use serde::Serialize;
+use skimjit::runtime::ThreadPool;
 use skimjit::runtime::jit::CpuInfo;
-use skimjit::runtime::machine::{self, Peak};
-use skimjit::{Isa, Result, knobs};
+use skimjit::runtime::machine::{self, Peak, TeamPeak};
+use skimjit::{Error, Isa, Result, knobs};
 
 /// Tells what this machine is and what it can do: CPU, instruction sets, caches, cores, memory, and
 /// measured limits, which all shares of peak elsewhere refer to.
 ///
-/// Limits are of one core, measured in a moment: arithmetic with generated code, reading from memory and
-/// from cache. All cores together have as many times the arithmetic, but share the memory.
+/// Limits are measured in a moment, for one core and for all threads together: arithmetic with generated
+/// code, reading from memory and from cache.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   skimjit device-query")]
 pub struct Arguments {
+    #[command(flatten)]
+    machine: MachineArguments,
     /// Measure nothing
     #[arg(long)]
     no_measure: bool,
@@ -33,13 +37,16 @@ struct Report {
     cores: usize,
     /// What the CPU has.
     instruction_sets: Vec<String>,
-    /// What is used: the best, up to SKIMJIT_MAX_ISA.
+    /// What is used: the best, up to SKIMJIT_MAX_ISA and `--isa`.
     used: Option<String>,
     l1d_bytes: Option<u64>,
     l2_bytes: Option<u64>,
     l3_bytes: Option<u64>,
+    memory_bytes: Option<u64>,
     free_memory_bytes: Option<u64>,
     limits: Vec<Limits>,
+    /// Of several threads together; none for one thread.
+    team: Vec<TeamLimits>,
 }
 
 /// Limits of one core with an instruction set.
@@ -50,23 +57,35 @@ struct Limits {
     peak: Peak,
 }
 
+/// Limits of several threads with an instruction set.
+#[derive(Serialize)]
+struct TeamLimits {
+    isa: String,
+    #[serde(flatten)]
+    peak: TeamPeak,
+}
+
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let cpu = CpuInfo::query();
     let cap = knobs::max_isa()?;
+    let asked = match arguments.machine.isa {
+        IsaArgument::Auto => None,
+        _ => Some(arguments.machine.isa()?),
+    };
     let has = |isa: &Isa| cpu.best_isa.is_some_and(|best| *isa <= best);
     let sets: Vec<Isa> = Isa::ALL.into_iter().filter(has).collect();
-    let used = Isa::detect(cap).ok();
-    let measured = progress::spin("measuring", || {
-        let wanted = sets.iter().filter(|_| !arguments.no_measure);
-        let limits = wanted.filter_map(|&isa| {
-            let isa_name = isa.to_string();
-            machine::measure(isa).map(|peak| Limits {
-                isa: isa_name,
-                peak,
-            })
-        });
-        limits.collect()
-    });
+    let (limits, team) = match arguments.no_measure {
+        true => (vec![], vec![]),
+        false => {
+            let wanted = |isa: &&Isa| asked.is_none_or(|asked| **isa <= asked);
+            let wanted: Vec<Isa> = sets.iter().filter(wanted).copied().collect();
+            measure(&wanted, arguments.machine.threads()?)?
+        }
+    };
+    // A cap above the machine limits nothing.
+    let used = asked.or(cpu
+        .best_isa
+        .map(|best| cap.map_or(best, |cap| cap.min(best))));
     let report = Report {
         cpu: cpu.model_name,
         family: cpu.family,
@@ -76,14 +95,40 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         l1d_bytes: cpu.l1d_bytes,
         l2_bytes: cpu.l2_bytes,
         l3_bytes: cpu.l3_bytes,
+        memory_bytes: machine::total_memory(),
         free_memory_bytes: machine::free_memory(),
-        limits: measured,
+        limits,
+        team,
     };
     if arguments.json {
         return out.json(&report);
     }
     report.print(out);
     Ok(())
+}
+
+/// Limits of one core and of all threads.
+fn measure(sets: &[Isa], threads: Option<usize>) -> Result<(Vec<Limits>, Vec<TeamLimits>)> {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.unwrap_or_else(cores);
+    progress::spin("measuring", || {
+        let limits = sets.iter().filter_map(|&isa| {
+            let peak = machine::measure(isa)?;
+            let isa = isa.to_string();
+            Some(Limits { isa, peak })
+        });
+        let limits = limits.collect();
+        if threads == 1 {
+            return Ok((limits, vec![]));
+        }
+        let pool = ThreadPool::new(threads).map_err(Error::Usage)?;
+        let team = sets.iter().filter_map(|&isa| {
+            let peak = machine::measure_team(isa, &pool)?;
+            let isa = isa.to_string();
+            Some(TeamLimits { isa, peak })
+        });
+        Ok((limits, team.collect()))
+    })
 }
 
 impl Report {
@@ -106,27 +151,38 @@ impl Report {
             ("cache, level 1 data", size(self.l1d_bytes)),
             ("cache, level 2", size(self.l2_bytes)),
             ("cache, level 3", size(self.l3_bytes)),
+            ("memory", size(self.memory_bytes)),
             ("free memory", size(self.free_memory_bytes)),
         ] {
             out.line(format!("{what:<20} {value}"));
         }
-        if self.limits.is_empty() {
-            return;
+        if !self.limits.is_empty() {
+            out.line(self.limits_table());
         }
+    }
+
+    fn limits_table(&self) -> Table {
         let mut table = Table::new([
-            left("measured, one core"),
+            left("measured"),
             right("GFLOP/s"),
             right("memory GB/s"),
             right("cache GB/s"),
             right("GHz"),
         ]);
+        let mut row = |what: String, numbers: &[f64]| {
+            let mut cells = vec![what];
+            cells.extend(numbers.iter().map(|number| format!("{number:.1}")));
+            table.row(cells);
+        };
         for Limits { isa, peak } in &self.limits {
             let numbers = [peak.gflops, peak.read_gbps, peak.cache_gbps, peak.clock_ghz];
-            let mut row = vec![isa.clone()];
-            row.extend(numbers.iter().map(|number| format!("{number:.1}")));
-            table.row(row);
+            row(format!("{isa}, 1 thread"), &numbers);
         }
-        out.line(table);
+        for TeamLimits { isa, peak } in &self.team {
+            let numbers = [peak.gflops, peak.read_gbps];
+            row(format!("{isa}, {} threads", peak.threads), &numbers);
+        }
+        table
     }
 }
 

@@ -6,6 +6,7 @@ mod backend;
 mod bench;
 mod compile;
 mod compute_image_mean;
+mod contents;
 mod convert_dataset;
 mod convert_imageset;
 mod detections;

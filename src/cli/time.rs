@@ -17,8 +17,8 @@ use std::time::Duration;
 /// A step's time is that of all threads, divided by their number; what is left of the total was spent
 /// outside of all kernels, waiting for other threads and starting.
 ///
-/// `--model` takes a prototxt, as `caffe time` does. Without weights it is timed with those of its fillers:
-/// no weight is zero then, so nothing runs as a sparse layer.
+/// `--model` takes a prototxt, as `caffe time` does. Without weights it is timed with those of its fillers,
+/// and with random ones where fillers are missing or give zeros: times of the dense network.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   skimjit time net.skim --batch 16 --threads 4

@@ -1,7 +1,9 @@
 //! `skimjit upgrade`.
 
 use super::args::same_file;
+use super::contents;
 use super::output::{self, Output};
+use clap::ValueEnum;
 use serde::Serialize;
 use skimjit::models::Error as InputError;
 use skimjit::models::caffe::proto::{NetParameter, SolverParameter};
@@ -25,12 +27,26 @@ pub struct Arguments {
     /// Where the new form goes
     #[arg(value_name = "OUT")]
     output: PathBuf,
+    /// What IN is, when its contents do not tell
+    #[arg(long, value_enum)]
+    kind: Option<KindArgument>,
     /// OUT may be IN
     #[arg(long)]
     force: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// Kind of a file.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum KindArgument {
+    /// Network definition
+    Net,
+    /// Solver definition
+    Solver,
+    /// Caffemodel, or weights in HDF5
+    Weights,
 }
 
 #[derive(Serialize)]
@@ -52,7 +68,7 @@ enum Contents {
 
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     refuse_same(arguments)?;
-    let (kind, upgrades) = convert(&arguments.input, &arguments.output)?;
+    let (kind, upgrades) = convert(arguments)?;
     let report = Report {
         input: arguments.input.clone(),
         output: arguments.output.clone(),
@@ -82,9 +98,10 @@ fn refuse_same(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn convert(input: &Path, output: &Path) -> Result<(&'static str, Vec<String>)> {
+fn convert(arguments: &Arguments) -> Result<(&'static str, Vec<String>)> {
+    let (input, output) = (&*arguments.input, &*arguments.output);
     let in_file = |error: InputError| error.file(input);
-    match read(input)? {
+    match read(input, arguments.kind)? {
         Contents::Solver(mut solver) => {
             let old = solver.solver_type.is_some();
             upgrade::upgrade_solver(&mut solver).map_err(in_file)?;
@@ -110,12 +127,11 @@ fn convert(input: &Path, output: &Path) -> Result<(&'static str, Vec<String>)> {
     }
 }
 
-/// Text has no zero bytes; every binary file of this kind has some near its beginning.
-fn read(path: &Path) -> Result<Contents> {
+fn read(path: &Path, kind: Option<KindArgument>) -> Result<Contents> {
     let bytes =
         std::fs::read(path).map_err(|error| InputError::new(error.to_string()).file(path))?;
-    let is_text = !bytes.is_empty() && !bytes.contains(&0) && std::str::from_utf8(&bytes).is_ok();
-    if !is_text {
+    let kind = kind.unwrap_or_else(|| kind_of(&bytes));
+    if kind == KindArgument::Weights {
         return Ok(Contents::Weights(caffe::read_caffemodel(path)?));
     }
     let tell = |warnings: Vec<Warning>| {
@@ -123,7 +139,7 @@ fn read(path: &Path) -> Result<Contents> {
         warnings.for_each(|warning| output::complain("warning", &warning.to_string()));
     };
     let in_file = |error: InputError| error.file(path);
-    if text::is_solver(&bytes) {
+    if kind == KindArgument::Solver {
         let (solver, warnings) = text::solver(&bytes).map_err(in_file)?;
         tell(warnings);
         return Ok(Contents::Solver(Box::new(solver)));
@@ -131,6 +147,15 @@ fn read(path: &Path) -> Result<Contents> {
     let (net, warnings) = text::net(&bytes).map_err(in_file)?;
     tell(warnings);
     Ok(Contents::Net(net))
+}
+
+/// What the contents say.
+fn kind_of(bytes: &[u8]) -> KindArgument {
+    match contents::is_text(bytes) {
+        false => KindArgument::Weights,
+        true if text::is_solver(bytes) => KindArgument::Solver,
+        true => KindArgument::Net,
+    }
 }
 
 fn is_hdf5(path: &Path) -> bool {

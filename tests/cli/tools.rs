@@ -2,6 +2,7 @@
 
 use crate::support::{PROTOTXT, Workplace, ramp};
 use skimjit::array::{read_npy, write_npy};
+use skimjit::models::Tensor;
 use skimjit::models::caffe::{parse_prototxt, read_caffemodel};
 
 const V1: &str = r#"name: "old" input: "data" input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 8
@@ -37,6 +38,90 @@ fn old_files_are_upgraded() {
         solver.contains("type: \"Adam\"") && !solver.contains("solver_type"),
         "{solver}"
     );
+}
+
+/// The tiny network as the oldest files write it.
+const V0: &str = r#"name: "tiny" input: "data" input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 8
+layers { layer { name: "pad1" type: "padding" pad: 1 } bottom: "data" top: "pad1" }
+layers { layer { name: "conv1" type: "conv" num_output: 4 kernelsize: 3 blobs_lr: 1 blobs_lr: 2 }
+  bottom: "pad1" top: "conv1" }
+layers { layer { name: "relu1" type: "relu" } bottom: "conv1" top: "conv1" }
+layers { layer { name: "pool1" type: "pool" pool: MAX kernelsize: 2 stride: 2 }
+  bottom: "conv1" top: "pool1" }
+layers { layer { name: "ip1" type: "innerproduct" num_output: 5 } bottom: "pool1" top: "ip1" }
+layers { layer { name: "prob" type: "softmax" } bottom: "ip1" top: "prob" }
+"#;
+
+/// Results of a network for the same input.
+fn outputs(place: &Workplace, model: &str, prototxt: &str, input: [u32; 4]) -> Tensor {
+    write_npy(&place.path("in.npy"), &ramp(input, 1.0)).unwrap();
+    let arguments = ["run", model, "--prototxt", prototxt, "--input", "in.npy"];
+    place.ok(&[&arguments[..], &["--output", "prob=out.npy"]].concat());
+    read_npy(&place.path("out.npy")).unwrap()
+}
+
+/// Checklist 2, 59.
+#[test]
+fn upgraded_v0_files_compute_the_same() {
+    let place = Workplace::with_tiny_network();
+    place.write("today.prototxt", PROTOTXT);
+    place.write("v0.prototxt", V0);
+    let report = place.json(&["upgrade", "v0.prototxt", "new.prototxt"]);
+    assert_eq!(report["upgrades"][0], "6 V0 layers");
+    let again = place.ok(&["upgrade", "new.prototxt", "again.prototxt"]);
+    assert!(again.contains("of today's form already"), "{again}");
+    let text = |file: &str| std::fs::read_to_string(place.path(file)).unwrap();
+    assert_eq!(text("new.prototxt"), text("again.prototxt"));
+    let of = |prototxt| outputs(&place, "tiny.caffemodel", prototxt, [2, 3, 8, 8]);
+    let expected = of("today.prototxt");
+    assert_eq!(of("v0.prototxt"), expected);
+    assert_eq!(of("new.prototxt"), expected);
+}
+
+/// Checklist 2, 59: a published network in the V1 format.
+#[test]
+fn upgraded_v1_files_compute_the_same() {
+    let Some(data) = crate::testing::shared() else {
+        return;
+    };
+    let place = Workplace::new();
+    let folder = data.join("models/cifar10_quick_v1format");
+    let file = |name: &str| folder.join(name).display().to_string();
+    let (model, prototxt) = (file("model.caffemodel"), file("deploy.prototxt"));
+    let report = place.json(&["upgrade", &model, "new.caffemodel"]);
+    assert_eq!(report["upgrades"][0], "13 V1 layers");
+    place.ok(&["upgrade", &prototxt, "new.prototxt"]);
+    let input = [1, 3, 32, 32];
+    let expected = outputs(&place, &model, &prototxt, input);
+    let found = outputs(&place, "new.caffemodel", "new.prototxt", input);
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_kind_of_a_file_can_be_forced_and_comments_have_any_encoding() {
+    let place = Workplace::new();
+    let latin1 = [&b"# caf\xe9\n"[..], V1.as_bytes()].concat();
+    place.write("old.prototxt", latin1);
+    let report = place.json(&["upgrade", "old.prototxt", "new.prototxt"]);
+    assert_eq!(report["kind"], "network definition");
+    place.ok(&["draw", "old.prototxt", "-o", "net.svg"]);
+    // Only a field that both have: a network, unless told otherwise.
+    place.write("some.prototxt", "debug_info: true");
+    for (kind, found) in [
+        ("net", "network definition"),
+        ("solver", "solver definition"),
+    ] {
+        let arguments = ["upgrade", "some.prototxt", "out.prototxt", "--kind", kind];
+        assert_eq!(place.json(&arguments)["kind"], found);
+    }
+    let arguments = [
+        "upgrade",
+        "old.prototxt",
+        "out.caffemodel",
+        "--kind",
+        "weights",
+    ];
+    assert_eq!(place.skimjit(&arguments).code, Some(3));
 }
 
 #[test]
@@ -249,6 +334,23 @@ fn networks_are_drawn() {
         "{dot}"
     );
     assert!(!dot.contains("density"), "weights of fillers tell nothing");
+    // A data layer does not say what size its images have.
+    let data = "layer { name: 'd' type: 'Data' top: 'data' data_param { batch_size: 2 } }";
+    let (_, layers) = PROTOTXT.split_once("layer { name: \"conv1\"").unwrap();
+    let trained = format!("{data} layer {{ name: \"conv1\"{layers}");
+    place.write("trained.prototxt", trained);
+    let draw = [
+        "draw",
+        "trained.prototxt",
+        "--phase",
+        "TRAIN",
+        "-o",
+        "t.svg",
+    ];
+    let result = place.skimjit(&draw);
+    assert_eq!(result.code, Some(3), "{}", result.stderr);
+    assert!(result.stderr.contains("--input-shape"), "{}", result.stderr);
+    place.ok(&[&draw[..], &["--input-shape", "2,3,8,8"]].concat());
     for (arguments, code) in [
         (["tiny.prototxt", "-o", "net.pdf"], 2),
         (["none", "-o", "net.svg"], 3),
@@ -267,6 +369,13 @@ fn the_machine_is_described() {
     let sets = report["instruction_sets"].as_array().unwrap();
     assert_eq!(report["limits"].as_array().map(Vec::len), Some(sets.len()));
     assert!(report["limits"][0]["gflops"].as_f64() > Some(1.0));
+    let arguments = ["device-query", "--threads", "2", "--isa", "avx2"];
+    let team = place.json(&arguments);
+    assert_eq!(team["used"], "avx2");
+    assert_eq!(team["limits"].as_array().map(Vec::len), Some(1));
+    assert_eq!(team["team"][0]["threads"], 2);
+    assert!(team["team"][0]["gflops"].as_f64() > Some(1.0));
+    assert!(team["memory_bytes"].as_u64() >= team["free_memory_bytes"].as_u64());
     let text = place.ok(&["device-query", "--no-measure"]);
     assert!(
         text.contains("instruction sets") && !text.contains("GFLOP"),
@@ -283,12 +392,13 @@ fn a_definition_is_timed() {
     let result = place.skimjit(&arguments);
     assert_eq!(result.code, Some(0), "{}", result.stderr);
     assert!(
-        result
-            .stderr
-            .starts_with("note: weights are those of the fillers"),
+        result.stderr.starts_with("note: no weights given"),
         "{}",
         result.stderr
     );
+    // Without fillers too: a network of zeros would run in no time.
+    assert!(!result.stdout.contains("sparse_"), "{}", result.stdout);
+    assert!(result.stdout.contains("conv1"), "{}", result.stdout);
     let with = [&arguments[..], &["--weights", "tiny.caffemodel"]].concat();
     assert!(place.ok(&with).contains("images/s"));
     for wrong in [

@@ -20,6 +20,11 @@ pub(super) fn is_random(filler: &FillerParameter) -> bool {
     !["constant", "bilinear"].contains(&filler.r#type())
 }
 
+/// True when the filler makes nothing but zeros.
+pub(super) fn is_zero(filler: &FillerParameter) -> bool {
+    filler.r#type() == "constant" && filler.value() == 0.0
+}
+
 /// Fills a tensor; `stream` chooses the random numbers.
 pub(super) fn fill(filler: &FillerParameter, shape: Shape, stream: u64) -> Result<Tensor> {
     let mut random = Random::new(stream);

@@ -55,6 +55,9 @@ pub struct ImportOptions {
     /// Weights that no file has are made by their layer's fillers (0 without one) instead of being an
     /// error.
     pub allow_missing_weights: bool,
+    /// With `allow_missing_weights`: weights of convolutions and inner products that would be all zero
+    /// are random instead, so that a network without fillers costs what a dense one does.
+    pub random_weights: bool,
     /// Phase TRAIN instead of TEST. A Dropout is an Identity in both, and a BatchNorm has its
     /// statistics as weights whatever it uses: who trains takes the rest from the definition.
     pub training: bool,

@@ -19,6 +19,7 @@ pub(super) struct Store {
     sharers: HashMap<String, Vec<(String, usize)>>,
     zero_below: Option<f32>,
     allow_missing: bool,
+    random_weights: bool,
     seed: u64,
 }
 
@@ -63,6 +64,7 @@ impl Store {
             sharers: HashMap::new(),
             zero_below: options.zero_below,
             allow_missing: options.allow_missing_weights,
+            random_weights: options.random_weights,
             seed: options.seed,
         }
     }
@@ -154,7 +156,8 @@ impl Store {
                     })?
                 }
                 _ => {
-                    let mut tensor = self.tensor(layer, index, wanted)?;
+                    let random = prune && index == 0 && self.random_weights;
+                    let mut tensor = self.tensor(layer, index, wanted, random)?;
                     if let (true, 0, Some(limit)) = (prune, index, self.zero_below) {
                         zero_below(&mut tensor, limit);
                     }
@@ -192,16 +195,40 @@ impl Store {
         Ok(())
     }
 
-    fn tensor(&mut self, layer: &LayerParameter, index: usize, wanted: &Wanted) -> Result<Tensor> {
+    /// What the fillers make of it; with `random`, not zeros.
+    fn filled(
+        &self,
+        layer: &LayerParameter,
+        index: usize,
+        wanted: &Wanted,
+        random: bool,
+    ) -> Result<Tensor> {
+        let stream = filler::stream(layer.name(), index) ^ spread(self.seed);
+        let dense = FillerParameter {
+            r#type: Some("msra".to_owned()),
+            ..FillerParameter::default()
+        };
+        let filler = match random && filler::is_zero(&wanted.filler) {
+            true => &dense,
+            false => &wanted.filler,
+        };
+        filler::fill(filler, wanted.shape.clone(), stream).map_err(|error| {
+            let field = format!("filler of blobs[{index}]");
+            error.layer(layer.name()).field(field)
+        })
+    }
+
+    fn tensor(
+        &mut self,
+        layer: &LayerParameter,
+        index: usize,
+        wanted: &Wanted,
+        random: bool,
+    ) -> Result<Tensor> {
         let shape = &wanted.shape;
         let Some((mut blob, file)) = self.take(layer, index) else {
             if self.allow_missing {
-                let stream = filler::stream(layer.name(), index) ^ spread(self.seed);
-                let filled = filler::fill(&wanted.filler, shape.clone(), stream);
-                return filled.map_err(|error| {
-                    let field = format!("filler of blobs[{index}]");
-                    error.layer(layer.name()).field(field)
-                });
+                return self.filled(layer, index, wanted, random);
             }
             return Err(Error::new("no weights")
                 .layer(layer.name())

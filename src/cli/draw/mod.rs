@@ -5,12 +5,14 @@ mod layout;
 mod picture;
 mod svg;
 
+use super::args::parse_shape;
+use super::contents;
 use super::output::{self, Output};
 use clap::ValueEnum;
 use picture::Picture;
 use skimjit::models::caffe::proto::NetParameter;
 use skimjit::models::import::{ImportOptions, load};
-use skimjit::models::{Error as InputError, Graph};
+use skimjit::models::{Error as InputError, Graph, Shape};
 use skimjit::{LoadOptions, Model, Result};
 use std::path::{Path, PathBuf};
 
@@ -32,8 +34,11 @@ pub struct Arguments {
     #[arg(long, value_name = "CAFFEMODEL,...", value_delimiter = ',')]
     weights: Vec<PathBuf>,
     /// Phase of a prototxt
-    #[arg(long, default_value = "test")]
+    #[arg(long, default_value = "test", ignore_case = true)]
     phase: PhaseArgument,
+    /// Shape of the input, for data layers that do not tell it
+    #[arg(long, value_name = "N,C,H,W", value_parser = parse_shape)]
+    input_shape: Option<Shape>,
     /// Where the picture goes
     #[arg(short, long, value_name = "FILE", default_value = "net.svg")]
     output: PathBuf,
@@ -93,7 +98,11 @@ pub fn svg(graph: &Graph) -> String {
 /// The network, and whether it has weights of its own.
 fn read(arguments: &Arguments) -> Result<(Graph, bool)> {
     if !is_text(&arguments.model)? {
-        let model = Model::load(&arguments.model, &LoadOptions::default())?;
+        let load = LoadOptions {
+            input_shape: arguments.input_shape.clone(),
+            ..LoadOptions::default()
+        };
+        let model = Model::load(&arguments.model, &load)?;
         model
             .warnings
             .iter()
@@ -101,6 +110,7 @@ fn read(arguments: &Arguments) -> Result<(Graph, bool)> {
         return Ok((model.graph().clone(), true));
     }
     let options = ImportOptions {
+        input_shape: arguments.input_shape.clone(),
         allow_missing_weights: arguments.weights.is_empty(),
         data_to_input: true,
         training: arguments.phase == PhaseArgument::Train,
@@ -134,7 +144,7 @@ fn stored_weights(path: &Path) -> bool {
     net.is_ok_and(|net| net.layer.iter().any(|layer| !layer.blobs.is_empty()))
 }
 
-/// Text has no zero bytes near its beginning; caffemodels and artifacts have.
+/// True for text definitions.
 fn is_text(path: &Path) -> Result<bool> {
     use std::io::Read;
     let unreadable = |error: std::io::Error| InputError::new(error.to_string()).file(path);
@@ -143,8 +153,5 @@ fn is_text(path: &Path) -> Result<bool> {
     file.take(1 << 12)
         .read_to_end(&mut start)
         .map_err(unreadable)?;
-    let binary = start.contains(&0)
-        || start.starts_with(b"\x89HDF")
-        || std::str::from_utf8(&start).is_err_and(|error| error.error_len().is_some());
-    Ok(!binary)
+    Ok(contents::is_text(&start))
 }
