@@ -27,6 +27,8 @@ const CACHE_BYTES: usize = 4 << 20;
 /// Passes over [`CACHE_BYTES`] in one run.
 const CACHE_PASSES: usize = 8;
 
+/// Runs of a team of which the best counts: enough to find a moment when no other process has a core.
+const TEAM_RUNS: usize = 60;
 /// Runs of the arithmetic kernel by each member of a team, at a time.
 const TEAM_REPEATS: u64 = 8;
 
@@ -111,7 +113,7 @@ fn team_gflops(isa: Isa, pool: &ThreadPool) -> Option<f64> {
     let (kernel, flops) = peak_kernel(isa)?;
     // Several times per run, so that waking the members does not count.
     let job = |_| (0..TEAM_REPEATS).for_each(|_| multiply_add(&kernel));
-    let best = shortest(10, || pool.run(&job));
+    let best = shortest(TEAM_RUNS, || pool.run(&job));
     Some((flops * TEAM_REPEATS * pool.threads() as u64) as f64 / best / 1e9)
 }
 
