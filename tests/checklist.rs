@@ -48,6 +48,8 @@ static ROWS: &[Row] = &[
             "models/tests/caffe_upgrade.rs::v0_layers",
             "models/tests/caffe_upgrade.rs::v1_layers",
             "models/tests/caffe_files.rs::solver_states_and_means",
+            "tests/cli/tools.rs::upgraded_v0_files_compute_the_same",
+            "tests/cli/tools.rs::upgraded_v1_files_compute_the_same",
         ]),
     ),
     (
@@ -410,6 +412,8 @@ static ROWS: &[Row] = &[
             "tests/cli/convert.rs::the_mean_of_a_real_data_base_is_the_one_beside_it",
             "tests/cli/convert.rs::features_are_those_that_run_writes",
             "tests/cli/tools.rs::old_files_are_upgraded",
+            "tests/cli/tools.rs::upgraded_v0_files_compute_the_same",
+            "tests/cli/tools.rs::upgraded_v1_files_compute_the_same",
         ]),
     ),
     (60, Core, "training scripts and plots", Trainer),

@@ -154,3 +154,31 @@ const TOPOLOGIES: [(&str, &str); 3] = [
     ("cifar10_quick_v1format", "ip2"),
     ("resnet20_cifar10", "InnerProduct1"),
 ];
+
+/// Zeros that no file has become random where that is asked for, the same ones every time; biases and
+/// other fillers are left alone.
+#[test]
+fn missing_weights_can_be_random_instead_of_zero() {
+    let folder = Folder::new();
+    let text = "input: 'data' input_shape { dim: 1 dim: 3 }
+        layer { name: 'fc' type: 'InnerProduct' bottom: 'data' top: 'fc'
+                inner_product_param { num_output: 2 } }
+        layer { name: 'ones' type: 'InnerProduct' bottom: 'fc' top: 'ones'
+                inner_product_param { num_output: 2 weight_filler { value: 1 } } }";
+    let prototxt = folder.prototxt(text);
+    let weights = |random_weights: bool| {
+        let options = ImportOptions {
+            allow_missing_weights: true,
+            random_weights,
+            ..ImportOptions::default()
+        };
+        let graph = load(Some(&prototxt), &[], &options).unwrap().graph;
+        let data = graph.weights.iter().map(|tensor| tensor.data().to_vec());
+        data.collect::<Vec<Vec<f32>>>()
+    };
+    let (zero, random) = (weights(false), weights(true));
+    assert!(zero[0].iter().all(|&weight| weight == 0.0));
+    assert!(random[0].iter().all(|&weight| weight != 0.0), "{random:?}");
+    assert_eq!(zero[1..], random[1..], "biases and given fillers");
+    assert_eq!(random, weights(true));
+}
