@@ -108,12 +108,11 @@ impl History {
     }
 
     fn add_metrics(&mut self, text: &str, offset: f64) -> Result<()> {
-        let mut lines = text.lines().enumerate().peekable();
-        while let Some((number, line)) = lines.next() {
+        for (number, line) in text.lines().enumerate() {
             match serde_json::from_str(line) {
                 Ok(metrics) => self.add(metrics, offset),
-                // The last line of a run that was killed.
-                Err(_) if lines.peek().is_none() && !text.ends_with('\n') => {}
+                // Where a run was killed or the disk was full.
+                Err(error) if error.is_eof() => {}
                 Err(error) => {
                     return Err(Error::new(error.to_string())
                         .position(number as u32 + 1, 1)

@@ -24,3 +24,7 @@ pub const MAX_HDF5_BLOBS: usize = 64;
 pub const MAX_HDF5_DEPTH: usize = 16;
 /// Groups in an HDF5 file.
 pub const MAX_HDF5_GROUPS: usize = 1 << 16;
+/// Arrays in the history of a solver state in HDF5: two for each parameter.
+pub const MAX_HDF5_HISTORY: usize = 1 << 16;
+/// Bytes of the path in a solver state in HDF5.
+pub const MAX_HDF5_TEXT: u64 = 1 << 16;

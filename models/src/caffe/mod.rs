@@ -79,8 +79,7 @@ pub fn read_caffemodel(path: &Path) -> Result<NetParameter> {
 /// Parses the contents of a caffemodel; `name` stands for the file in errors.
 pub fn parse_caffemodel(mut bytes: Vec<u8>, name: impl AsRef<Path>) -> Result<NetParameter> {
     let name = name.as_ref();
-    let hdf5 = bytes.starts_with(hdf5::SIGNATURE) || name.extension().is_some_and(|e| e == "h5");
-    let net = if hdf5 {
+    let net = if is_hdf5(name, &bytes) {
         hdf5::parse(bytes)
     } else {
         binary::parse(&mut bytes, NET_PARAMETER)
@@ -88,14 +87,34 @@ pub fn parse_caffemodel(mut bytes: Vec<u8>, name: impl AsRef<Path>) -> Result<Ne
     net.map_err(|error| error.file(name))
 }
 
+fn is_hdf5(path: &Path, bytes: &[u8]) -> bool {
+    bytes.starts_with(hdf5::SIGNATURE) || path.extension().is_some_and(|e| e == "h5")
+}
+
 /// Writes a caffemodel.
 pub fn write_caffemodel(net: &NetParameter, path: &Path) -> Result<()> {
     binary::write(path, net)
 }
 
-/// Reads a solver's state (`.solverstate`).
+/// Writes the weights of a network in HDF5 (`.caffemodel.h5`), as HDF5 1.8 reads it.
+pub fn write_caffemodel_hdf5(net: &NetParameter, path: &Path) -> Result<()> {
+    hdf5::write_weights(net, path).map_err(|error| error.file(path))
+}
+
+/// Reads a solver's state (`.solverstate`, or `.solverstate.h5` in HDF5).
 pub fn read_solverstate(path: &Path) -> Result<SolverState> {
-    binary::read(path, SOLVER_STATE)
+    let mut bytes = binary::read_file(path)?;
+    let state = if is_hdf5(path, &bytes) {
+        hdf5::parse_state(bytes)
+    } else {
+        binary::parse(&mut bytes, SOLVER_STATE)
+    };
+    state.map_err(|error| error.file(path))
+}
+
+/// Writes a solver's state in HDF5 (`.solverstate.h5`).
+pub fn write_solverstate_hdf5(state: &SolverState, path: &Path) -> Result<()> {
+    hdf5::write_state(state, path).map_err(|error| error.file(path))
 }
 
 /// Writes a solver's state.

@@ -5,7 +5,7 @@ use jiff::Zoned;
 use skimjit_models::{Error, Result};
 use skimjit_trainer::solver::report::{Metrics, Progress, Report};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// Log in SkimCaffe's form, which its plotting scripts read.
@@ -58,8 +58,7 @@ impl Console {
             None => Ok(None),
             Some(folder) => {
                 let path = folder.join(name);
-                let file = fs::create_dir_all(folder)
-                    .and_then(|()| OpenOptions::new().create(true).append(true).open(&path));
+                let file = fs::create_dir_all(folder).and_then(|()| append(&path));
                 file.map(Some).map_err(|error| {
                     Error::new(format!("an error when opening: {error}")).file(&path)
                 })
@@ -97,6 +96,21 @@ impl Console {
     }
 }
 
+/// Opens a file of lines. A last line that a killed run did not finish is ended.
+fn append(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let mut file = options.create(true).read(true).append(true).open(path)?;
+    let mut last = [b'\n'];
+    if file.metadata()?.len() > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    if last != [b'\n'] {
+        file.write_all(b"\n")?;
+    }
+    Ok(file)
+}
+
 /// As glog begins its lines.
 fn prefix() -> String {
     let now = Zoned::now().strftime("%m%d %H:%M:%S%.6f").to_string();
@@ -106,7 +120,7 @@ fn prefix() -> String {
 impl Report for Console {
     fn line(&mut self, text: &str) {
         if let Some(log) = &mut self.log {
-            let result = writeln!(log, "{}{text}", prefix());
+            let result = log.write_all(format!("{}{text}\n", prefix()).as_bytes());
             self.note(result);
         }
         if !self.quiet {
@@ -122,7 +136,7 @@ impl Report for Console {
             return;
         };
         if let Some(file) = &mut self.metrics {
-            let result = writeln!(file, "{text}");
+            let result = file.write_all(format!("{text}\n").as_bytes());
             self.note(result);
         }
         if self.json {

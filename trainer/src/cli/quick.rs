@@ -155,6 +155,7 @@ impl CommonArguments {
             solver.add_method(Box::new(Frozen { layers: vec![] }), &mut console)?;
         }
         solver.solve(&mut console, &mut asked)?;
+        session::tell_end(&solver);
         console.finish()?;
         write_terms(&folder)
     }
@@ -165,7 +166,7 @@ impl CommonArguments {
             .map_err(|error| Error::new(error.to_string()).file(&self.template))?;
         let in_file = |error: Error| error.file(&self.template);
         let base = if text::is_solver(&template) {
-            text::solver(&template).map_err(in_file)?.0
+            self.with_paths(text::solver(&template).map_err(in_file)?.0)
         } else {
             text::net(&template).map_err(in_file)?;
             self.usual()
@@ -211,6 +212,19 @@ impl CommonArguments {
                 .field("--set")
                 .expected("fields of a solver definition")),
         }
+    }
+
+    /// Networks that are beside the template are so for the run's own definition too.
+    fn with_paths(&self, mut solver: SolverParameter) -> SolverParameter {
+        let folder = self.template.parent().unwrap_or(Path::new(""));
+        let nets = solver.net.iter_mut().chain(&mut solver.train_net);
+        for net in nets.chain(&mut solver.test_net) {
+            let beside = folder.join(&net);
+            if !Path::new(&net).exists() && beside.exists() {
+                *net = beside.display().to_string();
+            }
+        }
+        solver
     }
 
     /// Settings for a network without a template.

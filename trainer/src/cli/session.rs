@@ -1,5 +1,6 @@
 //! What all commands that train share: the machine, the signals, the files to start from.
 
+use super::console::complain;
 use skimjit_models::caffe::proto::NetParameter;
 use skimjit_models::caffe::{read_caffemodel, read_solver, upgrade::upgrade_net};
 use skimjit_models::{Error, Result};
@@ -124,6 +125,23 @@ pub fn open(
         resume,
     };
     Solver::new(settings, &sources, machine.engine()?, start, report)
+}
+
+/// Says so when a run was stopped before its end.
+pub fn tell_end(solver: &Solver) {
+    let (done, all) = (solver.iteration(), solver.settings().max_iter);
+    if done < all && !solver.is_done() {
+        let text = format!(
+            "after {done} of {all} iterations; --snapshot {}_iter_{done}.solverstate{} goes on",
+            solver.settings().snapshot_prefix,
+            if solver.settings().snapshot_hdf5 {
+                ".h5"
+            } else {
+                ""
+            }
+        );
+        complain("stopped", &text);
+    }
 }
 
 /// SIGINT stops, SIGHUP snapshots; both take effect between two iterations. A second SIGINT ends the

@@ -60,5 +60,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let change = |settings: &mut _| arguments.thresholds.apply(settings);
     let mut solver = session::open(&files, &arguments.machine, change, &mut console)?;
     solver.solve(&mut console, &mut asked)?;
+    session::tell_end(&solver);
     console.finish()
 }

@@ -218,10 +218,11 @@ impl Solver {
         if self.settings.snapshot_after_train && self.snapshot_at != Some(self.iteration) {
             self.snapshot(report)?;
         }
-        if !stopped {
-            self.finish(report)?;
+        if stopped {
+            report.line("Optimization stopped early.");
+            return Ok(());
         }
-        Ok(())
+        self.finish(report)
     }
 
     /// What follows the last iteration.

@@ -47,15 +47,15 @@ impl Policy {
             "exp" => Curve::Exponential { gamma },
             "inv" => Curve::Inverse { gamma, power },
             "multistep" => {
-                let at: Vec<u64> = solver
+                let at: Option<Vec<u64>> = solver
                     .stepvalue
                     .iter()
-                    .map(|&at| at.max(0) as u64)
+                    .map(|&at| u64::try_from(at).ok())
                     .collect();
-                if !at.is_sorted() {
+                let Some(at) = at.filter(|at| at.is_sorted()) else {
                     return Err(fault("stepvalue", format!("{:?}", solver.stepvalue))
-                        .expected("iterations in order"));
-                }
+                        .expected("iterations in order, none below 0"));
+                };
                 Curve::MultiStep { gamma, at }
             }
             "poly" => Curve::Polynomial {

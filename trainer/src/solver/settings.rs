@@ -3,6 +3,7 @@
 use super::rate::Policy;
 use super::rule::Rule;
 use skimjit_models::caffe::proto::SolverParameter;
+use skimjit_models::caffe::proto::solver_parameter::SnapshotFormat;
 use skimjit_models::{Error, Result};
 
 /// What is compared with the slope of the adaptive threshold.
@@ -52,6 +53,8 @@ pub struct Settings {
     pub snapshot_diff: bool,
     /// A snapshot at the end.
     pub snapshot_after_train: bool,
+    /// Snapshots in HDF5 instead of binary protocol buffers.
+    pub snapshot_hdf5: bool,
     /// Seed of all that is random.
     pub seed: u64,
     /// Print the size of every value and gradient.
@@ -112,6 +115,7 @@ impl Settings {
             snapshot_prefix: solver.snapshot_prefix().to_owned(),
             snapshot_diff: solver.snapshot_diff(),
             snapshot_after_train: solver.snapshot_after_train(),
+            snapshot_hdf5: solver.snapshot_format() == SnapshotFormat::Hdf5,
             seed: u64::try_from(seed).unwrap_or(1),
             debug_info: solver.debug_info(),
             prune_threshold: magnitude(solver.prune_threshold(), "prune_threshold")?,

@@ -10,7 +10,7 @@ use skimjit_models::caffe::proto::{
 };
 use skimjit_models::caffe::{
     blob, read_caffemodel, read_solverstate, upgrade::upgrade_net, write_caffemodel,
-    write_solverstate,
+    write_caffemodel_hdf5, write_solverstate, write_solverstate_hdf5,
 };
 use skimjit_models::{Error, Result, Shape};
 use std::fs::{self, File};
@@ -39,7 +39,7 @@ impl Resumed {
                 .expected("0 or more")
         })?;
         let weights = read_caffemodel(&learned_net(&state, path)?)?;
-        let extra = path.with_extension(EXTRA);
+        let extra = sibling(path, EXTRA);
         Ok(Self {
             iteration,
             weights: upgrade_net(weights)?,
@@ -66,7 +66,7 @@ impl Resumed {
             Error::new(format!(
                 "a state of the methods that cannot be read: {error}"
             ))
-            .file(self.file.with_extension(EXTRA))
+            .file(sibling(&self.file, EXTRA))
         })
     }
 
@@ -118,13 +118,23 @@ impl Resumed {
 /// Extension of the file of what Caffe does not know.
 const EXTRA: &str = "prunestate";
 
+/// Another file of the snapshot of a solverstate.
+fn sibling(state: &Path, extension: &str) -> PathBuf {
+    let without = match state.extension() {
+        Some(last) if last == "h5" => state.with_extension(""),
+        _ => state.to_owned(),
+    };
+    without.with_extension(extension)
+}
+
 /// The caffemodel that a solverstate names, where it says or beside it.
 fn learned_net(state: &SolverState, path: &Path) -> Result<PathBuf> {
     let named = PathBuf::from(state.learned_net());
     let beside = |name: &Path| path.parent().map(|folder| folder.join(name));
     let by_name = named.file_name().and_then(|name| beside(Path::new(name)));
-    let own = path.with_extension("caffemodel");
-    let choices = [Some(named.clone()), by_name, Some(own)];
+    let own = sibling(path, "caffemodel");
+    let own_hdf5 = sibling(path, "caffemodel.h5");
+    let choices = [Some(named.clone()), by_name, Some(own), Some(own_hdf5)];
     let found = choices.into_iter().flatten().find(|path| path.is_file());
     found.ok_or_else(|| {
         Error::new(format!(
@@ -214,35 +224,73 @@ pub fn write_whole(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Resu
 impl Solver {
     /// Writes a snapshot of the state after the last iteration; the path of the solverstate.
     pub fn snapshot(&mut self, report: &mut dyn Report) -> Result<PathBuf> {
+        self.check_finite()?;
         let path = |extension: &str| {
             PathBuf::from(format!(
                 "{}_iter_{}.{extension}",
                 self.settings.snapshot_prefix, self.iteration
             ))
         };
-        let (model, state, extra) = (path("caffemodel"), path("solverstate"), path(EXTRA));
+        let hdf5 = self.settings.snapshot_hdf5;
+        let (suffix, format) = if hdf5 {
+            (".h5", "HDF5")
+        } else {
+            ("", "binary proto")
+        };
+        let model = path(&format!("caffemodel{suffix}"));
+        let state = path(&format!("solverstate{suffix}"));
+        let extra = path(EXTRA);
         report.line(&format!(
-            "Snapshotting to binary proto file {}",
+            "Snapshotting to {format} file {}",
             model.display()
         ));
         let net = self.trained();
-        write_whole(&model, |path| write_caffemodel(&net, path))?;
+        write_whole(&model, |path| match hdf5 {
+            true => write_caffemodel_hdf5(&net, path),
+            false => write_caffemodel(&net, path),
+        })?;
         drop(net);
         if let Some(net) = self.extra() {
             write_whole(&extra, |path| write_caffemodel(&net, path))?;
         }
         report.line(&format!(
-            "Snapshotting solver state to binary proto file {}",
+            "Snapshotting solver state to {format} file {}",
             state.display()
         ));
         let solver = self.solver_state(&model);
-        write_whole(&state, |path| write_solverstate(&solver, path))?;
+        write_whole(&state, |path| match hdf5 {
+            true => write_solverstate_hdf5(&solver, path),
+            false => write_solverstate(&solver, path),
+        })?;
         self.snapshot_at = Some(self.iteration);
         report.metrics(&Metrics::Snapshot {
             iteration: self.iteration,
             file: model.display().to_string(),
         });
         Ok(state)
+    }
+
+    /// Refuses to keep weights that nothing can go on from.
+    fn check_finite(&mut self) -> Result<()> {
+        let mut wrong = None;
+        for index in 0..self.treatments.len() {
+            self.engine.edit(index, &mut |param, state| {
+                if wrong.is_none() && state.data.iter().any(|w| !w.is_finite()) {
+                    wrong = Some((param.layer.clone(), param.index));
+                }
+            });
+        }
+        match wrong {
+            None => Ok(()),
+            Some((layer, index)) => Err(Error::new(format!(
+                "infinite weights after iteration {}",
+                self.iteration
+            ))
+            .layer(layer)
+            .field(format!("blobs[{index}]"))
+            .expected("finite numbers")
+            .hint("lower base_lr, or set clip_gradients; earlier snapshots are still there")),
+        }
     }
 
     /// The network as it is, with its weights.
@@ -270,7 +318,13 @@ impl Solver {
             else {
                 continue;
             };
-            for place in places {
+            // As Caffe, which stores a shared parameter once in HDF5.
+            let shown = if self.settings.snapshot_hdf5 {
+                1
+            } else {
+                places.len()
+            };
+            for place in places.iter().take(shown) {
                 let blobs = &mut definition.layer[place.layer].blobs;
                 if blobs.len() <= place.index {
                     blobs.resize_with(place.index + 1, BlobProto::default);

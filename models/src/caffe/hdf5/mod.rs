@@ -1,10 +1,16 @@
-//! Weights in HDF5 files: `/data/<layer>/<blob index>`, one float dataset each.
+//! Weights in HDF5 files: `/data/<layer>/<blob index>`, one float dataset each; and solver states.
+
+mod state;
+mod write;
+
+pub(super) use state::parse_state;
+pub(super) use write::{write_state, write_weights};
 
 use super::blob;
 use super::limits::{BASE_MEMORY, HDF5_MEMORY, MAX_HDF5_BLOBS, MAX_HDF5_DEPTH, MAX_HDF5_GROUPS};
 use super::proto::{BlobProto, LayerParameter, NetParameter};
 use crate::{Error, Result, Shape, Tensor};
-use hdf5_pure::{File, Group};
+use hdf5_pure::{Dataset, File, Group};
 
 /// Bytes that every HDF5 file begins with.
 pub(super) const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
@@ -99,23 +105,27 @@ impl Reader {
 
     fn blob(&mut self, group: &Group, name: &str) -> Result<BlobProto> {
         let dataset = group.dataset(name).map_err(|error| unreadable(&error))?;
-        let dims = dataset.shape().map_err(|error| unreadable(&error))?;
-        let small: Option<Vec<u32>> = dims.iter().map(|&dim| u32::try_from(dim).ok()).collect();
-        let small =
-            small.ok_or_else(|| Error::new(format!("dims {dims:?}")).expected("32 bits"))?;
-        let shape = Shape::new(small)?;
-        let bytes = size_of::<f32>() as u64 * shape.count() as u64;
-        self.memory = self.memory.checked_sub(bytes).ok_or_else(|| {
-            Error::new(format!("a dataset of {shape} elements"))
-                .expected("no more than a file of this size can hold")
-        })?;
-        let data = dataset.read_f32().map_err(|error| unreadable(&error))?;
-        if data.len() != shape.count() {
-            return Err(Error::new(format!("{} values", data.len()))
-                .expected(format!("{}, as its shape {shape} says", shape.count())));
-        }
-        Ok(blob::from_tensor(Tensor::new(shape, data)))
+        read_blob(&dataset, &mut self.memory)
     }
+}
+
+/// Reads a dataset of floats, which takes its bytes from `memory`.
+fn read_blob(dataset: &Dataset, memory: &mut u64) -> Result<BlobProto> {
+    let dims = dataset.shape().map_err(|error| unreadable(&error))?;
+    let small: Option<Vec<u32>> = dims.iter().map(|&dim| u32::try_from(dim).ok()).collect();
+    let small = small.ok_or_else(|| Error::new(format!("dims {dims:?}")).expected("32 bits"))?;
+    let shape = Shape::new(small)?;
+    let bytes = size_of::<f32>() as u64 * shape.count() as u64;
+    *memory = memory.checked_sub(bytes).ok_or_else(|| {
+        Error::new(format!("a dataset of {shape} elements"))
+            .expected("no more than a file of this size can hold")
+    })?;
+    let data = dataset.read_f32().map_err(|error| unreadable(&error))?;
+    if data.len() != shape.count() {
+        return Err(Error::new(format!("{} values", data.len()))
+            .expected(format!("{}, as its shape {shape} says", shape.count())));
+    }
+    Ok(blob::from_tensor(Tensor::new(shape, data)))
 }
 
 fn unreadable(error: &hdf5_pure::Error) -> Error {

@@ -1,0 +1,56 @@
+//! The help texts, as one file that is reviewed like code.
+
+use crate::support::Workplace;
+use std::path::Path;
+
+/// The commands that the overview lists, but `help`.
+fn commands(overview: &str) -> Vec<&str> {
+    let list = overview.split("Commands:").nth(1).unwrap_or_default();
+    let list = list.split("\n\n").next().unwrap_or_default();
+    let lines = list.lines().filter_map(|line| line.strip_prefix("  "));
+    let named = lines.filter(|line| !line.starts_with(' '));
+    let names = named.filter_map(|line| line.split_whitespace().next());
+    names.filter(|&name| name != "help").collect()
+}
+
+/// Rewrites the file with `SKIMJIT_BLESS=1`.
+#[test]
+fn help_is_as_recorded() {
+    let place = Workplace::new();
+    let overview = place.ok(&["--help"]);
+    let mut found = overview.clone();
+    for command in commands(&overview) {
+        found += &format!("\n==> {command}\n{}", place.ok(&[command, "--help"]));
+    }
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help.txt");
+    if std::env::var_os("SKIMJIT_BLESS").is_some() {
+        std::fs::write(&file, &found).unwrap();
+    }
+    let recorded = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        recorded == found,
+        "help differs from {}; SKIMJIT_BLESS=1 records:\n{found}",
+        file.display()
+    );
+}
+
+#[test]
+fn every_help_has_an_example_of_its_command() {
+    let place = Workplace::new();
+    let overview = place.ok(&["--help"]);
+    let commands = commands(&overview);
+    assert!(commands.contains(&"train"), "{commands:?}");
+    for command in commands {
+        let help = place.ok(&[command, "--help"]);
+        assert!(
+            help.contains("Example") && help.contains(&format!("  skimjit-train {command}")),
+            "{help}"
+        );
+        assert_eq!(help, place.ok(&["help", command]));
+    }
+    let version = place.ok(&["--version"]);
+    assert_eq!(
+        version.trim(),
+        format!("skimjit-train {}", env!("CARGO_PKG_VERSION"))
+    );
+}

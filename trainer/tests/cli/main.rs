@@ -1,0 +1,9 @@
+//! The command line and the solver, on a tiny network with data that the tests make.
+
+mod hdf5;
+mod help;
+mod interruption;
+mod quick;
+mod refusals;
+mod solver;
+mod support;

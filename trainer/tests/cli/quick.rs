@@ -1,0 +1,166 @@
+//! `prune`, `finetune` and `plot`.
+
+use crate::support::Workplace;
+use skimjit_models::caffe::read_caffemodel;
+use std::path::PathBuf;
+
+const WEIGHTS: [&str; 2] = ["--weights", "snap/tiny_iter_60.caffemodel"];
+
+/// Runs `prune` or `finetune`; the folder of the run.
+fn run(place: &Workplace, arguments: &[&str]) -> PathBuf {
+    let said = place.ok(arguments);
+    place.path(said.lines().next().unwrap())
+}
+
+/// A place with a trained network.
+fn trained() -> Workplace {
+    let place = Workplace::with_tiny_network();
+    place.solver("max_iter: 60");
+    place.ok(&["train", "--solver", "solver.prototxt", "--quiet"]);
+    place
+}
+
+fn ip1(folder: &std::path::Path, iterations: u32) -> Vec<f32> {
+    let net = read_caffemodel(&folder.join(format!("train_iter_{iterations}.caffemodel"))).unwrap();
+    let layer = net
+        .layer
+        .into_iter()
+        .find(|layer| layer.name() == "ip1")
+        .unwrap();
+    layer.blobs[0].data.clone()
+}
+
+fn zeros(data: &[f32]) -> usize {
+    data.iter().filter(|w| **w == 0.0).count()
+}
+
+#[test]
+fn a_network_is_pruned_fine_tuned_and_drawn() {
+    let place = trained();
+    let options = "--lr 0.02 --decay 0.005 --threshold 0.001 --factor 10 --group-decay 0 \
+                   --set max_iter=80 --quiet -o runs";
+    let mut arguments = vec!["prune", "solver.prototxt"];
+    arguments.extend(options.split_whitespace().chain(WEIGHTS));
+    let folder = run(&place, &arguments);
+    let name = folder.file_name().unwrap().to_str().unwrap();
+    assert!(name.starts_with("0.02_0.005_0.001_10_0_20"), "{name}");
+    for file in [
+        "solver.prototxt",
+        "train.info",
+        "metrics.jsonl",
+        "loss.info",
+    ] {
+        assert!(folder.join(file).is_file(), "{file}");
+    }
+    let solver = std::fs::read_to_string(folder.join("solver.prototxt")).unwrap();
+    for line in [
+        "regularization_type: \"L1\"",
+        "prune_threshold: 0.001",
+        "max_threshold_factor: 10",
+        "base_lr: 0.02",
+        "max_iter: 80",
+    ] {
+        assert_eq!(solver.matches(line).count(), 1, "{line} in {solver}");
+    }
+    let terms = std::fs::read_to_string(folder.join("loss.info")).unwrap();
+    assert_eq!(terms.lines().count(), 4);
+    for line in terms.lines() {
+        let columns: Vec<f64> = line.split(' ').map(|word| word.parse().unwrap()).collect();
+        assert!(
+            columns.len() == 2 && columns[0] > 0.0 && columns[1] > columns[0],
+            "{line}"
+        );
+    }
+    let pruned = ip1(&folder, 80);
+    assert!(zeros(&pruned) > pruned.len() / 20, "{}", zeros(&pruned));
+    let weights = folder.join("train_iter_80.caffemodel");
+    let weights = weights.to_str().unwrap();
+    let tuned = run(
+        &place,
+        &[
+            "finetune",
+            "solver.prototxt",
+            "--lr",
+            "0.01",
+            "--set",
+            "max_iter=30",
+            "--quiet",
+            "-o",
+            "runs",
+            "--weights",
+            weights,
+        ],
+    );
+    let tuned = ip1(&tuned, 30);
+    assert!(
+        tuned
+            .iter()
+            .zip(&pruned)
+            .all(|(new, old)| (*old == 0.0) == (*new == 0.0))
+    );
+    assert_ne!(tuned, pruned);
+    let folder = folder.to_str().unwrap();
+    place.ok(&["plot", folder, "-o", "picture"]);
+    let page = String::from_utf8(place.bytes("picture.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("accuracy") && page.contains("ip1"));
+    for foreign in ["http://", "https://", "<script src", "<link", "url("] {
+        let page = page.replace("http://www.w3.org/2000/svg", "");
+        assert!(!page.contains(foreign), "{foreign}");
+    }
+    assert!(place.bytes("picture.png").starts_with(b"\x89PNG"));
+    // SkimCaffe's own logs, where there are no metrics.
+    std::fs::remove_file(place.path(folder).join("metrics.jsonl")).unwrap();
+    place.ok(&["plot", folder, "-o", "old"]);
+    let page = String::from_utf8(place.bytes("old.html")).unwrap();
+    assert!(page.contains("accuracy") && page.contains("weight 1"));
+}
+
+#[test]
+fn a_network_without_template_has_usual_settings() {
+    let place = trained();
+    let mut arguments = vec![
+        "prune",
+        "net.prototxt",
+        "--lr",
+        "0.001",
+        "--set",
+        "max_iter=5",
+        "--quiet",
+    ];
+    arguments.extend(WEIGHTS);
+    let folder = run(&place, &arguments);
+    let name = folder.file_name().unwrap().to_str().unwrap();
+    assert!(name.starts_with("0.001_0.00005_0.0001_10_0_20"), "{name}");
+    assert!(folder.join("train_iter_5.solverstate").is_file());
+    let state = folder.join("train_iter_5.solverstate");
+    let state = state.to_str().unwrap();
+    let goes_on = [
+        "prune",
+        "net.prototxt",
+        "--lr",
+        "0.001",
+        "--set",
+        "max_iter=8",
+        "--quiet",
+        "--snapshot",
+        state,
+    ];
+    assert!(
+        run(&place, &goes_on)
+            .join("train_iter_8.solverstate")
+            .is_file()
+    );
+    for (set, part) in [
+        ("depth=5", "depth"),
+        ("max_iter=many", "many"),
+        ("type=Adam", "quotes"),
+    ] {
+        let outcome = place.run(&["prune", "net.prototxt", "--lr", "0.1", "--set", set]);
+        assert_eq!(outcome.code, Some(3));
+        assert!(
+            outcome.stderr.starts_with("error: ") && outcome.stderr.contains(part),
+            "{}",
+            outcome.stderr
+        );
+    }
+}
