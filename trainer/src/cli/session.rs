@@ -124,7 +124,8 @@ pub fn open(
         weights: &weights,
         resume,
     };
-    Solver::new(settings, &sources, machine.engine()?, start, report)
+    let engine = machine.engine()?;
+    Solver::new(settings, &sources, engine, start, report).map_err(in_file)
 }
 
 /// Says so when a run was stopped before its end.

@@ -34,10 +34,13 @@ impl Regularization {
             "L1_DNS" => Self::L1Dns,
             "L2_DNS" => Self::L2Dns,
             other => {
-                return Err(Error::new(format!("{other:?}"))
-                    .layer(param.layer.clone())
+                let error = Error::new(format!("{other:?}"))
                     .field("regularization_type")
-                    .expected("L1, L2, ISTA, L1_Winograd, L1_DNS or L2_DNS"));
+                    .expected("L1, L2, ISTA, L1_Winograd, L1_DNS or L2_DNS");
+                return Err(match own {
+                    Some(_) => error.layer(param.layer.clone()),
+                    None => error,
+                });
             }
         };
         if kind == Self::L1Winograd && !has_winograd(param) {

@@ -92,7 +92,11 @@ impl Solver {
             .params()
             .iter()
             .map(|param| Treatment::of(param, &settings))
-            .collect::<Result<_>>()?;
+            .collect::<Result<_>>()
+            .map_err(|error| match error.layer {
+                Some(_) => error.file(&sources.train.file),
+                None => error,
+            })?;
         if engine.net(train.id).losses.is_empty() {
             return Err(Error::new("a network without loss")
                 .file(&sources.train.file)

@@ -190,10 +190,11 @@ fn blob(shape: &Shape, data: Vec<f32>) -> BlobProto {
 
 /// Writes a file as a whole or not at all.
 pub fn write_whole(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    const HINT: &str = "check the folder and the free space; earlier snapshots are still there";
     let failed = |error: std::io::Error| {
         Error::new(format!("an error when writing: {error}"))
             .file(path)
-            .hint("check the folder and the free space; the last snapshot is still there")
+            .hint(HINT)
     };
     if let Some(folder) = path
         .parent()
@@ -217,6 +218,7 @@ pub fn write_whole(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Resu
     }
     written.map_err(|mut error| {
         error.file = Some(path.to_owned());
+        error.hint.get_or_insert_with(|| HINT.to_owned());
         error
     })
 }

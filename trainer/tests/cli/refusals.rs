@@ -180,7 +180,7 @@ fn wrong_networks() {
         (NET.replace("bottom: \"ip1\" bottom: \"label\" top: \"loss\"", "bottom: \"ip9\" bottom: \"label\" top: \"loss\""), vec!["loss", "ip9"]),
         (NET.replace("type: \"Data\" top: \"data\" top: \"label\"\n  include { phase: TRAIN }", "type: \"Input\" top: \"data\" top: \"label\" include { phase: TRAIN } input_param { shape { dim: 8 dim: 1 dim: 7 dim: 7 } shape { dim: 8 } }\n"), vec!["net.prototxt", "data"]),
         (NET.replace("crop_size: 7", "crop_size: 9"), vec!["data", "crop_size"]),
-        (NET.replace("weight_filler { type: \"xavier\" } }", "weight_filler { type: \"magic\" } }"), vec!["weight_filler", "magic"]),
+        (NET.replace("weight_filler { type: \"xavier\" } }", "weight_filler { type: \"magic\" } }"), vec!["conv1", "filler", "magic"]),
     ] {
         place.write("net.prototxt", &net);
         assert_refused(&train(&place, &[]), 3, &parts);
@@ -245,6 +245,8 @@ fn diverging_runs_stop() {
         outcome.stderr
     );
     // Weights that are none never become a snapshot.
+    let net = NET.replace("param { lr_mult: 1 }", "param { lr_mult: 1e10 }");
+    place.write("net.prototxt", &net);
     place.solver("base_lr: 1e38 max_iter: 1 snapshot_prefix: \"bad/tiny\"");
     let outcome = train(&place, &[]);
     assert_refused(&outcome, 3, &["iteration", "layer", "base_lr"]);
