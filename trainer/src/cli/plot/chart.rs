@@ -83,6 +83,8 @@ fn accuracy<B: DrawingBackend>(
         .margin(12)
         .x_label_area_size(34)
         .y_label_area_size(52)
+        // As below, so that iterations are at the same places.
+        .right_y_label_area_size(66)
         .build_cartesian_2d(0.0..end, 0.0..100.0)
         .map_err(text)?;
     chart
