@@ -198,6 +198,7 @@ fn one(x: &str, t: &str, layer: &str) -> Case {
     )
 }
 
+/// Checklist 10.
 #[test]
 fn convolutions() {
     for (x, t, attributes) in [

@@ -89,6 +89,7 @@ mod tests {
         }
     }
 
+    /// Checklist 50.
     #[test]
     fn masks_of_both_modes() {
         let data = vec![0.5, 0.0, 1e-4, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0];

@@ -104,6 +104,7 @@ impl Grid {
 mod tests {
     use super::*;
 
+    /// Checklist 49.
     #[test]
     fn norms_of_blocks() {
         let grid = |block| Grid {

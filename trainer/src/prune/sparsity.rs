@@ -107,6 +107,7 @@ mod tests {
     use skimjit_models::Shape;
     use skimjit_models::caffe::proto::layer_parameter::ConnectivityMode;
 
+    /// Checklist 51.
     #[test]
     fn fibers_and_slices() {
         let param = Param {

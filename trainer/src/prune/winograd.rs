@@ -320,6 +320,7 @@ mod tests {
         );
     }
 
+    /// Checklist 52.
     #[test]
     fn transforms_and_gradients() {
         for k in [3, 5] {

@@ -145,6 +145,7 @@ mod tests {
         }
     }
 
+    /// Checklist 44.
     #[test]
     fn curves() {
         let nothing = |_: &mut SolverParameter| {};

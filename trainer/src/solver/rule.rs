@@ -339,6 +339,7 @@ mod tests {
         }
     }
 
+    /// Checklist 43.
     #[test]
     fn rules_by_hand() {
         let none = || (Decay::None, Threshold::None);
@@ -379,6 +380,7 @@ mod tests {
         assert!((after(ada_delta, 1)[0] - (1.0 - first)).abs() < 1e-6);
     }
 
+    /// Checklist 46, 47.
     #[test]
     fn decay_and_thresholds() {
         let sgd = Rule::Sgd { momentum: 0.0 };
@@ -406,6 +408,7 @@ mod tests {
         );
     }
 
+    /// Checklist 48.
     #[test]
     fn masks_and_shadows() {
         let mut state = ParamState {

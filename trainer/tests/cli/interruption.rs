@@ -68,6 +68,7 @@ fn next(random: &mut u64) -> u64 {
     *random >> 33
 }
 
+/// Checklist 55.
 #[test]
 fn killed_runs_go_on_to_the_same_bits() {
     let changes = "max_iter: 600 snapshot: 7 test_interval: 100";
@@ -137,6 +138,7 @@ fn signal(child: &Child, name: &str) {
     assert!(sent.success());
 }
 
+/// Checklist 55.
 #[test]
 fn signals_snapshot_and_stop() {
     let place = Workplace::with_tiny_network();

@@ -34,6 +34,7 @@ fn zeros(data: &[f32]) -> usize {
     data.iter().filter(|w| **w == 0.0).count()
 }
 
+/// Checklist 60.
 #[test]
 fn a_network_is_pruned_fine_tuned_and_drawn() {
     let place = trained();

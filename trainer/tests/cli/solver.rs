@@ -54,6 +54,7 @@ fn assert_close(a: &[(String, Vec<f32>)], b: &[(String, Vec<f32>)], limit: f32) 
     }
 }
 
+/// Checklist 45.
 #[test]
 fn two_batches_of_an_iteration_equal_one_of_both() {
     let place = Workplace::with_tiny_network();
@@ -89,6 +90,7 @@ fn step(place: &Workplace, changes: &str) -> f32 {
         .sqrt()
 }
 
+/// Checklist 45.
 #[test]
 fn gradients_are_clipped_to_a_norm_of_all() {
     let place = Workplace::with_tiny_network();
