@@ -57,6 +57,7 @@ impl NetSource<'_> {
             data_shapes: self.blobs.iter().map(named_shape).collect(),
             allow_missing_weights: true,
             training: self.state.phase() == Phase::Train,
+            winograd_domain: true,
             seed: self.seed,
             ..ImportOptions::default()
         };

@@ -2,7 +2,7 @@
 
 use super::layer::Layer;
 use super::store::Store;
-use super::{batch, fields, table};
+use super::{ImportOptions, batch, fields, table};
 use crate::caffe::Warning;
 use crate::caffe::proto::{LayerParameter, NetParameter};
 use crate::{Error, Graph, Result, ValueId};
@@ -15,6 +15,8 @@ pub(super) struct Net {
     pub store: Store,
     /// Phase TRAIN.
     pub training: bool,
+    /// Weights of Winograd layers are brought to the Winograd domain.
+    pub winograd_domain: bool,
     /// Where the prototxt lies.
     pub directory: Option<PathBuf>,
     /// What is odd about layers.
@@ -42,7 +44,7 @@ pub(super) fn build(
     topology: &NetParameter,
     store: Store,
     directory: Option<PathBuf>,
-    training: bool,
+    options: &ImportOptions,
 ) -> Result<Built> {
     if topology.layer.is_empty() {
         return Err(Error::new("no layers")
@@ -56,7 +58,8 @@ pub(super) fn build(
     let mut net = Net {
         graph,
         store,
-        training,
+        training: options.training,
+        winograd_domain: options.winograd_domain,
         directory,
         warnings: Vec::new(),
         blobs: HashMap::new(),

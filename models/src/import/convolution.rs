@@ -3,8 +3,9 @@
 use super::layer::{Layer, param};
 use super::store::Wanted;
 use crate::caffe::proto::{ConvolutionParameter, FillerParameter};
+use crate::ops::winograd::WinogradTransform;
 use crate::ops::{Convolution, Im2col, PostOps, Window, WinogradConvolution};
-use crate::{Op, Result, Shape, WeightId};
+use crate::{Op, Result, Shape, Tensor, WeightId};
 
 /// Types whose groups are the input channels where `group` is not given.
 const DEPTHWISE: [&str; 2] = ["ConvolutionDepthwise", "DepthwiseConvolution"];
@@ -25,7 +26,8 @@ pub(super) fn deconvolution(layer: &mut Layer<'_>) -> Result<()> {
     layer.node_per_bottom(&Op::Deconvolution(op))
 }
 
-/// Winograd: weights are spatial kernels or lie in the Winograd domain already.
+/// Winograd: weights are spatial kernels or lie in the Winograd domain already, where they are brought
+/// to be trained.
 pub(super) fn winograd(layer: &mut Layer<'_>) -> Result<()> {
     let geometry = Geometry::read(layer)?;
     let Window {
@@ -52,13 +54,20 @@ pub(super) fn winograd(layer: &mut Layer<'_>) -> Result<()> {
     let group_ic = geometry.ic / geometry.groups;
     let transformed = vec![tile, tile, geometry.oc, group_ic];
     let spatial = vec![geometry.oc, group_ic, kh, kw];
-    let stored = layer.stored_shape(0);
-    let stored = stored.as_ref().map(Shape::dims);
-    if stored != Some(transformed.as_slice()) || transformed == spatial {
+    let known = layer.known_shape(0);
+    let (weights, bias) = if known.as_ref().map(Shape::dims) == Some(transformed.as_slice()) {
+        geometry.weights(layer, transformed)?
+    } else if layer.in_winograd_domain() {
+        let ids = geometry.weights(layer, spatial)?;
+        let shape = layer.checked_shape("convolution_param.num_output", transformed)?;
+        layer.transform_weight(ids.0, |kernels| {
+            WinogradTransform::of(kh).map(|of| Tensor::new(shape, of.kernels(kernels.data())))
+        });
+        ids
+    } else {
         let op = geometry.with_weights(layer, spatial, PostOps::default())?;
         return layer.node_per_bottom(&Op::Convolution(op));
-    }
-    let (weights, bias) = geometry.weights(layer, transformed)?;
+    };
     let Geometry {
         oc, groups, window, ..
     } = geometry;

@@ -6,6 +6,7 @@ use crate::caffe::Warning;
 use crate::caffe::proto::LayerParameter;
 use crate::{Error, Op, Result, Shape, Tensor, ValueId, WeightId};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// One layer on its way into the graph.
 pub(super) struct Layer<'a> {
@@ -153,6 +154,31 @@ impl<'a> Layer<'a> {
     /// Shape of a blob in the weight files, before any check.
     pub fn stored_shape(&self, blob: usize) -> Option<Shape> {
         self.net.store.shape(self.def.name(), blob)
+    }
+
+    /// The same, or that of the parameter of another layer that this one shares.
+    pub fn known_shape(&self, blob: usize) -> Option<Shape> {
+        let owner = self.net.store.owner(self.def, blob);
+        owner
+            .map(|id| self.net.graph.weight(id).shape().clone())
+            .or_else(|| self.stored_shape(blob))
+    }
+
+    /// True when weights of Winograd layers are wanted in the Winograd domain.
+    pub fn in_winograd_domain(&self) -> bool {
+        self.net.winograd_domain
+    }
+
+    /// Puts what `transform` makes of a weight in its place.
+    pub fn transform_weight(
+        &mut self,
+        id: WeightId,
+        transform: impl FnOnce(&Tensor) -> Option<Tensor>,
+    ) {
+        let weight = &mut self.net.graph.weights[id.0 as usize];
+        if let Some(transformed) = transform(weight) {
+            *weight = Arc::new(transformed);
+        }
     }
 
     /// Says that this layer's blobs are known and not needed.

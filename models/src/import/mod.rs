@@ -61,6 +61,9 @@ pub struct ImportOptions {
     /// Phase TRAIN instead of TEST. A Dropout is an Identity in both, and a BatchNorm has its
     /// statistics as weights whatever it uses: who trains takes the rest from the definition.
     pub training: bool,
+    /// Weights of Winograd layers that are spatial kernels are brought to the Winograd domain, in which
+    /// they are trained, instead of making the layer a Convolution.
+    pub winograd_domain: bool,
     /// Chooses the numbers that fillers draw.
     pub seed: u64,
 }
@@ -244,7 +247,7 @@ fn import_named(
         store.ignore(name);
     }
     let directory = file.as_deref().and_then(Path::parent).map(Path::to_owned);
-    let built = build::build(&net, store, directory, options.training)
+    let built = build::build(&net, store, directory, options)
         .map_err(|error| asked_shape(error, options))
         .map_err(in_file)?;
     warnings.extend(built.warnings.into_iter().map(|warning| match &file {

@@ -114,6 +114,11 @@ impl Store {
         blob::shape(self.layers.get(layer)?.blobs.get(index)?.as_ref()?).ok()
     }
 
+    /// The weight of an earlier layer that a blob shares by name.
+    pub fn owner(&self, layer: &LayerParameter, index: usize) -> Option<WeightId> {
+        self.owned.get(layer.param.get(index)?.name()).copied()
+    }
+
     /// Marks a layer's blobs as known and not needed.
     pub fn ignore(&mut self, layer: &str) {
         if let Some(stored) = self.layers.get_mut(layer) {

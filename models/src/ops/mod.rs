@@ -38,6 +38,7 @@ mod slice;
 mod softmax;
 mod tile;
 mod window;
+pub mod winograd;
 mod winograd_convolution;
 
 pub use accuracy::Accuracy;

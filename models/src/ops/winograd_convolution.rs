@@ -2,6 +2,7 @@
 
 use super::convolution::{bias_of, check_bias, check_channels, check_groups};
 use super::operation::Operation;
+use super::winograd::{MAX_INPUT, TILE, WinogradTransform};
 use super::{Window, operands};
 use crate::{Error, Result, Shape, Tensor, TensorRef, WeightId};
 use serde::{Deserialize, Serialize};
@@ -27,49 +28,8 @@ pub struct WinogradConvolution {
     pub bias: Option<WeightId>,
 }
 
-/// Outputs of a tile along one axis.
-const TILE: usize = 4;
-/// Largest tile of inputs along one axis (kernel 5).
-const MAX_INPUT: usize = 8;
 /// Output channels that share one transformed input tile.
 const CHANNELS: usize = 8;
-
-/// Bᵀ for kernel 3.
-const BT_3: [[f64; MAX_INPUT]; MAX_INPUT] = [
-    [4.0, 0.0, -5.0, 0.0, 1.0, 0.0, 0.0, 0.0],
-    [0.0, -4.0, -4.0, 1.0, 1.0, 0.0, 0.0, 0.0],
-    [0.0, 4.0, -4.0, -1.0, 1.0, 0.0, 0.0, 0.0],
-    [0.0, -2.0, -1.0, 2.0, 1.0, 0.0, 0.0, 0.0],
-    [0.0, 2.0, -1.0, -2.0, 1.0, 0.0, 0.0, 0.0],
-    [0.0, 4.0, 0.0, -5.0, 0.0, 1.0, 0.0, 0.0],
-    [0.0; 8],
-    [0.0; 8],
-];
-/// Aᵀ for kernel 3.
-const AT_3: [[f64; MAX_INPUT]; TILE] = [
-    [1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0],
-    [0.0, 1.0, -1.0, 2.0, -2.0, 0.0, 0.0, 0.0],
-    [0.0, 1.0, 1.0, 4.0, 4.0, 0.0, 0.0, 0.0],
-    [0.0, 1.0, -1.0, 8.0, -8.0, 1.0, 0.0, 0.0],
-];
-/// Bᵀ for kernel 5.
-const BT_5: [[f64; MAX_INPUT]; MAX_INPUT] = [
-    [1.0, 0.0, -5.25, 0.0, 5.25, 0.0, -1.0, 0.0],
-    [0.0, 1.0, 1.0, -4.25, -4.25, 1.0, 1.0, 0.0],
-    [0.0, -1.0, 1.0, 4.25, -4.25, -1.0, 1.0, 0.0],
-    [0.0, 0.5, 0.25, -2.5, -1.25, 2.0, 1.0, 0.0],
-    [0.0, -0.5, 0.25, 2.5, -1.25, -2.0, 1.0, 0.0],
-    [0.0, 2.0, 4.0, -2.5, -5.0, 0.5, 1.0, 0.0],
-    [0.0, -2.0, 4.0, 2.5, -5.0, -0.5, 1.0, 0.0],
-    [0.0, -1.0, 0.0, 5.25, 0.0, -5.25, 0.0, 1.0],
-];
-/// Aᵀ for kernel 5.
-const AT_5: [[f64; MAX_INPUT]; TILE] = [
-    [1.0, 1.0, 1.0, 1.0, 1.0, 8.0, 8.0, 0.0],
-    [0.0, 1.0, -1.0, 2.0, -2.0, 4.0, -4.0, 0.0],
-    [0.0, 1.0, 1.0, 4.0, 4.0, 2.0, 2.0, 0.0],
-    [0.0, 1.0, -1.0, 8.0, -8.0, 1.0, -1.0, 1.0],
-];
 
 type InputTile = [[f64; MAX_INPUT]; MAX_INPUT];
 
@@ -144,6 +104,12 @@ impl WinogradConvolution {
         }
     }
 
+    /// # Panics
+    /// For kernels that the shape rule refuses.
+    fn transform(&self) -> &'static WinogradTransform {
+        WinogradTransform::of(self.kernel).expect("kernel 3 or 5")
+    }
+
     /// m: inputs of a tile along one axis.
     fn tile_input(&self) -> usize {
         TILE + self.kernel as usize - 1
@@ -196,7 +162,7 @@ impl WinogradConvolution {
 
     /// V = Bᵀ d B.
     fn transform_input(&self, d: &InputTile) -> InputTile {
-        let bt = if self.kernel == 3 { &BT_3 } else { &BT_5 };
+        let bt = &self.transform().bt;
         let mut half = [[0.0; MAX_INPUT]; MAX_INPUT];
         let mut v = [[0.0; MAX_INPUT]; MAX_INPUT];
         for (i, j) in (0..MAX_INPUT).flat_map(|i| (0..MAX_INPUT).map(move |j| (i, j))) {
@@ -217,7 +183,7 @@ impl WinogradConvolution {
         at: [usize; 2],
         [oh, ow]: [usize; 2],
     ) {
-        let a = if self.kernel == 3 { &AT_3 } else { &AT_5 };
+        let a = &self.transform().at;
         for y in at[0]..(at[0] + TILE).min(oh) {
             for x in at[1]..(at[1] + TILE).min(ow) {
                 let (i, j) = (y - at[0], x - at[1]);

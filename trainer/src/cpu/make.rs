@@ -12,6 +12,7 @@ use super::pooling::Pooling;
 use super::reference::Reference;
 use super::scale::{PRelu, Scale};
 use super::softmax::Softmax;
+use super::winograd::Winograd;
 use crate::net::Net;
 use skimjit_models::caffe::proto::Phase;
 use skimjit_models::ops::{self, PostOps};
@@ -41,6 +42,7 @@ impl<'a> Maker<'a> {
                 Box::new(Convolution::new(op, shapes[0], output))
             }
             Op::Deconvolution(op) => Box::new(Convolution::transposed(op, shapes[0], output)),
+            Op::WinogradConvolution(op) => Box::new(Winograd::new(op, shapes[0], output)?),
             Op::InnerProduct(op) => {
                 plain(&op.post)?;
                 Box::new(InnerProduct::new(op, shapes[0]))

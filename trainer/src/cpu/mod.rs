@@ -5,10 +5,10 @@
 
 mod activation;
 mod batch_norm;
-mod columns;
+pub(crate) mod columns;
 mod combine;
 mod convolution;
-mod gemm;
+pub(crate) mod gemm;
 mod inner_product;
 mod layer;
 mod loss;
@@ -19,6 +19,7 @@ mod pooling;
 mod reference;
 mod scale;
 mod softmax;
+mod winograd;
 
 use crate::engine::{Engine, NetId, ParamState};
 use crate::net::Net;

@@ -3,65 +3,12 @@
 use crate::param::{Param, Role};
 use crate::prune::regularization::has_winograd;
 use rayon::prelude::*;
+use skimjit_models::Shape;
+use skimjit_models::ops::winograd::{MAX_INPUT, WinogradTransform};
 
 /// Most rows of G.
-const MOST: usize = 8;
+const MOST: usize = MAX_INPUT;
 type Square = [[f64; MOST]; MOST];
-
-const G_3: [[f64; 3]; 6] = [
-    [1.0 / 4.0, 0.0, 0.0],
-    [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
-    [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
-    [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
-    [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
-    [0.0, 0.0, 1.0],
-];
-const A_3: [[f64; 4]; 6] = [
-    [1.0, 0.0, 0.0, 0.0],
-    [1.0, 1.0, 1.0, 1.0],
-    [1.0, -1.0, 1.0, -1.0],
-    [1.0, 2.0, 4.0, 8.0],
-    [1.0, -2.0, 4.0, -8.0],
-    [0.0, 0.0, 0.0, 1.0],
-];
-const G_5: [[f64; 5]; 8] = [
-    [1.0, 0.0, 0.0, 0.0, 0.0],
-    [-2.0 / 9.0, -2.0 / 9.0, -2.0 / 9.0, -2.0 / 9.0, -2.0 / 9.0],
-    [-2.0 / 9.0, 2.0 / 9.0, -2.0 / 9.0, 2.0 / 9.0, -2.0 / 9.0],
-    [1.0 / 90.0, 2.0 / 90.0, 4.0 / 90.0, 8.0 / 90.0, 16.0 / 90.0],
-    [
-        1.0 / 90.0,
-        -2.0 / 90.0,
-        4.0 / 90.0,
-        -8.0 / 90.0,
-        16.0 / 90.0,
-    ],
-    [
-        16.0 / 180.0,
-        8.0 / 180.0,
-        4.0 / 180.0,
-        2.0 / 180.0,
-        1.0 / 180.0,
-    ],
-    [
-        16.0 / 180.0,
-        -8.0 / 180.0,
-        4.0 / 180.0,
-        -2.0 / 180.0,
-        1.0 / 180.0,
-    ],
-    [0.0, 0.0, 0.0, 0.0, 1.0],
-];
-const A_5: [[f64; 4]; 8] = [
-    [1.0, 0.0, 0.0, 0.0],
-    [1.0, 1.0, 1.0, 1.0],
-    [1.0, -1.0, 1.0, -1.0],
-    [1.0, 2.0, 4.0, 8.0],
-    [1.0, -2.0, 4.0, -8.0],
-    [8.0, 4.0, 2.0, 1.0],
-    [8.0, -4.0, 2.0, -1.0],
-    [0.0, 0.0, 0.0, 1.0],
-];
 
 /// The transformation of kernels of one size.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,36 +31,32 @@ impl Transform {
     /// For kernels of 3×3 or 5×5, spatial or in the Winograd domain.
     pub fn of(param: &Param) -> Option<Self> {
         let dims = param.shape.dims();
-        match (param.role, dims) {
-            (Role::Winograd, [6, ..]) => Some(Self::new(3)),
-            (Role::Winograd, [8, ..]) => Some(Self::new(5)),
-            _ if has_winograd(param) => Some(Self::new(dims[2] as usize)),
-            _ => None,
-        }
+        let kernel = match (param.role, dims) {
+            (Role::Winograd, [6, ..]) => 3,
+            (Role::Winograd, [8, ..]) => 5,
+            _ if has_winograd(param) => dims[2],
+            _ => return None,
+        };
+        WinogradTransform::of(kernel).map(Self::new)
     }
 
-    /// For kernels of k × k, with k 3 or 5.
-    pub fn new(k: usize) -> Self {
+    /// For kernels of k × k.
+    fn new(matrices: &WinogradTransform) -> Self {
+        let (k, m) = (matrices.kernel, matrices.input);
         let mut g = [[0.0; MOST]; MOST];
-        let (m, a): (usize, &[[f64; 4]]) = if k == 3 { (6, &A_3) } else { (8, &A_5) };
-        for (row, line) in g.iter_mut().enumerate().take(m) {
-            let from: &[f64] = if k == 3 { &G_3[row] } else { &G_5[row] };
-            line[..k].copy_from_slice(from);
+        for (row, from) in g.iter_mut().zip(&matrices.g) {
+            row[..from.len()].copy_from_slice(from);
         }
         let inverse = pseudoinverse(&g, m, k);
-        let norm = |line: &[f64; 4]| line.iter().map(|x| x * x).sum::<f64>().sqrt();
-        let column = |j: usize| {
-            (0..k)
-                .map(|i| inverse[i][j] * inverse[i][j])
-                .sum::<f64>()
-                .sqrt()
-        };
+        let norm = |squares: f64| squares.sqrt();
+        let row = |i: usize| norm(matrices.at.iter().map(|line| line[i] * line[i]).sum());
+        let column = |j: usize| norm((0..k).map(|i| inverse[i][j] * inverse[i][j]).sum());
         Self {
             k,
             m,
             g,
             inverse,
-            output: a.iter().map(|line| (1.0 / norm(line)) as f32).collect(),
+            output: (0..m).map(|i| (1.0 / row(i)) as f32).collect(),
             norms: (0..m).map(column).collect(),
         }
     }
@@ -133,6 +76,33 @@ impl Transform {
     /// The kernel whose transform is closest to u.
     pub fn backward(&self, u: &[f64]) -> Vec<f64> {
         sandwich(&self.inverse, self.k, self.m, |i, j| u[i * self.m + j])
+    }
+
+    /// A parameter in the Winograd domain as the kernels closest to it.
+    pub fn spatial(&self, param: &Param, data: &[f32]) -> Option<(Param, Vec<f32>)> {
+        let [k2, m2] = self.sizes();
+        let count = data.len() / m2;
+        let mut kernels = vec![0.0; count * k2];
+        kernels
+            .par_chunks_exact_mut(k2)
+            .enumerate()
+            .for_each(|(index, kernel)| {
+                let u = data.iter().skip(index).step_by(count);
+                let u: Vec<f64> = u.map(|&u| f64::from(u)).collect();
+                let w = self.backward(&u);
+                kernel
+                    .iter_mut()
+                    .zip(w)
+                    .for_each(|(to, from)| *to = from as f32);
+            });
+        let side = self.k as u32;
+        let dims = [param.shape.dim(2), param.shape.dim(3), side, side];
+        let param = Param {
+            role: Role::Weight,
+            shape: Shape::new(dims).ok()?,
+            ..param.clone()
+        };
+        Some((param, kernels))
     }
 
     /// Gᵀ·u·G.
@@ -288,6 +258,10 @@ fn pseudoinverse(g: &Square, m: usize, k: usize) -> Square {
 mod tests {
     use super::*;
 
+    fn transform(kernel: u32) -> Transform {
+        Transform::new(WinogradTransform::of(kernel).unwrap())
+    }
+
     #[test]
     fn norms_are_those_of_the_spec() {
         let close = |found: &[f64], expected: &[f64]| {
@@ -300,20 +274,16 @@ mod tests {
             );
         };
         close(
-            &Transform::new(3).norms,
+            &transform(3).norms,
             &[2.137496, 2.746311, 2.746311, 1.236482, 1.236482, 1.074968],
         );
         close(
-            &Transform::new(5).norms,
+            &transform(5).norms,
             &[
                 1.407216, 3.048790, 3.048790, 8.342372, 8.342372, 4.559387, 4.559387, 1.449667,
             ],
         );
-        let output: Vec<f64> = Transform::new(5)
-            .output
-            .iter()
-            .map(|&x| f64::from(x))
-            .collect();
+        let output: Vec<f64> = transform(5).output.iter().map(|&x| f64::from(x)).collect();
         close(
             &output,
             &[1.0, 0.5, 0.5, 0.108465, 0.108465, 0.108465, 0.108465, 1.0],
@@ -324,7 +294,8 @@ mod tests {
     #[test]
     fn transforms_and_gradients() {
         for k in [3, 5] {
-            let transform = Transform::new(k);
+            let transform = transform(k);
+            let k = k as usize;
             let mut data: Vec<f32> = (0..2 * k * k)
                 .map(|i| ((i * i * 31 + 7 * i) % 101) as f32 / 37.0 - 1.3)
                 .collect();

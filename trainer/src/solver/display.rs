@@ -4,7 +4,7 @@ use super::Solver;
 use super::report::{Metrics, Output, Report};
 use super::treatment::Treatment;
 use crate::engine::{Engine, NetId};
-use crate::param::Param;
+use crate::param::{Param, Role};
 use crate::prune::regularization::Regularization;
 use crate::prune::sparsity::{Groups, Sparsity, measure, total};
 use crate::prune::winograd::Transform;
@@ -121,9 +121,17 @@ impl Solver {
         for index in 0..self.treatments.len() {
             let settings = &self.settings;
             self.engine.edit(index, &mut |param, state| {
-                let Some(sparsity) = measure(param, &state.data, threshold) else {
+                let Some(mut sparsity) = measure(param, &state.data, threshold) else {
                     return;
                 };
+                let stored = sparsity.element;
+                if param.role == Role::Winograd {
+                    // Shares of the kernels that the weights stand for, as SkimCaffe prints them.
+                    let spatial = Transform::of(param)
+                        .and_then(|transform| transform.spatial(param, &state.data))
+                        .and_then(|(param, data)| measure(&param, &data, threshold));
+                    sparsity = spatial.unwrap_or(sparsity);
+                }
                 let regularization = Regularization::of(param, settings);
                 let pruned_in_winograd = matches!(regularization, Ok(Regularization::L1Winograd));
                 let winograd = match Transform::of(param).filter(|_| pruned_in_winograd) {
@@ -131,7 +139,7 @@ impl Solver {
                         transform.sparsity(&state.data, 1e-7, false),
                         transform.sparsity(&state.data, threshold, adjust),
                     ],
-                    None => [sparsity.element; 2],
+                    None => [stored; 2],
                 };
                 all.push(Measured {
                     sparsity,
