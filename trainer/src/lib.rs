@@ -12,3 +12,4 @@ pub mod param;
 pub mod prune;
 pub mod recipe;
 pub mod solver;
+pub mod trial;

@@ -6,8 +6,12 @@ mod cost;
 mod plot;
 mod quick;
 mod recipe;
+mod oneshot;
+mod recalibrate;
+mod sensitivity;
 mod session;
 mod train;
+mod trial;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
@@ -38,6 +42,9 @@ enum Command {
     Recipe(recipe::Arguments),
     Cost(cost::Arguments),
     Plot(plot::Arguments),
+    Oneshot(oneshot::Arguments),
+    Recalibrate(recalibrate::Arguments),
+    Sensitivity(sensitivity::Arguments),
 }
 
 impl Command {
@@ -49,6 +56,9 @@ impl Command {
             Self::Recipe(arguments) => recipe::run(arguments),
             Self::Cost(arguments) => cost::run(arguments),
             Self::Plot(arguments) => plot::run(arguments),
+            Self::Oneshot(arguments) => oneshot::run(arguments),
+            Self::Recalibrate(arguments) => recalibrate::run(arguments),
+            Self::Sensitivity(arguments) => sensitivity::run(arguments),
         }
     }
 }

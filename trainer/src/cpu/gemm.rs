@@ -27,6 +27,22 @@ impl<'a> Matrix<'a> {
             column_stride: 1,
         }
     }
+    /// Rows that begin `stride` elements after each other: part of a wider matrix.
+    pub fn strided(data: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        let matrix = Self {
+            data,
+            rows,
+            columns,
+            row_stride: stride,
+            column_stride: 1,
+        };
+        assert!(
+            matrix.is_inside(),
+            "{} for {rows}x{columns} by {stride}",
+            data.len()
+        );
+        matrix
+    }
     /// The transposed matrix, of the same elements.
     pub fn t(self) -> Self {
         Self {

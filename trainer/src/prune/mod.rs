@@ -1,9 +1,16 @@
 //! Pruning: regularisation, thresholds, masks, and how sparse the result is.
 
+mod calibration;
+mod cholesky;
 pub mod connectivity;
 pub mod gradual;
 pub mod guided;
 pub mod lasso;
+pub mod magnitude;
+pub mod one_shot;
+pub mod recalibration;
+pub mod reconstruction;
 pub mod regularization;
+pub mod sensitivity;
 pub mod sparsity;
 pub mod winograd;

@@ -1,6 +1,6 @@
 //! The solver: iterations, tests, snapshots.
 
-mod display;
+pub(crate) mod display;
 pub mod method;
 pub mod rate;
 pub mod report;

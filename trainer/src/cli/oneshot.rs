@@ -1,0 +1,214 @@
+//! `skimjit-train oneshot`.
+
+use super::trial::{TrialArguments, bar, describe, print, save, share};
+use serde::Serialize;
+use skimjit_models::caffe::proto::Phase;
+use skimjit_models::{Error, Result};
+use skimjit_trainer::engine::Engine;
+use skimjit_trainer::param::{Param, Role};
+use skimjit_trainer::prune::one_shot::{LayerReport, Target, erk, one_shot, prunable};
+use skimjit_trainer::trial::{Judgement, Stream};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Prunes a trained network without training it: layer by layer, so that the outputs on some batches
+/// change least.
+///
+/// Weights go column by column, and those that stay make up for them (optimal brain surgeon, over the
+/// second moments of the layer's inputs); offsets take the change of the means. Later layers see what
+/// earlier ones have become. The moments of a layer take at most 340 MB (filters of 9216 inputs), and
+/// about three times that is needed while it is pruned; filters that see more are cut into blocks.
+/// Batches are held in memory. After it, `recalibrate` networks with BatchNorm.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  skimjit-train oneshot --model train_val.prototxt --weights net.caffemodel --sparsity 0.8 --erk -o pruned.caffemodel
+  skimjit-train oneshot --model train_val.prototxt --weights net.caffemodel --layers conv2=0.7,ip1=0.95 -o pruned.caffemodel")]
+pub struct Arguments {
+    #[command(flatten)]
+    trial: TrialArguments,
+    /// Share of zeros over all chosen layers
+    #[arg(long, value_name = "SHARE", value_parser = share, default_value = "0.8")]
+    sparsity: f64,
+    /// The same share in every layer, which is the default
+    #[arg(long, conflicts_with = "erk")]
+    uniform: bool,
+    /// More zeros in layers with many weights for their dims (Erdős–Rényi kernel)
+    #[arg(long)]
+    erk: bool,
+    /// Layers, instead of all convolutions and inner products; each may have a share of its own
+    #[arg(long, value_name = "LAYER[=SHARE],...", value_delimiter = ',', value_parser = layer)]
+    layers: Vec<(String, Option<f64>)>,
+    /// Batches to calibrate by
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    batches: u32,
+    /// Data to calibrate by: train or test
+    #[arg(long, value_name = "PHASE", default_value = "train", value_parser = ["train", "test"])]
+    data: String,
+    /// Batches of phase TEST to judge the network by, before and after
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    test_batches: u32,
+    /// What is added to the second moments, as a share of their mean
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
+    damping: f32,
+    /// Weights to write
+    #[arg(short, long, value_name = "CAFFEMODEL")]
+    output: PathBuf,
+    /// Print the result as one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+fn layer(text: &str) -> std::result::Result<(String, Option<f64>), String> {
+    match text.rsplit_once('=') {
+        Some((layer, own)) => Ok((layer.to_owned(), Some(share(own)?))),
+        None => Ok((text.to_owned(), None)),
+    }
+}
+
+#[derive(Serialize)]
+struct Summary {
+    layers: Vec<LayerReport>,
+    sparsity: f64,
+    before: Option<Judgement>,
+    after: Option<Judgement>,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    if !(arguments.damping.is_finite() && arguments.damping > 0.0) {
+        return Err(Error::new(arguments.damping.to_string())
+            .field("--damping")
+            .expected("more than 0"));
+    }
+    arguments.trial.machine.start()?;
+    let source = arguments.trial.source()?;
+    let mut engine = arguments.trial.machine.engine()?;
+    let data = match arguments.data.as_str() {
+        "train" => Phase::Train,
+        _ => Phase::Test,
+    };
+    let calibration = source.add(engine.as_mut(), [Phase::Test, data], arguments.batches)?;
+    let test = match arguments.test_batches {
+        0 => None,
+        count => Some(source.add(engine.as_mut(), [Phase::Test; 2], count)?),
+    };
+    let judge = |engine: &mut dyn Engine| {
+        let judged = test.as_ref().map(|stream| stream.judge(engine));
+        judged.transpose()
+    };
+    let targets = targets(arguments, engine.as_ref(), &calibration)?;
+    let before = judge(engine.as_mut())?;
+    let bar = bar(targets.len());
+    let mut progress = |report: &LayerReport| {
+        bar.set_message(report.layer.clone());
+        bar.inc(1);
+    };
+    let layers = one_shot(
+        engine.as_mut(),
+        &calibration,
+        &targets,
+        arguments.damping,
+        &mut progress,
+    )?;
+    bar.finish_and_clear();
+    let after = judge(engine.as_mut())?;
+    save(
+        &source.saved(engine.as_mut(), calibration.id()),
+        &arguments.output,
+    )?;
+    let zeros: f64 = layers
+        .iter()
+        .map(|one| one.sparsity * one.weights as f64)
+        .sum();
+    let count: usize = layers.iter().map(|one| one.weights).sum();
+    let summary = Summary {
+        sparsity: zeros / count.max(1) as f64,
+        layers,
+        before,
+        after,
+    };
+    let norms = engine
+        .params()
+        .iter()
+        .any(|param| param.role == Role::Statistic);
+    tell(arguments, &summary, norms)
+}
+
+fn targets(arguments: &Arguments, engine: &dyn Engine, stream: &Stream) -> Result<Vec<Target>> {
+    let able = prunable(engine, stream);
+    let own: BTreeMap<&str, Option<f64>> = arguments
+        .layers
+        .iter()
+        .map(|(layer, own)| (layer.as_str(), *own))
+        .collect();
+    let name = |index: usize| engine.params()[index].layer.as_str();
+    if let Some(layer) = own
+        .keys()
+        .find(|layer| !able.iter().any(|&index| name(index) == **layer))
+    {
+        let names: Vec<&str> = able.iter().map(|&index| name(index)).collect();
+        return Err(Error::new(format!("layer {layer:?}"))
+            .field("--layers")
+            .expected(format!(
+                "layers of phase TEST with weights: {}",
+                names.join(", ")
+            )));
+    }
+    let chosen: Vec<usize> = able
+        .into_iter()
+        .filter(|&index| own.is_empty() || own.contains_key(name(index)))
+        .collect();
+    let params: Vec<&Param> = chosen
+        .iter()
+        .map(|&index| &engine.params()[index])
+        .collect();
+    let shares = if arguments.erk {
+        erk(&params, arguments.sparsity)
+    } else {
+        vec![arguments.sparsity; params.len()]
+    };
+    let target = |(param, sparsity): (usize, f64)| Target {
+        param,
+        sparsity: own.get(name(param)).copied().flatten().unwrap_or(sparsity),
+    };
+    Ok(chosen.iter().copied().zip(shares).map(target).collect())
+}
+
+fn tell(arguments: &Arguments, summary: &Summary, norms: bool) -> Result<()> {
+    if arguments.json {
+        let text = serde_json::to_string(summary);
+        return print(&text.map_err(|error| Error::new(error.to_string()))?);
+    }
+    let widest = summary.layers.iter().map(|one| one.layer.len()).max();
+    let width = widest.unwrap_or(0).max(5);
+    print(&format!(
+        "{:width$} {:>10} {:>9} {:>12} {:>12}",
+        "layer", "weights", "sparsity", "error", "magnitude's"
+    ))?;
+    for one in &summary.layers {
+        let blocks = match one.blocks {
+            1 => String::new(),
+            blocks => format!("  in {blocks} blocks"),
+        };
+        print(&format!(
+            "{:width$} {:>10} {:>8.2}% {:>11.4}% {:>11.4}%{blocks}",
+            one.layer,
+            one.weights,
+            100.0 * one.sparsity,
+            100.0 * one.error,
+            100.0 * one.magnitude_error
+        ))?;
+    }
+    print(&format!("sparsity {:.2}%", 100.0 * summary.sparsity))?;
+    for (when, judged) in [("before", &summary.before), ("after", &summary.after)] {
+        if let Some(judged) = judged {
+            print(&format!("{when}: {}", describe(judged)))?;
+        }
+    }
+    print(&format!("wrote {}", arguments.output.display()))?;
+    if norms {
+        print(
+            "the network has BatchNorm layers: `skimjit-train recalibrate` brings their statistics up to date",
+        )?;
+    }
+    Ok(())
+}

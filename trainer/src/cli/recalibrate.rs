@@ -1,0 +1,86 @@
+//! `skimjit-train recalibrate`.
+
+use super::trial::{TrialArguments, describe, print, save};
+use serde::Serialize;
+use skimjit_models::caffe::proto::Phase;
+use skimjit_models::{Error, Result};
+use skimjit_trainer::prune::recalibration::recalibrate;
+use skimjit_trainer::trial::Judgement;
+use std::path::PathBuf;
+
+/// Gathers the running statistics of all BatchNorm layers anew, which no longer fit after pruning.
+///
+/// The network of phase TRAIN runs forward over its data; the statistics become the means over these
+/// batches. With `--test-batches`, the network of phase TEST is judged before and after.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  skimjit-train recalibrate --model train_val.prototxt --weights pruned.caffemodel --batches 100 -o recalibrated.caffemodel")]
+pub struct Arguments {
+    #[command(flatten)]
+    trial: TrialArguments,
+    /// Batches to gather statistics from
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    batches: u32,
+    /// Batches of phase TEST to judge the network by
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    test_batches: u32,
+    /// Weights to write
+    #[arg(short, long, value_name = "CAFFEMODEL")]
+    output: PathBuf,
+    /// Print the result as one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    layers: usize,
+    batches: u32,
+    before: Option<Judgement>,
+    after: Option<Judgement>,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    arguments.trial.machine.start()?;
+    let source = arguments.trial.source()?;
+    let mut engine = arguments.trial.machine.engine()?;
+    let (net, mut feed) = source.open(Phase::Train, Phase::Train)?;
+    let id = engine.add(net)?;
+    let test = match arguments.test_batches {
+        0 => None,
+        count => Some(source.add(engine.as_mut(), [Phase::Test; 2], count)?),
+    };
+    let judge = |engine: &mut dyn skimjit_trainer::engine::Engine| {
+        let judged = test.as_ref().map(|stream| stream.judge(engine));
+        judged.transpose()
+    };
+    let before = judge(engine.as_mut())?;
+    let layers = recalibrate(engine.as_mut(), id, &mut feed, arguments.batches)?;
+    if layers == 0 {
+        return Err(Error::new("no BatchNorm layer that gathers statistics")
+            .file(&arguments.trial.model)
+            .expected("BatchNorm layers, without use_global_stats: true in phase TRAIN"));
+    }
+    let after = judge(engine.as_mut())?;
+    save(&source.saved(engine.as_mut(), id), &arguments.output)?;
+    let summary = Summary {
+        layers,
+        batches: arguments.batches,
+        before,
+        after,
+    };
+    if arguments.json {
+        let text = serde_json::to_string(&summary);
+        return print(&text.map_err(|error| Error::new(error.to_string()))?);
+    }
+    print(&format!(
+        "{layers} BatchNorm layers from {} batches",
+        summary.batches
+    ))?;
+    for (when, judged) in [("before", &summary.before), ("after", &summary.after)] {
+        if let Some(judged) = judged {
+            print(&format!("{when}: {}", describe(judged)))?;
+        }
+    }
+    print(&format!("wrote {}", arguments.output.display()))
+}

@@ -1,0 +1,139 @@
+//! `skimjit-train sensitivity`.
+
+use super::trial::{TrialArguments, bar, describe, print, share};
+use skimjit_models::caffe::proto::Phase;
+use skimjit_models::{Error, Result};
+use skimjit_trainer::prune::sensitivity::{Point, Sensitivity, scan};
+use skimjit_trainer::solver::snapshot::write_whole;
+use skimjit_trainer::trial::{Judgement, prunable};
+use std::fmt::Write;
+use std::path::PathBuf;
+
+/// Judges a network with each convolution and inner product pruned alone, by magnitude, at several
+/// levels: which layers can lose most.
+///
+/// The network of phase TEST runs over batches of its data, which are held in memory.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  skimjit-train sensitivity --model train_val.prototxt --weights net.caffemodel --levels 0.5,0.9 --batches 10 -o sensitivity.csv")]
+pub struct Arguments {
+    #[command(flatten)]
+    trial: TrialArguments,
+    /// Shares of zeros
+    #[arg(long, value_name = "SHARE,...", value_delimiter = ',', value_parser = share, default_value = "0.5,0.7,0.9,0.95,0.98")]
+    levels: Vec<f64>,
+    /// Layers, instead of all convolutions and inner products
+    #[arg(long, value_name = "LAYER,...", value_delimiter = ',')]
+    layers: Vec<String>,
+    /// Batches of phase TEST to judge by
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    batches: u32,
+    /// Table to write, as CSV
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print the result as one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    arguments.trial.machine.start()?;
+    let source = arguments.trial.source()?;
+    let mut engine = arguments.trial.machine.engine()?;
+    let stream = source.add(engine.as_mut(), [Phase::Test; 2], arguments.batches)?;
+    let layers: Vec<&str> = arguments.layers.iter().map(String::as_str).collect();
+    let params = prunable(engine.params(), &layers)?;
+    let bar = bar(params.len() * arguments.levels.len());
+    let mut progress = |point: &Point| {
+        bar.set_message(point.layer.clone());
+        bar.inc(1);
+    };
+    let levels = &arguments.levels;
+    let found = scan(engine.as_mut(), &stream, &params, levels, &mut progress)?;
+    bar.finish_and_clear();
+    if let Some(path) = &arguments.output {
+        let text = csv(&found);
+        write_whole(path, |part| {
+            std::fs::write(part, &text)
+                .map_err(|error| Error::new(format!("an error when writing: {error}")).file(path))
+        })?;
+    }
+    if arguments.json {
+        let text = serde_json::to_string(&found);
+        return print(&text.map_err(|error| Error::new(error.to_string()))?);
+    }
+    print(table(&found).trim_end())
+}
+
+/// Results that a table shows: not those that the loss is the sum of.
+fn columns(judgement: &Judgement) -> impl Iterator<Item = (&str, f64)> {
+    let outputs = judgement.outputs.iter();
+    let judged = outputs.filter(|output| output.loss_weight.is_none());
+    judged
+        .map(|output| (output.name.as_str(), output.value))
+        .chain([("loss", judgement.loss)])
+}
+
+fn table(found: &Sensitivity) -> String {
+    let mut text = format!("dense: {}\n", describe(&found.baseline));
+    let widest = found.points.iter().map(|point| point.layer.len()).max();
+    let width = widest.unwrap_or(0).max(5);
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
+        "{:width$} {:>10} {:>9}",
+        "layer", "weights", "sparsity"
+    );
+    for (name, _) in columns(&found.baseline) {
+        let _ = write!(text, " {name:>12}");
+    }
+    text.push('\n');
+    for point in &found.points {
+        let _ = write!(
+            text,
+            "{:width$} {:>10} {:>8.2}%",
+            point.layer,
+            point.weights,
+            100.0 * point.sparsity
+        );
+        for (name, value) in columns(&point.judgement) {
+            let width = name.len().max(12);
+            let _ = write!(text, " {value:>width$.4}");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn csv(found: &Sensitivity) -> String {
+    let quoted = |name: &str| {
+        if name.contains([',', '"', '\n']) {
+            format!("\"{}\"", name.replace('"', "\"\""))
+        } else {
+            name.to_owned()
+        }
+    };
+    let mut text = "layer,weights,level,sparsity".to_owned();
+    for (name, _) in columns(&found.baseline) {
+        let _ = write!(text, ",{}", quoted(name));
+    }
+    text.push('\n');
+    let mut row = |layer: &str, numbers: [String; 3], judgement: &Judgement| {
+        let _ = write!(text, "{},{}", quoted(layer), numbers.join(","));
+        for (_, value) in columns(judgement) {
+            let _ = write!(text, ",{value}");
+        }
+        text.push('\n');
+    };
+    let none = || [String::new(), String::new(), String::new()];
+    row("", none(), &found.baseline);
+    for point in &found.points {
+        let numbers = [
+            point.weights.to_string(),
+            point.level.to_string(),
+            point.sparsity.to_string(),
+        ];
+        row(&point.layer, numbers, &point.judgement);
+    }
+    text
+}

@@ -1,0 +1,86 @@
+//! What commands share that judge or change a trained network without training it.
+
+use super::session::{MachineArguments, read_weights};
+use indicatif::{ProgressBar, ProgressStyle};
+use skimjit_models::caffe::proto::NetParameter;
+use skimjit_models::caffe::{read_prototxt, upgrade::upgrade_net, write_caffemodel};
+use skimjit_models::{Error, Result};
+use skimjit_trainer::solver::snapshot::write_whole;
+use skimjit_trainer::trial::{Judgement, Source};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// A trained network.
+#[derive(clap::Args)]
+pub struct TrialArguments {
+    /// Definition with data layers (train_val)
+    #[arg(long, value_name = "PROTOTXT")]
+    pub model: PathBuf,
+    /// Its weights; of several files, later ones win
+    #[arg(
+        long,
+        value_name = "CAFFEMODEL,...",
+        value_delimiter = ',',
+        required = true
+    )]
+    pub weights: Vec<PathBuf>,
+    /// Seed of what data layers draw (crops, mirrors, order)
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub machine: MachineArguments,
+}
+
+impl TrialArguments {
+    /// Reads definition and weights.
+    pub fn source(&self) -> Result<Source> {
+        let (definition, _) = read_prototxt(&self.model)?;
+        let definition = upgrade_net(definition).map_err(|error| error.file(&self.model))?;
+        Ok(Source {
+            definition,
+            file: self.model.clone(),
+            weights: read_weights(&self.weights)?,
+            seed: self.seed,
+        })
+    }
+}
+
+/// A share of zeros.
+pub fn share(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err(format!("{text:?} is no share between 0 and 1")),
+    }
+}
+
+/// Writes weights as a whole or not at all.
+pub fn save(net: &NetParameter, path: &Path) -> Result<()> {
+    write_whole(path, |path| write_caffemodel(net, path))
+}
+
+/// Prints a line on standard output.
+pub fn print(text: &str) -> Result<()> {
+    let result = writeln!(io::stdout(), "{text}");
+    result.map_err(|error| Error::new(format!("an error when writing the result: {error}")))
+}
+
+/// `accuracy 0.9857, loss 0.0421`.
+pub fn describe(judgement: &Judgement) -> String {
+    let outputs = judgement
+        .outputs
+        .iter()
+        .filter(|output| output.loss_weight.is_none());
+    let mut parts: Vec<String> = outputs
+        .map(|output| format!("{} {:.4}", output.name, output.value))
+        .collect();
+    parts.push(format!("loss {:.4}", judgement.loss));
+    parts.join(", ")
+}
+
+/// A bar on standard error for so many steps.
+pub fn bar(steps: usize) -> ProgressBar {
+    let bar = ProgressBar::new(steps as u64);
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}

@@ -1,0 +1,76 @@
+//! How much each layer can lose: a network judged with one layer pruned at a time.
+
+use super::magnitude;
+use crate::engine::Engine;
+use crate::trial::{Judgement, Stream};
+use serde::Serialize;
+use skimjit_models::Result;
+
+/// A layer at a level.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Point {
+    /// Layer.
+    pub layer: String,
+    /// Index of the blob.
+    pub index: usize,
+    /// Its weights.
+    pub weights: usize,
+    /// Share of zeros that was asked for.
+    pub level: f64,
+    /// Share of zeros.
+    pub sparsity: f64,
+    /// What became of the network.
+    #[serde(flatten)]
+    pub judgement: Judgement,
+}
+
+/// All layers at all levels.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Sensitivity {
+    /// The network as it is.
+    pub baseline: Judgement,
+    /// Layers in order, each with the levels in order.
+    pub points: Vec<Point>,
+}
+
+/// Judges the network with each of the parameters pruned alone, by magnitude, at each level. All
+/// parameters are what they were afterwards.
+pub fn scan(
+    engine: &mut dyn Engine,
+    stream: &Stream,
+    params: &[usize],
+    levels: &[f64],
+    progress: &mut dyn FnMut(&Point),
+) -> Result<Sensitivity> {
+    let mut sensitivity = Sensitivity {
+        baseline: stream.judge(engine)?,
+        points: Vec::new(),
+    };
+    for &param in params {
+        let mut dense = Vec::new();
+        engine.edit(param, &mut |_, state| dense.clone_from(&state.data));
+        for &level in levels {
+            let mut sparsity = 0.0;
+            engine.edit(param, &mut |_, state| {
+                state.data.clone_from(&dense);
+                magnitude::prune(&mut state.data, level);
+                let zeros = state.data.iter().filter(|w| **w == 0.0).count();
+                sparsity = zeros as f64 / dense.len().max(1) as f64;
+            });
+            let judged = stream.judge(engine);
+            engine.edit(param, &mut |_, state| state.data.clone_from(&dense));
+            let of = &engine.params()[param];
+            let point = Point {
+                layer: of.layer.clone(),
+                index: of.index,
+                weights: dense.len(),
+                level,
+                sparsity,
+                judgement: judged?,
+            };
+            progress(&point);
+            sensitivity.points.push(point);
+        }
+    }
+    Ok(sensitivity)
+}
