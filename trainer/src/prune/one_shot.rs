@@ -270,7 +270,7 @@ mod tests {
             let zeros: f64 = shares.iter().zip(&params).map(|(s, p)| s * count(p)).sum();
             let all: f64 = params.iter().map(count).sum();
             assert!((zeros / all - sparsity).abs() < 1e-9, "{shares:?}");
-            assert!(shares[0] <= shares[1] && shares[1] <= shares[2]);
+            assert!(shares[0] <= shares[1] && shares[0] <= shares[2]);
         }
     }
 }

@@ -9,7 +9,9 @@ use rayon::prelude::*;
 /// Columns that are chosen together.
 const STEP: usize = 128;
 /// Operations that the exact solution for the weights that stay may take, in all rows.
-const MOST_OPERATIONS: f64 = 1e11;
+const MOST_OPERATIONS: f64 = 3e10;
+/// Rounds in which weights go: fewer at a time are chosen better.
+const ROUNDS: i32 = 5;
 /// Times that the damping grows where rounding leaves no positive definite matrix.
 const TRIES: usize = 6;
 
@@ -42,17 +44,27 @@ pub fn prune(units: &[Unit], zeros: usize, damping: f32) -> Option<Outcome> {
         .map(|unit| Factor::new(unit, damping))
         .collect();
     let factors = factors?;
-    let quotas = quotas(units, &factors, zeros);
+    let all: usize = units.iter().map(|unit| unit.weights.len()).sum();
+    let kept = (all - zeros.min(all)) as f64 / all.max(1) as f64;
+    let mut weights: Vec<Vec<f32>> = units.iter().map(|unit| unit.weights.clone()).collect();
+    for round in 1..=ROUNDS {
+        let part = kept.powf(f64::from(round) / f64::from(ROUNDS));
+        let zeros = match round {
+            ROUNDS => zeros,
+            _ => (all as f64 * (1.0 - part)) as usize,
+        };
+        let quotas = quotas(units, &weights, &factors, zeros);
+        for (index, weights) in weights.iter_mut().enumerate() {
+            let (unit, factor) = (&units[index], &factors[index]);
+            sweep(unit, weights, factor, &quotas[index]);
+            refine(unit, factor, weights);
+        }
+    }
     let mut outcome = Outcome {
-        weights: Vec::new(),
+        weights,
         error: 0.0,
         magnitude_error: 0.0,
     };
-    for ((unit, factor), quotas) in units.iter().zip(&factors).zip(&quotas) {
-        let mut weights = sweep(unit, factor, quotas);
-        refine(unit, factor, &mut weights);
-        outcome.weights.push(weights);
-    }
     let whole: f64 = units.iter().map(|unit| energy(unit, &unit.weights)).sum();
     let change = |pruned: &[Vec<f32>]| {
         let changes = units.iter().zip(pruned).map(|(unit, pruned)| {
@@ -100,12 +112,18 @@ impl Factor {
 }
 
 /// How many weights go in each step of columns, from the last to the first.
-fn quotas(units: &[Unit], factors: &[Factor], zeros: usize) -> Vec<Vec<usize>> {
-    let scores = units.iter().zip(factors).flat_map(|(unit, factor)| {
+fn quotas(
+    units: &[Unit],
+    weights: &[Vec<f32>],
+    factors: &[Factor],
+    zeros: usize,
+) -> Vec<Vec<usize>> {
+    let all = units.iter().zip(weights).zip(factors);
+    let scores = all.flat_map(|((unit, weights), factor)| {
         let pivots: Vec<f32> = (0..unit.columns)
             .map(|j| factor.pivot(j, unit.columns))
             .collect();
-        let rows = unit.weights.chunks_exact(unit.columns.max(1));
+        let rows = weights.chunks_exact(unit.columns.max(1));
         rows.flat_map(|row| {
             let scores = row.iter().zip(&pivots).map(|(w, pivot)| (w / pivot).abs());
             scores.collect::<Vec<f32>>()
@@ -135,13 +153,12 @@ fn quotas(units: &[Unit], factors: &[Factor], zeros: usize) -> Vec<Vec<usize>> {
 }
 
 /// Settles columns from the last to the first; those before make up for weights that go.
-fn sweep(unit: &Unit, factor: &Factor, quotas: &[usize]) -> Vec<f32> {
+fn sweep(unit: &Unit, weights: &mut [f32], factor: &Factor, quotas: &[usize]) {
     let n = unit.columns;
-    let mut weights = unit.weights.clone();
     for (step, &quota) in quotas.iter().enumerate().rev() {
         let columns = step * STEP..n.min((step + 1) * STEP);
         let width = columns.len();
-        let pruned = chosen(&weights, factor, n, &columns, quota);
+        let pruned = chosen(weights, factor, n, &columns, quota);
         let mut errors = vec![0.0; unit.rows * width];
         let rows = weights
             .par_chunks_exact_mut(n)
@@ -167,10 +184,9 @@ fn sweep(unit: &Unit, factor: &Factor, quotas: &[usize]) -> Vec<f32> {
         if columns.start > 0 {
             let lines = &factor.inverse[columns.start * n..];
             let lines = Matrix::strided(lines, width, columns.start, n);
-            subtract_products(&mut weights, n, &errors, lines, columns.start);
+            subtract_products(weights, n, &errors, lines, columns.start);
         }
     }
-    weights
 }
 
 /// Which weights of a step of columns go: rows × width.
