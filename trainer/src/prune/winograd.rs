@@ -330,4 +330,58 @@ mod tests {
             assert_eq!(data, vec![0.0; data.len()]);
         }
     }
+
+    /// Elements of at most t·n_j go, and the kernel becomes the one closest to the rest.
+    #[test]
+    fn projection_by_adjusted_thresholds() {
+        let of = transform(3);
+        let kernel: Vec<f32> = (0..9).map(|i| (i * i % 7) as f32 / 9.0 - 0.3).collect();
+        let norms = [2.137496, 2.746311, 2.746311, 1.236482, 1.236482, 1.074968];
+        for adjust in [false, true] {
+            let mut u = of.forward(&kernel);
+            let dense = u.clone();
+            for (j, u) in u.iter_mut().enumerate() {
+                let factor = if adjust { norms[j / 6] * norms[j % 6] } else { 1.0 };
+                *u = if u.abs() <= 0.03 * factor { 0.0 } else { *u };
+            }
+            let zeros = u.iter().filter(|u| **u == 0.0).count();
+            assert!(zeros > 0 && u != dense);
+            let expected = of.backward(&u);
+            let mut pruned = kernel.clone();
+            of.prune(&mut pruned, 0.03, adjust);
+            let close = |(a, b): (&f32, &f64)| (f64::from(*a) - b).abs() < 1e-6;
+            assert!(pruned.iter().zip(&expected).all(close), "{adjust}");
+            let share = of.sparsity(&kernel, 0.03, adjust);
+            assert!((share - 100.0 * zeros as f64 / 36.0).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn kernels_of_the_domain() {
+        for kernel in [3, 5] {
+            let matrices = WinogradTransform::of(kernel).unwrap();
+            let of = Transform::new(matrices);
+            let count = 6 * (kernel * kernel) as usize;
+            let data: Vec<f32> = (0..count).map(|i| (i * 29 % 31) as f32 / 31.0).collect();
+            let m = matrices.input as u32;
+            let param = Param {
+                layer: "w".to_owned(),
+                index: 0,
+                role: Role::Winograd,
+                shape: Shape::new([m, m, 2, 3]).unwrap(),
+                groups: 1,
+                lr_mult: 1.0,
+                decay_mult: 1.0,
+                regularization: None,
+                breadth_decay_mult: 0.0,
+                kernel_shape_decay_mult: 0.0,
+                block_group_lasso: vec![],
+                connectivity: Default::default(),
+            };
+            let (param, back) = of.spatial(&param, &matrices.kernels(&data)).unwrap();
+            assert_eq!(param.shape.dims(), [2, 3, kernel, kernel]);
+            let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
+            assert!(back.iter().zip(&data).all(close));
+        }
+    }
 }
