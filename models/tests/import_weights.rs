@@ -202,6 +202,34 @@ fn winograd_weights_decide_the_op() {
     assert!(op(&[6, 6, 3, 2], 216).is_err());
 }
 
+/// Spatial weights go to the Winograd domain when asked, once for all layers that share them.
+#[test]
+fn winograd_weights_are_transformed() {
+    let layer = |name: &str| {
+        format!(
+            "layer {{ name: '{name}' type: 'Winograd' bottom: 'data' top: '{name}' param {{ name: 'shared' }}
+             convolution_param {{ num_output: 2 kernel_size: 3 bias_term: false }} }}"
+        )
+    };
+    let text = with_input("1 3 6 6", &format!("{}{}", layer("v"), layer("w")));
+    let kernels: Vec<f32> = (0..54).map(|i| i as f32 / 54.0).collect();
+    let options = ImportOptions {
+        winograd_domain: true,
+        ..ImportOptions::default()
+    };
+    let file = weights("v", &[(&[2, 3, 3, 3], &kernels)]);
+    let graph = import(net(&text), vec![file], &options).unwrap().graph;
+    assert_eq!(graph.weights.len(), 1);
+    assert_eq!(graph.weights[0].shape().dims(), [6, 6, 2, 3]);
+    // The corners of U = G·w·Gᵀ are those of the kernel, times 1/16 and 1.
+    let transformed = graph.weights[0].data();
+    assert!((transformed[1] - kernels[9] / 16.0).abs() < 1e-6);
+    assert!((transformed[35 * 6 + 5] - kernels[53]).abs() < 1e-6);
+    let again = weights("v", &[(&[6, 6, 2, 3], transformed)]);
+    let second = import(net(&text), vec![again], &options).unwrap().graph;
+    assert_eq!(second.weights[0].data(), transformed);
+}
+
 #[test]
 fn batch_statistics_need_no_weights() {
     let text = with_input(

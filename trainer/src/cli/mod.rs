@@ -3,11 +3,11 @@
 
 mod console;
 mod cost;
+mod oneshot;
 mod plot;
 mod quick;
-mod recipe;
-mod oneshot;
 mod recalibrate;
+mod recipe;
 mod sensitivity;
 mod session;
 mod train;

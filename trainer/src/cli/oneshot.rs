@@ -6,7 +6,8 @@ use skimjit_models::caffe::proto::Phase;
 use skimjit_models::{Error, Result};
 use skimjit_trainer::engine::Engine;
 use skimjit_trainer::param::{Param, Role};
-use skimjit_trainer::prune::one_shot::{LayerReport, Target, erk, one_shot, prunable};
+use skimjit_trainer::prune::gradual::erk;
+use skimjit_trainer::prune::one_shot::{LayerReport, Target, one_shot, prunable};
 use skimjit_trainer::trial::{Judgement, Stream};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -162,7 +163,8 @@ fn targets(arguments: &Arguments, engine: &dyn Engine, stream: &Stream) -> Resul
         .map(|&index| &engine.params()[index])
         .collect();
     let shares = if arguments.erk {
-        erk(&params, arguments.sparsity)
+        let densities = erk(&params, 1.0 - arguments.sparsity);
+        densities.iter().map(|density| 1.0 - density).collect()
     } else {
         vec![arguments.sparsity; params.len()]
     };

@@ -37,47 +37,6 @@ pub struct LayerReport {
     pub blocks: usize,
 }
 
-/// The share of zeros that each parameter gets so that all of them together have `sparsity`: more for
-/// those with many weights for their dims (Erdős–Rényi kernel).
-pub fn erk(params: &[&Param], sparsity: f64) -> Vec<f64> {
-    let count = |param: &Param| param.shape.count() as f64;
-    let score = |param: &Param| {
-        let dims = param.shape.dims().iter().map(|&dim| f64::from(dim));
-        dims.sum::<f64>() / count(param)
-    };
-    let total: f64 = params.iter().map(|param| count(param)).sum();
-    let mut full = vec![false; params.len()];
-    loop {
-        let all = params.iter().zip(&full);
-        let fixed: f64 = all
-            .clone()
-            .filter(|(_, full)| **full)
-            .map(|(param, _)| count(param))
-            .sum();
-        let shared: f64 = all
-            .filter(|(_, full)| !**full)
-            .map(|(param, _)| count(param) * score(param))
-            .sum();
-        let factor = (total * (1.0 - sparsity) - fixed).max(0.0) / shared.max(f64::MIN_POSITIVE);
-        let dense = |(index, param): (usize, &&Param)| {
-            (!full[index] && factor * score(param) > 1.0).then_some(index)
-        };
-        match params.iter().enumerate().find_map(dense) {
-            Some(index) => full[index] = true,
-            None => {
-                let share = |(param, full): (&&Param, &bool)| {
-                    if *full {
-                        0.0
-                    } else {
-                        1.0 - factor * score(param)
-                    }
-                };
-                return params.iter().zip(&full).map(share).collect();
-            }
-        }
-    }
-}
-
 /// Where a parameter is used.
 struct Use {
     layout: Layout,
@@ -234,43 +193,4 @@ fn shifts(layout: &Layout, before: &[f32], after: &[f32], means: &[f64]) -> Vec<
             change.zip(means).map(|(w, mean)| w * mean).sum()
         })
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use skimjit_models::Shape;
-    use skimjit_models::caffe::proto::layer_parameter::ConnectivityMode;
-
-    #[test]
-    fn erk_keeps_the_mean() {
-        let param = |dims: &[u32]| Param {
-            layer: "l".to_owned(),
-            index: 0,
-            role: Role::Weight,
-            shape: Shape::new(dims).unwrap(),
-            groups: 1,
-            lr_mult: 1.0,
-            decay_mult: 1.0,
-            regularization: None,
-            breadth_decay_mult: 0.0,
-            kernel_shape_decay_mult: 0.0,
-            block_group_lasso: vec![],
-            connectivity: ConnectivityMode::Connected,
-        };
-        let params = [
-            param(&[20, 1, 5, 5]),
-            param(&[50, 20, 5, 5]),
-            param(&[500, 800]),
-        ];
-        let params: Vec<&Param> = params.iter().collect();
-        for sparsity in [0.3, 0.9, 0.99] {
-            let shares = erk(&params, sparsity);
-            let count = |param: &&Param| param.shape.count() as f64;
-            let zeros: f64 = shares.iter().zip(&params).map(|(s, p)| s * count(p)).sum();
-            let all: f64 = params.iter().map(count).sum();
-            assert!((zeros / all - sparsity).abs() < 1e-9, "{shares:?}");
-            assert!(shares[0] <= shares[1] && shares[0] <= shares[2]);
-        }
-    }
 }

@@ -341,7 +341,11 @@ mod tests {
             let mut u = of.forward(&kernel);
             let dense = u.clone();
             for (j, u) in u.iter_mut().enumerate() {
-                let factor = if adjust { norms[j / 6] * norms[j % 6] } else { 1.0 };
+                let factor = if adjust {
+                    norms[j / 6] * norms[j % 6]
+                } else {
+                    1.0
+                };
                 *u = if u.abs() <= 0.03 * factor { 0.0 } else { *u };
             }
             let zeros = u.iter().filter(|u| **u == 0.0).count();

@@ -11,6 +11,7 @@ pub mod source;
 mod treatment;
 
 use crate::engine::{self, Engine, NetId};
+use crate::prune::recalibration::recalibrate;
 use method::{Context, Method};
 use report::{Metrics, Output, Progress, Report};
 use settings::Settings;
@@ -387,6 +388,12 @@ impl Solver {
         } else {
             mean
         }
+    }
+
+    /// Gathers the statistics of all BatchNorm layers anew from the next batches; the number of layers.
+    pub fn recalibrate(&mut self, batches: u32) -> Result<usize> {
+        let (engine, train) = (self.engine.as_mut(), &mut self.train);
+        recalibrate(engine, train.id, &mut train.feed, batches)
     }
 
     /// Runs all tests.
