@@ -6,7 +6,7 @@ use super::gemm::{Matrix, multiply};
 use super::layer::{Backward, Forward, Layer};
 use rayon::prelude::*;
 use skimjit_models::ops::winograd::{MAX_INPUT, TILE, WinogradTransform};
-use skimjit_models::ops::{self};
+use skimjit_models::ops;
 use skimjit_models::{Error, Result, Shape};
 
 /// Parts of a batch whose weight gradients are summed apart, then in order.
@@ -72,8 +72,8 @@ impl Side {
         for (channel, first, count) in self.groups() {
             let data = &image[channel * plane..(channel + 1) * plane];
             let mut tiles: Tiles = [[[0.0; LANES]; MAX_INPUT]; MAX_INPUT];
-            for lane in 0..count {
-                for (i, j, pixel) in self.inside(first + lane) {
+            for (lane, tile) in (first..first + count).enumerate() {
+                for (i, j, pixel) in self.inside(tile) {
                     tiles[i][j][lane] = data[pixel];
                 }
             }
@@ -97,8 +97,8 @@ impl Side {
             }
             let pixels = sandwich(&self.back, self.size, self.domain, &tiles);
             let data = &mut image[channel * plane..(channel + 1) * plane];
-            for lane in 0..count {
-                for (i, j, pixel) in self.inside(first + lane) {
+            for (lane, tile) in (first..first + count).enumerate() {
+                for (i, j, pixel) in self.inside(tile) {
                     data[pixel] += pixels[i][j][lane];
                 }
             }

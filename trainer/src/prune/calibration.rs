@@ -83,7 +83,7 @@ impl Moments {
         let sizes = (0..layout.groups).flat_map(|_| {
             let starts = (0..layout.columns).step_by(block);
             let width = |start: usize| block.min(layout.columns - start);
-            starts.map(move |start| width(start)).collect::<Vec<_>>()
+            starts.map(width).collect::<Vec<_>>()
         });
         Self {
             products: sizes.map(|width| vec![0.0; width * width]).collect(),
