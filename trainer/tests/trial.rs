@@ -221,7 +221,7 @@ fn lenet_at_nine_tenths() {
         weights: vec![weights],
         seed: 1,
     };
-    let accuracy = |pruned: &dyn Fn(&mut CpuEngine) -> ()| {
+    let accuracy = |pruned: &dyn Fn(&mut CpuEngine)| {
         let mut engine = CpuEngine::new();
         let test = source.add(&mut engine, [Phase::Test; 2], 10).unwrap();
         pruned(&mut engine);

@@ -5,8 +5,8 @@ use super::convolution::add;
 use super::gemm::{Matrix, multiply};
 use super::layer::{Backward, Forward, Layer};
 use rayon::prelude::*;
-use skimjit_models::ops::winograd::{MAX_INPUT, TILE, WinogradTransform};
 use skimjit_models::ops;
+use skimjit_models::ops::winograd::{MAX_INPUT, TILE, WinogradTransform};
 use skimjit_models::{Error, Result, Shape};
 
 /// Parts of a batch whose weight gradients are summed apart, then in order.
