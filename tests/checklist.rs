@@ -440,7 +440,12 @@ static ROWS: &[Row] = &[
         "L1_Winograd",
         Tests(&["trainer/src/prune/winograd.rs::transforms_and_gradients"]),
     ),
-    (53, Experimental, "Winograd layer training", Trainer),
+    (
+        53,
+        Experimental,
+        "Winograd layer training",
+        Tests(&["trainer/tests/winograd.rs::a_winograd_layer_is_trained_pruned_and_exported"]),
+    ),
     (
         54,
         Experimental,

@@ -93,6 +93,7 @@ fn weights(solver: &mut Solver) -> Vec<f32> {
     data
 }
 
+/// Checklist 53.
 #[test]
 fn a_winograd_layer_is_trained_pruned_and_exported() {
     let folder = tempfile::tempdir().unwrap();

@@ -23,6 +23,8 @@ pub struct Reader {
     read: u64,
     /// Key of the last of them.
     last_key: Vec<u8>,
+    /// The error that ended the reading. Half a descent must not be gone on with.
+    failed: Option<Box<Error>>,
 }
 
 impl Reader {
@@ -55,6 +57,7 @@ impl Reader {
             stack: Vec::new(),
             read: 0,
             last_key: Vec::new(),
+            failed: None,
         })
     }
 
@@ -78,11 +81,21 @@ impl Reader {
         self.stack.clear();
         self.read = 0;
         self.last_key.clear();
+        self.failed = None;
     }
 
     /// The next record; `None` behind the last one. After an error, the same error again.
     #[allow(clippy::should_implement_trait)] // It is not an iterator: it can be rewound.
     pub fn next(&mut self) -> Result<Option<Record>> {
+        if let Some(error) = &self.failed {
+            return Err((**error).clone());
+        }
+        let result = self.advance();
+        self.failed = result.as_ref().err().cloned().map(Box::new);
+        result
+    }
+
+    fn advance(&mut self) -> Result<Option<Record>> {
         if self.read == self.meta.entries {
             return self.check_end();
         }
