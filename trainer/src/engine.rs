@@ -23,6 +23,15 @@ pub struct ParamState {
     pub shadow: Option<Vec<f32>>,
 }
 
+/// Seconds that a node took in the last forward and the last backward run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NodeTime {
+    /// Forward.
+    pub forward: f64,
+    /// Backward; 0 when nothing below it is trained.
+    pub backward: f64,
+}
+
 /// Runs networks forward and backward. The first network owns the parameters, the others share them by
 /// layer name.
 pub trait Engine {
@@ -48,6 +57,10 @@ pub trait Engine {
     fn edit(&mut self, param: usize, edit: &mut dyn FnMut(&Param, &mut ParamState));
     /// Bytes of values and gradients of a network, without parameters.
     fn bytes(&self, id: NetId) -> u64;
+    /// Times of the nodes of a network's graph; empty where the engine does not know them.
+    fn times(&self, _id: NetId) -> Vec<NodeTime> {
+        Vec::new()
+    }
 }
 
 /// Weighted sum of the losses of the last forward run.

@@ -4,9 +4,11 @@
 pub mod layers;
 mod published;
 pub mod synth;
+mod training;
 
 pub use layers::{LayerShape, layers};
 pub use synth::{Sparsity, synthesize};
+pub use training::{TrainVal, train_val, usual_scale};
 
 use crate::Result;
 use crate::caffe::proto::NetParameter;
@@ -46,7 +48,7 @@ pub fn find(name: &str) -> Option<&'static Net> {
         .find(|net| net.name == name || net.aliases.contains(&name.as_str()))
 }
 
-static NETS: [Net; 10] = [
+static NETS: [Net; 12] = [
     Net {
         name: "lenet",
         aliases: &["lenet-5", "mnist"],
@@ -61,6 +63,22 @@ static NETS: [Net; 10] = [
         prototxt: include_str!("nets/cifar10_quick.prototxt"),
         input_shape: [1, 3, 32, 32],
         input_std: 64.0,
+        published: None,
+    },
+    Net {
+        name: "cifar10-full",
+        aliases: &["cifar-10-full"],
+        prototxt: include_str!("nets/cifar10_full.prototxt"),
+        input_shape: [1, 3, 32, 32],
+        input_std: 64.0,
+        published: None,
+    },
+    Net {
+        name: "resnet-20",
+        aliases: &["resnet20", "resnet-20-cifar10"],
+        prototxt: include_str!("nets/resnet20.prototxt"),
+        input_shape: [1, 3, 32, 32],
+        input_std: 0.5,
         published: None,
     },
     Net {

@@ -3,6 +3,7 @@
 
 mod console;
 mod cost;
+mod net;
 mod oneshot;
 mod plot;
 mod quick;
@@ -10,6 +11,7 @@ mod recalibrate;
 mod recipe;
 mod sensitivity;
 mod session;
+mod time;
 mod train;
 mod trial;
 
@@ -45,6 +47,8 @@ enum Command {
     Oneshot(oneshot::Arguments),
     Recalibrate(recalibrate::Arguments),
     Sensitivity(sensitivity::Arguments),
+    Net(net::Arguments),
+    Time(time::Arguments),
 }
 
 impl Command {
@@ -59,6 +63,8 @@ impl Command {
             Self::Oneshot(arguments) => oneshot::run(arguments),
             Self::Recalibrate(arguments) => recalibrate::run(arguments),
             Self::Sensitivity(arguments) => sensitivity::run(arguments),
+            Self::Net(arguments) => net::run(arguments),
+            Self::Time(arguments) => time::run(arguments),
         }
     }
 }

@@ -186,8 +186,9 @@ impl Layer for Loss {
         if !self.has_classes() {
             return Ok(());
         }
+        // What is behind the decimal point does not count, as in Caffe.
         let wrong = |label: &f32| {
-            let class = *label >= 0.0 && *label < classes as f32 && label.fract() == 0.0;
+            let class = *label >= 0.0 && *label < classes as f32;
             !class && Some(*label as i32) != self.ignored()
         };
         match inputs[1].iter().position(wrong) {

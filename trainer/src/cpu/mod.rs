@@ -21,13 +21,14 @@ mod scale;
 mod softmax;
 mod winograd;
 
-use crate::engine::{Engine, NetId, ParamState};
+use crate::engine::{Engine, NetId, NodeTime, ParamState};
 use crate::net::Net;
 use crate::param::{Param, parameters};
 use layer::{Backward, Forward};
 use plan::{Plan, Step};
 use skimjit_models::{Error, Result, Tensor, ValueId, WeightId};
 use std::collections::HashMap;
+use std::time::Instant;
 
 /// Networks, their values, and the parameters that they share.
 #[derive(Default)]
@@ -49,6 +50,8 @@ struct Runner {
     written: Vec<bool>,
     /// Gradients that values start with.
     seeds: HashMap<ValueId, Vec<f32>>,
+    /// Of the nodes, in the last runs.
+    times: Vec<NodeTime>,
 }
 
 impl CpuEngine {
@@ -109,6 +112,7 @@ impl Engine for CpuEngine {
             gradients: vec![Vec::new(); homes.len()],
             written: vec![false; homes.len()],
             seeds: HashMap::new(),
+            times: vec![NodeTime::default(); net.graph.nodes.len()],
             net,
             plan,
         });
@@ -130,11 +134,17 @@ impl Engine for CpuEngine {
             runner.values[home].copy_from_slice(tensor.data());
         }
         let Runner {
-            net, plan, values, ..
+            net,
+            plan,
+            values,
+            times,
+            ..
         } = runner;
         for step in &mut plan.steps {
+            let start = Instant::now();
             forward(step, values, &mut self.states, turn)
                 .map_err(|error| error.layer(net.graph.nodes[step.node].name.clone()))?;
+            times[step.node].forward = start.elapsed().as_secs_f64();
         }
         Ok(())
     }
@@ -144,7 +154,9 @@ impl Engine for CpuEngine {
         runner.start_gradients();
         let mut plan = std::mem::take(&mut runner.plan.steps);
         for step in plan.iter_mut().rev().filter(|step| step.learns) {
+            let start = Instant::now();
             runner.backward(step, &mut self.states);
+            runner.times[step.node].backward = start.elapsed().as_secs_f64();
         }
         runner.plan.steps = plan;
     }
@@ -182,6 +194,10 @@ impl Engine for CpuEngine {
             .map(|home| runner.plan.homes[home])
             .sum();
         4 * (values + gradients) as u64
+    }
+
+    fn times(&self, id: NetId) -> Vec<NodeTime> {
+        self.nets[id.0].times.clone()
     }
 }
 

@@ -3,6 +3,7 @@
 mod hdf5;
 mod help;
 mod interruption;
+mod nets;
 mod quick;
 mod refusals;
 mod solver;

@@ -1,0 +1,148 @@
+//! `skimjit-train net`.
+
+use super::console::complain;
+use super::trial::print;
+use skimjit_models::caffe::proto::{NetParameter, SolverParameter};
+use skimjit_models::caffe::text;
+use skimjit_models::zoo::{self, Net, TrainVal};
+use skimjit_models::{Error, Result};
+use std::path::{Path, PathBuf};
+
+/// Writes the definition of a well-known network, ready to be trained: data layers, losses, fillers.
+///
+/// Without data bases it gets random data, the same in every batch: for trying out and timing. `--solver`
+/// writes a solver definition for it too, with usual values to start from.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  skimjit-train net --list
+  skimjit-train net resnet-50 --data train_lmdb,val_lmdb --classes 20 --mean 104,117,123 -o net.prototxt \\
+    --solver solver.prototxt")]
+pub struct Arguments {
+    /// Name of the network
+    #[arg(required_unless_present = "list")]
+    name: Option<String>,
+    /// Print the names
+    #[arg(long, conflicts_with_all = ["name", "output", "solver"])]
+    list: bool,
+    /// LMDBs for training and for testing
+    #[arg(long, value_name = "TRAIN,TEST", value_delimiter = ',')]
+    data: Vec<String>,
+    /// Images of a training batch
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    batch: u32,
+    /// Images of a test batch
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    test_batch: u32,
+    /// Classes [default: those of the published network]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    classes: Option<u32>,
+    /// Mean of each channel of the pictures, in the order of the data base (Caffe: blue, green, red)
+    #[arg(
+        long,
+        value_name = "VALUE,...",
+        value_delimiter = ',',
+        requires = "data"
+    )]
+    mean: Vec<f32>,
+    /// Factor of pixels, after the mean is taken off [default: 1/64, for digits 1/256]; published weights of
+    /// photographs' networks go with 1
+    #[arg(long, value_name = "FACTOR", requires = "data")]
+    scale: Option<f32>,
+    /// Mirrors training pictures at random
+    #[arg(long, requires = "data")]
+    mirror: bool,
+    /// Where the definition goes [default: standard output]
+    #[arg(short, long, value_name = "PROTOTXT")]
+    output: Option<PathBuf>,
+    /// Where a solver definition goes
+    #[arg(long, value_name = "PROTOTXT", requires = "output")]
+    solver: Option<PathBuf>,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let trainable = |net: &&Net| zoo::train_val(net, &TrainVal::default()).is_ok();
+    if arguments.list {
+        return zoo::all()
+            .iter()
+            .filter(trainable)
+            .try_for_each(|net| print(net.name));
+    }
+    let net = find(arguments.name.as_deref().unwrap_or_default())?;
+    let definition = zoo::train_val(net, &arguments.options(net)?)?;
+    let Some(output) = &arguments.output else {
+        return print(text::net_text(&definition).trim_end());
+    };
+    write(output, &text::net_text(&definition))?;
+    if let Some(solver) = &arguments.solver {
+        write(solver, &text::solver_text(&solver_for(output, &definition)))?;
+        let command = format!("skimjit-train train --solver {}", solver.display());
+        complain("written", &format!("{command} trains it"));
+    }
+    Ok(())
+}
+
+fn find(name: &str) -> Result<&'static Net> {
+    zoo::find(name).ok_or_else(|| {
+        let names: Vec<&str> = zoo::all().iter().map(|net| net.name).collect();
+        Error::new(format!("a network {name:?}"))
+            .field("NAME")
+            .expected(format!("one of {}", names.join(", ")))
+    })
+}
+
+impl Arguments {
+    fn options(&self, net: &Net) -> Result<TrainVal> {
+        let data = match self.data.as_slice() {
+            [] => None,
+            [train, test] => Some([train.clone(), test.clone()]),
+            other => {
+                return Err(Error::new(format!("{} data bases", other.len()))
+                    .field("--data")
+                    .expected("two: for training and for testing"));
+            }
+        };
+        let channels = net.input_shape[1] as usize;
+        if ![0, 1, channels].contains(&self.mean.len()) {
+            return Err(Error::new(format!("{} values", self.mean.len()))
+                .field("--mean")
+                .expected(format!("one, or {channels}: one of each channel")));
+        }
+        Ok(TrainVal {
+            data,
+            batch: [self.batch, self.test_batch],
+            classes: self.classes,
+            mean: self.mean.clone(),
+            scale: self.scale.unwrap_or_else(|| zoo::usual_scale(net)),
+            mirror: self.mirror,
+        })
+    }
+}
+
+/// Momentum and a rate that networks with He's fillers take, falling to zero.
+fn solver_for(net: &Path, definition: &NetParameter) -> SolverParameter {
+    let kinds = |kind: &str| definition.layer.iter().any(|layer| layer.r#type() == kind);
+    let prefix = net.with_extension("");
+    SolverParameter {
+        net: Some(net.display().to_string()),
+        test_iter: vec![20],
+        test_interval: Some(1000),
+        test_initialization: Some(false),
+        // Batch normalisation bears greater steps.
+        base_lr: Some(if kinds("BatchNorm") { 0.02 } else { 0.002 }),
+        lr_policy: Some("poly".to_owned()),
+        power: Some(1.0),
+        momentum: Some(0.9),
+        weight_decay: Some(0.0005),
+        display: Some(20),
+        average_loss: Some(20),
+        max_iter: Some(10_000),
+        snapshot: Some(1000),
+        snapshot_prefix: Some(prefix.display().to_string()),
+        random_seed: Some(1),
+        ..SolverParameter::default()
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).map_err(|error| Error::new(error.to_string()).file(path))
+}
