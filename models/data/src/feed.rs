@@ -106,8 +106,10 @@ impl Feed {
     )]
     pub fn next(&mut self) -> Result<&[Tensor]> {
         let started = Instant::now();
-        self.batch.clear();
+        let mut used = std::mem::take(&mut self.batch).into_iter();
         for layer in &mut self.layers {
+            let count = layer.layer.blobs.len();
+            layer.layer.recycle(used.by_ref().take(count));
             self.batch.extend(layer.next()?);
         }
         self.waited += started.elapsed();
@@ -132,6 +134,8 @@ struct Layer {
     path: PathBuf,
     /// Only the order of items is decided under the lock.
     queue: Mutex<Queue>,
+    /// Memory of batches that were used: pages that are new cost as much as the pixels in them.
+    spare: Mutex<Vec<Vec<f32>>>,
 }
 
 struct Queue {
@@ -254,7 +258,7 @@ impl Layer {
             Shape::new([batch, input[0], input[1], input[2]])?,
             Shape::new([batch])?,
         ];
-        let kept = if decoding_is_slow(&first) {
+        let kept = if first.decoded {
             source.len().unwrap_or(0)
         } else {
             0
@@ -331,6 +335,7 @@ impl Layer {
             kind,
             path: queue.source.path().to_owned(),
             queue: Mutex::new(queue),
+            spare: Mutex::default(),
         })
     }
 
@@ -344,6 +349,22 @@ impl Layer {
         (number, made.map_err(|error| error.layer(&*self.name)))
     }
 
+    /// Takes back the memory of a batch: of its first blob, which is the large one.
+    fn recycle(&self, batch: impl Iterator<Item = Tensor>) {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = batch.into_iter().next();
+        spare.extend(first.map(Tensor::into_data));
+    }
+
+    /// An empty vector for so many elements.
+    fn vector(&self, count: usize) -> Vec<f32> {
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut vector = spare.pop().unwrap_or_default();
+        vector.clear();
+        vector.reserve_exact(count);
+        vector
+    }
+
     fn take(&self) -> (u64, Result<Vec<Raw>>) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let number = queue.next;
@@ -354,7 +375,7 @@ impl Layer {
 
     fn images_of(&self, images: &Images, number: u64, items: Vec<Raw>) -> Result<Vec<Tensor>> {
         let count: usize = self.blobs[0].shape.count();
-        let (mut pixels, mut labels) = (Vec::with_capacity(count), vec![]);
+        let (mut pixels, mut labels) = (self.vector(count), vec![]);
         let wants_labels = self.blobs.len() > 1;
         for (place, raw) in items.into_iter().enumerate() {
             let index = number * u64::from(self.batch) + place as u64;
@@ -395,11 +416,6 @@ impl Layer {
             .map(|(blob, data)| Tensor::new(blob.shape.clone(), data))
             .collect())
     }
-}
-
-/// Raw records are as large as what they become; only pictures are worth keeping.
-fn decoding_is_slow(item: &Item) -> bool {
-    matches!(item.image.values, crate::transform::Values::Picture(_))
 }
 
 /// What an item is called in errors.
@@ -481,6 +497,7 @@ type Batch = (u64, Result<Vec<Tensor>>);
 
 /// Threads that make a layer's batches.
 struct Ahead {
+    layer: Arc<Layer>,
     batches: Option<Receiver<Batch>>,
     /// Batches that were ready before their turn.
     early: BTreeMap<u64, Result<Vec<Tensor>>>,
@@ -508,6 +525,7 @@ impl Ahead {
         };
         let threads = (0..readers).map(start).collect::<Result<Vec<_>>>()?;
         Ok(Self {
+            layer,
             batches: Some(batches),
             early: BTreeMap::new(),
             next: options.skip,

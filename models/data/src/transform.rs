@@ -27,18 +27,22 @@ pub enum Values {
     Planes(Vec<u8>),
     /// Channel by channel, any values.
     Floats(Vec<f32>),
-    /// Pixel by pixel, as pictures are decoded.
-    Picture(Picture),
 }
 
 impl Image {
-    /// A decoded picture.
-    pub fn from_picture(picture: Picture) -> Self {
+    /// A decoded picture, whose channels are brought apart.
+    pub fn from_picture(picture: &Picture) -> Self {
+        let channels = picture.channels() as usize;
+        let mut planes = Vec::with_capacity(picture.data().len());
+        for channel in 0..channels {
+            let pixels = picture.data().chunks_exact(channels);
+            planes.extend(pixels.map(|pixel| pixel[channel]));
+        }
         Self {
             channels: picture.channels(),
             height: picture.height(),
             width: picture.width(),
-            values: Values::Picture(picture),
+            values: Values::Planes(planes),
         }
     }
     /// Channels, height, width.
@@ -50,7 +54,6 @@ impl Image {
         match &self.values {
             Values::Planes(values) => values.len() as u64,
             Values::Floats(values) => 4 * values.len() as u64,
-            Values::Picture(picture) => picture.data().len() as u64,
         }
     }
 }
@@ -238,12 +241,6 @@ impl Transform {
             }
             Values::Floats(values) => {
                 means.subtract(values[start..][..width].iter().copied(), self.scale, out);
-            }
-            Values::Picture(picture) => {
-                let channels = image.channels as usize;
-                let pixels = picture.data()[first * channels..].chunks_exact(channels);
-                let row = pixels.take(width).map(|pixel| f32::from(pixel[channel]));
-                means.subtract(row, self.scale, out);
             }
         }
     }

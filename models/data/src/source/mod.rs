@@ -53,6 +53,8 @@ pub struct Decoding {
 pub struct Item {
     pub image: Image,
     pub label: Option<f32>,
+    /// It was a picture's file: worth keeping. Other records are as large as what they become.
+    pub decoded: bool,
 }
 
 impl Decoding {
@@ -66,10 +68,11 @@ impl Decoding {
                 let channels = self.channels.unwrap_or(3);
                 let picture = Picture::open(&file, channels, ChannelOrder::Bgr)?;
                 let picture = self.resized(picture).map_err(|error| error.file(&file))?;
-                let image = Image::from_picture(picture);
+                let image = Image::from_picture(&picture);
                 Ok(Item {
                     image,
                     label: Some(label),
+                    decoded: true,
                 })
             }
             // Rows of HDF5 files are not images.
@@ -93,8 +96,12 @@ impl Decoding {
         let values = match datum.pixels {
             Pixels::Encoded(file) => {
                 let picture = Picture::decode(&file, self.channels, ChannelOrder::Bgr)?;
-                let image = Image::from_picture(self.resized(picture)?);
-                return Ok(Item { image, label });
+                let image = Image::from_picture(&self.resized(picture)?);
+                return Ok(Item {
+                    image,
+                    label,
+                    decoded: true,
+                });
             }
             Pixels::U8(values) => Values::Planes(values),
             Pixels::F32(values) => Values::Floats(values),
@@ -111,6 +118,10 @@ impl Decoding {
             width,
             values,
         };
-        Ok(Item { image, label })
+        Ok(Item {
+            image,
+            label,
+            decoded: false,
+        })
     }
 }
