@@ -39,6 +39,8 @@ pub trait Engine {
     fn add(&mut self, net: Net) -> Result<NetId>;
     /// A network.
     fn net(&self, id: NetId) -> &Net;
+    /// An engine of the same device, without networks.
+    fn fresh(&self) -> Box<dyn Engine>;
     /// All parameters, in the order of the layers.
     fn params(&self) -> &[Param];
     /// Runs a network on values of its inputs, in the order of its graph. `turn` chooses random

@@ -1,7 +1,11 @@
 //! Recipes: several runs one after the other, in one file.
 
-use crate::prune::gradual::{Frozen, Gradual, GradualOptions};
+use crate::prune::acdc::{Alternating, AlternatingOptions};
+use crate::prune::distillation::{Distillation, DistillationOptions};
+use crate::prune::gradual::{Gradual, GradualOptions};
 use crate::prune::guided::{Guided, GuidedOptions};
+use crate::prune::mask::Frozen;
+use crate::prune::surgery::{Surgery, SurgeryOptions};
 use crate::solver::method::Method;
 use serde::Deserialize;
 use skimjit_models::caffe::proto::{NetParameter, SolverParameter};
@@ -60,6 +64,13 @@ pub enum MethodOptions {
     Gradual(GradualOptions),
     /// As far as it makes layers faster.
     Guided(GuidedOptions),
+    /// AC/DC: masked and dense training take turns.
+    #[serde(rename = "ac-dc")]
+    Alternating(AlternatingOptions),
+    /// Dynamic network surgery with two thresholds.
+    Surgery(SurgeryOptions),
+    /// A trained network teaches.
+    Distillation(DistillationOptions),
     /// Zeros stay zeros.
     Frozen {
         /// Layers; all convolutions and inner products when empty.
@@ -69,11 +80,14 @@ pub enum MethodOptions {
 }
 
 impl MethodOptions {
-    /// The method.
-    pub fn build(&self) -> Result<Box<dyn Method>> {
+    /// The method, for a network's definition.
+    pub fn build(&self, net: &NetParameter) -> Result<Box<dyn Method>> {
         Ok(match self {
             Self::Gradual(options) => Box::new(Gradual::new(options.clone())?),
             Self::Guided(options) => Box::new(Guided::new(options.clone())?),
+            Self::Alternating(options) => Box::new(Alternating::new(options.clone())?),
+            Self::Surgery(options) => Box::new(Surgery::new(options.clone())?),
+            Self::Distillation(options) => Box::new(Distillation::new(options.clone(), net)?),
             Self::Frozen { layers } => Box::new(Frozen {
                 layers: layers.clone(),
             }),
@@ -113,10 +127,33 @@ impl Recipe {
             }
             self.solver(phase)?;
             for method in &phase.methods {
-                method.build().map_err(|error| in_phase(error, phase))?;
+                let fault = |error| in_phase(error, phase);
+                method.build(&NetParameter::default()).map_err(fault)?;
+                self.check_teacher(index, method).map_err(fault)?;
             }
         }
         Ok(())
+    }
+
+    /// A phase that teaches comes before the one that learns.
+    fn check_teacher(&self, index: usize, method: &MethodOptions) -> Result<()> {
+        let MethodOptions::Distillation(DistillationOptions {
+            phase: Some(teacher),
+            ..
+        }) = method
+        else {
+            return Ok(());
+        };
+        let earlier: Vec<&str> = self.phases[..index]
+            .iter()
+            .map(|phase| phase.name.as_str())
+            .collect();
+        if earlier.contains(&teacher.as_str()) {
+            return Ok(());
+        }
+        Err(Error::new(format!("phase {teacher:?}"))
+            .field("method.phase")
+            .expected(format!("an earlier phase: {}", earlier.join(", "))))
     }
 
     /// Solver definition of a phase, without the network's name.

@@ -8,7 +8,7 @@ use skimjit_models::caffe::{
     blob, read_caffemodel, read_prototxt, upgrade::upgrade_net, write_caffemodel,
 };
 use skimjit_models::{Error, Result};
-use skimjit_trainer::prune::gradual::smallest;
+use skimjit_trainer::prune::allocation::smallest;
 use skimjit_trainer::prune::guided::{CostTable, LayerCost};
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -6,7 +6,7 @@ use skimjit_models::caffe::proto::Phase;
 use skimjit_models::{Error, Result};
 use skimjit_trainer::engine::Engine;
 use skimjit_trainer::param::{Param, Role};
-use skimjit_trainer::prune::gradual::erk;
+use skimjit_trainer::prune::allocation::erk;
 use skimjit_trainer::prune::one_shot::{LayerReport, Target, one_shot, prunable};
 use skimjit_trainer::trial::{Judgement, Stream};
 use std::collections::BTreeMap;

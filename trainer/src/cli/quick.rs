@@ -6,7 +6,7 @@ use jiff::Zoned;
 use skimjit_models::caffe::proto::SolverParameter;
 use skimjit_models::caffe::text;
 use skimjit_models::{Error, Result};
-use skimjit_trainer::prune::gradual::Frozen;
+use skimjit_trainer::prune::mask::Frozen;
 use skimjit_trainer::solver::snapshot::write_whole;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

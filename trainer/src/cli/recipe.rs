@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use skimjit_models::caffe::text;
 use skimjit_models::{Error, Result};
 use skimjit_trainer::prune::sparsity::{Sparsity, measure};
-use skimjit_trainer::recipe::{Phase, Recipe};
+use skimjit_trainer::recipe::{MethodOptions, Phase, Recipe};
+use skimjit_trainer::solver::method::Method;
 use skimjit_trainer::solver::report::{Output, Report as _};
 use skimjit_trainer::solver::snapshot::write_whole;
 use skimjit_trainer::solver::{Request, Solver};
@@ -86,7 +87,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .weights
         .clone()
         .or_else(|| recipe.weights.as_ref().map(|path| folder.join(path)));
-    let mut all = Vec::new();
+    let (mut all, mut earlier) = (Vec::new(), Vec::new());
     for (number, phase) in recipe.phases.iter().enumerate() {
         let place = output.join(format!("{}-{}", number + 1, phase.name));
         let run = Run {
@@ -94,6 +95,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             recipe: &recipe,
             phase,
             place: &place,
+            earlier: &earlier,
         };
         let finished = match run.finished()? {
             Some(finished) => finished,
@@ -109,6 +111,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             },
         };
         weights = Some(place.join(&finished.weights));
+        earlier.push((phase.name.clone(), place.join(&finished.weights)));
         all.push(finished);
     }
     print(&all, arguments, &output)
@@ -119,6 +122,8 @@ struct Run<'a> {
     recipe: &'a Recipe,
     phase: &'a Phase,
     place: &'a Path,
+    /// Names and weights of the phases before.
+    earlier: &'a [(String, PathBuf)],
 }
 
 impl Run<'_> {
@@ -161,8 +166,8 @@ impl Run<'_> {
         };
         let change = |settings: &mut _| self.arguments.thresholds.apply(settings);
         let mut solver = session::open(&files, &self.arguments.machine, change, &mut console)?;
-        for method in &self.phase.methods {
-            solver.add_method(method.build()?, &mut console)?;
+        for method in self.methods(folder)? {
+            solver.add_method(method, &mut console)?;
         }
         solver.solve(&mut console, asked)?;
         if solver.iteration() < solver.settings().max_iter && !solver.is_done() {
@@ -174,10 +179,29 @@ impl Run<'_> {
         Ok(Some(finished))
     }
 
+    /// The methods of the phase; teachers that are phases are files by now.
+    fn methods(&self, folder: &Path) -> Result<Vec<Box<dyn Method>>> {
+        let net = self.recipe.network(folder, &self.places(), self.phase)?;
+        let build = |method: &MethodOptions| {
+            let mut method = method.clone();
+            if let MethodOptions::Distillation(options) = &mut method
+                && let Some(name) = options.phase.take()
+            {
+                let found = self.earlier.iter().find(|(phase, _)| *phase == name);
+                options.teacher = found.map(|(_, weights)| weights.clone());
+            }
+            method.build(&net)
+        };
+        self.phase.methods.iter().map(build).collect()
+    }
+
+    fn places(&self) -> BTreeMap<String, PathBuf> {
+        self.arguments.data.iter().cloned().collect()
+    }
+
     /// Writes the network and the solver definition of the phase; the path of the latter.
     fn write_definitions(&self, folder: &Path) -> Result<PathBuf> {
-        let data: BTreeMap<String, PathBuf> = self.arguments.data.iter().cloned().collect();
-        let net = self.recipe.network(folder, &data, self.phase)?;
+        let net = self.recipe.network(folder, &self.places(), self.phase)?;
         let mut solver = self.recipe.solver(self.phase)?;
         let net_file = self.place.join("net.prototxt");
         let solver_file = self.place.join("solver.prototxt");

@@ -205,7 +205,7 @@ impl Layer for Convolution {
                 p.bias
                     .iter_mut()
                     .zip(planes)
-                    .for_each(|(b, plane)| *b += plane.iter().sum::<f32>());
+                    .for_each(|(b, plane)| *b += total(plane));
             }
             match into {
                 Some(into) if self.transposed => g.contract(gradient, weights, into, scratch),
@@ -255,6 +255,20 @@ impl Layer for Convolution {
             }
         }
     }
+}
+
+/// Sum of all elements, in double precision and in several lanes: as exact as it is fast.
+pub fn total(elements: &[f32]) -> f32 {
+    let mut lanes = [0f64; 8];
+    let (chunks, rest) = elements.as_chunks::<8>();
+    for chunk in chunks {
+        lanes
+            .iter_mut()
+            .zip(chunk)
+            .for_each(|(lane, &x)| *lane += f64::from(x));
+    }
+    let rest: f64 = rest.iter().map(|&x| f64::from(x)).sum();
+    (lanes.iter().sum::<f64>() + rest) as f32
 }
 
 /// `sum += part`.

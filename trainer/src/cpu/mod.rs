@@ -123,6 +123,10 @@ impl Engine for CpuEngine {
         &self.nets[id.0].net
     }
 
+    fn fresh(&self) -> Box<dyn Engine> {
+        Box::new(Self::new())
+    }
+
     fn params(&self) -> &[Param] {
         &self.params
     }

@@ -1,7 +1,7 @@
 //! Convolution with weights in the Winograd domain: one matrix product per position of the transformed
 //! tiles, over the tiles of several images.
 
-use super::convolution::add;
+use super::convolution::{add, total};
 use super::gemm::{Matrix, multiply};
 use super::layer::{Backward, Forward, Layer};
 use rayon::prelude::*;
@@ -325,7 +325,7 @@ impl Layer for Winograd {
             let mut scratch = Scratch::default();
             let planes = gradient.chunks_exact(output / channels).enumerate();
             for (index, plane) in planes.filter(|_| wants_bias) {
-                partial.bias[index % channels] += plane.iter().sum::<f32>();
+                partial.bias[index % channels] += total(plane);
             }
             let batches = gradient
                 .chunks(batch * output)

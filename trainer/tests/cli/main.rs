@@ -5,6 +5,7 @@ mod help;
 mod interruption;
 mod nets;
 mod quick;
+mod recipes;
 mod refusals;
 mod solver;
 mod support;

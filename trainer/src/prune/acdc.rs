@@ -1,0 +1,164 @@
+//! AC/DC: phases in which the smallest weights are masked take turns with phases in which all weights
+//! train (Peste, Iofinova, Vladu and Alistarh 2021). It ends masked.
+
+use super::allocation::{Allocation, Scope, Wanted};
+use super::gradual::{alone, shares};
+use crate::solver::method::{Context, Method};
+use crate::solver::report::Metrics;
+use serde::Deserialize;
+use skimjit_models::{Error, Result};
+use std::collections::BTreeMap;
+
+/// What is pruned, how far and when.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlternatingOptions {
+    /// Share of zeros in masked phases, over all chosen layers.
+    pub sparsity: f64,
+    /// Iterations at the beginning in which all weights train.
+    pub warm_up: u64,
+    /// Iterations of a masked phase.
+    pub compressed: u64,
+    /// Iterations of a phase in which all weights train.
+    pub dense: u64,
+    /// Iteration from which on weights are masked for good.
+    pub end: u64,
+    /// How zeros are shared out.
+    #[serde(default)]
+    pub scope: Scope,
+    /// Layers; all convolutions and inner products when empty.
+    #[serde(default)]
+    pub layers: Vec<String>,
+    /// Shares of single layers, instead of what `scope` gives them.
+    #[serde(default)]
+    pub targets: BTreeMap<String, f64>,
+    /// Neighbouring output channels of a convolution that share positions.
+    #[serde(default = "alone")]
+    pub cluster: usize,
+}
+
+impl AlternatingOptions {
+    fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            sparsity: self.sparsity,
+            scope: &self.scope,
+            layers: &self.layers,
+            targets: &self.targets,
+            cluster: self.cluster,
+        }
+    }
+    /// Whether weights are masked while iteration `n` (from 0) runs.
+    fn is_compressed(&self, n: u64) -> bool {
+        if n >= self.end {
+            return true;
+        }
+        let turn = self.compressed.saturating_add(self.dense);
+        n >= self.warm_up && (n - self.warm_up) % turn < self.compressed
+    }
+}
+
+/// AC/DC training. Everything but the masks, which snapshots keep, follows from the iteration.
+pub struct Alternating {
+    options: AlternatingOptions,
+    allocation: Allocation,
+}
+
+impl Alternating {
+    /// Checks options; parameters are found when the run starts.
+    pub fn new(options: AlternatingOptions) -> Result<Self> {
+        options.wanted().check()?;
+        if options.compressed == 0 || options.dense == 0 {
+            return Err(Error::new(format!(
+                "phases of {} and {} iterations",
+                options.compressed, options.dense
+            ))
+            .field("compressed, dense")
+            .expected("1 or more"));
+        }
+        Ok(Self {
+            options,
+            allocation: Allocation::default(),
+        })
+    }
+
+    fn turn(&self, run: &mut Context<'_>, compressed: bool) {
+        let (text, values) = if compressed {
+            let reached = self.allocation.prune(run.engine, self.options.sparsity);
+            ("compressed", shares(reached))
+        } else {
+            for &index in self.allocation.params() {
+                run.engine.edit(index, &mut |_, state| state.mask = None);
+            }
+            ("dense", serde_json::Value::Null)
+        };
+        run.report.metrics(&Metrics::Event {
+            iteration: run.iteration,
+            text: format!("{text} phase"),
+            values,
+        });
+    }
+}
+
+impl Method for Alternating {
+    fn start(&mut self, run: &mut Context<'_>) -> Result<()> {
+        self.allocation = Allocation::new(run.engine.params(), &self.options.wanted())?;
+        if run.iteration == 0 && self.options.is_compressed(0) {
+            self.turn(run, true);
+        }
+        Ok(())
+    }
+
+    fn after_update(&mut self, run: &mut Context<'_>) -> Result<()> {
+        let next = self.options.is_compressed(run.iteration);
+        if next != self.options.is_compressed(run.iteration - 1) {
+            self.turn(run, next);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> AlternatingOptions {
+        AlternatingOptions {
+            sparsity: 0.9,
+            warm_up: 10,
+            compressed: 5,
+            dense: 3,
+            end: 30,
+            scope: Scope::Global,
+            layers: vec![],
+            targets: BTreeMap::new(),
+            cluster: 1,
+        }
+    }
+
+    #[test]
+    fn phases_take_turns_and_the_last_is_masked() {
+        let phases: String = (0..36)
+            .map(|n| if options().is_compressed(n) { 'c' } else { 'd' })
+            .collect();
+        assert_eq!(
+            phases,
+            "ddddddddddcccccdddcccccdddccccCCCCCC".to_lowercase()
+        );
+    }
+
+    #[test]
+    fn impossible_options_are_refused() {
+        for wrong in [
+            AlternatingOptions {
+                dense: 0,
+                ..options()
+            },
+            AlternatingOptions {
+                sparsity: 1.0,
+                ..options()
+            },
+        ] {
+            assert!(Alternating::new(wrong).is_err());
+        }
+    }
+}
