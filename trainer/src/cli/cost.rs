@@ -32,7 +32,7 @@ pub struct Arguments {
         long,
         value_name = "SHARE,...",
         value_delimiter = ',',
-        default_value = "0,0.5,0.7,0.8,0.9,0.95,0.98"
+        default_value = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,0.95,0.98"
     )]
     levels: Vec<f64>,
     /// Images computed together
