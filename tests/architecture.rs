@@ -200,6 +200,7 @@ fn unsafe_code_is_where_the_list_says() {
         "jit/src/entry.rs",
         "jit/src/observe/gdb.rs",
         "jit/src/observe/jitdump.rs",
+        "jit/src/observe/vtune.rs",
         "kernels/src/compiled.rs",
         "models/data/src/lmdb/writer.rs",
         "runtime/src/arena.rs",

@@ -136,6 +136,9 @@ pub enum CodeTool {
     Gdb,
     /// An ELF object for each kernel
     Objects,
+    /// Code and lines for Intel VTune (skimjit built with `--features vtune`)
+    #[value(name = "vtune")]
+    VTune,
 }
 
 /// Who is told about generated code.
@@ -160,6 +163,7 @@ impl CodeArguments {
             jitdump: asked(CodeTool::Jitdump),
             gdb: asked(CodeTool::Gdb),
             objects: asked(CodeTool::Objects),
+            vtune: asked(CodeTool::VTune),
         })
     }
 }

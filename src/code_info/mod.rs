@@ -1,4 +1,4 @@
-//! Tells tools (perf, GDB, VTune's successors that read ELF) about generated code, by layer.
+//! Tells tools (perf, GDB, VTune, what reads ELF) about generated code, by layer.
 //!
 //! A [`CodeInfo`] is both the inspector of a compilation, which sees what each kernel computes, and its
 //! observer, which hears where its code lies. It writes a listing of every kernel, and shows its lines as
@@ -16,7 +16,7 @@ use crate::{Error, Result, models};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Which tools are told.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -29,12 +29,14 @@ pub struct Tools {
     pub gdb: bool,
     /// An ELF object for each kernel.
     pub objects: bool,
+    /// VTune's JIT profiling API; needs the feature `vtune`.
+    pub vtune: bool,
 }
 
 impl Tools {
     /// True when listings are of use: for all but the perf map.
     fn want_lines(self) -> bool {
-        self.jitdump || self.gdb || self.objects
+        self.jitdump || self.gdb || self.objects || self.vtune
     }
 }
 
@@ -45,6 +47,7 @@ pub struct CodeInfo {
     tools: Tools,
     perf_map: Option<PerfMap>,
     jitdump: Option<JitDump>,
+    vtune: Option<Arc<dyn CodeObserver>>,
     /// Listings of kernels that are not published yet, by layer.
     sources: Mutex<HashMap<String, Source>>,
     registrations: Mutex<Vec<Registration>>,
@@ -72,6 +75,7 @@ impl CodeInfo {
             jitdump: jitdump
                 .transpose()
                 .map_err(|error| failed(&folder, &error))?,
+            vtune: if tools.vtune { Some(vtune()?) } else { None },
             folder,
             sources: Mutex::default(),
             registrations: Mutex::default(),
@@ -86,6 +90,20 @@ impl CodeInfo {
     fn file(&self, layer: &str, suffix: &str) -> PathBuf {
         self.folder.join(format!("{}.{suffix}", symbol(layer)))
     }
+}
+
+#[cfg(feature = "vtune")]
+fn vtune() -> Result<Arc<dyn CodeObserver>> {
+    Ok(Arc::new(crate::runtime::jit::observe::VTune::default()))
+}
+
+#[cfg(not(feature = "vtune"))]
+fn vtune() -> Result<Arc<dyn CodeObserver>> {
+    Err(Error::Usage(
+        "--code-info: found vtune, expected a skimjit that was built with it: cargo build --release \
+         --features vtune"
+            .to_owned(),
+    ))
 }
 
 /// A layer's name as a symbol that debuggers can parse.
@@ -140,6 +158,9 @@ impl CodeObserver for CodeInfo {
         }
         if let Some(dump) = &self.jitdump {
             dump.register(&code)?;
+        }
+        if let Some(vtune) = &self.vtune {
+            vtune.register(&code)?;
         }
         if self.tools.objects {
             let object = elf::object(&symbol(code.name), &code, elf::Placement::Relocatable)?;

@@ -98,3 +98,21 @@ fn gdb_breaks_in_a_kernel_and_shows_its_listing() {
     let frames = |text: &str| text.lines().filter(|line| line.starts_with('#')).count();
     assert!(frames(&text) >= 5 && text.contains("main"), "{text}");
 }
+
+#[test]
+fn vtune_is_told_or_the_feature_is_named() {
+    let place = Workplace::with_tiny_network();
+    let outcome = place.skimjit(&[&RUN[..], &["vtune", "--code-folder", "code"]].concat());
+    if cfg!(feature = "vtune") {
+        // VTune is not there, and nothing happens but the listings.
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        assert!(place.path("code/skimjit_conv1.lst").is_file());
+    } else {
+        assert_eq!(outcome.code, Some(2), "{}", outcome.stderr);
+        assert!(
+            outcome.stderr.contains("--features vtune"),
+            "{}",
+            outcome.stderr
+        );
+    }
+}

@@ -38,3 +38,39 @@ fn every_kernel_of_a_network_is_proved() {
         }
     }
 }
+
+/// The networks of the zoo with pruned weights, on every instruction set that can be chosen here.
+#[test]
+fn every_kernel_of_the_zoo_is_proved() {
+    let place = Workplace::new();
+    let nets = [
+        ("cifar10-quick", "85"),
+        ("squeezenet", "67"),
+        ("caffenet", "published"),
+        ("googlenet", "published"),
+        ("resnet-50", "published"),
+    ];
+    for (net, sparsity) in nets {
+        place.ok(&["synth", net, "--sparsity", sparsity, "-o", "net.caffemodel"]);
+        for isa in ["avx2", "avx512"] {
+            let arguments = [
+                "verify",
+                "net.caffemodel",
+                "--kernels",
+                "--json",
+                "--isa",
+                isa,
+            ];
+            let outcome = place.skimjit(&arguments);
+            if outcome.code == Some(2) || outcome.stderr.contains("lacks") {
+                println!("skipped: {isa}: {}", outcome.stderr.trim());
+                continue;
+            }
+            assert_eq!(outcome.code, Some(0), "{net} {isa}: {}", outcome.stderr);
+            let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+            let kernels = report["kernels"].as_array().unwrap();
+            println!("{net} {isa}: {} kernels", kernels.len());
+            assert!(kernels.iter().all(|kernel| kernel["passed"] == true));
+        }
+    }
+}

@@ -3,6 +3,8 @@
 pub mod gdb;
 mod jitdump;
 mod perfmap;
+#[cfg(feature = "vtune")]
+mod vtune;
 
 use std::io;
 use std::ops::Range;
@@ -10,6 +12,8 @@ use std::path::PathBuf;
 
 pub use jitdump::JitDump;
 pub use perfmap::PerfMap;
+#[cfg(feature = "vtune")]
+pub use vtune::VTune;
 
 /// Code that is executable now.
 pub struct PublishedCode<'a> {
