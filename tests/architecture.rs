@@ -208,6 +208,9 @@ fn unsafe_code_is_where_the_list_says() {
         "runtime/src/pool.rs",
         "runtime/src/session.rs",
         "trainer/src/cpu/gemm.rs",
+        // CUDA's libraries, and the same kernels as C++.
+        "trainer/src/cuda/driver.rs",
+        "trainer/src/cuda/tests.rs",
         // What C passes: pointers, and structs of other versions.
         "src/capi/memory.rs",
         // Generated code on the arrays of a caller.

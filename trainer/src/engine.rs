@@ -2,6 +2,7 @@
 
 use crate::net::Net;
 use crate::param::Param;
+use crate::solver::rule::{self, Update};
 use skimjit_models::{Result, Tensor, ValueId};
 
 /// A network of an engine.
@@ -40,7 +41,7 @@ pub trait Engine {
     /// A network.
     fn net(&self, id: NetId) -> &Net;
     /// An engine of the same device, without networks.
-    fn fresh(&self) -> Box<dyn Engine>;
+    fn fresh(&self) -> Result<Box<dyn Engine>>;
     /// All parameters, in the order of the layers.
     fn params(&self) -> &[Param];
     /// Runs a network on values of its inputs, in the order of its graph. `turn` chooses random
@@ -59,6 +60,16 @@ pub trait Engine {
     fn edit(&mut self, param: usize, edit: &mut dyn FnMut(&Param, &mut ParamState));
     /// Bytes of values and gradients of a network, without parameters.
     fn bytes(&self, id: NetId) -> u64;
+    /// All gradients become zero.
+    fn clear_gradients(&mut self) {
+        for param in 0..self.params().len() {
+            self.edit(param, &mut |_, state| state.gradient.fill(0.0));
+        }
+    }
+    /// Applies an update to a parameter.
+    fn update(&mut self, param: usize, update: &Update<'_>) {
+        self.edit(param, &mut |_, state| rule::apply(update, state));
+    }
     /// Times of the nodes of a network's graph; empty where the engine does not know them.
     fn times(&self, _id: NetId) -> Vec<NodeTime> {
         Vec::new()

@@ -4,6 +4,7 @@ use crate::net::{BlobPlace, Net};
 use skimjit_models::caffe::proto::layer_parameter::ConnectivityMode;
 use skimjit_models::caffe::proto::{BlockGroupLassoSpec, LayerParameter};
 use skimjit_models::{Error, Result, Shape, WeightId};
+use std::collections::HashMap;
 
 /// What a parameter is to its layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,56 @@ pub fn parameters(net: &Net) -> Result<Vec<(Param, WeightId)>> {
         Ok((param.map_err(|error: Error| error.layer(layer.name()))?, id))
     };
     net.parameters().into_iter().map(describe).collect()
+}
+
+/// Which parameters the weights of a network are.
+pub struct Bound {
+    /// Index of the parameter, by weight of the graph.
+    pub places: HashMap<WeightId, usize>,
+    /// Values of parameters that are new.
+    pub new: Vec<Vec<f32>>,
+}
+
+impl Bound {
+    /// The first network of an engine brings its parameters, others find theirs by layer and index.
+    pub fn of(net: &mut Net, all: &mut Vec<Param>) -> Result<Self> {
+        let owns = all.is_empty();
+        let mut bound = Self {
+            places: HashMap::new(),
+            new: Vec::new(),
+        };
+        for (param, id) in parameters(net)? {
+            let tensor = net.take_weights(id)?;
+            let index = if owns {
+                bound.new.push(tensor.into_data());
+                all.push(param);
+                all.len() - 1
+            } else {
+                find(all, &param)?
+            };
+            bound.places.insert(id, index);
+        }
+        Ok(bound)
+    }
+}
+
+fn find(all: &[Param], wanted: &Param) -> Result<usize> {
+    let same = |param: &Param| param.layer == wanted.layer && param.index == wanted.index;
+    let fault = |found: String| {
+        Error::new(found)
+            .layer(wanted.layer.clone())
+            .field(format!("blobs[{}]", wanted.index))
+    };
+    let Some(index) = all.iter().position(same) else {
+        return Err(fault("a parameter of a test network only".to_owned())
+            .expected("a layer of that name in the training network"));
+    };
+    let shape = &all[index].shape;
+    if *shape != wanted.shape {
+        return Err(fault(format!("shape {} in a test network", wanted.shape))
+            .expected(format!("{shape}, as in the training network")));
+    }
+    Ok(index)
 }
 
 fn of(net: &Net, places: &[BlobPlace], shape: Shape) -> Result<Param> {

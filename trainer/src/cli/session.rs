@@ -21,9 +21,42 @@ pub struct MachineArguments {
     /// Threads; results do not depend on their number [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
-    /// What computes: cpu
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
-    pub device: String,
+    /// What computes: cpu, cuda, or cuda:N for the Nth GPU from 0 on (built with `--features cuda`)
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = parse_device)]
+    pub device: Device,
+}
+
+/// What computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// The CPU.
+    Cpu,
+    /// A GPU.
+    Cuda(usize),
+}
+
+fn parse_device(text: &str) -> std::result::Result<Device, String> {
+    let number = |text: &str| text.parse().ok().map(Device::Cuda);
+    match (text, text.strip_prefix("cuda:")) {
+        ("cpu", _) => Ok(Device::Cpu),
+        ("cuda", _) => Ok(Device::Cuda(0)),
+        (_, Some(rest)) => number(rest).ok_or_else(|| "expected a number behind cuda:".to_owned()),
+        _ => Err("expected cpu, cuda or cuda:N".to_owned()),
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(number: usize) -> Result<Box<dyn Engine>> {
+    let engine = skimjit_trainer::cuda::CudaEngine::open(number)?;
+    Ok(Box::new(engine))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(number: usize) -> Result<Box<dyn Engine>> {
+    Err(Error::new(format!("cuda:{number}"))
+        .field("--device")
+        .expected("cpu: this skimjit-train was built without CUDA")
+        .hint("build it with `cargo build --release -p skimjit-trainer --features cuda`"))
 }
 
 impl MachineArguments {
@@ -37,11 +70,9 @@ impl MachineArguments {
     }
     /// An engine without networks.
     pub fn engine(&self) -> Result<Box<dyn Engine>> {
-        match self.device.as_str() {
-            "cpu" => Ok(Box::new(CpuEngine::new())),
-            other => Err(Error::new(format!("device {other:?}"))
-                .field("--device")
-                .expected("cpu")),
+        match self.device {
+            Device::Cpu => Ok(Box::new(CpuEngine::new())),
+            Device::Cuda(number) => cuda(number),
         }
     }
 }

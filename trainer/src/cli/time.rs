@@ -20,7 +20,8 @@ use std::time::Instant;
 /// definition that needs no data.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
-  skimjit-train net caffenet --batch 16 -o net.prototxt && skimjit-train time --model net.prototxt")]
+  skimjit-train net caffenet --batch 16 -o net.prototxt
+  skimjit-train time --model net.prototxt")]
 pub struct Arguments {
     /// Definition with data layers (train_val)
     #[arg(long, value_name = "PROTOTXT")]
@@ -159,6 +160,10 @@ fn layers(solver: &mut Solver, steps: &[Vec<NodeTime>]) -> Vec<LayerTimes> {
                 .collect(),
         )
     };
+    if steps.iter().all(Vec::is_empty) {
+        // A GPU is not asked between two layers, which would slow it down.
+        return Vec::new();
+    }
     let nodes = solver.engine().net(id).graph.nodes.iter().enumerate();
     nodes
         .map(|(index, node)| LayerTimes {

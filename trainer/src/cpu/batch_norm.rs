@@ -23,6 +23,7 @@ pub struct BatchNorm {
 }
 
 /// Attributes that the definition, not the op, has.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Attributes {
     /// Epsilon.
     pub eps: f32,

@@ -51,7 +51,10 @@ impl<'a> Maker<'a> {
             Op::Activation(op) => Box::new(Activation::new(op)),
             Op::PRelu(op) => Box::new(PRelu::new(shapes[0], net.graph.weight(op.slope).shape())),
             Op::Lrn(op) => Box::new(Lrn::new(op, shapes[0])),
-            Op::BatchNorm(op) => self.batch_norm(node, op, shapes[0]),
+            Op::BatchNorm(_) => {
+                let attributes = norm(net, node).unwrap_or_default();
+                Box::new(BatchNorm::new(&attributes, shapes[0]))
+            }
             Op::Scale(op) => {
                 let weight = op.scale.or(op.bias).map(|id| net.graph.weight(id).shape());
                 Box::new(Scale::new(op, shapes[0], shapes.get(1).copied(), weight))
@@ -80,40 +83,14 @@ impl<'a> Maker<'a> {
         })
     }
 
-    fn batch_norm(&self, node: &Node, op: &ops::BatchNorm, input: &Shape) -> Box<dyn Layer> {
-        let param = self
-            .net
-            .layer_of(node)
-            .and_then(|layer| layer.batch_norm_param.clone())
-            .unwrap_or_default();
-        let training = self.net.phase == Phase::Train;
-        let global = op.statistics.is_some() && param.use_global_stats.unwrap_or(!training);
-        let attributes = Attributes {
-            eps: op.eps,
-            fraction: param.moving_average_fraction(),
-            global,
-            training,
-        };
-        Box::new(BatchNorm::new(&attributes, input))
-    }
-
     /// Dropout in training; otherwise a copy.
     fn identity(&mut self, node: &Node) -> Box<dyn Layer> {
-        let layer = self
-            .net
-            .layer_of(node)
-            .filter(|layer| layer.r#type() == "Dropout");
-        match layer {
-            Some(layer) if self.net.phase == Phase::Train => {
-                let ratio = layer
-                    .dropout_param
-                    .clone()
-                    .unwrap_or_default()
-                    .dropout_ratio();
+        match dropout(self.net, node) {
+            Some(ratio) => {
                 self.dropouts += 1;
                 Box::new(Dropout::new(ratio, self.dropouts))
             }
-            _ => Box::new(Copy),
+            None => Box::new(Copy),
         }
     }
 
@@ -140,6 +117,32 @@ impl<'a> Maker<'a> {
         }
         Ok(losses == 1)
     }
+}
+
+/// What a BatchNorm does, as its definition and the phase say.
+pub fn norm(net: &Net, node: &Node) -> Option<Attributes> {
+    let Op::BatchNorm(op) = &node.op else {
+        return None;
+    };
+    let param = net
+        .layer_of(node)
+        .and_then(|layer| layer.batch_norm_param.clone())
+        .unwrap_or_default();
+    let training = net.phase == Phase::Train;
+    Some(Attributes {
+        eps: op.eps,
+        fraction: param.moving_average_fraction(),
+        global: op.statistics.is_some() && param.use_global_stats.unwrap_or(!training),
+        training,
+    })
+}
+
+/// Share of elements that a Dropout layer drops; `None` for other layers, and in tests.
+pub fn dropout(net: &Net, node: &Node) -> Option<f32> {
+    let layer = net.layer_of(node)?;
+    let drops = layer.r#type() == "Dropout" && net.phase == Phase::Train;
+    let param = layer.dropout_param.clone().unwrap_or_default();
+    drops.then(|| param.dropout_ratio())
 }
 
 /// Refuses SkimCaffe's fused layers, which have no gradient there either.

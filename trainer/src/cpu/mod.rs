@@ -4,17 +4,17 @@
 //! number is, and parts are summed in order.
 
 mod activation;
-mod batch_norm;
+pub(crate) mod batch_norm;
 pub(crate) mod columns;
 mod combine;
 mod convolution;
 pub(crate) mod gemm;
 mod inner_product;
-mod layer;
+pub(crate) mod layer;
 mod loss;
 mod lrn;
-mod make;
-mod plan;
+pub(crate) mod make;
+pub(crate) mod plan;
 mod pooling;
 mod reference;
 mod scale;
@@ -23,10 +23,10 @@ mod winograd;
 
 use crate::engine::{Engine, NetId, NodeTime, ParamState};
 use crate::net::Net;
-use crate::param::{Param, parameters};
+use crate::param::{Bound, Param};
 use layer::{Backward, Forward};
 use plan::{Plan, Step};
-use skimjit_models::{Error, Result, Tensor, ValueId, WeightId};
+use skimjit_models::{Result, Tensor, ValueId, WeightId};
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -61,43 +61,15 @@ impl CpuEngine {
     }
     /// Parameters of a network: the first brings them, others find theirs.
     fn bind(&mut self, net: &mut Net) -> Result<HashMap<WeightId, usize>> {
-        let found = parameters(net)?;
-        let mut bound = HashMap::new();
-        let owns = self.nets.is_empty();
-        for (param, id) in found {
-            let tensor = net.take_weights(id)?;
-            if owns {
-                let count = param.shape.count();
-                self.states.push(ParamState {
-                    data: tensor.into_data(),
-                    gradient: vec![0.0; count],
-                    ..ParamState::default()
-                });
-                self.params.push(param);
-                bound.insert(id, self.params.len() - 1);
-            } else {
-                bound.insert(id, self.find(&param)?);
-            }
+        let Bound { places, new } = Bound::of(net, &mut self.params)?;
+        for data in new {
+            self.states.push(ParamState {
+                gradient: vec![0.0; data.len()],
+                data,
+                ..ParamState::default()
+            });
         }
-        Ok(bound)
-    }
-    fn find(&self, wanted: &Param) -> Result<usize> {
-        let same = |param: &Param| param.layer == wanted.layer && param.index == wanted.index;
-        let fault = |found: String| {
-            Error::new(found)
-                .layer(wanted.layer.clone())
-                .field(format!("blobs[{}]", wanted.index))
-        };
-        let Some(index) = self.params.iter().position(same) else {
-            return Err(fault("a parameter of a test network only".to_owned())
-                .expected("a layer of that name in the training network"));
-        };
-        let shape = &self.params[index].shape;
-        if *shape != wanted.shape {
-            return Err(fault(format!("shape {} in a test network", wanted.shape))
-                .expected(format!("{shape}, as in the training network")));
-        }
-        Ok(index)
+        Ok(places)
     }
 }
 
@@ -123,8 +95,8 @@ impl Engine for CpuEngine {
         &self.nets[id.0].net
     }
 
-    fn fresh(&self) -> Box<dyn Engine> {
-        Box::new(Self::new())
+    fn fresh(&self) -> Result<Box<dyn Engine>> {
+        Ok(Box::new(Self::new()))
     }
 
     fn params(&self) -> &[Param] {

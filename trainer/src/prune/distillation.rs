@@ -212,7 +212,7 @@ impl Method for Distillation {
             return Err(Error::new("a network without SoftmaxWithLoss")
                 .expected("one, whose scores a teacher can explain"));
         }
-        self.teacher = Some(self.open(student, run.engine.fresh())?);
+        self.teacher = Some(self.open(student, run.engine.fresh()?)?);
         Ok(())
     }
 

@@ -247,10 +247,7 @@ impl Solver {
 
     /// One iteration.
     pub fn iterate(&mut self, report: &mut dyn Report) -> Result<()> {
-        for param in 0..self.treatments.len() {
-            self.engine
-                .edit(param, &mut |_, state| state.gradient.fill(0.0));
-        }
+        self.engine.clear_gradients();
         let interval = self.settings.test_interval;
         let first = self.iteration == 0;
         if interval > 0
@@ -359,9 +356,17 @@ impl Solver {
         let scale = self.gradient_scale();
         let (settings, iteration) = (&self.settings, self.iteration);
         for (index, treatment) in self.treatments.iter().enumerate() {
-            self.engine.edit(index, &mut |param, state| {
-                treatment.apply(param, state, settings, rate, scale, iteration);
-            });
+            let param = &self.engine.params()[index];
+            let update = treatment.update(param, settings, rate, scale, iteration);
+            match update {
+                None => {}
+                Some(update) if treatment.has_groups() => {
+                    self.engine.edit(index, &mut |param, state| {
+                        treatment.apply(param, state, settings, update.clone());
+                    });
+                }
+                Some(update) => self.engine.update(index, &update),
+            }
         }
         Ok(())
     }

@@ -52,19 +52,19 @@ impl Treatment {
         own + lasso
     }
 
-    /// Regularises, updates, thresholds.
-    pub fn apply(
+    /// The update that is due: regularisation, rule and thresholds of single elements. `None` for
+    /// parameters that stay.
+    pub fn update(
         &self,
         param: &Param,
-        state: &mut ParamState,
         settings: &Settings,
         rate: f32,
         scale: f32,
         iteration: u64,
-    ) {
+    ) -> Option<Update<'_>> {
         let prunable = matches!(param.role, Role::Weight | Role::Winograd);
         if param.lr_mult == 0.0 && !prunable && !settings.threshold_all {
-            return;
+            return None;
         }
         let decay = settings.weight_decay * param.decay_mult;
         let mut update = Update {
@@ -100,10 +100,26 @@ impl Treatment {
                 _ => update.threshold,
             };
         }
-        if self.transform.is_some() || self.lasso.is_some() {
-            self.add_gradients(state, decay, scale);
-            update.scale = 1.0;
-        }
+        Some(update)
+    }
+
+    /// True when groups of elements are regularised or thresholded: before and after the update, see
+    /// [`Treatment::apply`].
+    pub fn has_groups(&self) -> bool {
+        self.transform.is_some() || self.lasso.is_some()
+    }
+
+    /// The update with what belongs to groups of elements.
+    pub fn apply(
+        &self,
+        param: &Param,
+        state: &mut ParamState,
+        settings: &Settings,
+        mut update: Update<'_>,
+    ) {
+        let decay = settings.weight_decay * param.decay_mult;
+        self.add_gradients(state, decay, update.scale);
+        update.scale = 1.0;
         apply(&update, state);
         if let Some(transform) = &self.transform {
             transform.prune(

@@ -161,9 +161,16 @@ fn wrong_solver_fields() {
     place.solver("");
     assert_refused(
         &train(&place, &["--device", "tpu"]),
-        3,
-        &["--device", "tpu"],
+        2,
+        &["--device", "tpu", "cuda:N"],
     );
+    if !cfg!(feature = "cuda") {
+        assert_refused(
+            &train(&place, &["--device", "cuda:1"]),
+            3,
+            &["--device", "cuda:1", "--features cuda"],
+        );
+    }
 }
 
 #[test]
