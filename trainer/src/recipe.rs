@@ -80,6 +80,15 @@ pub enum MethodOptions {
 }
 
 impl MethodOptions {
+    /// Checks what can be checked before the run has come to it.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            // Costs are measured with weights that an earlier phase may have to make.
+            Self::Guided(options) => options.check(),
+            _ => self.build(&NetParameter::default()).map(drop),
+        }
+    }
+
     /// The method, for a network's definition.
     pub fn build(&self, net: &NetParameter) -> Result<Box<dyn Method>> {
         Ok(match self {
@@ -128,7 +137,7 @@ impl Recipe {
             self.solver(phase)?;
             for method in &phase.methods {
                 let fault = |error| in_phase(error, phase);
-                method.build(&NetParameter::default()).map_err(fault)?;
+                method.check().map_err(fault)?;
                 self.check_teacher(index, method).map_err(fault)?;
             }
         }
@@ -308,6 +317,30 @@ end = 50
         assert_eq!((solver.base_lr, solver.max_iter), (Some(0.01), Some(100)));
         assert_eq!(solver.stepvalue, [10, 20]);
         assert_eq!(recipe.phases[1].methods.len(), 1);
+    }
+
+    #[test]
+    fn the_recipes_that_come_with_the_trainer_are_right() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
+        let mut count = 0;
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let recipe = Recipe::read(&path).unwrap();
+            assert_eq!(
+                Some(recipe.name.as_ref()),
+                path.file_stem().map(|stem| stem.to_str().unwrap())
+            );
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(
+                text.contains(&format!("recipe trainer/recipes/{}.toml", recipe.name)),
+                "{path:?}"
+            );
+            for phase in &recipe.phases {
+                recipe.network(&folder, &BTreeMap::new(), phase).unwrap();
+            }
+            count += 1;
+        }
+        assert!(count >= 7, "{count}");
     }
 
     #[test]

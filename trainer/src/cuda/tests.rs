@@ -281,6 +281,7 @@ fn compare(a: &mut dyn Engine, b: &mut dyn Engine, id: NetId) {
     }
 }
 
+/// Checklist 57.
 #[test]
 fn every_layer_agrees_with_the_cpu() {
     for mut gpu in engines() {

@@ -81,8 +81,11 @@ impl LayerCost {
 impl CostTable {
     /// Reads a table as [`CostTable`] is written.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Error::new(error.to_string()).file(path))?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Error::new(error.to_string())
+                .file(path)
+                .hint("make the table with `skimjit-train cost`")
+        })?;
         let table: Self = serde_json::from_str(&text).map_err(|error| {
             Error::new(error.to_string())
                 .file(path)
@@ -164,27 +167,40 @@ pub struct Guided {
     goal_ms: f64,
 }
 
-impl Guided {
-    /// Reads the cost table.
-    pub fn new(options: GuidedOptions) -> Result<Self> {
-        let table = CostTable::read(&options.cost)?;
-        let goal_ms = match (options.target_speedup, options.target_latency_ms) {
-            (Some(speedup), None) if speedup > 1.0 => table.dense_ms() / speedup,
-            (None, Some(ms)) if ms > 0.0 => ms,
-            _ => {
-                return Err(Error::new("another goal")
-                    .field("target_speedup, target_latency_ms")
-                    .expected("one of them: more than 1, or a time in milliseconds"));
-            }
+impl GuidedOptions {
+    /// Checks what can be checked without the cost table.
+    pub fn check(&self) -> Result<()> {
+        let goal = match (self.target_speedup, self.target_latency_ms) {
+            (Some(speedup), None) => speedup > 1.0,
+            (None, Some(ms)) => ms > 0.0,
+            _ => false,
         };
-        if options.every == 0 || options.end <= options.begin {
+        if !goal {
+            return Err(Error::new("another goal")
+                .field("target_speedup, target_latency_ms")
+                .expected("one of them: more than 1, or a time in milliseconds"));
+        }
+        if self.every == 0 || self.end <= self.begin {
             return Err(Error::new(format!(
                 "{} to {} every {}",
-                options.begin, options.end, options.every
+                self.begin, self.end, self.every
             ))
             .field("begin, end, every")
             .expected("an end after the beginning, and steps of 1 or more"));
         }
+        Ok(())
+    }
+}
+
+impl Guided {
+    /// Reads the cost table.
+    pub fn new(options: GuidedOptions) -> Result<Self> {
+        options.check()?;
+        let table = CostTable::read(&options.cost)?;
+        let speedup = options
+            .target_speedup
+            .map(|speedup| table.dense_ms() / speedup);
+        let goal_ms = speedup.or(options.target_latency_ms).unwrap_or_default();
         Ok(Self {
             fixed_ms: table.rest_ms,
             options,

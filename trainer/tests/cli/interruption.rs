@@ -68,7 +68,9 @@ fn next(random: &mut u64) -> u64 {
     *random >> 33
 }
 
-/// Checklist 55.
+/// On one, two and three threads, among which images are shared out.
+///
+/// Checklist 55, 56.
 #[test]
 fn killed_runs_go_on_to_the_same_bits() {
     let changes = "max_iter: 600 snapshot: 7 test_interval: 100";
