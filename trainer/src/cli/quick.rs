@@ -6,7 +6,9 @@ use jiff::Zoned;
 use skimjit_models::caffe::proto::SolverParameter;
 use skimjit_models::caffe::text;
 use skimjit_models::{Error, Result};
+use skimjit_trainer::prune::guided::{Guided, GuidedOptions};
 use skimjit_trainer::prune::mask::Frozen;
+use skimjit_trainer::solver::method::Method;
 use skimjit_trainer::solver::snapshot::write_whole;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -16,9 +18,13 @@ use std::path::{Path, PathBuf};
 /// Writes a solver definition into a folder that is named after its parameters and the date, runs it there,
 /// and keeps log (train.info), metrics (metrics.jsonl), regularisation terms (loss.info) and snapshots beside
 /// it. The threshold grows from T for weights that change to T·F for those that do not.
+///
+/// With a time or a speedup as goal, and the costs that `cost` measured, layers are pruned as far as that makes them
+/// faster, in the first 70 % of the iterations; thresholds are not used then.
 #[derive(clap::Args)]
-#[command(after_help = "Example:
-  skimjit-train prune template_l1_solver.prototxt --lr 0.001 --decay 5e-5 --threshold 1e-4 --factor 10 --weights net.caffemodel")]
+#[command(after_help = "Examples:
+  skimjit-train prune template_l1_solver.prototxt --lr 0.001 --decay 5e-5 --threshold 1e-4 --factor 10 --weights net.caffemodel
+  skimjit-train prune train_val.prototxt --lr 0.001 --weights net.caffemodel --target-speedup 3x --cost cost.json")]
 pub struct PruneArguments {
     #[command(flatten)]
     common: CommonArguments,
@@ -28,6 +34,48 @@ pub struct PruneArguments {
     /// Largest threshold over the smallest
     #[arg(long, value_name = "F", default_value_t = 10.0)]
     factor: f32,
+    /// Goal: how many times as fast as dense
+    #[arg(long, value_name = "X", value_parser = parse_speedup, requires = "cost", conflicts_with = "target_latency")]
+    target_speedup: Option<f64>,
+    /// Goal: the time of the network
+    #[arg(long, value_name = "MS", value_parser = parse_milliseconds, requires = "cost")]
+    target_latency: Option<f64>,
+    /// What `skimjit-train cost` measured
+    #[arg(long, value_name = "JSON")]
+    cost: Option<PathBuf>,
+}
+
+/// `3x`, or `3`.
+fn parse_speedup(text: &str) -> std::result::Result<f64, String> {
+    let number = text.strip_suffix('x').unwrap_or(text).parse::<f64>().ok();
+    let fine = number.filter(|x| x.is_finite() && *x > 1.0);
+    fine.ok_or_else(|| "expected a number above 1, like 3x".to_owned())
+}
+
+/// `5ms`, or `5`.
+fn parse_milliseconds(text: &str) -> std::result::Result<f64, String> {
+    let number = text.strip_suffix("ms").unwrap_or(text).parse::<f64>().ok();
+    let fine = number.filter(|ms| ms.is_finite() && *ms > 0.0);
+    fine.ok_or_else(|| "expected milliseconds, like 5ms".to_owned())
+}
+
+impl PruneArguments {
+    /// Pruning to a goal, when there is one.
+    fn guided(&self, iterations: u64) -> Result<Vec<Box<dyn Method>>> {
+        if self.target_speedup.is_none() && self.target_latency.is_none() {
+            return Ok(vec![]);
+        }
+        let end = (iterations * 7 / 10).max(1);
+        let options = GuidedOptions {
+            cost: self.cost.clone().unwrap_or_default(),
+            target_speedup: self.target_speedup,
+            target_latency_ms: self.target_latency,
+            begin: 0,
+            end,
+            every: (end / 15).max(1),
+        };
+        Ok(vec![Box::new(Guided::new(options)?)])
+    }
 }
 
 /// Fine-tunes a pruned network: weights that are zero stay zero.
@@ -94,19 +142,19 @@ fn parse_field(text: &str) -> std::result::Result<(String, String), String> {
 /// Prunes.
 pub fn prune(arguments: &PruneArguments) -> Result<()> {
     let common = &arguments.common;
+    let goal = arguments.target_speedup.or(arguments.target_latency);
+    // With a goal, thresholds are switched off, and the folder is named after the goal.
+    let (threshold, factor, last) = match goal {
+        None => (arguments.threshold, arguments.factor, arguments.factor),
+        Some(goal) => (0.0, 1.0, goal as f32),
+    };
     let fields = [
         ("regularization_type", "\"L1\"".to_owned()),
-        ("prune_threshold", arguments.threshold.to_string()),
-        ("max_threshold_factor", arguments.factor.to_string()),
+        ("prune_threshold", threshold.to_string()),
+        ("max_threshold_factor", factor.to_string()),
     ];
-    let numbers = [
-        common.lr,
-        common.decay,
-        arguments.threshold,
-        arguments.factor,
-        common.group_decay,
-    ];
-    common.run(&fields, &numbers, false)
+    let numbers = [common.lr, common.decay, threshold, last, common.group_decay];
+    common.run(&fields, &numbers, |iterations| arguments.guided(iterations))
 }
 
 /// Fine-tunes.
@@ -118,11 +166,19 @@ pub fn finetune(arguments: &FinetuneArguments) -> Result<()> {
         ("max_threshold_factor", "1".to_owned()),
     ];
     let numbers = [common.lr, common.decay, 0.0, 1.0, common.group_decay];
-    common.run(&fields, &numbers, true)
+    common.run(&fields, &numbers, |_| {
+        Ok(vec![Box::new(Frozen { layers: vec![] })])
+    })
 }
 
 impl CommonArguments {
-    fn run(&self, fields: &[(&str, String)], numbers: &[f32], freeze: bool) -> Result<()> {
+    /// Writes and runs the definition, with the methods for so many iterations.
+    fn run(
+        &self,
+        fields: &[(&str, String)],
+        numbers: &[f32],
+        methods: impl FnOnce(u64) -> Result<Vec<Box<dyn Method>>>,
+    ) -> Result<()> {
         let parent = self
             .output
             .clone()
@@ -151,8 +207,8 @@ impl CommonArguments {
         let mut asked = session::requests()?;
         let change = |settings: &mut _| self.thresholds.apply(settings);
         let mut solver = session::open(&files, &self.machine, change, &mut console)?;
-        if freeze {
-            solver.add_method(Box::new(Frozen { layers: vec![] }), &mut console)?;
+        for method in methods(solver.settings().max_iter)? {
+            solver.add_method(method, &mut console)?;
         }
         solver.solve(&mut console, &mut asked)?;
         session::tell_end(&solver);

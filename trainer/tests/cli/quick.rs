@@ -165,3 +165,40 @@ fn a_network_without_template_has_usual_settings() {
         );
     }
 }
+
+const COSTS: &str = r#"{ "machine": "a machine", "batch": 1, "threads": 1, "rest_ms": 0.1, "layers": [
+  { "layer": "conv1", "points": [[0.0, 1.0], [0.5, 1.2], [0.9, 1.1]] },
+  { "layer": "ip1", "points": [[0.0, 4.0], [0.5, 2.0], [0.9, 0.4], [0.95, 0.4]] } ] }"#;
+
+#[test]
+fn a_network_is_pruned_to_a_speed() {
+    let place = trained();
+    place.write("cost.json", COSTS);
+    let options =
+        "--lr 0.02 --target-speedup 2.5x --cost cost.json --set max_iter=100 --quiet -o runs";
+    let mut arguments = vec!["prune", "solver.prototxt"];
+    arguments.extend(options.split_whitespace().chain(WEIGHTS));
+    let folder = run(&place, &arguments);
+    let log = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    assert!(
+        log.contains("conv1 is not pruned: it is never faster than dense"),
+        "{log}"
+    );
+    assert!(log.contains("2.50 times as fast as dense"), "{log}");
+    // 5.1 ms / 2.5 leave 0.94 ms for ip1, on the way from 2.0 at half to 0.4 at nine tenths.
+    let pruned = ip1(&folder, 100);
+    let share = zeros(&pruned) as f64 / pruned.len() as f64;
+    assert!((share - 0.765).abs() < 0.02, "{share}");
+
+    for (wrong, words) in [
+        (["--target-speedup", "0.5"], "above 1"),
+        (["--target-latency", "soon"], "milliseconds"),
+        (["--target-speedup", "3x"], "--cost"),
+    ] {
+        let mut arguments = vec!["prune", "solver.prototxt", "--lr", "0.1"];
+        arguments.extend(wrong);
+        let outcome = place.run(&arguments);
+        assert_eq!(outcome.code, Some(2), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
+    }
+}
