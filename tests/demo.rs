@@ -120,9 +120,10 @@ fn the_pictures_are_those_drawn_here() {
 fn the_shipped_network_reads_them() {
     for digit in 0..10 {
         let output = Command::new(env!("CARGO_BIN_EXE_skimjit"))
-            .args(["run", "--scale", "0.00390625", "--json", "--input"])
-            .arg(picture(digit))
+            .arg("run")
             .arg(folder().join("lenet.skim"))
+            .args(["--scale", "0.00390625", "--json", "--input"])
+            .arg(picture(digit))
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
