@@ -315,12 +315,13 @@ impl Network {
     fn new(layers: &[Layer], total_ms: f64, batch: usize) -> Self {
         let part = |wanted: &dyn Fn(&Layer) -> bool| {
             let some = || layers.iter().filter(|layer| wanted(layer));
-            let time_ms: f64 = some().map(|layer| layer.time_ms).sum();
+            // The sum of no numbers is -0.
+            let time_ms = 0.0 + some().map(|layer| layer.time_ms).sum::<f64>();
             Part {
                 layers: some().count(),
                 time_ms,
                 share: time_ms / total_ms.max(f64::MIN_POSITIVE),
-                limit_ms: some().map(|layer| layer.limit.limit_ms).sum(),
+                limit_ms: 0.0 + some().map(|layer| layer.limit.limit_ms).sum::<f64>(),
             }
         };
         let dense = part(&|layer| layer::is_dense(&layer.variant));
