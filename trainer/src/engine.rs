@@ -70,6 +70,11 @@ pub trait Engine {
     fn update(&mut self, param: usize, update: &Update<'_>) {
         self.edit(param, &mut |_, state| rule::apply(update, state));
     }
+    /// What went wrong with the device in a call that cannot tell. To be asked before results are kept: an
+    /// engine that failed stays failed.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
     /// Times of the nodes of a network's graph; empty where the engine does not know them.
     fn times(&self, _id: NetId) -> Vec<NodeTime> {
         Vec::new()

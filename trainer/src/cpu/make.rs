@@ -68,7 +68,7 @@ impl<'a> Maker<'a> {
             Op::Flatten { .. } | Op::Reshape(_) => Box::new(Copy),
             Op::Identity => self.identity(node),
             Op::Softmax { axis } => {
-                let passes = self.feeds_softmax_loss(node)?;
+                let passes = feeds_softmax_loss(net, node)?;
                 Box::new(Softmax::new(*axis, shapes[0], passes))
             }
             Op::Loss(kind) => {
@@ -93,30 +93,28 @@ impl<'a> Maker<'a> {
             None => Box::new(Copy),
         }
     }
+}
 
-    /// True when the result is that of a SoftmaxWithLoss, whose gradient is that of the scores.
-    fn feeds_softmax_loss(&self, node: &Node) -> Result<bool> {
-        let graph = &self.net.graph;
-        let takes = |other: &&Node| other.inputs.first() == Some(&node.output);
-        let is_loss =
-            |other: &Node| matches!(other.op, Op::Loss(ops::Loss::SoftmaxWithLoss { .. }));
-        let consumers: Vec<&Node> = graph.nodes.iter().filter(takes).collect();
-        let losses = consumers.iter().filter(|other| is_loss(other)).count();
-        let trained = |other: &Node| {
-            self.net.losses.iter().any(|&(id, _)| id == other.output)
-                || matches!(other.op, Op::Loss(_))
-        };
-        let others = consumers
-            .iter()
-            .filter(|other| !is_loss(other) && trained(other))
-            .count();
-        if losses > 1 || (losses == 1 && others > 0) {
-            return Err(Error::new("probabilities that several losses take")
-                .expected("one loss for each SoftmaxWithLoss")
-                .hint("add a Softmax layer for the other loss"));
-        }
-        Ok(losses == 1)
+/// True when the result is that of a SoftmaxWithLoss, whose gradient is that of the scores.
+pub fn feeds_softmax_loss(net: &Net, node: &Node) -> Result<bool> {
+    let graph = &net.graph;
+    let takes = |other: &&Node| other.inputs.first() == Some(&node.output);
+    let is_loss = |other: &Node| matches!(other.op, Op::Loss(ops::Loss::SoftmaxWithLoss { .. }));
+    let consumers: Vec<&Node> = graph.nodes.iter().filter(takes).collect();
+    let losses = consumers.iter().filter(|other| is_loss(other)).count();
+    let trained = |other: &Node| {
+        net.losses.iter().any(|&(id, _)| id == other.output) || matches!(other.op, Op::Loss(_))
+    };
+    let others = consumers
+        .iter()
+        .filter(|other| !is_loss(other) && trained(other))
+        .count();
+    if losses > 1 || (losses == 1 && others > 0) {
+        return Err(Error::new("probabilities that several losses take")
+            .expected("one loss for each SoftmaxWithLoss")
+            .hint("add a Softmax layer for the other loss"));
     }
+    Ok(losses == 1)
 }
 
 /// What a BatchNorm does, as its definition and the phase say.

@@ -17,7 +17,7 @@ pub(crate) mod make;
 pub(crate) mod plan;
 mod pooling;
 mod reference;
-mod scale;
+pub(crate) mod scale;
 mod softmax;
 mod winograd;
 

@@ -42,9 +42,26 @@ pub struct Scale {
 
 /// Where a shared operand is.
 #[derive(Clone, Copy)]
-enum Place {
+pub enum Place {
+    /// A weight, by its index.
     Weight(usize),
+    /// The second operand.
     Operand,
+}
+
+impl Place {
+    /// Those of factor and offset.
+    pub fn of(op: &ops::Scale, has_operand: bool) -> [Option<Self>; 2] {
+        let operand = |wanted: bool| (has_operand && wanted).then_some(Self::Operand);
+        let factor = op.scale.map(|_| Self::Weight(0));
+        let offset = op
+            .bias
+            .map(|_| Self::Weight(usize::from(op.scale.is_some())));
+        [
+            factor.or(operand(!op.add_operand)),
+            offset.or(operand(op.add_operand)),
+        ]
+    }
 }
 
 impl Scale {
@@ -57,16 +74,7 @@ impl Scale {
         weight: Option<&Shape>,
     ) -> Self {
         let shared = operand.or(weight).map_or(1, Shape::count);
-        let factor = match (op.scale, operand) {
-            (Some(_), _) => Some(Place::Weight(0)),
-            (None, Some(_)) if !op.add_operand => Some(Place::Operand),
-            _ => None,
-        };
-        let offset = match (op.bias, operand) {
-            (Some(_), _) => Some(Place::Weight(usize::from(op.scale.is_some()))),
-            (None, Some(_)) if op.add_operand => Some(Place::Operand),
-            _ => None,
-        };
+        let [factor, offset] = Place::of(op, operand.is_some());
         Self {
             broadcast: Broadcast::new(input, op.axis as usize, shared),
             factor,

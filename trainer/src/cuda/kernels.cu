@@ -30,26 +30,30 @@ extern "C" void run_on_host(void (*kernel)(Args), long long threads, const Args 
     if (i >= a.n[0])                                                                                            \
     return
 
-// Windows as columns of a matrix: p = image, matrix; n = elements of the matrix, then GEOMETRY.
+// Windows of some images as a matrix with a row per tap and a column per image and output pixel: p = images, matrix;
+// n = elements of the matrix, then GEOMETRY.
 #define GEOMETRY                                                                                                \
     const long long ih = a.n[1], iw = a.n[2], oh = a.n[3], ow = a.n[4], kh = a.n[5], kw = a.n[6];               \
-    const long long sh = a.n[7], sw = a.n[8], ph = a.n[9], pw = a.n[10], dh = a.n[11], dw = a.n[12]
+    const long long sh = a.n[7], sw = a.n[8], ph = a.n[9], pw = a.n[10], dh = a.n[11], dw = a.n[12];             \
+    const long long images = a.n[13], stride = a.n[14]
 
 KERNEL(gather) {
     THREAD;
     GEOMETRY;
-    const long long ox = i % ow, oy = i / ow % oh, row = i / (ow * oh);
+    const long long ox = i % ow, oy = i / ow % oh, rest = i / (ow * oh);
+    const long long image = rest % images, row = rest / images;
     const long long kx = row % kw, ky = row / kw % kh, c = row / (kw * kh);
     const long long y = oy * sh + ky * dh - ph, x = ox * sw + kx * dw - pw;
     const bool inside = y >= 0 && y < ih && x >= 0 && x < iw;
-    a.p[1][i] = inside ? a.p[0][(c * ih + y) * iw + x] : 0.0f;
+    a.p[1][i] = inside ? a.p[0][image * stride + (c * ih + y) * iw + x] : 0.0f;
 }
 
-// The transpose of gather: p = matrix, image; n = elements of the image, then GEOMETRY.
+// The transpose of gather: p = matrix, images; n = elements of the images' groups, then GEOMETRY, channels.
 KERNEL(scatter) {
     THREAD;
     GEOMETRY;
-    const long long x = i % iw, y = i / iw % ih, c = i / (iw * ih);
+    const long long x = i % iw, y = i / iw % ih, rest = i / (iw * ih);
+    const long long c = rest % a.n[15], image = rest / a.n[15];
     float sum = 0.0f;
     for (long long ky = 0; ky < kh; ++ky) {
         const long long top = y + ph - ky * dh;
@@ -60,10 +64,26 @@ KERNEL(scatter) {
             if (left < 0 || left % sw != 0 || left / sw >= ow)
                 continue;
             const long long row = (c * kh + ky) * kw + kx;
-            sum += a.p[0][(row * oh + top / sh) * ow + left / sw];
+            sum += a.p[0][((row * images + image) * oh + top / sh) * ow + left / sw];
         }
     }
-    a.p[1][i] = sum;
+    a.p[1][image * stride + (c * ih + y) * iw + x] = sum;
+}
+
+// A matrix with a row per channel and a column per image and pixel to images, with the channels' offsets: p =
+// matrix, offsets or null, images; n = elements, images, elements from image to image, channels, pixels.
+KERNEL(to_images) {
+    THREAD;
+    const long long pixel = i % a.n[4], channel = i / a.n[4] % a.n[3], image = i / a.n[4] / a.n[3];
+    const float offset = a.p[1] ? a.p[1][channel] : 0.0f;
+    a.p[2][image * a.n[2] + channel * a.n[4] + pixel] = a.p[0][(channel * a.n[1] + image) * a.n[4] + pixel] + offset;
+}
+
+// And back: p = images, matrix; n as above.
+KERNEL(to_matrix) {
+    THREAD;
+    const long long pixel = i % a.n[4], image = i / a.n[4] % a.n[1], channel = i / a.n[4] / a.n[1];
+    a.p[1][i] = a.p[0][image * a.n[2] + channel * a.n[4] + pixel];
 }
 
 // p = x, factor or null, offset or null, y; n = elements, inner, shared.
@@ -75,40 +95,47 @@ KERNEL(scale) {
     a.p[3][i] = a.p[0][i] * factor + offset;
 }
 
-// Sums of rows of x, or of products x·y: p = x, y or null, sums; n = rows, length.
+// Sums of pieces of rows: of x, of x·y, or of x·min(y, 0). Piece k of a row is its elements k, k + pieces, ...:
+// p = x, y or null, sums; n = rows · pieces, length of a row, pieces, negative.
 KERNEL(row_sums) {
     THREAD;
+    const long long row = i / a.n[2];
     double sum = 0.0;
-    for (long long k = i * a.n[1]; k < (i + 1) * a.n[1]; ++k)
-        sum += a.p[1] ? (double)a.p[0][k] * a.p[1][k] : (double)a.p[0][k];
+    for (long long k = row * a.n[1] + i % a.n[2]; k < (row + 1) * a.n[1]; k += a.n[2]) {
+        const double y = a.p[1] ? a.p[1][k] : 1.0;
+        sum += a.p[0][k] * (a.n[3] && y > 0.0 ? 0.0 : y);
+    }
     a.p[2][i] = (float)sum;
 }
 
-// Adds the sums of all images: p = sums, into; n = channels, images.
+// Adds up the pieces of all images, to what is there or instead of it: p = sums, into; n = channels, images, pieces,
+// instead.
 KERNEL(add_image_sums) {
     THREAD;
     double sum = 0.0;
     for (long long image = 0; image < a.n[1]; ++image)
-        sum += a.p[0][image * a.n[0] + i];
-    a.p[1][i] += (float)sum;
+        for (long long piece = 0; piece < a.n[2]; ++piece)
+            sum += a.p[0][(image * a.n[0] + i) * a.n[2] + piece];
+    a.p[1][i] = (a.n[3] ? 0.0f : a.p[1][i]) + (float)sum;
 }
 
-// p = x, y, winners, rows, columns; n = elements of y, ih, iw, oh, ow; f = least value. A window is its start,
-// its end and its divisor.
+// p = x, y, winners (integers), rows, columns; n = elements of y, ih, iw, oh, ow; f = least value. A window is its
+// start, its end and its divisor.
 KERNEL(max_pool) {
     THREAD;
     const long long iw = a.n[2], oh = a.n[3], ow = a.n[4];
     const long long ox = i % ow, oy = i / ow % oh;
     const float *plane = a.p[0] + i / (ow * oh) * a.n[1] * iw;
-    float best = a.f[0], winner = -1.0f;
+    float best = a.f[0];
+    int winner = -1;
     for (long long y = a.p[3][3 * oy]; y < a.p[3][3 * oy + 1]; ++y)
         for (long long x = a.p[4][3 * ox]; x < a.p[4][3 * ox + 1]; ++x)
             if (plane[y * iw + x] > best) {
                 best = plane[y * iw + x];
-                winner = (float)(y * iw + x);
+                winner = (int)(y * iw + x);
             }
     a.p[1][i] = best;
-    a.p[2][i] = winner;
+    ((int *)a.p[2])[i] = winner;
 }
 
 KERNEL(average_pool) {
@@ -136,59 +163,211 @@ KERNEL(pool_back) {
         for (long long ox = left; ox < ow && ox * sw <= x + pw; ++ox) {
             const long long o = (plane * oh + oy) * ow + ox;
             if (a.p[2])
-                sum += a.p[2][o] == (float)(y * iw + x) ? a.p[1][o] : 0.0f;
+                sum += ((const int *)a.p[2])[o] == (int)(y * iw + x) ? a.p[1][o] : 0.0f;
             else
                 sum += a.p[1][o] / (a.p[3][3 * oy + 2] * a.p[4][3 * ox + 2]);
         }
     a.p[0][i] = sum;
 }
 
-// p = x, y; n = elements; f = slope.
-KERNEL(relu) {
+DEVICE double logistic(double x) { return 1.0 / (1.0 + exp(-x)); }
+
+// Of Caffe's base, of which -1 means e.
+DEVICE double log_base(float base) { return base == -1.0f ? 1.0 : log((double)base); }
+
+// Functions, as activation.rs numbers them: p = x, y; n = elements, function; f = its numbers.
+KERNEL(activation) {
+    THREAD;
+    if (a.n[1] == 0) {
+        // ReLU, of which networks are full: without double precision.
+        a.p[1][i] = a.p[0][i] > 0.0f ? a.p[0][i] : a.f[0] * a.p[0][i];
+        return;
+    }
+    const double x = a.p[0][i], u = a.f[0], v = a.f[1], w = a.f[2];
+    double y = x;
+    switch (a.n[1]) {
+    case 1: y = x > 0.0 ? x : u * expm1(x); break;
+    case 2: y = logistic(x); break;
+    case 3: y = tanh(x); break;
+    case 4: y = fabs(x); break;
+    case 5: y = x > 0.0 ? x + log1p(exp(-x)) : log1p(exp(x)); break;
+    case 6: y = pow(w + v * x, u); break;
+    case 7: y = exp(log_base(a.f[0]) * (w + v * x)); break;
+    case 8: y = log(w + v * x) / log_base(a.f[0]); break;
+    case 9: y = x > u ? 1.0 : 0.0; break;
+    case 10: y = x * logistic(u * x); break;
+    case 11: y = x < u ? u : x > v ? v : x; break;
+    }
+    a.p[1][i] = (float)y;
+}
+
+// p = x, y, dy, dx; n, f as above. In place, x is y, which has the same sign in ReLU.
+KERNEL(activation_back) {
+    THREAD;
+    const float x = a.p[0][i], y = a.p[1][i], u = a.f[0], v = a.f[1], w = a.f[2];
+    float slope = 0.0f;
+    switch (a.n[1]) {
+    case 0: slope = x > 0.0f ? 1.0f : u; break;
+    case 1: slope = x > 0.0f ? 1.0f : y + u; break;
+    case 2: slope = y * (1.0f - y); break;
+    case 3: slope = 1.0f - y * y; break;
+    case 4: slope = (float)(x > 0.0f) - (float)(x < 0.0f); break;
+    case 5: slope = (float)logistic(x); break;
+    case 6: slope = u == 0.0f || v == 0.0f ? 0.0f : u * v * powf(w + v * x, u - 1.0f); break;
+    case 7: slope = y * v * (float)log_base(u); break;
+    case 8: slope = v / ((w + v * x) * (float)log_base(u)); break;
+    case 10: {
+        const float s = (float)logistic((double)u * x);
+        slope = u * y + s * (1.0f - u * y);
+        break;
+    }
+    case 11: slope = x > u && x < v ? 1.0f : 0.0f; break;
+    }
+    a.p[3][i] = a.p[2][i] * slope;
+}
+
+// p = x, slopes, y; n = elements, inner, shared.
+KERNEL(prelu) {
     THREAD;
     const float x = a.p[0][i];
-    a.p[1][i] = x > 0.0f ? x : a.f[0] * x;
+    a.p[2][i] = x > 0.0f ? x : a.p[1][i / a.n[1] % a.n[2]] * x;
 }
 
-// p = x (or y: they have the same sign), dy, dx; n = elements; f = slope.
-KERNEL(relu_back) {
+// p = x, slopes, dy, dx; n as above.
+KERNEL(prelu_back) {
     THREAD;
-    a.p[2][i] = a.p[0][i] > 0.0f ? a.p[1][i] : a.p[1][i] * a.f[0];
+    a.p[3][i] = a.p[0][i] > 0.0f ? a.p[2][i] : a.p[1][i / a.n[1] % a.n[2]] * a.p[2][i];
 }
 
-// p = x, y, s; n = elements, pixels, channels, reach; f = alpha, beta, k.
+DEVICE unsigned rotated(unsigned x, int by) { return x << by | x >> (32 - by); }
+
+DEVICE void quarter_round(unsigned *s, int p, int q, int r, int t) {
+    s[p] += s[q];
+    s[t] = rotated(s[t] ^ s[p], 16);
+    s[r] += s[t];
+    s[q] = rotated(s[q] ^ s[r], 12);
+    s[p] += s[q];
+    s[t] = rotated(s[t] ^ s[p], 8);
+    s[r] += s[t];
+    s[q] = rotated(s[q] ^ s[r], 7);
+}
+
+// A mask of Dropout by the CPU's generator, ChaCha with eight rounds: a thread makes one of its blocks, sixteen
+// numbers; chunks of elements have streams of their own. p = mask; n = blocks, elements, number of the layer, limit
+// below which an element is dropped, elements of a chunk, eight words of the key; f = value of the others.
+KERNEL(dropout_mask) {
+    THREAD;
+    const long long first = 16 * i, chunk = first / a.n[4], block = first % a.n[4] / 16;
+    const unsigned long long stream = (unsigned long long)a.n[2] << 40 | (unsigned long long)chunk;
+    unsigned start[16] = {0x61707865u, 0x3320646eu, 0x79622d32u, 0x6b206574u}, s[16];
+    for (int k = 0; k < 8; ++k)
+        start[4 + k] = (unsigned)a.n[5 + k];
+    start[12] = (unsigned)block;
+    start[13] = (unsigned)(block >> 32);
+    start[14] = (unsigned)stream;
+    start[15] = (unsigned)(stream >> 32);
+    for (int k = 0; k < 16; ++k)
+        s[k] = start[k];
+    for (int pair = 0; pair < 4; ++pair) {
+        for (int k = 0; k < 4; ++k)
+            quarter_round(s, k, 4 + k, 8 + k, 12 + k);
+        for (int k = 0; k < 4; ++k)
+            quarter_round(s, k, 4 + (k + 1) % 4, 8 + (k + 2) % 4, 12 + (k + 3) % 4);
+    }
+    for (int k = 0; k < 16 && first + k < a.n[1]; ++k)
+        a.p[0][first + k] = (long long)(s[k] + start[k]) < a.n[3] ? 0.0f : a.f[0];
+}
+
+// p = x, y; n = positions, classes, elements from class to class.
+KERNEL(softmax) {
+    THREAD;
+    const long long classes = a.n[1], inner = a.n[2];
+    const float *x = a.p[0] + i / inner * classes * inner + i % inner;
+    float *y = a.p[1] + (x - a.p[0]);
+    float highest = x[0], sum = 0.0f;
+    for (long long k = 1; k < classes; ++k)
+        highest = fmaxf(highest, x[k * inner]);
+    for (long long k = 0; k < classes; ++k) {
+        y[k * inner] = expf(x[k * inner] - highest);
+        sum += y[k * inner];
+    }
+    for (long long k = 0; k < classes; ++k)
+        y[k * inner] /= sum;
+}
+
+// p = y, dy, dx; n as above.
+KERNEL(softmax_back) {
+    THREAD;
+    const long long classes = a.n[1], inner = a.n[2], first = i / inner * classes * inner + i % inner;
+    float sum = 0.0f;
+    for (long long k = first; k < first + classes * inner; k += inner)
+        sum += a.p[0][k] * a.p[1][k];
+    for (long long k = first; k < first + classes * inner; k += inner)
+        a.p[2][k] = a.p[0][k] * (a.p[1][k] - sum);
+}
+
+#define WINDOW const long long h = a.n[1], w = a.n[2], channels = a.n[3], reach = a.n[4], across = a.n[5]
+
+// s^-beta, for the usual exponent by square roots.
+DEVICE float falling(float s, float beta) {
+    if (beta != 0.75f)
+        return powf(s, -beta);
+    const float root = sqrtf(s);
+    return 1.0f / (root * sqrtf(root));
+}
+
+// Sum of squares (or of the values themselves) around an element: across channels, or the average within one.
+DEVICE float around(const float *x, long long i, bool squares, const Args &a) {
+    WINDOW;
+    float sum = 0.0f;
+    if (across) {
+        const long long channel = i / (h * w) % channels;
+        for (long long d = -reach; d <= reach; ++d)
+            if (channel + d >= 0 && channel + d < channels) {
+                const float value = x[i + d * h * w];
+                sum += squares ? value * value : value;
+            }
+        return sum;
+    }
+    const long long column = i % w, row = i / w % h;
+    for (long long dy = -reach; dy <= reach; ++dy)
+        for (long long dx = -reach; dx <= reach; ++dx)
+            if (row + dy >= 0 && row + dy < h && column + dx >= 0 && column + dx < w) {
+                const float value = x[i + dy * w + dx];
+                sum += squares ? value * value : value;
+            }
+    return sum / (float)((2 * reach + 1) * (2 * reach + 1));
+}
+
+// p = x, y, s; n = elements, h, w, channels, reach, across; f = alpha, beta, k.
 KERNEL(lrn) {
     THREAD;
-    const long long pixels = a.n[1], channel = i / pixels % a.n[2];
-    float sum = 0.0f;
-    for (long long d = -a.n[3]; d <= a.n[3]; ++d)
-        if (channel + d >= 0 && channel + d < a.n[2])
-            sum += a.p[0][i + d * pixels] * a.p[0][i + d * pixels];
-    const float s = a.f[2] + a.f[0] * sum;
+    const float s = a.f[2] + a.f[0] * around(a.p[0], i, true, a);
     a.p[2][i] = s;
-    a.p[1][i] = a.p[0][i] * powf(s, -a.f[1]);
+    a.p[1][i] = a.p[0][i] * falling(s, a.f[1]);
 }
 
-// p = x, s, dy, dx; n, f as above.
+// dy·y/s, of which the gradient takes sums: p = x, s, dy, ratios; f as above.
+KERNEL(lrn_ratios) {
+    THREAD;
+    a.p[3][i] = a.p[2][i] * a.p[0][i] * falling(a.p[1][i], a.f[1]) / a.p[1][i];
+}
+
+// p = x, s, dy, ratios, dx; n, f as above.
 KERNEL(lrn_back) {
     THREAD;
-    const long long pixels = a.n[1], channel = i / pixels % a.n[2];
-    float sum = 0.0f;
-    for (long long d = -a.n[3]; d <= a.n[3]; ++d)
-        if (channel + d >= 0 && channel + d < a.n[2]) {
-            const long long k = i + d * pixels;
-            sum += a.p[2][k] * a.p[0][k] * powf(a.p[1][k], -a.f[1] - 1.0f);
-        }
-    a.p[3][i] = a.p[2][i] * powf(a.p[1][i], -a.f[1]) - 2.0f * a.f[0] * a.f[1] * a.p[0][i] * sum;
+    const float sum = around(a.p[3], i, false, a);
+    a.p[4][i] = a.p[2][i] * falling(a.p[1][i], a.f[1]) - 2.0f * a.f[0] * a.f[1] * a.p[0][i] * sum;
 }
 
-// Sums of an image's channel around the channel's first element, and of their squares: p = x, sums; n = images ·
-// channels, channels, pixels.
+// Sums of pieces of an image's channel around the channel's first element, and of their squares: p = x, sums; n =
+// images · channels · pieces, channels, pixels, pieces.
 KERNEL(norm_sums) {
     THREAD;
-    const double origin = a.p[0][i % a.n[1] * a.n[2]];
+    const long long row = i / a.n[3];
+    const double origin = a.p[0][row % a.n[1] * a.n[2]];
     double sum = 0.0, squares = 0.0;
-    for (long long k = i * a.n[2]; k < (i + 1) * a.n[2]; ++k) {
+    for (long long k = row * a.n[2] + i % a.n[3]; k < (row + 1) * a.n[2]; k += a.n[3]) {
         const double x = a.p[0][k] - origin;
         sum += x;
         squares += x * x;
@@ -197,16 +376,18 @@ KERNEL(norm_sums) {
     a.p[1][2 * i + 1] = (float)squares;
 }
 
-// p = x, sums, mean, inverse, running mean, running variance, running count; n = channels, images, pixels, training;
-// f = eps, fraction.
+// p = x, sums, mean, inverse, running mean, running variance, running count; n = channels, images, pixels, training,
+// pieces; f = eps, fraction.
 KERNEL(norm_statistics) {
     THREAD;
     const double count = (double)a.n[1] * a.n[2];
     double sum = 0.0, squares = 0.0;
-    for (long long image = 0; image < a.n[1]; ++image) {
-        sum += a.p[1][2 * (image * a.n[0] + i)];
-        squares += a.p[1][2 * (image * a.n[0] + i) + 1];
-    }
+    for (long long image = 0; image < a.n[1]; ++image)
+        for (long long piece = 0; piece < a.n[4]; ++piece) {
+            const long long k = (image * a.n[0] + i) * a.n[4] + piece;
+            sum += a.p[1][2 * k];
+            squares += a.p[1][2 * k + 1];
+        }
     const double offset = sum / count, mean = a.p[0][i * a.n[2]] + offset;
     double variance = squares / count - offset * offset;
     variance = variance > 0.0 ? variance : 0.0;
@@ -236,22 +417,14 @@ KERNEL(normalize) {
     a.p[1][i] = (a.p[0][i] - a.p[2][channel]) * a.p[3][channel];
 }
 
-// p = dy, y, dx, inverse, sums of dy and of dy·y by image and channel (null: none); n = elements, pixels, channels,
-// images.
+// p = dy, y, dx, inverse, sums of dy and of dy·y by channel (null: none); n = elements, pixels, channels, elements of
+// a channel.
 KERNEL(normalize_back) {
     THREAD;
     const long long channel = i / a.n[1] % a.n[2];
-    double mean = 0.0, mean_y = 0.0;
-    if (a.p[4]) {
-        const double count = (double)a.n[1] * a.n[3];
-        for (long long image = 0; image < a.n[3]; ++image) {
-            mean += a.p[4][image * a.n[2] + channel];
-            mean_y += a.p[5][image * a.n[2] + channel];
-        }
-        mean /= count;
-        mean_y /= count;
-    }
-    a.p[2][i] = (a.p[0][i] - (float)mean - a.p[1][i] * (float)mean_y) * a.p[3][channel];
+    const float mean = a.p[4] ? a.p[4][channel] / (float)a.n[3] : 0.0f;
+    const float mean_y = a.p[4] ? a.p[5][channel] / (float)a.n[3] : 0.0f;
+    a.p[2][i] = (a.p[0][i] - mean - a.p[1][i] * mean_y) * a.p[3][channel];
 }
 
 // y = c·x, or y += c·x: p = x, y; n = elements, add; f = c.
@@ -266,6 +439,23 @@ KERNEL(multiply) {
     a.p[2][i] = a.p[0][i] * a.p[1][i];
 }
 
+// The larger of y and an operand, and which operand that is (an integer). Of two equal ones the second wins, later
+// ones only with more: p = x, y, winners; n = elements, operand.
+KERNEL(maximum) {
+    THREAD;
+    const float x = a.p[0][i];
+    if (a.n[1] == 0 || x > a.p[1][i] || (a.n[1] == 1 && x == a.p[1][i])) {
+        a.p[1][i] = x;
+        ((int *)a.p[2])[i] = (int)a.n[1];
+    }
+}
+
+// p = dy, winners, dx; n = elements, operand.
+KERNEL(maximum_back) {
+    THREAD;
+    a.p[2][i] = ((const int *)a.p[1])[i] == (int)a.n[1] ? a.p[0][i] : 0.0f;
+}
+
 // Part of each row: p = from, to; n = elements, width, row of from, first of from, row of to, first of to.
 KERNEL(copy_part) {
     THREAD;
@@ -275,33 +465,67 @@ KERNEL(copy_part) {
 
 DEVICE float sign(float x) { return (float)(x > 0.0f) - (float)(x < 0.0f); }
 
-// The solver's update: p = weights, gradient, history, mask or null; n = elements, decay (0 none, 1 L1, 2 L2),
-// Nesterov, threshold (0 none, 1 fixed, 2 by update, 3 by gradient, 4 soft); f = scale, decay, rate, momentum,
-// threshold, largest factor.
+// The solver's update: p = weights, gradient, history, second history, mask, copy from which weights come back, factors
+// of the threshold (all but the first three may be null); n = elements, rule (0 SGD, 1 Nesterov, 2 AdaGrad, 3 RMSProp,
+// 4 AdaDelta, 5 Adam), decay (0 none, 1 L1, 2 L2), threshold (0 none, 1 fixed, 2 by update, 3 by gradient, 4 soft),
+// elements of a factor, factors; f = scale, decay, rate, two numbers of the rule, delta, threshold, largest factor.
+// Afterwards the gradient is what was subtracted.
 KERNEL(update) {
     THREAD;
-    const float w = a.p[0][i], old = a.p[2][i];
+    const float w = a.p[0][i], old = a.p[2][i], rate = a.f[2], b1 = a.f[3], b2 = a.f[4], delta = a.f[5];
     float g = a.f[0] * a.p[1][i];
-    if (a.n[1] == 1)
+    if (a.n[2] == 1)
         g += a.f[1] * sign(w);
-    if (a.n[1] == 2)
+    if (a.n[2] == 2)
         g += a.f[1] * w;
-    const float h = a.f[2] * g + a.f[3] * old;
-    float v = a.n[2] ? (1.0f + a.f[3]) * h - a.f[3] * old : h;
+    float h = old, v = 0.0f;
+    switch (a.n[1]) {
+    case 0:
+        v = h = rate * g + b1 * old;
+        break;
+    case 1:
+        h = rate * g + b1 * old;
+        v = (1.0f + b1) * h - b1 * old;
+        break;
+    case 2:
+        h = old + g * g;
+        v = rate * g / (sqrtf(h) + delta);
+        break;
+    case 3:
+        h = b1 * old + (1.0f - b1) * g * g;
+        v = rate * g / (sqrtf(h) + delta);
+        break;
+    case 4: {
+        h = b1 * old + (1.0f - b1) * g * g;
+        const float u = g * sqrtf((a.p[3][i] + delta) / (h + delta));
+        a.p[3][i] = b1 * a.p[3][i] + (1.0f - b1) * u * u;
+        v = rate * u;
+        break;
+    }
+    case 5:
+        h = b1 * old + (1.0f - b1) * g;
+        a.p[3][i] = b2 * a.p[3][i] + (1.0f - b2) * g * g;
+        v = rate * h / (sqrtf(a.p[3][i]) + delta);
+        break;
+    }
     a.p[2][i] = h;
-    if (a.p[3])
-        v *= a.p[3][i];
+    if (a.p[4])
+        v *= a.p[4][i];
     a.p[1][i] = v;
-    float next = w - v, limit = a.f[4];
+    float next = (a.p[5] ? a.p[5][i] : w) - v, limit = a.f[6];
+    if (a.p[5])
+        a.p[5][i] = next;
     if (a.n[3] == 2)
-        limit /= fabsf(v) + 1.0f / a.f[5];
+        limit /= fabsf(v) + 1.0f / a.f[7];
     if (a.n[3] == 3)
-        limit /= fabsf(g) + 1.0f / a.f[5];
+        limit /= fabsf(g) + 1.0f / a.f[7];
     if (a.n[3] == 4) {
         const float rest = fabsf(next) - limit;
         next = sign(next) * (rest > 0.0f ? rest : 0.0f);
-    } else if (a.n[3] && fabsf(next) <= limit) {
-        next = 0.0f;
+    } else if (a.n[3]) {
+        limit *= a.p[6] ? a.p[6][i / a.n[4] % a.n[5]] : 1.0f;
+        if (fabsf(next) <= limit)
+            next = 0.0f;
     }
     a.p[0][i] = next;
 }

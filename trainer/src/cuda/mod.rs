@@ -1,11 +1,14 @@
 //! The engine of NVIDIA GPUs: kernels of its own, matrix products by cuBLAS.
 //!
-//! Libraries are looked for when it starts, so that it builds where there are none. Layers without a kernel,
-//! which are small ones like losses, run on the CPU. Sums are made in an order that does not depend on how the
-//! GPU schedules threads.
+//! Libraries are looked for when it starts, so that it builds where there are none. Losses, whose operands are
+//! small and whose results the solver reads anyway, judges like Accuracy, and Winograd convolutions run on the
+//! CPU. Sums are made in an order that does not depend on how the GPU schedules threads, and random numbers are
+//! those of the CPU engine: both engines agree up to rounding.
 
 pub mod device;
 mod driver;
+#[cfg(test)]
+mod layer_tests;
 mod layers;
 mod params;
 #[cfg(test)]
@@ -21,7 +24,7 @@ use crate::solver::rule::Update;
 use device::{Args, Device};
 use layers::{Backward, Forward, Native, Place, native};
 use params::Params;
-use skimjit_models::{Error, Result, Shape, Tensor, ValueId};
+use skimjit_models::{Error, Op, Result, Shape, Tensor, ValueId};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -30,7 +33,9 @@ pub struct CudaEngine {
     device: Box<dyn Device>,
     params: Params,
     nets: Vec<Runner>,
-    /// What went wrong where no error can be returned; the next forward run does.
+    /// Memory that layers share, and its elements.
+    scratch: (u64, usize),
+    /// The first thing that went wrong where no error can be returned.
     fault: Mutex<Option<Error>>,
 }
 
@@ -44,8 +49,9 @@ struct Runner {
     values: Vec<u64>,
     /// Address of each home's gradient; 0 until somebody wants it.
     gradients: Vec<u64>,
-    /// Memory for the gradient of a further consumer of a home.
-    extras: HashMap<usize, u64>,
+    /// Memory for the gradients of further consumers of a home: one for those that run later, and one for
+    /// each operand of a layer that is the same value again.
+    extras: HashMap<(usize, usize), u64>,
     /// Homes whose gradient has been written in this backward run.
     written: Vec<bool>,
     /// Gradients that values start with.
@@ -63,6 +69,7 @@ impl CudaEngine {
             device,
             params: Params::default(),
             nets: Vec::new(),
+            scratch: (0, 0),
             fault: Mutex::default(),
         }
     }
@@ -88,6 +95,11 @@ impl Engine for CudaEngine {
         let mut natives = Vec::new();
         for step in &plan.steps {
             natives.push(self.params.make(device, &net, step)?);
+        }
+        let needs = natives.iter().flatten().map(|native| native.scratch());
+        let needed = needs.max().unwrap_or_default();
+        if needed > self.scratch.1 {
+            self.scratch = (device.allocate(needed)?, needed);
         }
         let allocate = |&count: &usize| device.allocate(count);
         self.nets.push(Runner {
@@ -116,10 +128,7 @@ impl Engine for CudaEngine {
     }
 
     fn forward(&mut self, id: NetId, inputs: &[&Tensor], turn: u64) -> Result<()> {
-        let fault = self.fault.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = fault.take() {
-            return Err(error);
-        }
+        self.check()?;
         let (runner, device) = (&mut self.nets[id.0], self.device.as_mut());
         for (&value, tensor) in runner.net.graph.inputs.iter().zip(inputs) {
             device.upload(runner.values[runner.plan.home(value)], tensor.data())?;
@@ -129,7 +138,13 @@ impl Engine for CudaEngine {
         for (index, step) in steps.iter_mut().enumerate() {
             let layer = runner.net.graph.nodes[step.node].name.clone();
             result = runner
-                .forward(index, step, device, &mut self.params, turn)
+                .forward(
+                    index,
+                    step,
+                    device,
+                    &mut self.params,
+                    (self.scratch.0, turn),
+                )
                 .map_err(|error| error.layer(layer));
             if result.is_err() {
                 break;
@@ -141,7 +156,7 @@ impl Engine for CudaEngine {
 
     fn backward(&mut self, id: NetId) {
         let (runner, device) = (&mut self.nets[id.0], self.device.as_mut());
-        let result = runner.all_backward(device, &mut self.params);
+        let result = runner.all_backward(device, &mut self.params, self.scratch.0);
         self.keep(result);
     }
 
@@ -180,6 +195,11 @@ impl Engine for CudaEngine {
         4 * (values + gradients) as u64
     }
 
+    fn check(&self) -> Result<()> {
+        let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        fault.clone().map_or(Ok(()), Err)
+    }
+
     fn clear_gradients(&mut self) {
         let result = self.params.clear_gradients(self.device.as_mut());
         self.keep(result);
@@ -210,14 +230,27 @@ impl Params {
             output: net.graph.shape(node.output),
             weight,
             norm: make::norm(net, node),
-            is_dropout: make::dropout(net, node).is_some(),
+            dropout: make::dropout(net, node).map(|ratio| (ratio, dropouts(net, step.node))),
+            passes_gradient: match node.op {
+                Op::Softmax { .. } => make::feeds_softmax_loss(net, node)?,
+                _ => false,
+            },
         };
-        // A second operand may be a factor; and weights that are no parameters lie on the CPU.
+        // Weights that are no parameters lie on the CPU.
         if node.op.weights().len() != step.params.len() {
             return Ok(None);
         }
         native(device, &node.op, &place)
     }
+}
+
+/// Number of a Dropout: how many there are up to a node.
+fn dropouts(net: &Net, node: usize) -> u64 {
+    let nodes = net.graph.nodes[..=node].iter();
+    let identities = nodes.filter(|node| matches!(node.op, Op::Identity));
+    identities
+        .filter(|node| make::dropout(net, node).is_some())
+        .count() as u64
 }
 
 impl Runner {
@@ -227,21 +260,21 @@ impl Runner {
         step: &mut Step,
         device: &mut dyn Device,
         params: &mut Params,
-        turn: u64,
+        (scratch, turn): (u64, u64),
     ) -> Result<()> {
         let inputs: Vec<u64> = step.inputs.iter().map(|&home| self.values[home]).collect();
         let output = self.values[step.output];
         match &mut self.natives[index] {
             Some(native) => {
                 let weights = params.addresses(&step.params, device)?;
-                let mut run = Forward {
+                let run = Forward {
                     inputs: &inputs,
                     output,
                     weights: &weights,
+                    scratch,
                     turn,
-                    twin: step.layer.as_mut(),
                 };
-                native.forward(device, &mut run)
+                native.forward(device, &run)
             }
             None => self.forward_on_cpu(step, device, params, turn),
         }
@@ -282,13 +315,22 @@ impl Runner {
         device.upload(output, &result)
     }
 
-    fn all_backward(&mut self, device: &mut dyn Device, params: &mut Params) -> Result<()> {
+    fn all_backward(
+        &mut self,
+        device: &mut dyn Device,
+        params: &mut Params,
+        scratch: u64,
+    ) -> Result<()> {
         self.start_gradients(device)?;
         let mut steps = std::mem::take(&mut self.plan.steps);
         let mut result = Ok(());
         for (index, step) in steps.iter_mut().enumerate().rev() {
             if result.is_ok() && step.learns && self.written[step.output] {
-                result = self.backward(index, step, device, params);
+                let name = &self.net.graph.nodes[step.node].name;
+                let name = name.clone();
+                result = self
+                    .backward(index, step, device, params, scratch)
+                    .map_err(|error| error.layer(name));
             }
         }
         self.plan.steps = steps;
@@ -332,11 +374,16 @@ impl Runner {
         if !self.written[home] {
             return self.gradient(home, device);
         }
-        if let Some(&extra) = self.extras.get(&home) {
+        self.extra(home, 0, device)
+    }
+
+    /// Further memory of a home: which tells apart what is needed at the same time.
+    fn extra(&mut self, home: usize, which: usize, device: &mut dyn Device) -> Result<u64> {
+        if let Some(&extra) = self.extras.get(&(home, which)) {
             return Ok(extra);
         }
         let extra = device.allocate(self.plan.homes[home])?;
-        self.extras.insert(home, extra);
+        self.extras.insert((home, which), extra);
         Ok(extra)
     }
 
@@ -356,24 +403,28 @@ impl Runner {
         step: &mut Step,
         device: &mut dyn Device,
         params: &mut Params,
+        scratch: u64,
     ) -> Result<()> {
         if step.in_place {
-            return self.backward_in_place(index, step, device);
+            return self.backward_in_place(index, step, device, scratch);
         }
         // Operands one after the other: two of them may be the same value.
         let mut wanted = Vec::new();
         for (&home, &wants) in step.inputs.iter().zip(&step.wants) {
-            let twice = wanted.iter().any(|&(other, _)| other == home);
-            let address = match (wants, twice) {
+            let before = wanted
+                .iter()
+                .filter(|&&(other, address)| other == home && address != 0);
+            let before = before.count();
+            let address = match (wants, before) {
                 (false, _) => 0,
-                (true, false) => self.buffer(home, device)?,
-                (true, true) => device.allocate(self.plan.homes[home])?,
+                (true, 0) => self.buffer(home, device)?,
+                (true, _) => self.extra(home, before, device)?,
             };
             wanted.push((home, address));
         }
         let into: Vec<u64> = wanted.iter().map(|&(_, address)| address).collect();
         if self.natives[index].is_some() {
-            self.backward_on_device(index, step, &into, device, params)?;
+            self.backward_on_device(index, step, &into, device, (params, scratch))?;
         } else {
             self.backward_on_cpu(step, &into, device, params)?;
         }
@@ -389,7 +440,7 @@ impl Runner {
         step: &Step,
         into: &[u64],
         device: &mut dyn Device,
-        params: &mut Params,
+        (params, scratch): (&mut Params, u64),
     ) -> Result<()> {
         let Some(native) = &mut self.natives[index] else {
             return Ok(());
@@ -402,6 +453,7 @@ impl Runner {
             input_gradients: into,
             weights: &params.addresses(&step.params, device)?,
             weight_gradients: &params.gradients(&step.params, &step.trains),
+            scratch,
         };
         native.backward(device, &run)
     }
@@ -411,6 +463,7 @@ impl Runner {
         index: usize,
         step: &mut Step,
         device: &mut dyn Device,
+        scratch: u64,
     ) -> Result<()> {
         let (output, gradient) = (self.values[step.output], self.gradients[step.output]);
         if let Some(native) = &mut self.natives[index] {
@@ -421,6 +474,7 @@ impl Runner {
                 input_gradients: &[gradient],
                 weights: &[],
                 weight_gradients: &[],
+                scratch,
             };
             return native.backward(device, &run);
         }

@@ -3,8 +3,8 @@
 use super::device::{Args, Device};
 use crate::engine::ParamState;
 use crate::net::Net;
-use crate::param::{Bound, Param};
-use crate::solver::rule::{self, Decay, Rule, Threshold, Update};
+use crate::param::{Bound, Param, Role};
+use crate::solver::rule::{Decay, Rule, Threshold, Update};
 use crate::solver::settings::ThresholdBy;
 use skimjit_models::{Result, WeightId};
 use std::collections::HashMap;
@@ -29,10 +29,12 @@ struct Mirror {
     state: ParamState,
     data: u64,
     gradient: u64,
-    /// 0 until there is one.
-    history: u64,
-    /// 0 until there is one.
+    /// 0 until there is one; so in the others.
+    history: [u64; 2],
     mask: u64,
+    shadow: u64,
+    /// Factors of the threshold.
+    factors: u64,
     newest: Newest,
 }
 
@@ -45,17 +47,33 @@ impl Mirror {
         let state = &self.state;
         device.upload(self.data, &state.data)?;
         device.upload(self.gradient, &state.gradient)?;
-        let history = state.history.first().filter(|array| !array.is_empty());
-        let arrays = [
-            (&mut self.history, history),
-            (&mut self.mask, state.mask.as_ref()),
+        let histories = self.history.iter_mut().zip(&state.history);
+        let optional = [
+            (&mut self.mask, &state.mask),
+            (&mut self.shadow, &state.shadow),
         ];
-        for (address, array) in arrays {
-            let Some(array) = array else { continue };
+        let optional = optional
+            .into_iter()
+            .filter_map(|(address, array)| Some((address, array.as_ref()?)));
+        for (address, array) in histories.chain(optional) {
+            if array.is_empty() {
+                continue;
+            }
             if *address == 0 {
                 *address = device.allocate(array.len())?;
             }
             device.upload(*address, array)?;
+        }
+        // A history that was taken away starts again.
+        for (index, &address) in self.history.iter().enumerate() {
+            let there = self
+                .state
+                .history
+                .get(index)
+                .is_some_and(|array| !array.is_empty());
+            if address != 0 && !there {
+                device.zero(address, self.state.data.len())?;
+            }
         }
         self.newest = Newest::Both;
         Ok(())
@@ -68,13 +86,18 @@ impl Mirror {
         }
         device.download(self.data, &mut self.state.data)?;
         device.download(self.gradient, &mut self.state.gradient)?;
-        if self.history != 0 {
-            if self.state.history.is_empty() {
-                self.state.history.push(Vec::new());
+        let count = self.state.data.len();
+        let histories = &mut self.state.history;
+        let known = self.history.iter().take_while(|address| **address != 0);
+        histories.resize_with(histories.len().max(known.count()), Vec::new);
+        for (history, &address) in histories.iter_mut().zip(&self.history) {
+            history.resize(count, 0.0);
+            if address != 0 {
+                device.download(address, history)?;
             }
-            let history = &mut self.state.history[0];
-            history.resize(self.state.data.len(), 0.0);
-            device.download(self.history, history)?;
+        }
+        if let Some(shadow) = &mut self.state.shadow {
+            device.download(self.shadow, shadow)?;
         }
         self.newest = Newest::Both;
         Ok(())
@@ -99,8 +122,10 @@ impl Params {
             self.mirrors.push(Mirror {
                 data: device.allocate(count)?,
                 gradient: device.allocate(count)?,
-                history: 0,
+                history: [0; 2],
                 mask: 0,
+                shadow: 0,
+                factors: 0,
                 newest: Newest::Cpu,
                 state: ParamState {
                     data,
@@ -117,22 +142,25 @@ impl Params {
         let address = |&param: &usize| {
             let mirror = &mut self.mirrors[param];
             mirror.write_back(device)?;
-            // Layers add to gradients, and BatchNorm to its sums.
-            mirror.newest = Newest::Device;
+            // BatchNorm adds to its sums.
+            if self.all[param].role == Role::Statistic {
+                mirror.newest = Newest::Device;
+            }
             Ok(mirror.data)
         };
         params.iter().map(address).collect()
     }
 
-    /// Addresses of gradients, 0 where there is none; after [`Params::addresses`].
-    pub fn gradients(&self, params: &[usize], trains: &[bool]) -> Vec<u64> {
+    /// Addresses of gradients, which are going to change; 0 where there is none. After [`Params::addresses`].
+    pub fn gradients(&mut self, params: &[usize], trains: &[bool]) -> Vec<u64> {
         let all = params.iter().zip(trains);
         let address = |(&param, &trains): (&usize, &bool)| {
-            if trains {
-                self.mirrors[param].gradient
-            } else {
-                0
+            if !trains {
+                return 0;
             }
+            let mirror = &mut self.mirrors[param];
+            mirror.newest = Newest::Device;
+            mirror.gradient
         };
         all.map(address).collect()
     }
@@ -157,7 +185,8 @@ impl Params {
         Ok(())
     }
 
-    /// Lets the CPU change a parameter.
+    /// Lets the CPU change a parameter. When its values could not be fetched, it changes the old ones: whoever
+    /// calls must learn of the error before they use them.
     pub fn edit(
         &mut self,
         param: usize,
@@ -165,10 +194,10 @@ impl Params {
         edit: &mut dyn FnMut(&Param, &mut ParamState),
     ) -> Result<()> {
         let mirror = &mut self.mirrors[param];
-        mirror.fetch(device)?;
+        let fetched = mirror.fetch(device);
         edit(&self.all[param], &mut mirror.state);
         mirror.newest = Newest::Cpu;
-        Ok(())
+        fetched
     }
 
     /// All gradients become zero.
@@ -185,7 +214,7 @@ impl Params {
         Ok(())
     }
 
-    /// One update: on the device when it has a kernel for it.
+    /// One update, where the parameter lives.
     pub fn update(
         &mut self,
         param: usize,
@@ -194,49 +223,70 @@ impl Params {
     ) -> Result<()> {
         let mirror = &mut self.mirrors[param];
         let count = mirror.state.data.len();
-        let args = arguments(update, count).filter(|_| mirror.state.shadow.is_none());
-        let Some((numbers, factors)) = args else {
-            return self.edit(param, device, &mut |_, state| rule::apply(update, state));
-        };
         mirror.write_back(device)?;
-        if mirror.history == 0 {
-            mirror.history = device.allocate(count)?;
+        for address in mirror.history.iter_mut().take(update.rule.histories()) {
+            if *address == 0 {
+                *address = device.allocate(count)?;
+            }
         }
-        let mask = match mirror.state.mask {
-            Some(_) => mirror.mask,
-            None => 0,
-        };
-        let p = [mirror.data, mirror.gradient, mirror.history, mask];
+        if let Some((factors, _)) = update.factors {
+            // As many as the parameter has positions, each time.
+            if mirror.factors == 0 {
+                mirror.factors = device.allocate(factors.len())?;
+            }
+            device.upload(mirror.factors, factors)?;
+        }
+        let present = |there: bool, address: u64| if there { address } else { 0 };
+        let p = [
+            mirror.data,
+            mirror.gradient,
+            mirror.history[0],
+            mirror.history[1],
+            present(mirror.state.mask.is_some(), mirror.mask),
+            present(mirror.state.shadow.is_some(), mirror.shadow),
+            present(update.factors.is_some(), mirror.factors),
+        ];
+        let (numbers, factors) = arguments(update, count);
         device.launch("update", &Args::new(&p, &numbers, &factors))?;
         mirror.newest = Newest::Device;
         Ok(())
     }
 }
 
-/// Integers and numbers of the kernel; `None` for updates that it does not know.
-fn arguments(update: &Update<'_>, count: usize) -> Option<([usize; 4], [f32; 6])> {
-    let (nesterov, momentum) = match update.rule {
-        Rule::Sgd { momentum } => (0, momentum),
-        Rule::Nesterov { momentum } => (1, momentum),
-        _ => return None,
+/// Integers and numbers of the kernel.
+fn arguments(update: &Update<'_>, count: usize) -> ([usize; 6], [f32; 8]) {
+    let (rule, a, b, delta) = match update.rule {
+        Rule::Sgd { momentum } => (0, momentum, 0.0, 0.0),
+        Rule::Nesterov { momentum } => (1, momentum, 0.0, 0.0),
+        Rule::AdaGrad { delta } => (2, 0.0, 0.0, delta),
+        Rule::RmsProp { delta, decay } => (3, decay, 0.0, delta),
+        Rule::AdaDelta { momentum, delta } => (4, momentum, 0.0, delta),
+        Rule::Adam {
+            beta1,
+            beta2,
+            delta,
+        } => (5, beta1, beta2, delta),
     };
     let (kind, decay) = match update.decay {
         Decay::None => (0, 0.0),
         Decay::L1(decay) => (1, decay),
         Decay::L2(decay) => (2, decay),
     };
-    let (cut, limit, factor) = match update.threshold {
+    let (cut, limit, largest) = match update.threshold {
         Threshold::None => (0, 0.0, 0.0),
         Threshold::Fixed(limit) => (1, limit, 0.0),
         Threshold::Adaptive { least, factor, by } => match by {
+            ThresholdBy::Update => (2, least, factor),
             ThresholdBy::Gradient => (3, least, factor),
-            _ => (2, least, factor),
         },
         Threshold::Soft(limit) => (4, limit, 0.0),
     };
-    let factors = [update.scale, decay, update.rate, momentum, limit, factor];
-    update
+    let (length, run) = update
         .factors
-        .is_none()
-        .then_some(([count, kind, nesterov, cut], factors))
+        .map_or((1, 1), |(factors, run)| (factors.len(), run));
+    let rate = update.rate * update.rule.correction(update.iteration);
+    (
+        [count, rule, kind, cut, run, length],
+        [update.scale, decay, rate, a, b, delta, limit, largest],
+    )
 }

@@ -18,6 +18,7 @@ use skimjit_models::caffe::proto::{NetState, Phase};
 use skimjit_models::{Error, Result, Shape, Tensor};
 use std::collections::HashMap;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 type Kernel = unsafe extern "C" fn(Args);
@@ -54,6 +55,10 @@ fn kernels() -> Option<Arc<Library>> {
 struct Host {
     library: Arc<Library>,
     arrays: HashMap<u64, Box<[f32]>>,
+    /// Copies from it fail.
+    broken: Arc<AtomicBool>,
+    /// Arrays so far.
+    allocated: Arc<AtomicUsize>,
 }
 
 impl Host {
@@ -61,6 +66,8 @@ impl Host {
         Some(Self {
             library: kernels()?,
             arrays: HashMap::new(),
+            broken: Arc::default(),
+            allocated: Arc::default(),
         })
     }
     /// Elements from an address to the end of its array.
@@ -93,6 +100,7 @@ impl Device for Host {
         let array = vec![0.0f32; count.max(1)].into_boxed_slice();
         let address = array.as_ptr() as u64;
         self.arrays.insert(address, array);
+        self.allocated.fetch_add(1, Ordering::Relaxed);
         Ok(address)
     }
     fn upload(&mut self, address: u64, data: &[f32]) -> Result<()> {
@@ -100,6 +108,9 @@ impl Device for Host {
         Ok(())
     }
     fn download(&self, address: u64, data: &mut [f32]) -> Result<()> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(Error::new("a device that is broken"));
+        }
         let from = self.array(address);
         data.copy_from_slice(&from[..data.len()]);
         Ok(())
@@ -134,6 +145,8 @@ impl Device for Host {
         Ok(Box::new(Self {
             library: Arc::clone(&self.library),
             arrays: HashMap::new(),
+            broken: Arc::clone(&self.broken),
+            allocated: Arc::clone(&self.allocated),
         }))
     }
 }
@@ -150,7 +163,7 @@ fn gpu() -> Option<CudaEngine> {
 }
 
 /// Both kinds of device, as far as they are there.
-fn engines() -> Vec<CudaEngine> {
+pub fn engines() -> Vec<CudaEngine> {
     let host = Host::new().map(|host| CudaEngine::on(Box::new(host)));
     host.into_iter().chain(gpu()).collect()
 }
@@ -222,7 +235,7 @@ fn batch(turn: u64) -> [Tensor; 2] {
     ]
 }
 
-fn close(what: &str, ours: &[f32], theirs: &[f32]) {
+pub fn close(what: &str, ours: &[f32], theirs: &[f32]) {
     assert_eq!(ours.len(), theirs.len(), "{what}");
     let most = theirs.iter().fold(1e-3f32, |most, x| most.max(x.abs()));
     for (index, (a, b)) in ours.iter().zip(theirs).enumerate() {
@@ -246,13 +259,14 @@ fn arrays(engine: &mut dyn Engine, param: usize) -> Vec<Vec<f32>> {
     let mut arrays = Vec::new();
     engine.edit(param, &mut |_, state| {
         arrays = vec![state.data.clone(), state.gradient.clone()];
-        arrays.extend(state.history.first().cloned());
+        arrays.extend(state.history.iter().cloned());
+        arrays.extend(state.shadow.clone());
     });
     arrays
 }
 
 /// Values, gradients and parameters of two engines after the same runs.
-fn compare(a: &mut dyn Engine, b: &mut dyn Engine, id: NetId) {
+pub fn compare(a: &mut dyn Engine, b: &mut dyn Engine, id: NetId) {
     let nodes: Vec<_> = a
         .net(id)
         .graph
@@ -272,10 +286,8 @@ fn compare(a: &mut dyn Engine, b: &mut dyn Engine, id: NetId) {
     for index in 0..a.params().len() {
         let states = [arrays(a, index), arrays(b, index)];
         let name = a.params()[index].name();
-        for (what, (a, b)) in ["data", "gradient", "history"]
-            .iter()
-            .zip(states[0].iter().zip(&states[1]))
-        {
+        let arrays = ["data", "gradient", "history", "second history"];
+        for (what, (a, b)) in arrays.iter().zip(states[0].iter().zip(&states[1])) {
             close(&format!("{what} of {name}"), a, b);
         }
     }
@@ -315,6 +327,15 @@ fn every_update_agrees_with_the_cpu() {
     let rules = [
         Rule::Sgd { momentum: 0.9 },
         Rule::Nesterov { momentum: 0.8 },
+        Rule::AdaGrad { delta: 1e-4 },
+        Rule::RmsProp {
+            delta: 1e-4,
+            decay: 0.9,
+        },
+        Rule::AdaDelta {
+            momentum: 0.9,
+            delta: 1e-3,
+        },
         Rule::Adam {
             beta1: 0.9,
             beta2: 0.999,
@@ -340,6 +361,12 @@ fn every_update_agrees_with_the_cpu() {
         gpu.add(build(PLAIN, Phase::Train)).unwrap();
         let mut turn = 0;
         for rule in rules {
+            // No rule can do with the history of another one.
+            for engine in [&mut gpu as &mut dyn Engine, &mut cpu] {
+                for index in 0..engine.params().len() {
+                    engine.edit(index, &mut |_, state| state.history.clear());
+                }
+            }
             for (decay, threshold) in decays
                 .iter()
                 .flat_map(|d| thresholds.iter().map(move |t| (*d, t)))
@@ -355,6 +382,12 @@ fn every_update_agrees_with_the_cpu() {
                                 state.mask = Some(mask.collect());
                             });
                         }
+                        if turn == 40 {
+                            engine.edit(index, &mut |_, state| {
+                                state.mask = None;
+                                state.shadow = Some(state.data.clone());
+                            });
+                        }
                         let update = Update {
                             rule,
                             rate: 0.01,
@@ -362,7 +395,7 @@ fn every_update_agrees_with_the_cpu() {
                             scale: 0.5,
                             decay,
                             threshold: threshold.clone(),
-                            factors: None,
+                            factors: turn.is_multiple_of(2).then_some((&[0.5, 1.0, 2.5][..], 5)),
                         };
                         engine.update(index, &update);
                     }
@@ -380,6 +413,11 @@ fn every_update_agrees_with_the_cpu() {
                             "{} {rule:?} {decay:?} {threshold:?}",
                             param.name()
                         );
+                        let both = values.history.iter().zip(&state.history);
+                        both.for_each(|(a, b)| close(&format!("history of {rule:?}"), a, b));
+                        if let (Some(a), Some(b)) = (&values.shadow, &state.shadow) {
+                            close("shadow", a, b);
+                        }
                         *values = state.clone();
                     });
                 }
@@ -418,6 +456,55 @@ fn seeds_and_failures_reach_the_caller() {
     }
 }
 
+/// A device that fails between two forward runs is noticed, and stays failed.
+#[test]
+fn failures_are_kept() {
+    let Some(host) = Host::new() else { return };
+    let broken = Arc::clone(&host.broken);
+    let mut gpu = CudaEngine::on(Box::new(host));
+    let id = gpu.add(build(PLAIN, Phase::Train)).unwrap();
+    step(&mut gpu, id, 0);
+    gpu.check().unwrap();
+    broken.store(true, Ordering::Relaxed);
+    let mut seen = 0;
+    gpu.edit(0, &mut |param, state| {
+        assert_eq!(state.data.len(), param.shape.count());
+        seen += 1;
+    });
+    assert_eq!(seen, 1, "whoever edits finds something of the right size");
+    assert!(gpu.check().is_err());
+    broken.store(false, Ordering::Relaxed);
+    let [data, label] = batch(1);
+    let error = gpu.forward(id, &[&data, &label], 1).unwrap_err();
+    assert!(error.to_string().contains("broken"), "{error}");
+}
+
+/// Memory is asked for in the first iteration only.
+#[test]
+fn iterations_allocate_nothing() {
+    let layers = r#"
+layer { name: "r" type: "Reshape" bottom: "data" top: "r" reshape_param { shape { dim: 0 dim: -1 } } }
+layer { name: "i" type: "InnerProduct" bottom: "r" top: "i" inner_product_param { num_output: 7 weight_filler { type: "xavier" } } }
+layer { name: "e" type: "Eltwise" bottom: "i" bottom: "i" bottom: "i" top: "e" }
+layer { name: "e2" type: "Eltwise" bottom: "e" bottom: "i" bottom: "i" top: "e2" }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "e2" bottom: "label" top: "loss" }
+"#;
+    let Some(host) = Host::new() else { return };
+    let allocated = Arc::clone(&host.allocated);
+    let mut gpu = CudaEngine::on(Box::new(host));
+    let mut cpu = CpuEngine::new();
+    let id = gpu.add(build(layers, Phase::Train)).unwrap();
+    cpu.add(build(layers, Phase::Train)).unwrap();
+    step(&mut gpu, id, 0);
+    let first = allocated.load(Ordering::Relaxed);
+    for turn in 1..4 {
+        step(&mut gpu, id, turn);
+        step(&mut cpu, id, turn);
+        compare(&mut gpu, &mut cpu, id);
+    }
+    assert_eq!(allocated.load(Ordering::Relaxed), first);
+}
+
 #[test]
 fn nvrtc_takes_the_kernels() {
     // SAFETY: it tries to load a library.
@@ -426,7 +513,9 @@ fn nvrtc_takes_the_kernels() {
         return;
     }
     let text = driver::compile().unwrap().to_src();
-    for kernel in ["gather", "update", "norm_statistics"] {
-        assert!(text.contains(&format!(".entry {kernel}")), "{kernel}");
+    let kernels = KERNELS.split("\nKERNEL(").skip(1);
+    for kernel in kernels.filter_map(|text| text.split_once(')')) {
+        let entry = format!(".entry {}(", kernel.0);
+        assert!(text.contains(&entry), "{entry}");
     }
 }

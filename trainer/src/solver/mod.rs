@@ -310,6 +310,7 @@ impl Solver {
         let turn = turn ^ self.settings.seed.rotate_left(40);
         self.engine.forward(self.train.id, &inputs, turn)?;
         let loss = engine::loss(self.engine.as_ref(), self.train.id);
+        self.engine.check()?;
         if !loss.is_finite() {
             return Err(self.diverged(loss));
         }
@@ -368,7 +369,7 @@ impl Solver {
                 Some(update) => self.engine.update(index, &update),
             }
         }
-        Ok(())
+        self.engine.check()
     }
 
     /// Clipping and the mean over the batches of an iteration. Caffe clips before it divides.
@@ -441,6 +442,7 @@ impl Solver {
             self.engine.forward(runner.id, &inputs, 0)?;
             let outputs = display::outputs(self.engine.as_ref(), runner.id);
             loss += f64::from(engine::loss(self.engine.as_ref(), runner.id));
+            self.engine.check()?;
             if sums.is_empty() {
                 sums = outputs;
             } else {

@@ -67,6 +67,16 @@ impl Rule {
         }
     }
 
+    /// What the learning rate of an iteration is multiplied by: Adam's means start at 0.
+    pub fn correction(&self, iteration: u64) -> f32 {
+        let Self::Adam { beta1, beta2, .. } = *self else {
+            return 1.0;
+        };
+        let t = iteration as f64 + 1.0;
+        let correction = (1.0 - f64::from(beta2).powf(t)).sqrt() / (1.0 - f64::from(beta1).powf(t));
+        correction as f32
+    }
+
     /// Turns gradients into what is subtracted.
     fn turn(
         &self,
@@ -105,10 +115,7 @@ impl Rule {
                 beta2,
                 delta,
             } => {
-                let t = iteration as f64 + 1.0;
-                let correction =
-                    (1.0 - f64::from(beta2).powf(t)).sqrt() / (1.0 - f64::from(beta1).powf(t));
-                let rate = rate * correction as f32;
+                let rate = rate * self.correction(iteration);
                 each.zip(second).for_each(|((g, m), v)| {
                     *m = beta1 * *m + (1.0 - beta1) * *g;
                     *v = beta2 * *v + (1.0 - beta2) * *g * *g;

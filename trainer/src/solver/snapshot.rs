@@ -247,12 +247,15 @@ impl Solver {
             model.display()
         ));
         let net = self.trained();
+        self.engine.check()?;
         write_whole(&model, |path| match hdf5 {
             true => write_caffemodel_hdf5(&net, path),
             false => write_caffemodel(&net, path),
         })?;
         drop(net);
-        if let Some(net) = self.extra() {
+        let extra_net = self.extra();
+        self.engine.check()?;
+        if let Some(net) = extra_net {
             write_whole(&extra, |path| write_caffemodel(&net, path))?;
         }
         report.line(&format!(
@@ -260,6 +263,7 @@ impl Solver {
             state.display()
         ));
         let solver = self.solver_state(&model);
+        self.engine.check()?;
         write_whole(&state, |path| match hdf5 {
             true => write_solverstate_hdf5(&solver, path),
             false => write_solverstate(&solver, path),

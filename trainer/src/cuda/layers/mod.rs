@@ -1,32 +1,42 @@
-//! Layers that run on the device.
+//! Layers that run on the device: one file per family, as those of the CPU engine.
 
-mod elementwise;
-mod normalization;
+mod activation;
+mod batch_norm;
+mod combine;
+mod convolution;
+mod inner_product;
+mod lrn;
 mod pooling;
-mod product;
+mod scale;
+mod softmax;
+mod sums;
 
-use super::device::{Args, Device};
+use super::device::{Device, Operand};
 use crate::cpu::batch_norm::Attributes;
-use crate::cpu::layer::Layer;
-use elementwise::{Concat, Copy, Dropout, Relu, Slice, Sum};
-use normalization::{BatchNorm, Lrn, Scale};
+use activation::{Copy, Dropout, Function};
+use batch_norm::BatchNorm;
+use combine::{Concat, Maximum, Product, Slice, Sum};
+use convolution::Convolution;
+use inner_product::InnerProduct;
+use lrn::Lrn;
 use pooling::Pooling;
-use product::{Convolution, InnerProduct};
-use skimjit_models::ops::{Activation, EltwiseOp};
+use scale::{PRelu, Scale};
+use skimjit_models::ops::EltwiseOp;
 use skimjit_models::{Op, Result, Shape};
+use softmax::Softmax;
 
 /// Addresses of a forward run.
 pub struct Forward<'a> {
     /// Operands.
     pub inputs: &'a [u64],
-    /// Result.
+    /// Result; in place, it is the operand.
     pub output: u64,
     /// Weights.
     pub weights: &'a [u64],
+    /// Memory for the time of the run, as much as [`Native::scratch`] asks for.
+    pub scratch: u64,
     /// Chooses random numbers.
     pub turn: u64,
-    /// The same layer on the CPU: it draws random numbers.
-    pub twin: &'a mut dyn Layer,
 }
 
 /// Addresses of a backward run.
@@ -43,17 +53,23 @@ pub struct Backward<'a> {
     pub weights: &'a [u64],
     /// Gradients of the weights, to be added to; 0 where nobody wants them.
     pub weight_gradients: &'a [u64],
+    /// Memory for the time of the run.
+    pub scratch: u64,
 }
 
 /// A layer with its memory on the device.
 pub trait Native: Send {
+    /// Elements of memory that a run needs besides.
+    fn scratch(&self) -> usize {
+        0
+    }
     /// Computes the result.
-    fn forward(&mut self, device: &mut dyn Device, run: &mut Forward<'_>) -> Result<()>;
+    fn forward(&mut self, device: &mut dyn Device, run: &Forward<'_>) -> Result<()>;
     /// Computes the gradients.
     fn backward(&mut self, device: &mut dyn Device, run: &Backward<'_>) -> Result<()>;
 }
 
-/// Shapes of a node.
+/// Shapes of a node, and what its definition and its neighbours say.
 pub struct Place<'a> {
     /// Of the operands.
     pub inputs: &'a [&'a Shape],
@@ -63,77 +79,61 @@ pub struct Place<'a> {
     pub weight: usize,
     /// Of BatchNorm layers.
     pub norm: Option<Attributes>,
-    /// Dropout in training.
-    pub is_dropout: bool,
+    /// Share of elements that a Dropout drops in training, and which Dropout of the network it is.
+    pub dropout: Option<(f32, u64)>,
+    /// The gradient of a Softmax's result is already that of its scores.
+    pub passes_gradient: bool,
 }
 
-/// The device's layer for an operation; `None` where only the CPU has one.
+/// The device's layer for an operation; `None` where only the CPU has one: losses, judges like Accuracy, and
+/// Winograd convolutions.
 pub fn native(
     device: &mut dyn Device,
     op: &Op,
     place: &Place<'_>,
 ) -> Result<Option<Box<dyn Native>>> {
     let (inputs, output) = (place.inputs, place.output);
+    let count = output.count();
     Ok(Some(match op {
-        Op::Convolution(op) => Box::new(Convolution::new(device, op, inputs[0], output)?),
+        Op::Convolution(op) => Box::new(Convolution::new(device, op, [inputs[0], output], false)?),
+        Op::Deconvolution(op) => Box::new(Convolution::new(device, op, [output, inputs[0]], true)?),
         Op::InnerProduct(op) => Box::new(InnerProduct::new(device, op, inputs[0])?),
         Op::Pooling(op) if !op.mask => Box::new(Pooling::new(device, op, inputs[0], output)?),
-        Op::Activation(Activation::ReLU { slope }) => Box::new(Relu {
-            count: output.count(),
-            slope: *slope,
-        }),
-        Op::Lrn(op) if !op.within_channel => Box::new(Lrn::new(device, op, output)?),
+        Op::Activation(op) => Box::new(Function::new(count, op)),
+        Op::PRelu(_) => Box::new(PRelu::new(device, inputs[0], place.weight)?),
+        Op::Lrn(op) => Box::new(Lrn::new(device, op, output)?),
         Op::BatchNorm(_) => match &place.norm {
             Some(attributes) => Box::new(BatchNorm::new(device, attributes, output)?),
             None => return Ok(None),
         },
-        Op::Scale(op) if inputs.len() == 1 => {
-            Box::new(Scale::new(device, op, output, place.weight)?)
-        }
+        Op::Scale(op) => Box::new(Scale::new(device, op, inputs, place.weight)?),
         Op::Eltwise(op) => match &op.op {
-            EltwiseOp::Sum { coefficients } => Box::new(Sum {
-                count: output.count(),
-                coefficients: coefficients.clone(),
-            }),
-            _ => return Ok(None),
+            EltwiseOp::Sum { coefficients } => Box::new(Sum::new(count, coefficients)),
+            EltwiseOp::Product => Box::new(Product::new(count)),
+            EltwiseOp::Max => Box::new(Maximum::new(device, count)?),
         },
         Op::Concat { axis } => Box::new(Concat::new(*axis, inputs)),
         Op::Slice(op) => Box::new(Slice::new(op, inputs[0])),
-        Op::Identity if place.is_dropout => Box::new(Dropout {
-            count: output.count(),
-            mask: device.allocate(output.count())?,
-        }),
-        Op::Flatten { .. } | Op::Reshape(_) | Op::Identity => Box::new(Copy(output.count())),
+        Op::Softmax { axis } => Box::new(Softmax::new(*axis, output, place.passes_gradient)),
+        Op::Identity => match place.dropout {
+            Some((ratio, number)) => Box::new(Dropout::new(device, count, ratio, number)?),
+            None => Box::new(Copy(count)),
+        },
+        Op::Flatten { .. } | Op::Reshape(_) => Box::new(Copy(count)),
         _ => return Ok(None),
     }))
 }
 
-/// Adds sums over images and pixels to one element per channel.
-struct ChannelSums {
-    images: usize,
-    channels: usize,
-    pixels: usize,
-    partial: u64,
+fn plain(address: u64) -> Operand {
+    Operand {
+        address,
+        transposed: false,
+    }
 }
 
-impl ChannelSums {
-    fn new(device: &mut dyn Device, [images, channels, pixels]: [usize; 3]) -> Result<Self> {
-        Ok(Self {
-            images,
-            channels,
-            pixels,
-            partial: device.allocate(images * channels)?,
-        })
-    }
-    /// into += Σ x, or Σ x·y.
-    fn add(&self, device: &mut dyn Device, x: u64, y: u64, into: u64) -> Result<()> {
-        let rows = self.images * self.channels;
-        let sums = Args::new(&[x, y, self.partial], &[rows, self.pixels], &[]);
-        device.launch("row_sums", &sums)?;
-        let numbers = [self.channels, self.images];
-        device.launch(
-            "add_image_sums",
-            &Args::new(&[self.partial, into], &numbers, &[]),
-        )
+fn transposed(address: u64) -> Operand {
+    Operand {
+        address,
+        transposed: true,
     }
 }

@@ -1,10 +1,11 @@
-//! Pooling.
+//! Pooling with Caffe's windows.
 
-use super::super::device::{Args, Device};
 use super::{Backward, Forward, Native};
+use crate::cuda::device::{Args, Device};
 use skimjit_models::ops::{self, PoolMethod};
 use skimjit_models::{Result, Shape};
 
+/// Pooling.
 pub struct Pooling {
     average: bool,
     /// Least maximum.
@@ -20,6 +21,7 @@ pub struct Pooling {
 }
 
 impl Pooling {
+    /// From attributes and shapes.
     pub fn new(
         device: &mut dyn Device,
         op: &ops::Pooling,
@@ -70,7 +72,7 @@ impl Pooling {
 }
 
 impl Native for Pooling {
-    fn forward(&mut self, device: &mut dyn Device, run: &mut Forward<'_>) -> Result<()> {
+    fn forward(&mut self, device: &mut dyn Device, run: &Forward<'_>) -> Result<()> {
         let [rows, columns] = self.tables;
         let p = [run.inputs[0], run.output, self.winners, rows, columns];
         let kernel = if self.average {

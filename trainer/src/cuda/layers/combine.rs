@@ -1,42 +1,28 @@
-//! Elementwise functions, and layers that combine, cut or copy.
+//! Layers that combine or cut operands: Eltwise, Concat, Slice.
 
-use super::super::device::{Args, Device};
 use super::{Backward, Forward, Native};
+use crate::cuda::device::{Args, Device};
 use skimjit_models::ops;
 use skimjit_models::{Result, Shape};
 
-/// max(x, 0) + slope·min(x, 0).
-pub struct Relu {
-    /// Elements.
-    pub count: usize,
-    /// Slope below 0.
-    pub slope: f32,
+/// Weighted sum of operands.
+pub struct Sum {
+    count: usize,
+    coefficients: Vec<f32>,
 }
 
-impl Native for Relu {
-    fn forward(&mut self, device: &mut dyn Device, run: &mut Forward<'_>) -> Result<()> {
-        let args = Args::new(&[run.inputs[0], run.output], &[self.count], &[self.slope]);
-        device.launch("relu", &args)
-    }
-    fn backward(&mut self, device: &mut dyn Device, run: &Backward<'_>) -> Result<()> {
-        let p = [run.inputs[0], run.output_gradient, run.input_gradients[0]];
-        match p[2] {
-            0 => Ok(()),
-            _ => device.launch("relu_back", &Args::new(&p, &[self.count], &[self.slope])),
+impl Sum {
+    /// From a factor per operand.
+    pub fn new(count: usize, coefficients: &[f32]) -> Self {
+        Self {
+            count,
+            coefficients: coefficients.to_vec(),
         }
     }
 }
 
-/// Weighted sum of the operands.
-pub struct Sum {
-    /// Elements.
-    pub count: usize,
-    /// Factor of each operand.
-    pub coefficients: Vec<f32>,
-}
-
 impl Native for Sum {
-    fn forward(&mut self, device: &mut dyn Device, run: &mut Forward<'_>) -> Result<()> {
+    fn forward(&mut self, device: &mut dyn Device, run: &Forward<'_>) -> Result<()> {
         let operands = run.inputs.iter().zip(&self.coefficients).enumerate();
         for (index, (&x, &c)) in operands {
             let numbers = [self.count, usize::from(index > 0)];
@@ -54,8 +40,93 @@ impl Native for Sum {
     }
 }
 
+/// Product of operands.
+pub struct Product {
+    count: usize,
+}
+
+impl Product {
+    /// Of so many elements.
+    pub fn new(count: usize) -> Self {
+        Self { count }
+    }
+    /// `y = first · others`.
+    fn multiply(
+        &self,
+        device: &mut dyn Device,
+        first: u64,
+        others: impl Iterator<Item = u64>,
+        y: u64,
+    ) -> Result<()> {
+        copy(
+            device,
+            [1, self.count],
+            (first, self.count, 0),
+            (y, self.count, 0),
+        )?;
+        for x in others {
+            device.launch("multiply", &Args::new(&[y, x, y], &[self.count], &[]))?;
+        }
+        Ok(())
+    }
+}
+
+impl Native for Product {
+    fn forward(&mut self, device: &mut dyn Device, run: &Forward<'_>) -> Result<()> {
+        let others = run.inputs[1..].iter().copied();
+        self.multiply(device, run.inputs[0], others, run.output)
+    }
+    fn backward(&mut self, device: &mut dyn Device, run: &Backward<'_>) -> Result<()> {
+        for (operand, &into) in run.input_gradients.iter().enumerate() {
+            if into == 0 {
+                continue;
+            }
+            let others = run.inputs.iter().enumerate();
+            let others = others
+                .filter(|&(other, _)| other != operand)
+                .map(|(_, &x)| x);
+            self.multiply(device, run.output_gradient, others, into)?;
+        }
+        Ok(())
+    }
+}
+
+/// Maximum of operands.
+pub struct Maximum {
+    count: usize,
+    /// Operand with the maximum, per element.
+    winners: u64,
+}
+
+impl Maximum {
+    /// Of so many elements.
+    pub fn new(device: &mut dyn Device, count: usize) -> Result<Self> {
+        let winners = device.allocate(count)?;
+        Ok(Self { count, winners })
+    }
+}
+
+impl Native for Maximum {
+    fn forward(&mut self, device: &mut dyn Device, run: &Forward<'_>) -> Result<()> {
+        for (operand, &x) in run.inputs.iter().enumerate() {
+            let p = [x, run.output, self.winners];
+            device.launch("maximum", &Args::new(&p, &[self.count, operand], &[]))?;
+        }
+        Ok(())
+    }
+    fn backward(&mut self, device: &mut dyn Device, run: &Backward<'_>) -> Result<()> {
+        for (operand, &into) in run.input_gradients.iter().enumerate() {
+            if into != 0 {
+                let p = [run.output_gradient, self.winners, into];
+                device.launch("maximum_back", &Args::new(&p, &[self.count, operand], &[]))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Copies `rows` times `width` elements; a side is its address, its row and where the part begins in it.
-fn copy(
+pub fn copy(
     device: &mut dyn Device,
     [rows, width]: [usize; 2],
     from: (u64, usize, usize),
@@ -65,12 +136,14 @@ fn copy(
     device.launch("copy_part", &Args::new(&[from.0, to.0], &numbers, &[]))
 }
 
+/// Concatenation: per outer position, the operands' parts one after the other.
 pub struct Concat {
     outer: usize,
     parts: Vec<usize>,
 }
 
 impl Concat {
+    /// From the operands' shapes.
     pub fn new(axis: u32, shapes: &[&Shape]) -> Self {
         let axis = axis as usize;
         let part = |shape: &&Shape| shape.count_of(axis, shape.rank());
@@ -91,7 +164,7 @@ impl Concat {
 }
 
 impl Native for Concat {
-    fn forward(&mut self, device: &mut dyn Device, run: &mut Forward<'_>) -> Result<()> {
+    fn forward(&mut self, device: &mut dyn Device, run: &Forward<'_>) -> Result<()> {
         let whole = self.parts.iter().sum();
         for ((part, first), &x) in self.ranges().into_iter().zip(run.inputs) {
             let to = (run.output, whole, first);
@@ -110,6 +183,7 @@ impl Native for Concat {
     }
 }
 
+/// A part of an axis.
 pub struct Slice {
     rows: usize,
     /// Elements of a row of the operand and of the result, and where the result begins.
@@ -119,6 +193,7 @@ pub struct Slice {
 }
 
 impl Slice {
+    /// From attributes and the operand's shape.
     pub fn new(op: &ops::Slice, input: &Shape) -> Self {
         let axis = op.axis as usize;
         let inner = input.count_of(axis + 1, input.rank());
@@ -132,7 +207,7 @@ impl Slice {
 }
 
 impl Native for Slice {
-    fn forward(&mut self, device: &mut dyn Device, run: &mut Forward<'_>) -> Result<()> {
+    fn forward(&mut self, device: &mut dyn Device, run: &Forward<'_>) -> Result<()> {
         let from = (run.inputs[0], self.whole, self.first);
         copy(
             device,
@@ -154,61 +229,5 @@ impl Native for Slice {
             from,
             (into, self.whole, self.first),
         )
-    }
-}
-
-/// Dropout in training: the CPU's layer draws the mask, so that both engines drop the same elements.
-pub struct Dropout {
-    /// Elements.
-    pub count: usize,
-    /// Address of the mask.
-    pub mask: u64,
-}
-
-impl Dropout {
-    fn apply(&self, device: &mut dyn Device, x: u64, y: u64) -> Result<()> {
-        device.launch(
-            "multiply",
-            &Args::new(&[x, self.mask, y], &[self.count], &[]),
-        )
-    }
-}
-
-impl Native for Dropout {
-    fn forward(&mut self, device: &mut dyn Device, run: &mut Forward<'_>) -> Result<()> {
-        let mut mask = vec![1.0; self.count];
-        run.twin.forward_in_place(&mut mask, run.turn);
-        device.upload(self.mask, &mask)?;
-        self.apply(device, run.inputs[0], run.output)
-    }
-    fn backward(&mut self, device: &mut dyn Device, run: &Backward<'_>) -> Result<()> {
-        match run.input_gradients[0] {
-            0 => Ok(()),
-            into => self.apply(device, run.output_gradient, into),
-        }
-    }
-}
-
-/// The same elements in another shape.
-pub struct Copy(pub usize);
-
-impl Native for Copy {
-    fn forward(&mut self, device: &mut dyn Device, run: &mut Forward<'_>) -> Result<()> {
-        if run.inputs[0] == run.output {
-            return Ok(());
-        }
-        copy(
-            device,
-            [1, self.0],
-            (run.inputs[0], self.0, 0),
-            (run.output, self.0, 0),
-        )
-    }
-    fn backward(&mut self, device: &mut dyn Device, run: &Backward<'_>) -> Result<()> {
-        let (dy, into) = (run.output_gradient, run.input_gradients[0]);
-        if into == 0 || into == dy {
-            return Ok(());
-        }
-        copy(device, [1, self.0], (dy, self.0, 0), (into, self.0, 0))
     }
 }
