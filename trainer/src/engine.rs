@@ -58,6 +58,10 @@ pub trait Engine {
     fn seed_gradient(&mut self, id: NetId, value: ValueId, gradient: Vec<f32>);
     /// Lets a parameter be read and changed.
     fn edit(&mut self, param: usize, edit: &mut dyn FnMut(&Param, &mut ParamState));
+    /// Lets a parameter be read. Cheaper than [`Engine::edit`] where parameters live on a device.
+    fn read(&mut self, param: usize, read: &mut dyn FnMut(&Param, &ParamState)) {
+        self.edit(param, &mut |param, state| read(param, state));
+    }
     /// Bytes of values and gradients of a network, without parameters.
     fn bytes(&self, id: NetId) -> u64;
     /// All gradients become zero.

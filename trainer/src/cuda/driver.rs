@@ -30,8 +30,13 @@ unsafe impl Sync for Gpu {}
 
 impl Drop for Gpu {
     fn drop(&mut self) {
-        // SAFETY: the context was retained when the GPU was opened, and nothing uses it any more.
-        let _ = unsafe { cuda::primary_ctx::release(self.device) };
+        // SAFETY: all were made when the GPU was opened, in this context, and nothing uses them any more.
+        unsafe {
+            let _ = cuda::ctx::set_current(self.context);
+            let _ = cublas::destroy_handle(self.blas);
+            let _ = cuda::module::unload(self.module);
+            let _ = cuda::primary_ctx::release(self.device);
+        }
     }
 }
 
@@ -49,6 +54,17 @@ fn fault(error: impl Display, doing: &str) -> Error {
     Error::new(format!("an error of the GPU when {doing}: {error}"))
         .field("--device")
         .hint("see `nvidia-smi`; use --device cpu, or smaller batches when its memory was full")
+}
+
+/// Of kernels that the driver does not load.
+fn unloadable(error: cuda::DriverError) -> Error {
+    let fault = fault(error, "loading kernels");
+    match error.0 {
+        cuda_sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
+            fault.hint("libnvrtc is newer than the driver: update the driver, or install the CUDA version that `nvidia-smi` names")
+        }
+        _ => fault,
+    }
 }
 
 /// Says which of CUDA's libraries is missing.
@@ -98,10 +114,7 @@ impl Driver {
             let context = retained.map_err(|error| fault(error, "opening"))?;
             cuda::ctx::set_current(context).map_err(|error| fault(error, "opening"))?;
             let module = cuda::module::load_data(image.as_ptr().cast::<c_void>());
-            (
-                context,
-                module.map_err(|error| fault(error, "loading kernels"))?,
-            )
+            (context, module.map_err(unloadable)?)
         };
         let blas = cublas::create_handle()
             .map_err(|error| fault(format!("{error:?}"), "starting cuBLAS"))?;

@@ -3,8 +3,9 @@
 use super::CudaEngine;
 use super::tests::{compare, engines};
 use crate::cpu::CpuEngine;
-use crate::engine::{Engine, NetId};
+use crate::engine::{Engine, NetId, loss};
 use crate::net::{Net, NetSource};
+use crate::solver::rule::{Decay, Rule, Threshold, Update};
 use skimjit_models::caffe::parse_prototxt;
 use skimjit_models::caffe::proto::{NetState, Phase};
 use skimjit_models::{Shape, Tensor};
@@ -353,4 +354,82 @@ fn winograd_convolutions_and_losses() {
         );
         both(&text, 1);
     }
+}
+
+/// Sixty steps of a LeNet on pictures of bars: both engines learn, and arrive at the same weights.
+#[test]
+fn a_lenet_trains_alike() {
+    let layers = format!(
+        "{}{}layer {{ name: \"c1\" type: \"Convolution\" bottom: \"data\" top: \"c1\" convolution_param {{ num_output: 5 kernel_size: 5 {XAVIER} }} }}
+        layer {{ name: \"p1\" type: \"Pooling\" bottom: \"c1\" top: \"p1\" pooling_param {{ pool: MAX kernel_size: 2 stride: 2 }} }}
+        layer {{ name: \"c2\" type: \"Convolution\" bottom: \"p1\" top: \"c2\" convolution_param {{ num_output: 8 kernel_size: 3 {XAVIER} }} }}
+        layer {{ name: \"p2\" type: \"Pooling\" bottom: \"c2\" top: \"p2\" pooling_param {{ pool: MAX kernel_size: 2 stride: 2 }} }}
+        layer {{ name: \"i1\" type: \"InnerProduct\" bottom: \"p2\" top: \"i1\" inner_product_param {{ num_output: 20 {XAVIER} }} }}
+        layer {{ name: \"r1\" type: \"ReLU\" bottom: \"i1\" top: \"i1\" }}
+        layer {{ name: \"d1\" type: \"Dropout\" bottom: \"i1\" top: \"i1\" dropout_param {{ dropout_ratio: 0.2 }} }}
+        layer {{ name: \"i2\" type: \"InnerProduct\" bottom: \"i1\" top: \"i2\" inner_product_param {{ num_output: 2 {XAVIER} }} }}
+        layer {{ name: \"loss\" type: \"SoftmaxWithLoss\" bottom: \"i2\" bottom: \"label\" top: \"loss\" }}",
+        input("data", "16x1x20x20"),
+        input("label", "16")
+    );
+    for mut gpu in engines() {
+        let mut cpu = CpuEngine::new();
+        let id = cpu.add(net(&layers)).unwrap();
+        gpu.add(net(&layers)).unwrap();
+        let losses = [train(&mut gpu, id), train(&mut cpu, id)];
+        for (a, b) in losses[0].iter().zip(&losses[1]) {
+            assert!((a - b).abs() < 2e-3 * b.max(0.1), "{losses:?}");
+        }
+        let last: f32 = losses[0][55..].iter().sum();
+        let first: f32 = losses[0][..5].iter().sum();
+        assert!(last < 0.7 * first, "{losses:?}");
+        for param in 0..cpu.params().len() {
+            let [mut a, mut b] = [Vec::new(), Vec::new()];
+            gpu.read(param, &mut |_, state| a.clone_from(&state.data));
+            cpu.read(param, &mut |_, state| b.clone_from(&state.data));
+            let apart = |(a, b): (&f32, &f32)| f64::from(a - b).powi(2);
+            let distance: f64 = a.iter().zip(&b).map(apart).sum();
+            let size: f64 = b.iter().map(|b| f64::from(*b).powi(2)).sum();
+            assert!(distance.sqrt() < 1e-3 * size.sqrt(), "{distance} {size}");
+        }
+    }
+}
+
+/// Losses of the steps.
+fn train(engine: &mut dyn Engine, id: NetId) -> Vec<f32> {
+    let pixel = |image: usize, turn: u64, index: usize| {
+        let (row, column) = (index / 20, index % 20);
+        let place = (image / 2 * 3 + turn as usize * 5) % 20;
+        let across = image.is_multiple_of(2);
+        let bar = if across {
+            row == place
+        } else {
+            column == place
+        };
+        f32::from(u8::from(bar)) + (index * 37 % 11) as f32 / 40.0
+    };
+    let one = |turn: u64| {
+        let pixels = (0..16).flat_map(|image| (0..400).map(move |index| pixel(image, turn, index)));
+        let data = Tensor::new(Shape::new([16, 1, 20, 20]).unwrap(), pixels.collect());
+        let labels = (0..16).map(|image| (image % 2) as f32).collect();
+        let label = Tensor::new(Shape::new([16]).unwrap(), labels);
+        engine.clear_gradients();
+        engine.forward(id, &[&data, &label], turn).unwrap();
+        engine.backward(id);
+        for param in 0..engine.params().len() {
+            let update = Update {
+                rule: Rule::Sgd { momentum: 0.9 },
+                rate: 0.05,
+                iteration: turn,
+                scale: 1.0,
+                decay: Decay::L2(5e-4),
+                threshold: Threshold::None,
+                factors: None,
+            };
+            engine.update(param, &update);
+        }
+        engine.check().unwrap();
+        loss(engine, id)
+    };
+    (0..60).map(one).collect()
 }

@@ -187,6 +187,11 @@ impl Engine for CudaEngine {
         self.keep(result);
     }
 
+    fn read(&mut self, param: usize, read: &mut dyn FnMut(&Param, &ParamState)) {
+        let result = self.params.read(param, self.device.as_ref(), read);
+        self.keep(result);
+    }
+
     fn bytes(&self, id: NetId) -> u64 {
         let runner = &self.nets[id.0];
         let values: usize = runner.plan.homes.iter().sum();

@@ -33,8 +33,8 @@ struct Mirror {
     history: [u64; 2],
     mask: u64,
     shadow: u64,
-    /// Factors of the threshold.
-    factors: u64,
+    /// Factors of the threshold, and how many fit.
+    factors: (u64, usize),
     newest: Newest,
 }
 
@@ -125,7 +125,7 @@ impl Params {
                 history: [0; 2],
                 mask: 0,
                 shadow: 0,
-                factors: 0,
+                factors: (0, 0),
                 newest: Newest::Cpu,
                 state: ParamState {
                     data,
@@ -185,6 +185,19 @@ impl Params {
         Ok(())
     }
 
+    /// Lets the CPU read a parameter; of an error as below.
+    pub fn read(
+        &mut self,
+        param: usize,
+        device: &dyn Device,
+        read: &mut dyn FnMut(&Param, &ParamState),
+    ) -> Result<()> {
+        let mirror = &mut self.mirrors[param];
+        let fetched = mirror.fetch(device);
+        read(&self.all[param], &mirror.state);
+        fetched
+    }
+
     /// Lets the CPU change a parameter. When its values could not be fetched, it changes the old ones: whoever
     /// calls must learn of the error before they use them.
     pub fn edit(
@@ -230,11 +243,10 @@ impl Params {
             }
         }
         if let Some((factors, _)) = update.factors {
-            // As many as the parameter has positions, each time.
-            if mirror.factors == 0 {
-                mirror.factors = device.allocate(factors.len())?;
+            if mirror.factors.1 < factors.len() {
+                mirror.factors = (device.allocate(factors.len())?, factors.len());
             }
-            device.upload(mirror.factors, factors)?;
+            device.upload(mirror.factors.0, factors)?;
         }
         let present = |there: bool, address: u64| if there { address } else { 0 };
         let p = [
@@ -244,7 +256,7 @@ impl Params {
             mirror.history[1],
             present(mirror.state.mask.is_some(), mirror.mask),
             present(mirror.state.shadow.is_some(), mirror.shadow),
-            present(update.factors.is_some(), mirror.factors),
+            present(update.factors.is_some(), mirror.factors.0),
         ];
         let (numbers, factors) = arguments(update, count);
         device.launch("update", &Args::new(&p, &numbers, &factors))?;

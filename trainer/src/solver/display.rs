@@ -120,7 +120,7 @@ impl Solver {
         let mut all = Vec::new();
         for index in 0..self.treatments.len() {
             let settings = &self.settings;
-            self.engine.edit(index, &mut |param, state| {
+            self.engine.read(index, &mut |param, state| {
                 let Some(mut sparsity) = measure(param, &state.data, threshold) else {
                     return;
                 };
@@ -159,7 +159,7 @@ impl Solver {
             let mut add = |param: &Param, treatment: &Treatment, data: &[f32]| {
                 sum += treatment.term(param, data, settings);
             };
-            self.engine.edit(index, &mut |param, state| {
+            self.engine.read(index, &mut |param, state| {
                 add(param, treatment, &state.data)
             });
         }
@@ -186,7 +186,7 @@ impl Solver {
             ));
         }
         for index in 0..self.treatments.len() {
-            self.engine.edit(index, &mut |param, state| {
+            self.engine.read(index, &mut |param, state| {
                 let (data, diff) = (mean(&state.data), mean(&state.gradient));
                 report.line(&format!(
                     "    [Debug] Param {} data: {} diff: {}",

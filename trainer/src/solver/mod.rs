@@ -380,7 +380,7 @@ impl Solver {
         };
         let mut squares = 0f64;
         for param in 0..self.treatments.len() {
-            self.engine.edit(param, &mut |_, state| {
+            self.engine.read(param, &mut |_, state| {
                 squares += state
                     .gradient
                     .iter()

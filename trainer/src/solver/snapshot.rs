@@ -280,7 +280,7 @@ impl Solver {
     fn check_finite(&mut self) -> Result<()> {
         let mut wrong = None;
         for index in 0..self.treatments.len() {
-            self.engine.edit(index, &mut |param, state| {
+            self.engine.read(index, &mut |param, state| {
                 if wrong.is_none() && state.data.iter().any(|w| !w.is_finite()) {
                     wrong = Some((param.layer.clone(), param.index));
                 }
@@ -304,7 +304,7 @@ impl Solver {
         let mut values: Vec<(String, usize, BlobProto)> = Vec::new();
         for index in 0..self.treatments.len() {
             let diff = self.settings.snapshot_diff;
-            self.engine.edit(index, &mut |param, state| {
+            self.engine.read(index, &mut |param, state| {
                 let mut blob = blob(&param.shape, state.data.clone());
                 if diff {
                     blob.diff.clone_from(&state.gradient);
@@ -345,7 +345,7 @@ impl Solver {
         let arrays = self.settings.rule.histories();
         let mut history = vec![Vec::new(); arrays];
         for index in 0..self.treatments.len() {
-            self.engine.edit(index, &mut |param, state| {
+            self.engine.read(index, &mut |param, state| {
                 for (array, all) in history.iter_mut().enumerate() {
                     let zeros = || vec![0.0; param.shape.count()];
                     let data = state
@@ -369,7 +369,7 @@ impl Solver {
     fn extra(&mut self) -> Option<NetParameter> {
         let mut layers = Vec::new();
         for index in 0..self.treatments.len() {
-            self.engine.edit(index, &mut |param, state| {
+            self.engine.read(index, &mut |param, state| {
                 for (what, data) in [("mask", &state.mask), ("shadow", &state.shadow)] {
                     if let Some(data) = data {
                         layers.push(LayerParameter {

@@ -164,7 +164,15 @@ fn wrong_solver_fields() {
         2,
         &["--device", "tpu", "cuda:N"],
     );
-    if !cfg!(feature = "cuda") {
+    assert_refused(&train(&place, &["--device", "cuda:-1"]), 2, &["--device"]);
+    if cfg!(feature = "cuda") {
+        // Without a driver or a library it says so, with them how many GPUs there are.
+        assert_refused(
+            &train(&place, &["--device", "cuda:4000000"]),
+            3,
+            &["--device", "expected"],
+        );
+    } else {
         assert_refused(
             &train(&place, &["--device", "cuda:1"]),
             3,
