@@ -53,6 +53,40 @@ pub struct Product {
     pub accumulate: bool,
 }
 
+/// A product as BLAS is asked for it, which counts by columns: what is stored by rows is to it the transpose, and
+/// cᵀ = bᵀ·aᵀ. The names are those of BLAS; `a` is the product's `b`.
+#[derive(Clone, Copy, Debug)]
+pub struct Sgemm {
+    /// Both operands: address, whether it is used transposed, elements from column to column.
+    pub a: (u64, bool, usize),
+    /// The right one.
+    pub b: (u64, bool, usize),
+    /// First element of the result.
+    pub c: u64,
+    /// Elements from column to column of the result, which has no more rows.
+    pub ldc: usize,
+    /// Rows and columns of the result, and what is summed over.
+    pub size: [usize; 3],
+}
+
+impl Product {
+    /// As BLAS wants it.
+    pub fn sgemm(&self) -> Sgemm {
+        let [m, n, k] = self.size;
+        let row = |operand: Operand, rows: usize, columns: usize| {
+            let length = if operand.transposed { rows } else { columns };
+            (operand.address, operand.transposed, length)
+        };
+        Sgemm {
+            a: row(self.b, k, n),
+            b: row(self.a, m, k),
+            c: self.c,
+            ldc: n,
+            size: [n, m, k],
+        }
+    }
+}
+
 /// A GPU. Work is done in the order in which it is asked for.
 pub trait Device: Send {
     /// Memory for so many zeros.

@@ -1,7 +1,7 @@
 #![allow(unsafe_code)]
 //! A GPU through CUDA's driver, NVRTC and cuBLAS, all found at run time.
 
-use super::device::{Args, Device, KERNELS, Operand, Product};
+use super::device::{Args, Device, KERNELS, Product};
 use cudarc::cublas::{result as cublas, sys as cublas_sys};
 use cudarc::driver::{result as cuda, sys as cuda_sys};
 use cudarc::nvrtc;
@@ -220,37 +220,33 @@ impl Device for Driver {
 
     fn multiply(&mut self, product: &Product) -> Result<()> {
         self.enter()?;
-        let [m, n, k] = product.size;
-        if m == 0 || n == 0 {
+        let call = product.sgemm();
+        if call.size.contains(&0) {
             return Ok(());
         }
-        let [m, n, k] = [m, n, k].map(|size| size as i32);
-        let kind = |operand: Operand| match operand.transposed {
+        let [m, n, k] = call.size.map(|size| size as i32);
+        let kind = |transposed: bool| match transposed {
             false => cublas_sys::cublasOperation_t::CUBLAS_OP_N,
             true => cublas_sys::cublasOperation_t::CUBLAS_OP_T,
-        };
-        // cuBLAS counts by columns: what is stored by rows is to it the transpose, and cᵀ = bᵀ·aᵀ.
-        let row = |operand: Operand, rows: i32, columns: i32| {
-            if operand.transposed { rows } else { columns }
         };
         let (alpha, beta) = (1.0f32, if product.accumulate { 1.0f32 } else { 0.0 });
         // SAFETY: the operands are arrays of the engine with m·k, k·n and m·n elements; factors are read at the call.
         let multiplied = unsafe {
             cublas::sgemm(
                 self.gpu.blas,
-                kind(product.b),
-                kind(product.a),
-                n,
+                kind(call.a.1),
+                kind(call.b.1),
                 m,
+                n,
                 k,
                 &raw const alpha,
-                product.b.address as *const f32,
-                row(product.b, k, n),
-                product.a.address as *const f32,
-                row(product.a, m, k),
+                call.a.0 as *const f32,
+                call.a.2 as i32,
+                call.b.0 as *const f32,
+                call.b.2 as i32,
                 &raw const beta,
-                product.c as *mut f32,
-                n,
+                call.c as *mut f32,
+                call.ldc as i32,
             )
         };
         multiplied.map_err(|error| fault(format!("{error:?}"), "multiplying"))

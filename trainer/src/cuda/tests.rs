@@ -3,7 +3,7 @@
 //! on a GPU where there is one.
 
 use super::CudaEngine;
-use super::device::{Args, Device, KERNELS, Operand, Product};
+use super::device::{Args, Device, KERNELS, Product};
 use super::driver;
 use crate::cpu::CpuEngine;
 use crate::cpu::gemm::{Matrix, multiply};
@@ -79,11 +79,13 @@ impl Host {
         let (start, array) = found.expect("an address of the device");
         &array[(address - start) as usize / 4..]
     }
-    fn matrix(&self, operand: Operand, rows: usize, columns: usize) -> Matrix<'_> {
-        let data = self.array(operand.address);
-        match operand.transposed {
-            false => Matrix::new(data, rows, columns),
-            true => Matrix::new(data, columns, rows).t(),
+    /// An operand of BLAS, transposed: its columns lie as the rows of a matrix do.
+    fn matrix(&self, operand: (u64, bool, usize), rows: usize, columns: usize) -> Matrix<'_> {
+        let (address, transposed, stride) = operand;
+        let data = self.array(address);
+        match transposed {
+            false => Matrix::strided(data, columns, rows, stride),
+            true => Matrix::strided(data, rows, columns, stride).t(),
         }
     }
     /// Writes to an array of the device.
@@ -133,12 +135,15 @@ impl Device for Host {
         }
         Ok(())
     }
+    /// What BLAS does with the call that cuBLAS gets.
     fn multiply(&mut self, product: &Product) -> Result<()> {
-        let [m, n, k] = product.size;
-        let mut result = self.array(product.c)[..m * n].to_vec();
-        let (a, b) = (self.matrix(product.a, m, k), self.matrix(product.b, k, n));
-        multiply(a, b, &mut result, product.accumulate);
-        self.write(product.c, &result);
+        let call = product.sgemm();
+        let [m, n, k] = call.size;
+        assert_eq!(call.ldc, m, "results without gaps");
+        let mut result = self.array(call.c)[..m * n].to_vec();
+        let (a, b) = (self.matrix(call.a, m, k), self.matrix(call.b, k, n));
+        multiply(b, a, &mut result, product.accumulate);
+        self.write(call.c, &result);
         Ok(())
     }
     fn fresh(&self) -> Result<Box<dyn Device>> {
@@ -513,6 +518,10 @@ fn nvrtc_takes_the_kernels() {
         return;
     }
     let text = driver::compile().unwrap().to_src();
+    assert!(
+        !text.contains('\0'),
+        "it becomes a string that ends with a zero"
+    );
     let kernels = KERNELS.split("\nKERNEL(").skip(1);
     for kernel in kernels.filter_map(|text| text.split_once(')')) {
         let entry = format!(".entry {}(", kernel.0);
