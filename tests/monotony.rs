@@ -175,11 +175,12 @@ fn isas() -> Vec<Isa> {
 
 /// What was too slow in every attempt.
 fn faults(graph: &Graph, isa: Isa) -> Vec<String> {
-    let mut contenders = contenders(graph, isa);
     let input = [noise(graph.shape(graph.inputs[0]).dims(), 3)];
     let mut left = pairs();
     let mut messages = Vec::new();
     for _ in 0..ATTEMPTS {
+        // Chosen anew as well: what the trials of one compilation measured may be the neighbours' noise.
+        let mut contenders = contenders(graph, isa);
         let times = times(&mut contenders, &input);
         left.retain(|&(slower, faster)| ratio(&times[slower], &times[faster]) > TOLERANCE);
         let message = |&(slower, faster): &(usize, usize)| {
