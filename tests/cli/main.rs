@@ -9,6 +9,7 @@ mod detections;
 mod dump;
 mod export;
 mod help;
+mod perf;
 mod proof;
 mod published;
 mod report;

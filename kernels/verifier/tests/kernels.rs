@@ -14,6 +14,7 @@ mod spec;
 mod table;
 
 mod faults;
+mod random;
 
 use data::Data;
 use skimjit_kernels::jit::Isa;

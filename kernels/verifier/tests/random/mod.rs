@@ -1,0 +1,167 @@
+//! Convolutions and inner products made up at random: every variant that can compute one is proved.
+
+use crate::Case;
+use crate::data::Random;
+use crate::spec::Spec;
+use crate::table::{Dims, Layout, conv};
+use skimjit_kernels::jit::Isa;
+use skimjit_kernels::{ConvProblem, FcProblem, Problem, Relu, registry};
+use skimjit_models::ops::Window;
+use std::collections::HashMap;
+
+const CONVOLUTIONS: u64 = 700;
+const INNER_PRODUCTS: u64 = 150;
+/// Fewer proofs of a variant show little.
+const LEAST_PROOFS: u32 = 20;
+const FAMILIES: [&str; 4] = ["dense_conv.", "sparse_conv.", "dense_fc.", "sparse_fc."];
+
+/// One of `choices`.
+fn pick<T: Copy>(random: &mut Random, choices: &[T]) -> T {
+    choices[random.below(choices.len())]
+}
+
+/// A number of `least ..= most`.
+fn between(random: &mut Random, least: u32, most: u32) -> u32 {
+    least + random.below((most - least + 1) as usize) as u32
+}
+
+fn pair(random: &mut Random, least: u32, most: u32) -> [u32; 2] {
+    [0; 2].map(|_| between(random, least, most))
+}
+
+fn relu(random: &mut Random) -> Option<Relu> {
+    pick(random, &[None, Some(0.0), Some(0.1)]).map(Relu::new)
+}
+
+/// As many windows that keep the size as windows with any stride, padding and dilation.
+fn window(random: &mut Random) -> Window {
+    if random.below(2) == 0 {
+        let half = pair(random, 0, 2);
+        let dilation = pair(random, 1, 2);
+        return Window {
+            kernel: half.map(|half| 2 * half + 1),
+            stride: [1, 1],
+            pad: [half[0] * dilation[0], half[1] * dilation[1]],
+            dilation,
+        };
+    }
+    Window {
+        kernel: pair(random, 1, 5),
+        stride: pair(random, 1, 4),
+        pad: pair(random, 0, 4),
+        dilation: pair(random, 1, 3),
+    }
+}
+
+fn channels(random: &mut Random) -> (u32, u32, u32) {
+    match random.below(4) {
+        0 => (
+            between(random, 2, 4),
+            between(random, 1, 6),
+            between(random, 1, 12),
+        ),
+        // Depthwise.
+        1 => (between(random, 2, 20), 1, between(random, 1, 2)),
+        _ => (1, between(random, 1, 24), between(random, 1, 70)),
+    }
+}
+
+fn convolution(random: &mut Random) -> Problem {
+    let window = window(random);
+    let (groups, icg, ocg) = channels(random);
+    let [h, w] = [0, 1].map(|axis| {
+        let least = (window.extent(axis) as u32).saturating_sub(2 * window.pad[axis]);
+        least.max(1) + between(random, 0, 20)
+    });
+    let (ic, oc) = (groups * icg, groups * ocg);
+    let layouts = [0; 2].map(|_| pick(random, &Layout::ALL));
+    let dims = Dims {
+        ic,
+        oc,
+        h,
+        w,
+        groups,
+    };
+    Problem::Conv(ConvProblem {
+        relu: relu(random),
+        residual: random.below(4) == 0,
+        ..conv(dims, window, layouts)
+    })
+}
+
+fn inner_product(random: &mut Random) -> Problem {
+    let most = pick(random, &[70, 700, 3000]);
+    Problem::Fc(FcProblem {
+        inputs: between(random, 1, most),
+        outputs: between(random, 1, 80),
+        relu: relu(random),
+    })
+}
+
+/// Densities of 2 % to 100 %, half of them below 30 %; bias and empty rows or not.
+fn case(problem: Problem, random: &mut Random, seed: u64) -> Case {
+    let most = pick(random, &[30, 100]);
+    Case::new(Spec {
+        density: between(random, 2, most),
+        holes: random.below(4) == 0,
+        bias: random.below(3) > 0,
+        bf16: random.below(4) == 0,
+        seed,
+        ..Spec::new(problem)
+    })
+}
+
+/// Proofs by variant and ISA.
+type Counts = HashMap<(&'static str, Isa), u32>;
+
+fn prove(case: &Case, counts: &mut Counts, failures: &mut Vec<String>) {
+    for &variant in registry::VARIANTS {
+        for isa in Isa::ALL {
+            let Some(built) = case.build(variant, isa) else {
+                continue;
+            };
+            match case.verify(&built) {
+                Ok(proof) if proof.values => *counts.entry((variant.name(), isa)).or_default() += 1,
+                Ok(_) => {
+                    failures.push(format!("{} {isa} {}: no values", variant.name(), case.spec))
+                }
+                Err(fault) => {
+                    failures.push(format!("{} {isa} {}: {fault}", variant.name(), case.spec))
+                }
+            }
+        }
+    }
+}
+
+/// Code is decoded, not run: AVX-512 is proved on any computer.
+#[test]
+fn every_variant_is_proved_on_random_problems() {
+    let (mut counts, mut failures) = (Counts::new(), Vec::new());
+    for seed in 0..CONVOLUTIONS + INNER_PRODUCTS {
+        let random = &mut Random::new(seed);
+        let problem = match seed < CONVOLUTIONS {
+            true => convolution(random),
+            false => inner_product(random),
+        };
+        prove(&case(problem, random, seed), &mut counts, &mut failures);
+    }
+    assert!(
+        failures.is_empty(),
+        "{}:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+    let of_families = registry::VARIANTS.iter().map(|variant| variant.name());
+    for name in of_families.filter(|name| FAMILIES.iter().any(|family| name.starts_with(family))) {
+        for isa in Isa::ALL {
+            let count = counts.get(&(name, isa)).copied().unwrap_or(0);
+            println!("{name} {isa}: {count} kernels");
+            // It gathers with instructions that AVX2 does not have.
+            let absent = (name, isa) == ("sparse_fc.ell", Isa::Avx2);
+            assert!(
+                count >= LEAST_PROOFS || absent,
+                "{name} {isa}: {count} kernels"
+            );
+        }
+    }
+}
