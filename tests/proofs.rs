@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 /// Weights times pixels from which on a layer is proved with fewer output channels.
-const MOST_PRODUCTS: u64 = 4_000_000;
+const MOST_PRODUCTS: u64 = 1_000_000;
 /// Output channels of a group that stay whatever they cost, a block of every variant.
 const LEAST_CHANNELS: u32 = 32;
 /// Per cent of the weights that are zero, where no pruned model was published.

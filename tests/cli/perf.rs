@@ -69,11 +69,12 @@ impl Perf {
     }
 }
 
-/// Whether a report has a line that ends with the layer's name.
+/// Whether a report has a line about a layer.
 fn names(report: &str, layer: &str) -> bool {
-    report
-        .lines()
-        .any(|line| line.split_whitespace().next_back() == Some(layer))
+    let samples = report.lines().filter(|line| line.contains("[.]"));
+    samples
+        .flat_map(str::split_whitespace)
+        .any(|word| word == layer)
 }
 
 #[test]

@@ -139,13 +139,10 @@ fn debug_info(code: &PublishedCode<'_>) -> Option<Vec<u8>> {
     let mut record = Record::default();
     let start = code.addresses.start as u64;
     record.u64(start).u64(source.lines.len() as u64);
-    for (number, &(offset, line)) in source.lines.iter().enumerate() {
+    for &(offset, line) in &source.lines {
         record.u64(start + u64::from(offset)).u32(line).u32(0);
-        // "The same file as the entry before."
-        match number {
-            0 => record.text(source.file.as_os_str().as_bytes()),
-            _ => record.text(b"\xff"),
-        };
+        // In full: perf 6.1 takes the format's "same file as before", 0xff, for a file's name.
+        record.text(source.file.as_os_str().as_bytes());
     }
     Some(record.framed(CODE_DEBUG_INFO))
 }

@@ -9,8 +9,8 @@ use skimjit_kernels::{ConvProblem, FcProblem, Problem, Relu, registry};
 use skimjit_models::ops::Window;
 use std::collections::HashMap;
 
-const CONVOLUTIONS: u64 = 700;
-const INNER_PRODUCTS: u64 = 150;
+const CONVOLUTIONS: u64 = 360;
+const INNER_PRODUCTS: u64 = 90;
 /// Fewer proofs of a variant show little.
 const LEAST_PROOFS: u32 = 20;
 const FAMILIES: [&str; 4] = ["dense_conv.", "sparse_conv.", "dense_fc.", "sparse_fc."];
@@ -33,23 +33,28 @@ fn relu(random: &mut Random) -> Option<Relu> {
     pick(random, &[None, Some(0.0), Some(0.1)]).map(Relu::new)
 }
 
-/// As many windows that keep the size as windows with any stride, padding and dilation.
+/// Points, windows that keep the size, and windows with any stride, padding and dilation.
 fn window(random: &mut Random) -> Window {
-    if random.below(2) == 0 {
-        let half = pair(random, 0, 2);
-        let dilation = pair(random, 1, 2);
-        return Window {
-            kernel: half.map(|half| 2 * half + 1),
-            stride: [1, 1],
-            pad: [half[0] * dilation[0], half[1] * dilation[1]],
-            dilation,
-        };
+    match random.below(6) {
+        0 => Window::square(1, 1, 0),
+        1 | 2 => same_window(random),
+        _ => Window {
+            kernel: pair(random, 1, 5),
+            stride: pair(random, 1, 4),
+            pad: pair(random, 0, 4),
+            dilation: pair(random, 1, 3),
+        },
     }
+}
+
+fn same_window(random: &mut Random) -> Window {
+    let half = pair(random, 0, 2);
+    let dilation = pair(random, 1, 2);
     Window {
-        kernel: pair(random, 1, 5),
-        stride: pair(random, 1, 4),
-        pad: pair(random, 0, 4),
-        dilation: pair(random, 1, 3),
+        kernel: half.map(|half| 2 * half + 1),
+        stride: [1, 1],
+        pad: [half[0] * dilation[0], half[1] * dilation[1]],
+        dilation,
     }
 }
 
