@@ -11,17 +11,19 @@ use skimjit::{CompileOptions, Isa, Model};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
-/// Weights times pixels from which on a layer is proved with fewer output channels.
+/// Weights times pixels from which on a layer is proved with fewer output channels, then with fewer lines.
 const MOST_PRODUCTS: u64 = 1_000_000;
 /// Output channels of a group that stay whatever they cost, a block of every variant.
 const LEAST_CHANNELS: u32 = 32;
+/// Lines of the result that stay.
+const LEAST_LINES: u32 = 16;
 /// Per cent of the weights that are zero, where no pruned model was published.
 const ZEROS: f64 = 85.0;
 
 /// Proves kernels while a network is planned.
 struct Prover {
     isa: Isa,
-    /// Every kernel as it is; otherwise layers of one shape once, large ones with fewer channels.
+    /// Every kernel as it is; otherwise layers of one shape once, large ones in part.
     whole: bool,
     seen: Mutex<HashSet<String>>,
     proved: Mutex<Vec<String>>,
@@ -64,7 +66,7 @@ impl KernelInspector for Prover {
     }
 }
 
-/// A layer with some of its output channels.
+/// A part of a layer.
 struct Narrow {
     problem: Problem,
     values: Vec<f32>,
@@ -87,7 +89,7 @@ impl Narrow {
     }
 }
 
-/// The layer with the first channels of each group, when it is too large.
+/// The first channels of each group, and the first lines, of a layer that is too large.
 fn narrowed(problem: &Problem, weights: Weights<'_>) -> Option<Narrow> {
     let (groups, channels, pixels) = match problem {
         Problem::Conv(p) => (p.groups, p.ocg(), p.dst.hw()),
@@ -111,7 +113,11 @@ fn narrowed(problem: &Problem, weights: Weights<'_>) -> Option<Narrow> {
         .copied()
         .collect();
     Some(Narrow {
-        problem: with_channels(problem, groups * kept),
+        problem: with_channels(
+            problem,
+            groups * kept,
+            products * u64::from(kept) / u64::from(channels),
+        ),
         pattern: Pattern::from_weights(groups * kept, cols as u32, &values),
         values,
         bias: rows
@@ -120,21 +126,36 @@ fn narrowed(problem: &Problem, weights: Weights<'_>) -> Option<Narrow> {
     })
 }
 
-fn with_channels(problem: &Problem, channels: u32) -> Problem {
+fn with_channels(problem: &Problem, channels: u32, products: u64) -> Problem {
     match problem {
-        Problem::Conv(p) => Problem::Conv(ConvProblem {
-            dst: Planes {
-                c: channels,
-                ..p.dst
+        Problem::Conv(p) => Problem::Conv(with_lines(
+            ConvProblem {
+                dst: Planes {
+                    c: channels,
+                    ..p.dst
+                },
+                ..p.clone()
             },
-            ..p.clone()
-        }),
+            products,
+        )),
         Problem::Fc(p) => Problem::Fc(FcProblem {
             outputs: channels,
             ..p.clone()
         }),
         other => other.clone(),
     }
+}
+
+/// With the first lines; planes are as far apart as before.
+fn with_lines(mut p: ConvProblem, products: u64) -> ConvProblem {
+    let kept = (u64::from(p.dst.h) * MOST_PRODUCTS / products.max(1)) as u32;
+    let kept = kept.max(LEAST_LINES);
+    let padded = (kept - 1) * p.window.stride[0] + p.window.extent(0) as u32;
+    if kept < p.dst.h && padded > 2 * p.window.pad[0] {
+        p.dst.h = kept;
+        p.src.h = padded - 2 * p.window.pad[0];
+    }
+    p
 }
 
 fn model(net: &zoo::Net) -> Model {
@@ -190,7 +211,7 @@ fn prove_all(whole: bool) {
     }
 }
 
-/// Layers of one shape once, and of large layers some of the output channels.
+/// Layers of one shape once, and of large layers some of the output channels and lines.
 #[test]
 fn every_kind_of_layer_of_the_zoo_is_proved() {
     prove_all(false);

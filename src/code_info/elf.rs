@@ -97,11 +97,12 @@ fn lines(
     start: u64,
 ) -> io::Result<Vec<(&'static str, Vec<u8>)>> {
     let text = |path: Option<&std::ffi::OsStr>| {
-        let text = path.unwrap_or_default().to_string_lossy().into_owned();
-        LineString::String(text.replace('\0', "").into_bytes())
+        let text = path.unwrap_or_default().to_string_lossy();
+        text.replace('\0', "").into_bytes()
     };
-    let folder = text(source.file.parent().map(std::path::Path::as_os_str));
-    let file = text(source.file.file_name());
+    let folder_bytes = text(source.file.parent().map(std::path::Path::as_os_str));
+    let folder = LineString::String(folder_bytes.clone());
+    let file = LineString::String(text(source.file.file_name()));
     let mut unit = DwarfUnit::new(ENCODING);
     let line_encoding = LineEncoding::default();
     let mut program = LineProgram::new(
@@ -131,6 +132,8 @@ fn lines(
         gimli::DW_AT_name,
         AttributeValue::String(path.as_bytes().to_vec()),
     );
+    // Without it, debuggers look for the listing where they were started.
+    root.set(gimli::DW_AT_comp_dir, AttributeValue::String(folder_bytes));
     root.set(
         gimli::DW_AT_producer,
         AttributeValue::String(b"skimjit".to_vec()),

@@ -95,6 +95,18 @@ fn gdb_breaks_in_a_kernel_and_shows_its_listing() {
         return;
     }
     assert!(seen.stdout.contains("skimjit_conv1.lst:"), "{text}");
+    // The first line behind the title, from the listing itself, and the one 20 steps on.
+    let listing = std::fs::read_to_string(place.path("code/skimjit_conv1.lst")).unwrap();
+    let first = listing.lines().nth(1).unwrap();
+    let shown = |line: &str| seen.stdout.lines().any(|seen| seen.ends_with(line));
+    assert!(shown(&format!("2\t{first}")), "{first}\n{text}");
+    assert!(
+        listing
+            .lines()
+            .skip(2)
+            .any(|line| shown(&format!("\t{line}"))),
+        "{text}"
+    );
     let frames = |text: &str| text.lines().filter(|line| line.starts_with('#')).count();
     assert!(frames(&text) >= 5 && text.contains("main"), "{text}");
 }
