@@ -41,12 +41,13 @@ pub struct Arguments {
         long,
         value_name = "VALUE,...",
         value_delimiter = ',',
+        value_parser = finite,
         requires = "data"
     )]
     mean: Vec<f32>,
     /// Factor of pixels, after the mean is taken off [default: 1/64, for digits 1/256]; published weights of
     /// photographs' networks go with 1
-    #[arg(long, value_name = "FACTOR", requires = "data")]
+    #[arg(long, value_name = "FACTOR", requires = "data", value_parser = finite)]
     scale: Option<f32>,
     /// Mirrors training pictures at random
     #[arg(long, requires = "data")]
@@ -57,6 +58,11 @@ pub struct Arguments {
     /// Where a solver definition goes
     #[arg(long, value_name = "PROTOTXT", requires = "output")]
     solver: Option<PathBuf>,
+}
+
+fn finite(text: &str) -> std::result::Result<f32, String> {
+    let number = text.parse::<f32>().ok().filter(|x| x.is_finite());
+    number.ok_or_else(|| "expected a finite number".to_owned())
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {

@@ -35,13 +35,13 @@ pub struct PruneArguments {
     #[arg(long, value_name = "F", default_value_t = 10.0)]
     factor: f32,
     /// Goal: how many times as fast as dense
-    #[arg(long, value_name = "X", value_parser = parse_speedup, requires = "cost", conflicts_with = "target_latency")]
+    #[arg(long, value_name = "X", value_parser = parse_speedup, group = "goal", requires = "cost", conflicts_with_all = ["threshold", "factor"])]
     target_speedup: Option<f64>,
     /// Goal: the time of the network
-    #[arg(long, value_name = "MS", value_parser = parse_milliseconds, requires = "cost")]
+    #[arg(long, value_name = "MS", value_parser = parse_milliseconds, group = "goal", requires = "cost", conflicts_with_all = ["threshold", "factor"])]
     target_latency: Option<f64>,
     /// What `skimjit-train cost` measured
-    #[arg(long, value_name = "JSON")]
+    #[arg(long, value_name = "JSON", requires = "goal")]
     cost: Option<PathBuf>,
 }
 

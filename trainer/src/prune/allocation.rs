@@ -75,6 +75,11 @@ impl Allocation {
         let targets: Vec<String> = wanted.targets.keys().cloned().collect();
         chosen(params, &targets, "targets")?;
         let selected: Vec<&Param> = indices.iter().map(|&index| &params[index]).collect();
+        if wanted.cluster > 1 && !selected.iter().any(|param| has_positions(param)) {
+            return Err(Error::new(wanted.cluster.to_string())
+                .field("cluster")
+                .expected("1, as none of the layers is a convolution"));
+        }
         let by_scope: Vec<Option<f64>> = match wanted.scope {
             Scope::Global => vec![None; selected.len()],
             Scope::Uniform => vec![Some(wanted.sparsity); selected.len()],
@@ -139,15 +144,19 @@ impl Allocation {
     }
 }
 
+/// True for weights of convolutions: output channels can share positions.
+fn has_positions(param: &Param) -> bool {
+    param.role == Role::Weight && param.shape.rank() == 4
+}
+
 /// What decides whether a weight stays: its size, or in a cluster the mean size (in the square) of the
 /// weights that all its channels have at that position.
 fn scores(param: &Param, data: &[f32], cluster: usize) -> Vec<f32> {
-    let dims = param.shape.dims();
-    if cluster == 1 || dims.len() != 4 || param.role != Role::Weight {
+    if cluster == 1 || !has_positions(param) {
         return data.iter().map(|w| w.abs()).collect();
     }
     let positions = param.shape.count_of(1, 4);
-    let channels = dims[0] as usize / param.groups.max(1) as usize;
+    let channels = param.shape.dim(0) as usize / param.groups.max(1) as usize;
     let mut scores = Vec::with_capacity(data.len());
     for group in data.chunks((channels * positions).max(1)) {
         for cluster in group.chunks((cluster * positions).max(1)) {

@@ -116,13 +116,19 @@ impl Distillation {
         let net = source.build().map_err(|error| error.file(&path))?;
         complete(&net, &weights).map_err(|error| error.file(&path))?;
         let theirs = heads(&net);
-        let same = |head: &Head| theirs.iter().find(|other| other.name == head.name);
         let scores = self.heads.iter().map(|head| {
-            let found = same(head).map(|other| other.scores);
-            found.ok_or_else(|| {
-                Error::new("no such layer in phase TEST")
+            let other = theirs.iter().find(|other| other.name == head.name);
+            let fits = |other: &&Head| {
+                let shapes = [
+                    student.graph.shape(head.scores),
+                    net.graph.shape(other.scores),
+                ];
+                shapes[0] == shapes[1]
+            };
+            other.filter(fits).map(|other| other.scores).ok_or_else(|| {
+                Error::new("other scores, or none, in phase TEST")
                     .layer(head.name.clone())
-                    .expected("the loss in both phases")
+                    .expected("the loss in both phases, of scores of one shape")
             })
         });
         let scores = scores.collect::<Result<Vec<_>>>()?;

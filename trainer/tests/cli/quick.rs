@@ -190,13 +190,18 @@ fn a_network_is_pruned_to_a_speed() {
     let share = zeros(&pruned) as f64 / pruned.len() as f64;
     assert!((share - 0.765).abs() < 0.02, "{share}");
 
+    let with_threshold = "--target-speedup 3x --cost cost.json --threshold 0.1";
+    let twice = "--target-speedup 3x --target-latency 5ms --cost cost.json";
     for (wrong, words) in [
-        (["--target-speedup", "0.5"], "above 1"),
-        (["--target-latency", "soon"], "milliseconds"),
-        (["--target-speedup", "3x"], "--cost"),
+        ("--target-speedup 0.5", "above 1"),
+        ("--target-latency soon", "milliseconds"),
+        ("--target-speedup 3x", "--cost"),
+        ("--cost cost.json", "--target-speedup"),
+        (with_threshold, "--threshold"),
+        (twice, "--target-latency"),
     ] {
         let mut arguments = vec!["prune", "solver.prototxt", "--lr", "0.1"];
-        arguments.extend(wrong);
+        arguments.extend(wrong.split_whitespace());
         let outcome = place.run(&arguments);
         assert_eq!(outcome.code, Some(2), "{}", outcome.stderr);
         assert!(outcome.stderr.contains(words), "{}", outcome.stderr);

@@ -171,6 +171,11 @@ fn wrong_recipes_are_refused() {
         ),
         ("cluster = 3", "cluster = 0", ["cluster", "1 to 64"]),
         (
+            "compressed = 10",
+            "compressed = 10\ncluster = 2\nlayers = [\"ip1\"]",
+            ["cluster", "convolution"],
+        ),
+        (
             "rates = { conv1 = -1.0 }",
             "rates = { conv9 = 1 }",
             ["conv9", "rates"],
