@@ -54,7 +54,8 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     paths.into_iter().map(read).collect()
 }
 
-const CODE: [&str; 8] = [
+const CODE: [&str; 9] = [
+    "host/src",
     "jit/src",
     "models/src",
     "models/data/src",
@@ -106,8 +107,9 @@ fn dependencies_point_downwards() {
             .map(|name| (*name).to_owned())
             .collect::<BTreeSet<_>>()
     };
+    assert_eq!(ours("host/Cargo.toml"), set(&[]));
     assert_eq!(ours("jit/Cargo.toml"), set(&[]));
-    assert_eq!(ours("models/Cargo.toml"), set(&[]));
+    assert_eq!(ours("models/Cargo.toml"), set(&["skimjit-host"]));
     assert_eq!(
         ours("kernels/Cargo.toml"),
         set(&["skimjit-jit", "skimjit-models"])
@@ -116,17 +118,24 @@ fn dependencies_point_downwards() {
         ours("kernels/verifier/Cargo.toml"),
         set(&["skimjit-kernels", "skimjit-models"])
     );
-    let runtime = set(&["skimjit-jit", "skimjit-kernels", "skimjit-models"]);
+    let runtime = set(&[
+        "skimjit-host",
+        "skimjit-jit",
+        "skimjit-kernels",
+        "skimjit-models",
+    ]);
     assert!(ours("runtime/Cargo.toml").is_subset(&runtime));
-    assert_eq!(ours("models/data/Cargo.toml"), set(&["skimjit-models"]));
+    let data = set(&["skimjit-host", "skimjit-models"]);
+    assert_eq!(ours("models/data/Cargo.toml"), data);
     let root = set(&[
         "skimjit-data",
+        "skimjit-host",
         "skimjit-models",
         "skimjit-runtime",
         "skimjit-verifier",
     ]);
     assert!(ours("Cargo.toml").is_subset(&root));
-    let trainer = set(&["skimjit-data", "skimjit-models"]);
+    let trainer = set(&["skimjit-data", "skimjit-host", "skimjit-models"]);
     assert_eq!(ours("trainer/Cargo.toml"), trainer);
 }
 
