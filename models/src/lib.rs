@@ -13,6 +13,7 @@ pub mod interpreter;
 pub mod ir;
 pub mod ops;
 pub mod passes;
+pub mod percent;
 pub mod zoo;
 
 pub use error::{Error, Result};
@@ -20,3 +21,4 @@ pub use ir::{
     Graph, Node, Pattern, PatternStats, Shape, Tensor, TensorRef, Value, ValueId, WeightId,
 };
 pub use ops::Op;
+pub use percent::Percent;
