@@ -2,6 +2,7 @@
 
 use skimjit_data::Blob;
 use skimjit_models::caffe::filter::filter_net;
+use skimjit_models::caffe::proto::pooling_parameter::PoolMethod;
 use skimjit_models::caffe::proto::{LayerParameter, NetParameter, NetState, ParamSpec, Phase};
 use skimjit_models::import::{ImportOptions, import};
 use skimjit_models::{Error, Graph, Node, Op, Result, Shape, Tensor, ValueId, WeightId};
@@ -51,18 +52,26 @@ impl NetSource<'_> {
     /// Wires the network. Weights that no file has are filled.
     pub fn build(&self) -> Result<Net> {
         let filtered = filter_net(self.definition.clone(), self.state)?;
+        check_propagation(&filtered)?;
+        let training = self.state.phase() == Phase::Train;
+        if training {
+            refuse_learnt_parameters(&filtered)?;
+        }
         let options = ImportOptions {
             level: self.state.level(),
             stages: self.state.stage.clone(),
             data_shapes: self.blobs.iter().map(named_shape).collect(),
             allow_missing_weights: true,
-            training: self.state.phase() == Phase::Train,
+            training,
             winograd_domain: true,
             seed: self.seed,
             ..ImportOptions::default()
         };
-        let imported = import(self.definition.clone(), self.weights.to_vec(), &options)?;
+        let mut imported = import(self.definition.clone(), self.weights.to_vec(), &options)?;
         let definition = without_weights(filtered, self.state.phase());
+        if training {
+            draw_stochastic(&mut imported.graph, &definition);
+        }
         let places = places(&imported.graph, &definition)?;
         Ok(Net {
             definition,
@@ -72,6 +81,67 @@ impl NetSource<'_> {
             warnings: imported.warnings.iter().map(ToString::to_string).collect(),
             places,
         })
+    }
+}
+
+/// Caffe's rule: none, or one for each bottom.
+fn check_propagation(net: &NetParameter) -> Result<()> {
+    let wrong = |layer: &&LayerParameter| {
+        let said = layer.propagate_down.len();
+        said != 0 && said != layer.bottom.len()
+    };
+    let Some(layer) = net.layer.iter().find(wrong) else {
+        return Ok(());
+    };
+    let bottoms = layer.bottom.len();
+    Err(Error::new(format!("{} values", layer.propagate_down.len()))
+        .layer(layer.name())
+        .field("propagate_down")
+        .expected(format!("none, or {bottoms}, one per bottom")))
+}
+
+/// What a Parameter layer brings is a constant here; Caffe learns it.
+fn refuse_learnt_parameters(net: &NetParameter) -> Result<()> {
+    let learnt = |layer: &&LayerParameter| {
+        let rate = layer.param.first().and_then(|spec| spec.lr_mult);
+        layer.r#type() == "Parameter" && rate != Some(0.0)
+    };
+    let Some(layer) = net.layer.iter().find(learnt) else {
+        return Ok(());
+    };
+    Err(Error::new("a Parameter layer that learns")
+        .layer(layer.name())
+        .field("param[0].lr_mult")
+        .expected("0: Parameter layers are constants here")
+        .hint("use a Bias or Scale layer for what is to be learnt"))
+}
+
+/// True for poolings that draw one element of each window, which they do in training.
+pub fn draws(layer: &LayerParameter) -> bool {
+    let pooling = layer.pooling_param.as_ref();
+    let stochastic = pooling.is_some_and(|pooling| pooling.pool() == PoolMethod::Stochastic);
+    stochastic && ["Pooling", "MKLPooling"].contains(&layer.r#type())
+}
+
+/// The import gives a STOCHASTIC pooling as what it is in tests, several nodes; in training it is one.
+fn draw_stochastic(graph: &mut Graph, definition: &NetParameter) {
+    for layer in definition.layer.iter().filter(|layer| draws(layer)) {
+        let part = format!("{}/", layer.name());
+        let mean = graph.nodes.iter().find_map(|node| match &node.op {
+            Op::Pooling(op) if node.name == format!("{part}mean") => {
+                Some((op.clone(), node.inputs.clone()))
+            }
+            _ => None,
+        });
+        let Some((op, inputs)) = mean else { continue };
+        graph.nodes.retain(|node| !node.name.starts_with(&part));
+        let own = graph
+            .nodes
+            .iter_mut()
+            .find(|node| node.name == layer.name());
+        if let Some(node) = own {
+            (node.op, node.inputs) = (Op::Pooling(op), inputs);
+        }
     }
 }
 
@@ -169,6 +239,30 @@ impl Net {
             }
         }
         Ok(found)
+    }
+    /// What `propagate_down` says of an operand of a node; `None` where it says nothing, as for what the
+    /// layer makes itself on the way.
+    pub fn propagate_down(&self, node: &Node, operand: usize) -> Option<bool> {
+        let layer = self.layer_of(node)?;
+        if layer.propagate_down.is_empty() {
+            return None;
+        }
+        let id = *node.inputs.get(operand)?;
+        let own = |other: &&Node| {
+            let of = self.layer_of(other);
+            other.output == id && of.is_some_and(|of| std::ptr::eq(of, layer))
+        };
+        if self.graph.nodes.iter().any(|other| own(&other)) {
+            return None;
+        }
+        let name = &self.graph.value(id).name;
+        let places = layer.bottom.iter().enumerate();
+        let places = places.filter(|(_, bottom)| *bottom == name);
+        let places: Vec<usize> = places.map(|(place, _)| place).collect();
+        // The same blob may be several bottoms, in order.
+        let turn = node.inputs[..operand].iter().filter(|&&other| other == id);
+        let place = places.get(turn.count()).or(places.last())?;
+        layer.propagate_down.get(*place).copied()
     }
     /// The value of that name that is an input.
     pub fn input(&self, name: &str) -> Option<ValueId> {

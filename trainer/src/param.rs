@@ -134,6 +134,13 @@ fn of(net: &Net, places: &[BlobPlace], shape: Shape) -> Result<Param> {
             .field(format!("param[{index}].lr_mult"))
             .expected("0: the statistics of a BatchNorm are not learnt"));
     }
+    for (field, said) in [("lr_mult", lr_mult), ("decay_mult", decay_mult)] {
+        if let Some(said) = said.filter(|said| !(said.is_finite() && *said >= 0.0)) {
+            return Err(Error::new(said.to_string())
+                .field(format!("param[{index}].{field}"))
+                .expected("0 or more"));
+        }
+    }
     let multiplier = |said: Option<f32>| if frozen { 0.0 } else { said.unwrap_or(1.0) };
     let lasso = net.spec(places, "block_group_lasso", |spec| {
         (!spec.block_group_lasso.is_empty()).then(|| spec.block_group_lasso.clone())

@@ -1,11 +1,15 @@
 //! Recipes: several runs one after the other, in one file.
+//!
+//! Paths in a recipe follow [`crate::paths`]; after [`Recipe::read`] they are absolute.
 
+use crate::paths;
 use crate::prune::acdc::{Alternating, AlternatingOptions};
 use crate::prune::distillation::{Distillation, DistillationOptions};
 use crate::prune::gradual::{Gradual, GradualOptions};
 use crate::prune::guided::{Guided, GuidedOptions};
 use crate::prune::mask::Frozen;
 use crate::prune::surgery::{Surgery, SurgeryOptions};
+use crate::prune::written;
 use crate::solver::method::Method;
 use serde::Deserialize;
 use skimjit_models::caffe::proto::{NetParameter, SolverParameter};
@@ -23,12 +27,16 @@ pub struct Recipe {
     /// What it is for.
     #[serde(default)]
     pub about: String,
-    /// The train_val prototxt, seen from the recipe's folder.
+    /// The train_val prototxt.
     pub net: PathBuf,
-    /// Weights that the first phase starts from, seen from the recipe's folder.
+    /// Weights that the first phase starts from.
     #[serde(default)]
     pub weights: Option<PathBuf>,
-    /// Data bases: what the prototxt calls `source`, and where that is, seen from the working folder.
+    /// Batches from which BatchNorm's statistics are gathered anew before each test of a phase that prunes,
+    /// and at its end; 0: never.
+    #[serde(default = "usual_batches")]
+    pub recalibrate: u32,
+    /// Data bases: what the prototxt calls `source`, and where that is.
     #[serde(default)]
     pub data: BTreeMap<String, PathBuf>,
     /// Fields of the solver definition, for all phases.
@@ -37,6 +45,13 @@ pub struct Recipe {
     /// The runs.
     #[serde(rename = "phase")]
     pub phases: Vec<Phase>,
+    /// What is odd about the file.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
+}
+
+fn usual_batches() -> u32 {
+    50
 }
 
 /// One run.
@@ -51,6 +66,9 @@ pub struct Phase {
     /// `regularization_type` of single layers' weights.
     #[serde(default)]
     pub regularization: BTreeMap<String, String>,
+    /// Instead of the recipe's `recalibrate`, in whatever phase.
+    #[serde(default)]
+    pub recalibrate: Option<u32>,
     /// Methods that change weights and masks.
     #[serde(default, rename = "method")]
     pub methods: Vec<MethodOptions>,
@@ -109,10 +127,68 @@ impl Recipe {
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Error::new(error.to_string()).file(path))?;
-        let recipe: Self =
+        let mut recipe: Self =
             toml::from_str(&text).map_err(|error| parse_error(&error, &text).file(path))?;
         recipe.check().map_err(|error| error.file(path))?;
+        recipe.warn_of_shares(&text);
+        recipe.find_files(path.parent().unwrap_or(Path::new("")));
         Ok(recipe)
+    }
+
+    /// Tells which zeros are written as shares.
+    fn warn_of_shares(&mut self, text: &str) {
+        let Ok(table) = text.parse::<toml::Table>() else {
+            return;
+        };
+        let list = |value: Option<&toml::Value>| {
+            let values = value.and_then(toml::Value::as_array);
+            values.cloned().unwrap_or_default()
+        };
+        for phase in list(table.get("phase")) {
+            for method in list(phase.get("method")) {
+                let fields =
+                    ["sparsity", "initial"].map(|field| (field.to_owned(), method.get(field)));
+                let targets = method.get("targets").and_then(toml::Value::as_table);
+                let targets = targets.into_iter().flatten();
+                let targets =
+                    targets.map(|(layer, value)| (format!("targets.{layer}"), Some(value)));
+                let all = fields.into_iter().chain(targets);
+                let told = all.filter_map(|(field, value)| written::warning(&field, value?));
+                self.warnings.extend(told);
+            }
+        }
+    }
+
+    /// Makes all paths absolute.
+    fn find_files(&mut self, folder: &Path) {
+        let methods = self.phases.iter_mut().flat_map(|phase| &mut phase.methods);
+        let files = methods.filter_map(|method| match method {
+            MethodOptions::Guided(options) => Some(&mut options.cost),
+            MethodOptions::Distillation(options) => options.teacher.as_mut(),
+            _ => None,
+        });
+        let own = [&mut self.net].into_iter().chain(&mut self.weights);
+        for path in own.chain(self.data.values_mut()).chain(files) {
+            self.warnings.extend(paths::ambiguity(&*path, folder));
+            *path = paths::find_absolute(&*path, folder);
+        }
+    }
+
+    /// Batches that BatchNorm's statistics are gathered anew from before tests of a phase.
+    pub fn recalibration(
+        &self,
+        phase: &Phase,
+        solver: &SolverParameter,
+        net: &NetParameter,
+    ) -> u32 {
+        let kinds = net.layer.iter().flat_map(|layer| &layer.param);
+        let kinds = kinds.filter_map(|spec| spec.regularization_type.as_deref());
+        let mut kinds = kinds.chain([solver.regularization_type()]);
+        let teaches = |method: &MethodOptions| matches!(method, MethodOptions::Distillation(_));
+        let prunes =
+            !phase.methods.iter().all(teaches) || kinds.any(|kind| !["", "L2"].contains(&kind));
+        let usual = if prunes { self.recalibrate } else { 0 };
+        phase.recalibrate.unwrap_or(usual)
     }
 
     fn check(&self) -> Result<()> {
@@ -185,16 +261,12 @@ impl Recipe {
         Ok(solver)
     }
 
-    /// The network, with data bases where the recipe or `more` say that they are.
-    pub fn network(
-        &self,
-        folder: &Path,
-        more: &BTreeMap<String, PathBuf>,
-        phase: &Phase,
-    ) -> Result<NetParameter> {
-        let path = folder.join(&self.net);
-        let (net, _) = read_prototxt(&path)?;
-        let mut net = upgrade_net(net).map_err(|error| error.file(&path))?;
+    /// The network, with data bases where the recipe or `more` say that they are, and files as paths that mean
+    /// the same in any folder.
+    pub fn network(&self, more: &BTreeMap<String, PathBuf>, phase: &Phase) -> Result<NetParameter> {
+        let path = &self.net;
+        let (net, _) = read_prototxt(path)?;
+        let mut net = upgrade_net(net).map_err(|error| error.file(path))?;
         let place = |name: &str| more.get(name).or_else(|| self.data.get(name));
         for layer in &mut net.layer {
             let sources = [
@@ -210,8 +282,7 @@ impl Recipe {
             ];
             for source in sources.into_iter().flatten() {
                 if let Some(path) = source.as_deref().and_then(place) {
-                    let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-                    *source = Some(path.display().to_string());
+                    *source = Some(paths::absolute(path).display().to_string());
                 }
             }
             if let Some(kind) = phase.regularization.get(layer.name()) {
@@ -231,11 +302,13 @@ impl Recipe {
             )
             .expected("a layer of the network"));
         }
+        paths::anchor(&mut net, path.parent().unwrap_or(Path::new("")));
         Ok(net)
     }
 }
 
-fn in_phase(error: Error, phase: &Phase) -> Error {
+/// An error with the phase that it is in.
+pub fn in_phase(error: Error, phase: &Phase) -> Error {
     let field = error.field.clone().unwrap_or_default();
     let mut error = error;
     error.field = Some(match field.as_str() {
@@ -317,6 +390,14 @@ end = 50
         assert_eq!((solver.base_lr, solver.max_iter), (Some(0.01), Some(100)));
         assert_eq!(solver.stepvalue, [10, 20]);
         assert_eq!(recipe.phases[1].methods.len(), 1);
+        assert_eq!(recipe.warnings.len(), 1, "{:?}", recipe.warnings);
+        assert!(recipe.warnings[0].contains("sparsity = 0.9"));
+        let percent = read(&TEXT.replace("0.9", "\"90%\"")).unwrap();
+        assert_eq!(percent.warnings, [""; 0]);
+        assert_eq!(
+            format!("{:?}", percent.phases),
+            format!("{:?}", recipe.phases)
+        );
     }
 
     #[test]
@@ -336,7 +417,7 @@ end = 50
                 "{path:?}"
             );
             for phase in &recipe.phases {
-                recipe.network(&folder, &BTreeMap::new(), phase).unwrap();
+                recipe.network(&BTreeMap::new(), phase).unwrap();
             }
             count += 1;
         }
@@ -348,8 +429,8 @@ end = 50
         for (from, to, words) in [
             (
                 "sparsity = 0.9",
-                "sparsity = 1.9",
-                ["phase \"prune\"", "less than 1"],
+                "sparsity = 100",
+                ["phase \"prune\"", "less than 100 %"],
             ),
             (
                 "kind = \"gradual\"",
@@ -372,6 +453,7 @@ end = 50
                 ["phase.name", "another name"],
             ),
             ("net = \"net.prototxt\"", "nets = 1", ["r.toml:", "nets"]),
+            ("sparsity = 0.9", "sparsity = 190", ["r.toml:", "0 to 100"]),
         ] {
             let error = read(&TEXT.replace(from, to)).unwrap_err().to_string();
             for word in words {

@@ -281,6 +281,236 @@ fn poolings() {
     }
 }
 
+/// Inner products of 5, `a` of x and `y` of a, with something between them and attributes of `y`.
+fn chain(between: &str, y: &str) -> String {
+    let product = |name: &str, bottom: &str, more: &str| {
+        format!(
+            "layer {{ name: \"{name}\" type: \"InnerProduct\" bottom: \"{bottom}\" top: \"{name}\" {more} inner_product_param {{ num_output: 5 {XAVIER} }} }}\n"
+        )
+    };
+    let judge = "layer { name: \"loss\" type: \"EuclideanLoss\" bottom: \"y\" bottom: \"t\" top: \"loss\" }";
+    let inputs = input("x", "4x6") + &input("t", "4x5");
+    inputs + &product("a", "x", "") + between + &product("y", "a", y) + judge
+}
+
+/// Sums of magnitudes of the gradients of all parameters, by name.
+fn magnitudes(case: &mut Case) -> Vec<(String, f32)> {
+    case.loss();
+    case.engine.backward(case.id);
+    let mut all = Vec::new();
+    for param in 0..case.engine.params().len() {
+        case.engine.edit(param, &mut |param, state| {
+            let sum = state.gradient.iter().map(|g| g.abs()).sum();
+            all.push((param.name(), sum));
+        });
+    }
+    all
+}
+
+/// The layers whose parameters have gradients.
+fn learning(text: &str) -> Vec<String> {
+    let mut case = Case::new(text, Phase::Train, [-1.0, 1.0], 0);
+    let all = magnitudes(&mut case).into_iter();
+    let learning = all.filter(|(_, sum)| *sum > 0.0);
+    let mut names: Vec<String> = learning
+        .map(|(name, _)| name.replace(['[', ']', '0', '1'], ""))
+        .collect();
+    names.dedup();
+    names
+}
+
+#[test]
+fn gradients_stop_where_the_definition_says() {
+    let relu = |said: &str| {
+        format!(
+            "layer {{ name: \"r\" type: \"ReLU\" bottom: \"a\" top: \"a\" relu_param {{ negative_slope: 0.1 }} {said} }}\n"
+        )
+    };
+    for (text, expected) in [
+        (chain("", ""), vec!["a", "y"]),
+        (chain("", "propagate_down: true"), vec!["a", "y"]),
+        (chain("", "propagate_down: false"), vec!["y"]),
+        (chain(&relu("propagate_down: false"), ""), vec!["y"]),
+        (chain(&relu("propagate_down: true"), ""), vec!["a", "y"]),
+        (
+            chain("", "").replace(
+                "bottom: \"t\" top: \"loss\"",
+                "bottom: \"t\" top: \"loss\" propagate_down: false propagate_down: false",
+            ),
+            vec![],
+        ),
+        // force_backward goes first, as in Caffe.
+        (
+            format!(
+                "force_backward: true\n{}",
+                chain("", "propagate_down: false")
+            ),
+            vec!["a", "y"],
+        ),
+    ] {
+        assert_eq!(learning(&text), expected, "{text}");
+        if expected.len() == 2 {
+            let forced = format!(
+                "force_backward: true\n{}",
+                text.replace("force_backward: true\n", "")
+            );
+            Case::new(&forced, Phase::Train, [-1.0, 1.0], 0).check();
+        }
+    }
+}
+
+/// One of two ways is closed: what is left is the gradient of the other one, which is that of the sum
+/// where the other operand is a constant.
+#[test]
+fn one_of_two_ways_may_be_closed() {
+    let layers = |said: &str| {
+        let ways = ["a", "b"].map(|name| {
+            format!(
+                "layer {{ name: \"{name}\" type: \"InnerProduct\" bottom: \"x\" top: \"{name}\" inner_product_param {{ num_output: 5 {XAVIER} }} }}\n"
+            )
+        });
+        ways.concat()
+            + &format!(
+                "layer {{ name: \"y\" type: \"Eltwise\" bottom: \"a\" bottom: \"b\" top: \"y\" {said} }}"
+            )
+    };
+    let of = |said: &str| {
+        let text = judged(&[("x", "4x6")], "4x5", &layers(said));
+        let text = text.replace("force_backward: true\n", "");
+        let mut case = Case::new(&text, Phase::Train, [-1.0, 1.0], 0);
+        magnitudes(&mut case)
+    };
+    let open = of("");
+    let closed = of("propagate_down: true propagate_down: false");
+    for ((name, open), (_, closed)) in open.iter().zip(&closed) {
+        let expected = if name.starts_with('a') { *open } else { 0.0 };
+        assert_eq!(*closed, expected, "{name}");
+    }
+}
+
+/// A gradient that is asked for is there, though nothing below learns.
+#[test]
+fn gradients_of_data_can_be_asked_for() {
+    let text = chain("", "");
+    let asked = text.replace(
+        "bottom: \"x\" top: \"a\"",
+        "bottom: \"x\" top: \"a\" propagate_down: true",
+    );
+    for (text, there) in [(&text, false), (&asked, true)] {
+        let mut case = Case::new(text, Phase::Train, [-1.0, 1.0], 0);
+        case.loss();
+        case.engine.backward(case.id);
+        let x = case.engine.net(case.id).input("x").unwrap();
+        assert_eq!(case.engine.value_gradient(case.id, x).is_some(), there);
+    }
+    Case::new(&asked, Phase::Train, [-1.0, 1.0], 0).check();
+}
+
+/// What cannot be obeyed is refused when the network is built.
+fn refusal(text: &str) -> String {
+    let (definition, _) = parse_prototxt(text, "test.prototxt").unwrap();
+    let state = NetState {
+        phase: Some(Phase::Train as i32),
+        ..NetState::default()
+    };
+    let source = NetSource {
+        definition: &definition,
+        state: &state,
+        weights: &[],
+        blobs: &[],
+        seed: 3,
+    };
+    let built = source.build().and_then(|net| CpuEngine::new().add(net));
+    built.expect_err(text).to_string()
+}
+
+#[test]
+fn gradients_that_there_are_not_are_refused() {
+    let labels = input("x", "4x6")
+        + &input("label", "4")
+        + &format!(
+            "layer {{ name: \"i\" type: \"InnerProduct\" bottom: \"x\" top: \"i\" inner_product_param {{ num_output: 5 {XAVIER} }} }}\n"
+        )
+        + "layer { name: \"loss\" type: \"SoftmaxWithLoss\" bottom: \"i\" bottom: \"label\" top: \"loss\" propagate_down: true propagate_down: true }";
+    let threshold = "layer { name: \"r\" type: \"Threshold\" bottom: \"a\" top: \"r\" }\n";
+    let through =
+        chain(threshold, "").replace("bottom: \"a\" top: \"y\"", "bottom: \"r\" top: \"y\"");
+    let parameter = chain("", "").replace(
+        "layer { name: \"loss\"",
+        "layer { name: \"p\" type: \"Parameter\" top: \"p\" parameter_param { shape { dim: 4 } } }\nlayer { name: \"loss\"",
+    );
+    for (text, words) in [
+        (labels, ["loss", "propagate_down[1]", "label"]),
+        (
+            chain("", "propagate_down: true propagate_down: false"),
+            ["\"y\"", "propagate_down", "one per bottom"],
+        ),
+        (through.clone(), ["\"r\"", "Threshold", "trained through"]),
+        (parameter, ["\"p\"", "Parameter", "lr_mult"]),
+    ] {
+        let said = refusal(&text);
+        for word in words {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+    }
+    // Nothing has to go through it where it is closed.
+    let closed = through.replace("top: \"r\"", "top: \"r\" propagate_down: false");
+    assert_eq!(learning(&closed), ["y"]);
+}
+
+/// As Caffe's: one element of each window, with a chance in proportion to its value, and the gradient goes
+/// where it came from.
+#[test]
+fn stochastic_poolings_draw_in_training() {
+    let text = judged(
+        &[("x", "40x2x4x4")],
+        "40x2x2x2",
+        "layer { name: \"y\" type: \"Pooling\" bottom: \"x\" top: \"y\" pooling_param { pool: STOCHASTIC kernel_size: 2 stride: 2 } }",
+    );
+    let mut case = Case::new(&text, Phase::Train, [0.0, 1.0], 0);
+    // Each window: 0.1, 0.2, 0.3, 0.4.
+    let data = case.inputs[0].data_mut();
+    for (index, x) in data.iter_mut().enumerate() {
+        let (row, column) = (index / 4 % 4, index % 4);
+        *x = 0.1 * (1 + 2 * (row % 2) + column % 2) as f32;
+    }
+    let y = case.engine.net(case.id).graph.nodes[0].output;
+    let x = case.engine.net(case.id).input("x").unwrap();
+    let mut counts = [0usize; 4];
+    let mut first = Vec::new();
+    for turn in 0..50 {
+        case.turn = turn;
+        case.loss();
+        case.engine.backward(case.id);
+        let drawn = case.engine.value(case.id, y);
+        for value in &drawn {
+            counts[(value * 10.0).round() as usize - 1] += 1;
+        }
+        let gradient = case.engine.value_gradient(case.id, x).unwrap();
+        let reached = gradient.iter().filter(|g| **g != 0.0).count();
+        assert!(reached <= drawn.len());
+        if turn == 0 {
+            first = drawn;
+        } else {
+            assert_ne!(first, drawn);
+        }
+    }
+    let all = counts.iter().sum::<usize>() as f64;
+    for (index, count) in counts.iter().enumerate() {
+        let share = *count as f64 / all;
+        assert!(
+            (share - 0.1 * (index + 1) as f64).abs() < 0.01,
+            "{counts:?}"
+        );
+    }
+    // The same turn draws the same, and differences of the loss agree.
+    case.turn = 0;
+    case.loss();
+    assert_eq!(case.engine.value(case.id, y), first);
+    Case::new(&text, Phase::Test, [0.1, 1.0], 0).check();
+    Case::new(&text, Phase::Train, [0.1, 1.0], 0).loss();
+}
+
 #[test]
 fn normalizations() {
     for attributes in [

@@ -1,11 +1,13 @@
 //! What a run tells: on the terminal, and in the files of a log folder.
 
+use super::results::judged;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Zoned;
 use skimjit_models::{Error, Result};
-use skimjit_trainer::solver::report::{Metrics, Progress, Report};
+use skimjit_trainer::solver::report::{Metrics, Output, Progress, Report};
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// Log in SkimCaffe's form, which its plotting scripts read.
@@ -29,10 +31,60 @@ pub fn say(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
+/// How much of the log standard error gets; the log's file gets all of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Shown {
+    /// The bar.
+    Nothing,
+    /// Tests and what is out of the ordinary: the bar tells the rest, in one line that is written anew.
+    Notable,
+    /// Everything.
+    All,
+}
+
+impl Shown {
+    fn of(options: &ConsoleOptions<'_>, terminal: bool) -> Self {
+        match (options.quiet, options.verbose || !terminal) {
+            (true, _) => Self::Nothing,
+            (false, true) => Self::All,
+            (false, false) => Self::Notable,
+        }
+    }
+    /// The log's own lines are those that SkimCaffe's scripts read.
+    fn shows(self, text: &str) -> bool {
+        let of_log = [
+            "Iteration ",
+            " ",
+            "Test loss",
+            "Snapshotting",
+            "prune_threshold",
+        ];
+        match self {
+            Self::Nothing => false,
+            Self::Notable => !of_log.iter().any(|begin| text.starts_with(begin)),
+            Self::All => true,
+        }
+    }
+}
+
+/// The last figures that a run told.
+#[derive(Default)]
+pub struct Tracked {
+    /// Smoothed loss.
+    pub loss: Option<f32>,
+    /// Of each test network: iteration and results.
+    pub tests: BTreeMap<usize, (u64, Vec<Output>)>,
+    /// The caffemodel of the last snapshot.
+    pub snapshot: Option<String>,
+    /// Zeros of all parameters, in percent, when they were last displayed.
+    zeros: Option<f64>,
+}
+
 /// Prints lines and a progress bar on standard error, and writes the files of a log folder.
 pub struct Console {
     bar: ProgressBar,
-    quiet: bool,
+    shown: Shown,
+    tracked: Tracked,
     log: Option<File>,
     metrics: Option<File>,
     /// Metrics go to standard output.
@@ -45,8 +97,10 @@ pub struct Console {
 pub struct ConsoleOptions<'a> {
     /// Folder of log and metrics, which are appended to.
     pub folder: Option<&'a Path>,
-    /// No lines on the terminal.
+    /// No lines on standard error.
     pub quiet: bool,
+    /// All lines, on a terminal too.
+    pub verbose: bool,
     /// Metrics on standard output.
     pub json: bool,
 }
@@ -69,12 +123,25 @@ impl Console {
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         Ok(Self {
             bar,
-            quiet: options.quiet,
+            shown: Shown::of(options, io::stderr().is_terminal()),
+            tracked: Tracked::default(),
             log: open(LOG)?,
             metrics: open(METRICS)?,
             json: options.json,
             failed: None,
         })
+    }
+
+    /// The last figures.
+    pub fn tracked(&self) -> &Tracked {
+        &self.tracked
+    }
+
+    /// Prints a line above the bar, or plainly where there is no terminal.
+    fn print(&self, text: &str) {
+        self.bar.suspend(|| {
+            let _ = writeln!(io::stderr(), "{text}");
+        });
     }
 
     /// Ends the progress bar; tells whether everything could be written.
@@ -123,15 +190,29 @@ impl Report for Console {
             let result = log.write_all(format!("{}{text}\n", prefix()).as_bytes());
             self.note(result);
         }
-        if !self.quiet {
-            // Above the bar, or plainly where there is no terminal.
-            self.bar.suspend(|| {
-                let _ = writeln!(io::stderr(), "{text}");
-            });
+        if self.shown.shows(text) {
+            self.print(text);
         }
     }
 
     fn metrics(&mut self, metrics: &Metrics) {
+        match metrics {
+            Metrics::Train { total_sparsity, .. } => self.tracked.zeros = Some(*total_sparsity),
+            Metrics::Test {
+                iteration,
+                net,
+                outputs,
+                ..
+            } => {
+                let told = (*iteration, outputs.clone());
+                self.tracked.tests.insert(*net, told);
+                if self.shown == Shown::Notable {
+                    self.print(&format!("iteration {iteration}: {}", judged(outputs)));
+                }
+            }
+            Metrics::Snapshot { file, .. } => self.tracked.snapshot = Some(file.clone()),
+            Metrics::Event { .. } => {}
+        }
         let Ok(text) = serde_json::to_string(metrics) else {
             return;
         };
@@ -148,12 +229,51 @@ impl Report for Console {
     fn progress(&mut self, progress: &Progress) {
         self.bar.set_length(progress.max_iter);
         self.bar.set_position(progress.iteration);
+        self.tracked.loss = Some(progress.loss);
         let every = progress.iteration.is_multiple_of(10);
         if every {
+            let zeros = self.tracked.zeros.filter(|zeros| *zeros > 0.0);
+            let zeros = zeros.map_or(String::new(), |zeros| format!(" zeros {zeros:.1} %"));
             self.bar.set_message(format!(
-                "loss {:.4} rate {:.2e}",
+                "loss {:.4} rate {:.2e}{zeros}",
                 progress.loss, progress.rate
             ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_gets_what_the_bar_does_not_tell() {
+        let options = |quiet, verbose| ConsoleOptions {
+            folder: None,
+            quiet,
+            verbose,
+            json: false,
+        };
+        let shown = |quiet, verbose, terminal| Shown::of(&options(quiet, verbose), terminal);
+        assert_eq!(shown(false, false, true), Shown::Notable);
+        assert_eq!(shown(false, true, true), Shown::All);
+        assert_eq!(shown(false, false, false), Shown::All);
+        assert_eq!(shown(true, false, false), Shown::Nothing);
+        for text in [
+            "warning: x",
+            "Finetuning from a",
+            "Phase prune",
+            "Optimization Done.",
+        ] {
+            assert!(Shown::Notable.shows(text), "{text}");
+        }
+        for text in [
+            "Iteration 20, loss = 1",
+            "    Train net output #0: loss = 1",
+            "     Winograd Sparsity %: \n1\t",
+            "Snapshotting to binary proto file a",
+        ] {
+            assert!(!Shown::Notable.shows(text), "{text}");
         }
     }
 }

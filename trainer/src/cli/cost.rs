@@ -1,13 +1,14 @@
 //! `skimjit-train cost`.
 
 use super::console::{complain, say};
+use super::trial::warn_of_shares;
 use skimjit_data::{Feed, FeedOptions};
 use skimjit_models::caffe::filter::filter_net;
 use skimjit_models::caffe::proto::{NetParameter, NetState, Phase};
 use skimjit_models::caffe::{
     blob, read_caffemodel, read_prototxt, upgrade::upgrade_net, write_caffemodel,
 };
-use skimjit_models::{Error, Result};
+use skimjit_models::{Error, Percent, Result};
 use skimjit_trainer::prune::allocation::smallest;
 use skimjit_trainer::prune::guided::{CostTable, LayerCost};
 use std::path::{Path, PathBuf};
@@ -27,14 +28,14 @@ pub struct Arguments {
     /// Trained weights
     #[arg(long, value_name = "CAFFEMODEL")]
     weights: PathBuf,
-    /// Shares of zeros that are measured
+    /// Zeros that are measured, in percent: 90 or 90%
     #[arg(
         long,
-        value_name = "SHARE,...",
+        value_name = "PERCENT,...",
         value_delimiter = ',',
-        default_value = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,0.95,0.98"
+        default_value = "0,10,20,30,40,50,60,70,80,90,95,98"
     )]
-    levels: Vec<f64>,
+    levels: Vec<Percent>,
     /// Images computed together
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: u32,
@@ -74,13 +75,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn levels(asked: &[f64]) -> Result<Vec<f64>> {
-    let mut levels = asked.to_vec();
-    if let Some(wrong) = levels.iter().find(|level| !(0.0..1.0).contains(*level)) {
+fn levels(asked: &[Percent]) -> Result<Vec<f64>> {
+    warn_of_shares("--levels", asked);
+    if let Some(wrong) = asked.iter().find(|level| level.value() >= 100.0) {
         return Err(Error::new(wrong.to_string())
             .field("--levels")
-            .expected("0 or more and less than 1"));
+            .expected("less than 100%"));
     }
+    let mut levels: Vec<f64> = asked.iter().map(|level| level.share()).collect();
     levels.push(0.0);
     levels.sort_by(f64::total_cmp);
     levels.dedup();
@@ -93,6 +95,7 @@ fn network(arguments: &Arguments) -> Result<NetParameter> {
     let mut net = upgrade_net(net).map_err(|error| error.file(&arguments.model))?;
     let weights = upgrade_net(read_caffemodel(&arguments.weights)?)
         .map_err(|error| error.file(&arguments.weights))?;
+    let mut matched = false;
     for layer in weights.layer {
         let same = net
             .layer
@@ -100,7 +103,14 @@ fn network(arguments: &Arguments) -> Result<NetParameter> {
             .find(|target| target.name() == layer.name());
         if let Some(target) = same.filter(|_| !layer.blobs.is_empty()) {
             target.blobs = layer.blobs;
+            matched = true;
         }
+    }
+    if !matched {
+        return Err(Error::new("weights of which no layer is in the network")
+            .file(&arguments.weights)
+            .expected(format!("weights of {}", arguments.model.display()))
+            .hint("layers are matched by name"));
     }
     Ok(net)
 }

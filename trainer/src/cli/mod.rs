@@ -9,6 +9,7 @@ mod plot;
 mod quick;
 mod recalibrate;
 mod recipe;
+mod results;
 mod sensitivity;
 mod session;
 mod time;

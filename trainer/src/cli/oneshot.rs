@@ -1,9 +1,10 @@
 //! `skimjit-train oneshot`.
 
-use super::trial::{TrialArguments, bar, describe, print, save, share};
+use super::trial::{TrialArguments, bar, describe, print, save, warn_of_shares};
 use serde::Serialize;
 use skimjit_models::caffe::proto::Phase;
-use skimjit_models::{Error, Result};
+use skimjit_models::percent::NoPercent;
+use skimjit_models::{Error, Percent, Result};
 use skimjit_trainer::engine::Engine;
 use skimjit_trainer::param::{Param, Role};
 use skimjit_trainer::prune::allocation::erk;
@@ -22,23 +23,23 @@ use std::path::PathBuf;
 /// Batches are held in memory. After it, `recalibrate` networks with BatchNorm.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
-  skimjit-train oneshot --model train_val.prototxt --weights net.caffemodel --sparsity 0.8 --erk -o pruned.caffemodel
-  skimjit-train oneshot --model train_val.prototxt --weights net.caffemodel --layers conv2=0.7,ip1=0.95 -o pruned.caffemodel")]
+  skimjit-train oneshot --model train_val.prototxt --weights net.caffemodel --sparsity 80% --erk -o pruned.caffemodel
+  skimjit-train oneshot --model train_val.prototxt --weights net.caffemodel --layers conv2=70%,ip1=95% -o pruned.caffemodel")]
 pub struct Arguments {
     #[command(flatten)]
     trial: TrialArguments,
-    /// Share of zeros over all chosen layers
-    #[arg(long, value_name = "SHARE", value_parser = share, default_value = "0.8")]
-    sparsity: f64,
-    /// The same share in every layer, which is the default
+    /// Zeros over all chosen layers, in percent: 80 or 80%
+    #[arg(long, value_name = "PERCENT", default_value = "80")]
+    sparsity: Percent,
+    /// The same percentage in every layer, which is the default
     #[arg(long, conflicts_with = "erk")]
     uniform: bool,
     /// More zeros in layers with many weights for their dims (Erdős–Rényi kernel)
     #[arg(long)]
     erk: bool,
-    /// Layers, instead of all convolutions and inner products; each may have a share of its own
-    #[arg(long, value_name = "LAYER[=SHARE],...", value_delimiter = ',', value_parser = layer)]
-    layers: Vec<(String, Option<f64>)>,
+    /// Layers, instead of all convolutions and inner products; each may have a percentage of its own
+    #[arg(long, value_name = "LAYER[=PERCENT],...", value_delimiter = ',', value_parser = layer)]
+    layers: Vec<(String, Option<Percent>)>,
     /// Batches to calibrate by
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     batches: u32,
@@ -48,8 +49,8 @@ pub struct Arguments {
     /// Batches of phase TEST to judge the network by, before and after
     #[arg(long, value_name = "N", default_value_t = 10)]
     test_batches: u32,
-    /// What is added to the second moments, as a share of their mean
-    #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
+    /// What is added to the second moments, as a part of their mean
+    #[arg(long, value_name = "FACTOR", default_value_t = 0.01)]
     damping: f32,
     /// Weights to write
     #[arg(short, long, value_name = "CAFFEMODEL")]
@@ -59,11 +60,12 @@ pub struct Arguments {
     json: bool,
 }
 
-fn layer(text: &str) -> std::result::Result<(String, Option<f64>), String> {
-    match text.rsplit_once('=') {
-        Some((layer, own)) => Ok((layer.to_owned(), Some(share(own)?))),
-        None => Ok((text.to_owned(), None)),
-    }
+fn layer(text: &str) -> std::result::Result<(String, Option<Percent>), String> {
+    let Some((layer, own)) = text.rsplit_once('=') else {
+        return Ok((text.to_owned(), None));
+    };
+    let own = own.parse().map_err(|wrong: NoPercent| wrong.to_string())?;
+    Ok((layer.to_owned(), Some(own)))
 }
 
 #[derive(Serialize)]
@@ -87,7 +89,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         "train" => Phase::Train,
         _ => Phase::Test,
     };
+    warn_of_shares("--sparsity", [&arguments.sparsity]);
+    let own = arguments.layers.iter().filter_map(|(_, own)| own.as_ref());
+    warn_of_shares("--layers", own);
     let calibration = source.add(engine.as_mut(), [Phase::Test, data], arguments.batches)?;
+    let net = engine.net(calibration.id());
+    arguments.trial.compare(&source, net)?;
     let test = match arguments.test_batches {
         0 => None,
         count => Some(source.add(engine.as_mut(), [Phase::Test; 2], count)?),
@@ -139,7 +146,7 @@ fn targets(arguments: &Arguments, engine: &dyn Engine, stream: &Stream) -> Resul
     let own: BTreeMap<&str, Option<f64>> = arguments
         .layers
         .iter()
-        .map(|(layer, own)| (layer.as_str(), *own))
+        .map(|(layer, own)| (layer.as_str(), own.map(Percent::share)))
         .collect();
     let name = |index: usize| engine.params()[index].layer.as_str();
     if let Some(layer) = own
@@ -163,10 +170,10 @@ fn targets(arguments: &Arguments, engine: &dyn Engine, stream: &Stream) -> Resul
         .map(|&index| &engine.params()[index])
         .collect();
     let shares = if arguments.erk {
-        let densities = erk(&params, 1.0 - arguments.sparsity);
+        let densities = erk(&params, 1.0 - arguments.sparsity.share());
         densities.iter().map(|density| 1.0 - density).collect()
     } else {
-        vec![arguments.sparsity; params.len()]
+        vec![arguments.sparsity.share(); params.len()]
     };
     let target = |(param, sparsity): (usize, f64)| Target {
         param,

@@ -1,23 +1,29 @@
 //! `skimjit-train prune` and `skimjit-train finetune`: what SkimCaffe's train_script.sh did.
 
-use super::console::{Console, ConsoleOptions, LOG, say};
+use super::console::{Console, ConsoleOptions, LOG, complain, say};
+use super::results;
 use super::session::{self, Files, MachineArguments, ThresholdArguments};
 use jiff::Zoned;
 use skimjit_models::caffe::proto::SolverParameter;
 use skimjit_models::caffe::text;
 use skimjit_models::{Error, Result};
+use skimjit_trainer::paths;
 use skimjit_trainer::prune::guided::{Guided, GuidedOptions};
 use skimjit_trainer::prune::mask::Frozen;
 use skimjit_trainer::solver::method::Method;
+use skimjit_trainer::solver::report::Report as _;
 use skimjit_trainer::solver::snapshot::write_whole;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// Prunes a network as SkimCaffe does: L1 regularisation, and a threshold after every update.
 ///
-/// Writes a solver definition into a folder that is named after its parameters and the date, runs it there,
+/// Writes a solver definition into a folder that is named after its parameters and the date, runs it,
 /// and keeps log (train.info), metrics (metrics.jsonl), regularisation terms (loss.info) and snapshots beside
 /// it. The threshold grows from T for weights that change to T·F for those that do not.
+///
+/// What the command sets in the definition is printed. A template's own regularization_type stays; L1 is for
+/// templates without one. Thresholds reach parameters under L1 only.
 ///
 /// With a time or a speedup as goal, and the costs that `cost` measured, layers are pruned as far as that makes them
 /// faster, in the first 70 % of the iterations; thresholds are not used then.
@@ -80,7 +86,8 @@ impl PruneArguments {
 
 /// Fine-tunes a pruned network: weights that are zero stay zero.
 ///
-/// Writes and runs a solver definition as `prune` does, with L2 regularisation and without thresholds.
+/// Writes and runs a solver definition as `prune` does, without thresholds, and with L2 regularisation unless
+/// the template has a regularization_type.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   skimjit-train finetune template_solver.prototxt --lr 0.001 --decay 5e-5 --weights pruned.caffemodel")]
@@ -125,7 +132,10 @@ struct CommonArguments {
     machine: MachineArguments,
     #[command(flatten)]
     thresholds: ThresholdArguments,
-    /// Print only the progress bar, the folder and errors
+    /// On a terminal, print the whole log and not only tests, warnings and the progress bar
+    #[arg(long, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Print only the progress bar, the folder, the final figures and errors
     #[arg(long)]
     quiet: bool,
 }
@@ -149,34 +159,57 @@ pub fn prune(arguments: &PruneArguments) -> Result<()> {
         Some(goal) => (0.0, 1.0, goal as f32),
     };
     let fields = [
-        ("regularization_type", "\"L1\"".to_owned()),
         ("prune_threshold", threshold.to_string()),
         ("max_threshold_factor", factor.to_string()),
     ];
-    let numbers = [common.lr, common.decay, threshold, last, common.group_decay];
-    common.run(&fields, &numbers, |iterations| arguments.guided(iterations))
+    let own = Own {
+        regularization: "L1",
+        fields: &fields,
+        numbers: &[common.lr, common.decay, threshold, last, common.group_decay],
+        thresholds: goal.is_none(),
+    };
+    common.run(&own, |iterations| arguments.guided(iterations))
 }
 
 /// Fine-tunes.
 pub fn finetune(arguments: &FinetuneArguments) -> Result<()> {
     let common = &arguments.common;
     let fields = [
-        ("regularization_type", "\"L2\"".to_owned()),
         ("prune_threshold", "0".to_owned()),
         ("max_threshold_factor", "1".to_owned()),
     ];
-    let numbers = [common.lr, common.decay, 0.0, 1.0, common.group_decay];
-    common.run(&fields, &numbers, |_| {
-        Ok(vec![Box::new(Frozen { layers: vec![] })])
-    })
+    let own = Own {
+        regularization: "L2",
+        fields: &fields,
+        numbers: &[common.lr, common.decay, 0.0, 1.0, common.group_decay],
+        thresholds: false,
+    };
+    common.run(&own, |_| Ok(vec![Box::new(Frozen { layers: vec![] })]))
+}
+
+/// What a command brings beside the options that both have.
+struct Own<'a> {
+    /// For templates without one.
+    regularization: &'a str,
+    /// Over those of the template.
+    fields: &'a [(&'a str, String)],
+    /// What the folder is named after.
+    numbers: &'a [f32],
+    /// Thresholds are to prune.
+    thresholds: bool,
+}
+
+/// A solver definition, and what the command set in it.
+struct Made {
+    text: String,
+    told: Vec<String>,
 }
 
 impl CommonArguments {
     /// Writes and runs the definition, with the methods for so many iterations.
     fn run(
         &self,
-        fields: &[(&str, String)],
-        numbers: &[f32],
+        own: &Own<'_>,
         methods: impl FnOnce(u64) -> Result<Vec<Box<dyn Method>>>,
     ) -> Result<()> {
         let parent = self
@@ -185,20 +218,22 @@ impl CommonArguments {
             .or_else(|| self.template.parent().map(Path::to_owned))
             .unwrap_or_default();
         let date = Zoned::now().strftime("%Y-%m-%d_%H-%M-%S");
-        let name: Vec<String> = numbers.iter().map(f32::to_string).collect();
+        let name: Vec<String> = own.numbers.iter().map(f32::to_string).collect();
         let folder = parent.join(format!("{}_{date}", name.join("_")));
-        let solver = self.solver(fields, &folder)?;
+        let Made { text, told } = self.solver(own, &folder)?;
         let file = folder.join("solver.prototxt");
         write_whole(&file, |path| {
-            std::fs::write(path, &solver).map_err(|error| Error::new(error.to_string()).file(path))
+            std::fs::write(path, &text).map_err(|error| Error::new(error.to_string()).file(path))
         })?;
         say(&folder.display().to_string());
         self.machine.start()?;
         let mut console = Console::new(&ConsoleOptions {
             folder: Some(&folder),
             quiet: self.quiet,
+            verbose: self.verbose,
             json: false,
         })?;
+        told.iter().for_each(|told| console.line(told));
         let files = Files {
             solver: &file,
             weights: &self.weights,
@@ -207,51 +242,56 @@ impl CommonArguments {
         let mut asked = session::requests()?;
         let change = |settings: &mut _| self.thresholds.apply(settings);
         let mut solver = session::open(&files, &self.machine, change, &mut console)?;
+        if own.thresholds && !solver.has_thresholds() {
+            complain(
+                "warning",
+                "no weights are under L1, and thresholds reach nothing else: nothing will be pruned; \
+                 give layers a regularization_type, or set it: --set 'regularization_type=\"L1\"'",
+            );
+        }
         for method in methods(solver.settings().max_iter)? {
             solver.add_method(method, &mut console)?;
         }
         solver.solve(&mut console, &mut asked)?;
         session::tell_end(&solver);
+        let lines = results::describe(&mut solver, console.tracked());
         console.finish()?;
+        lines.iter().for_each(|line| say(line));
         write_terms(&folder)
     }
 
     /// The solver definition: the template's fields, then those of the command line.
-    fn solver(&self, fields: &[(&str, String)], folder: &Path) -> Result<String> {
+    fn solver(&self, own: &Own<'_>, folder: &Path) -> Result<Made> {
         let template = std::fs::read(&self.template)
             .map_err(|error| Error::new(error.to_string()).file(&self.template))?;
         let in_file = |error: Error| error.file(&self.template);
-        let base = if text::is_solver(&template) {
-            self.with_paths(text::solver(&template).map_err(in_file)?.0)
+        let mut base = if text::is_solver(&template) {
+            text::solver(&template).map_err(in_file)?.0
         } else {
             text::net(&template).map_err(in_file)?;
             self.usual()
         };
-        let mut all: Vec<(String, String)> = vec![
-            ("base_lr".to_owned(), self.lr.to_string()),
-            ("weight_decay".to_owned(), self.decay.to_string()),
-            ("block_group_decay".to_owned(), self.group_decay.to_string()),
-            (
-                "snapshot_prefix".to_owned(),
-                format!("{:?}", folder.join("train").display().to_string()),
-            ),
-        ];
-        all.extend(
-            fields
-                .iter()
-                .map(|(field, value)| ((*field).to_owned(), value.clone())),
-        );
-        for (field, value) in &self.fields {
-            all.retain(|(known, _)| known != field);
-            all.push((field.clone(), value.clone()));
+        // The definition is a copy in another folder.
+        paths::anchor_solver(&mut base, self.template.parent().unwrap_or(Path::new("")));
+        let said = base.regularization_type.clone();
+        let said = said.filter(|said| !said.is_empty());
+        let base = text::solver_text(&base);
+        let all = self.fields_over(own, said.is_some(), folder);
+        let mut told: Vec<String> = all.iter().map(|field| tell(field, &base)).collect();
+        if let Some(said) = said.filter(|_| !all.iter().any(|(field, _)| field == REGULARIZATION)) {
+            told.push(format!(
+                "{REGULARIZATION}: {said:?} stays, as the template says"
+            ));
         }
-        let mut lines = text::solver_text(&base)
+        let kept = |line: &&str| {
+            let begins = |(field, _): &(String, String)| line.starts_with(&format!("{field}: "));
+            !all.iter().any(begins)
+        };
+        let mut lines: String = base
             .lines()
-            .filter(|line| {
-                !all.iter()
-                    .any(|(field, _)| line.starts_with(&format!("{field}: ")))
-            })
-            .fold(String::new(), |text, line| text + line + "\n");
+            .filter(kept)
+            .flat_map(|line| [line, "\n"])
+            .collect();
         for (field, value) in &all {
             // Writing to a String cannot fail.
             let _ = writeln!(lines, "{field}: {value}");
@@ -263,30 +303,46 @@ impl CommonArguments {
                 .hint("text values need quotes: --set 'type=\"Adam\"'")
         })?;
         match warnings.first() {
-            None => Ok(lines),
+            None => Ok(Made { text: lines, told }),
             Some(warning) => Err(Error::new(warning.to_string())
                 .field("--set")
                 .expected("fields of a solver definition")),
         }
     }
 
-    /// Networks that are beside the template are so for the run's own definition too.
-    fn with_paths(&self, mut solver: SolverParameter) -> SolverParameter {
-        let folder = self.template.parent().unwrap_or(Path::new(""));
-        let nets = solver.net.iter_mut().chain(&mut solver.train_net);
-        for net in nets.chain(&mut solver.test_net) {
-            let beside = folder.join(&net);
-            if !Path::new(&net).exists() && beside.exists() {
-                *net = beside.display().to_string();
-            }
+    /// What the command line sets: what the command is about, and `--set` over it.
+    fn fields_over(
+        &self,
+        own: &Own<'_>,
+        regularized: bool,
+        folder: &Path,
+    ) -> Vec<(String, String)> {
+        let prefix = paths::absolute(&folder.join("train")).display().to_string();
+        let mut all: Vec<(String, String)> = vec![
+            ("base_lr".to_owned(), self.lr.to_string()),
+            ("weight_decay".to_owned(), self.decay.to_string()),
+            ("block_group_decay".to_owned(), self.group_decay.to_string()),
+            ("snapshot_prefix".to_owned(), format!("{prefix:?}")),
+        ];
+        if !regularized {
+            all.push((
+                REGULARIZATION.to_owned(),
+                format!("{:?}", own.regularization),
+            ));
         }
-        solver
+        let fields = own.fields.iter();
+        all.extend(fields.map(|(field, value)| ((*field).to_owned(), value.clone())));
+        for (field, value) in &self.fields {
+            all.retain(|(known, _)| known != field);
+            all.push((field.clone(), value.clone()));
+        }
+        all
     }
 
     /// Settings for a network without a template.
     fn usual(&self) -> SolverParameter {
         SolverParameter {
-            net: Some(self.template.display().to_string()),
+            net: Some(paths::absolute(&self.template).display().to_string()),
             lr_policy: Some("fixed".to_owned()),
             momentum: Some(0.9),
             max_iter: Some(10_000),
@@ -295,6 +351,25 @@ impl CommonArguments {
             snapshot: Some(2_000),
             ..SolverParameter::default()
         }
+    }
+}
+
+/// The field that a template's word goes before the command's in.
+const REGULARIZATION: &str = "regularization_type";
+
+/// `sets base_lr: 0.001, where the template says 0.01`.
+fn tell((field, value): &(String, String), template: &str) -> String {
+    let begin = format!("{field}: ");
+    let said: Vec<&str> = template
+        .lines()
+        .filter_map(|line| line.strip_prefix(&begin))
+        .collect();
+    match said.as_slice() {
+        [] => format!("sets {field}: {value}"),
+        said => format!(
+            "sets {field}: {value}, where the template says {}",
+            said.join(", ")
+        ),
     }
 }
 

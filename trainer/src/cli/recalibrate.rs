@@ -46,6 +46,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut engine = arguments.trial.machine.engine()?;
     let (net, mut feed) = source.open(Phase::Train, Phase::Train)?;
     let id = engine.add(net)?;
+    arguments.trial.compare(&source, engine.net(id))?;
     let test = match arguments.test_batches {
         0 => None,
         count => Some(source.add(engine.as_mut(), [Phase::Test; 2], count)?),

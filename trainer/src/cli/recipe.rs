@@ -1,26 +1,37 @@
 //! `skimjit-train recipe`.
 
-use super::console::{Console, ConsoleOptions};
+use super::console::{Console, ConsoleOptions, complain};
+use super::results;
 use super::session::{self, Files, MachineArguments, ThresholdArguments};
 use serde::{Deserialize, Serialize};
 use skimjit_models::caffe::text;
 use skimjit_models::{Error, Result};
+use skimjit_trainer::cpu::CpuEngine;
+use skimjit_trainer::paths;
 use skimjit_trainer::prune::sparsity::{Sparsity, measure};
-use skimjit_trainer::recipe::{MethodOptions, Phase, Recipe};
+use skimjit_trainer::recipe::{MethodOptions, Phase, Recipe, in_phase};
 use skimjit_trainer::solver::method::Method;
-use skimjit_trainer::solver::report::{Output, Report as _};
+use skimjit_trainer::solver::report::{Output, Report as _, Silent};
+use skimjit_trainer::solver::settings::Settings;
 use skimjit_trainer::solver::snapshot::write_whole;
-use skimjit_trainer::solver::{Request, Solver};
+use skimjit_trainer::solver::source::sources;
+use skimjit_trainer::solver::{Request, Solver, Start};
+use skimjit_trainer::weights::compare;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Runs the phases of a recipe one after the other: training, pruning, fine-tuning.
 ///
-/// Every phase has a folder with its network, solver definition, log, metrics and snapshots; it starts from
+/// All phases are checked before the first one runs: layers, methods, files, weights and data. Every phase has a
+/// folder with its network, solver definition, log, metrics and snapshots; it starts from
 /// the weights of the phase before. A recipe that is run again into the same folder leaves out phases that
 /// are finished, and goes on with the last snapshot of the one that is not. At the end accuracy and zeros are
-/// printed, layer by layer.
+/// printed, layer by layer, and the command that compiles the network.
+///
+/// Relative paths in recipe and network are looked for from the working folder, as in Caffe, and where there is
+/// nothing, from the folder of the file that names them. BatchNorm's statistics are gathered anew before each
+/// test of a phase that prunes and at its end (recalibrate = 0 in the recipe switches that off).
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   skimjit-train recipe lenet.toml --data mnist_train=train_lmdb,mnist_test=test_lmdb -o lenet")]
@@ -41,6 +52,9 @@ pub struct Arguments {
     machine: MachineArguments,
     #[command(flatten)]
     thresholds: ThresholdArguments,
+    /// On a terminal, print the whole log and not only tests, warnings and the progress bar
+    #[arg(long, conflicts_with = "quiet")]
+    verbose: bool,
     /// Print only the progress bar, results and errors
     #[arg(long)]
     quiet: bool,
@@ -71,23 +85,37 @@ struct Finished {
     sparsity: Vec<Sparsity>,
 }
 
+/// What a phase is run by.
+struct Definitions {
+    /// The solver's.
+    file: PathBuf,
+    /// Batches that BatchNorm's statistics are gathered anew from before tests.
+    batches: u32,
+}
+
+/// File of a phase's network.
+const NET: &str = "net.prototxt";
 /// File that a finished phase leaves.
 const FINISHED: &str = "finished.json";
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let recipe = Recipe::read(&arguments.recipe)?;
     arguments.machine.start()?;
-    let folder = arguments.recipe.parent().unwrap_or(Path::new(""));
+    recipe.warnings.iter().for_each(|told| {
+        complain(
+            "warning",
+            &format!("{}: {told}", arguments.recipe.display()),
+        )
+    });
     let output = arguments
         .output
         .clone()
         .unwrap_or_else(|| PathBuf::from(&recipe.name));
     let mut asked = session::requests()?;
-    let mut weights = arguments
-        .weights
-        .clone()
-        .or_else(|| recipe.weights.as_ref().map(|path| folder.join(path)));
+    let mut weights = arguments.weights.clone().or_else(|| recipe.weights.clone());
+    check(arguments, &recipe, &output, weights.as_deref())?;
     let (mut all, mut earlier) = (Vec::new(), Vec::new());
+    let mut next = None;
     for (number, phase) in recipe.phases.iter().enumerate() {
         let place = output.join(format!("{}-{}", number + 1, phase.name));
         let run = Run {
@@ -99,10 +127,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         };
         let finished = match run.finished()? {
             Some(finished) => finished,
-            None => match run.run(folder, weights.as_deref(), &mut asked)? {
-                Some(finished) => finished,
+            None => match run.run(weights.as_deref(), &mut asked)? {
+                Some((finished, command)) => {
+                    next = Some(command);
+                    finished
+                }
                 None => {
-                    super::console::complain(
+                    complain(
                         "stopped",
                         &format!("phase {:?}; run the recipe again to go on", phase.name),
                     );
@@ -114,7 +145,35 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         earlier.push((phase.name.clone(), place.join(&finished.weights)));
         all.push(finished);
     }
-    print(&all, arguments, &output)
+    print(&all, arguments, &output, next.as_deref())
+}
+
+/// Builds all phases that are not finished, before anything runs and before anything is written.
+fn check(
+    arguments: &Arguments,
+    recipe: &Recipe,
+    output: &Path,
+    weights: Option<&Path>,
+) -> Result<()> {
+    // Those of the phase before, once it is finished; what a phase makes later cannot be checked now.
+    let mut weights = weights.map(Path::to_owned);
+    for (number, phase) in recipe.phases.iter().enumerate() {
+        let place = output.join(format!("{}-{}", number + 1, phase.name));
+        let run = Run {
+            arguments,
+            recipe,
+            phase,
+            place: &place,
+            earlier: &[],
+        };
+        let finished = run.finished()?;
+        if finished.is_none() {
+            let checked = run.check(weights.take().as_deref());
+            checked.map_err(|error| in_phase(error, phase).file(&arguments.recipe))?;
+        }
+        weights = finished.map(|finished| place.join(finished.weights));
+    }
+    Ok(())
 }
 
 struct Run<'a> {
@@ -139,17 +198,51 @@ impl Run<'_> {
         }
     }
 
-    /// Runs the phase to its end; `None` when it was stopped before.
+    /// Builds the phase on the CPU without running or writing anything.
+    fn check(&self, weights: Option<&Path>) -> Result<()> {
+        let net = self.recipe.network(&self.places(), self.phase)?;
+        let mut definition = self.recipe.solver(self.phase)?;
+        definition.net = None;
+        definition.net_param = Some(net.clone());
+        let mut settings = Settings::new(&definition)?;
+        self.arguments.thresholds.apply(&mut settings);
+        let sources = sources(&definition, &self.recipe.net)?;
+        let paths: Vec<PathBuf> = weights.map(Path::to_owned).into_iter().collect();
+        let files = session::read_weights(&paths)?;
+        let start = Start {
+            weights: &files,
+            resume: None,
+        };
+        let engine = Box::new(CpuEngine::new());
+        let mut solver = Solver::new(settings, &sources, engine, start, &mut Silent)?;
+        let id = solver.net();
+        let named: Vec<_> = paths.iter().map(PathBuf::as_path).zip(&files).collect();
+        compare(solver.engine().net(id), &named)?;
+        for method in &self.phase.methods {
+            let learns =
+                matches!(method, MethodOptions::Distillation(options) if options.phase.is_some());
+            // The weights of a teacher that is a phase are not there yet.
+            if !learns {
+                solver.add_method(method.build(&net)?, &mut Silent)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the phase to its end; `None` when it was stopped before. Also the command to run next.
     fn run(
         &self,
-        folder: &Path,
         weights: Option<&Path>,
         asked: &mut dyn FnMut() -> Option<Request>,
-    ) -> Result<Option<Finished>> {
-        let solver = self.write_definitions(folder)?;
+    ) -> Result<Option<(Finished, String)>> {
+        let Definitions {
+            file: solver,
+            batches,
+        } = self.write_definitions()?;
         let mut console = Console::new(&ConsoleOptions {
             folder: Some(self.place),
             quiet: self.arguments.quiet,
+            verbose: self.arguments.verbose,
             json: false,
         })?;
         console.line(&format!("Phase {}", self.phase.name));
@@ -166,7 +259,8 @@ impl Run<'_> {
         };
         let change = |settings: &mut _| self.arguments.thresholds.apply(settings);
         let mut solver = session::open(&files, &self.arguments.machine, change, &mut console)?;
-        for method in self.methods(folder)? {
+        solver.recalibrate_before_tests(batches);
+        for method in self.methods()? {
             solver.add_method(method, &mut console)?;
         }
         solver.solve(&mut console, asked)?;
@@ -176,12 +270,15 @@ impl Run<'_> {
         }
         let finished = self.finish(&mut solver, &mut console)?;
         console.finish()?;
-        Ok(Some(finished))
+        let net = self.place.join(NET);
+        let weights = self.place.join(&finished.weights).display().to_string();
+        let command = results::compile(&mut solver, &net, &weights);
+        Ok(Some((finished, command)))
     }
 
     /// The methods of the phase; teachers that are phases are files by now.
-    fn methods(&self, folder: &Path) -> Result<Vec<Box<dyn Method>>> {
-        let net = self.recipe.network(folder, &self.places(), self.phase)?;
+    fn methods(&self) -> Result<Vec<Box<dyn Method>>> {
+        let net = self.recipe.network(&self.places(), self.phase)?;
         let build = |method: &MethodOptions| {
             let mut method = method.clone();
             if let MethodOptions::Distillation(options) = &mut method
@@ -199,28 +296,34 @@ impl Run<'_> {
         self.arguments.data.iter().cloned().collect()
     }
 
-    /// Writes the network and the solver definition of the phase; the path of the latter.
-    fn write_definitions(&self, folder: &Path) -> Result<PathBuf> {
-        let net = self.recipe.network(folder, &self.places(), self.phase)?;
+    /// Writes the network and the solver definition of the phase.
+    fn write_definitions(&self) -> Result<Definitions> {
+        let net = self.recipe.network(&self.places(), self.phase)?;
         let mut solver = self.recipe.solver(self.phase)?;
-        let net_file = self.place.join("net.prototxt");
-        let solver_file = self.place.join("solver.prototxt");
-        solver.net = Some(net_file.display().to_string());
-        solver.snapshot_prefix = Some(self.place.join("snapshot").display().to_string());
+        let batches = self.recipe.recalibration(self.phase, &solver, &net);
+        let net_file = self.place.join(NET);
+        let file = self.place.join("solver.prototxt");
+        let named = |name: &str| {
+            let path = paths::absolute(&self.place.join(name));
+            Some(path.display().to_string())
+        };
+        solver.net = named(NET);
+        solver.snapshot_prefix = named("snapshot");
         let write = |path: &Path, text: String| {
             write_whole(path, |path| {
                 std::fs::write(path, text).map_err(|error| Error::new(error.to_string()).file(path))
             })
         };
         write(&net_file, text::net_text(&net))?;
-        write(&solver_file, text::solver_text(&solver))?;
-        Ok(solver_file)
+        write(&file, text::solver_text(&solver))?;
+        Ok(Definitions { file, batches })
     }
 
     fn finish(&self, solver: &mut Solver, console: &mut Console) -> Result<Finished> {
         let tests = solver.test(console)?;
-        let state = solver.snapshot(console)?;
-        let weights = state.with_extension("caffemodel");
+        solver.snapshot(console)?;
+        let weights = console.tracked().snapshot.clone().unwrap_or_default();
+        let weights = Path::new(&weights);
         let mut sparsity = Vec::new();
         let engine = solver.engine();
         for index in 0..engine.params().len() {
@@ -253,13 +356,17 @@ fn latest_snapshot(folder: &Path) -> Option<PathBuf> {
         let name = path.file_name()?.to_str()?;
         let number = name
             .strip_prefix("snapshot_iter_")?
-            .strip_suffix(".solverstate")?;
+            .strip_suffix(".solverstate")
+            .or_else(|| {
+                name.strip_prefix("snapshot_iter_")?
+                    .strip_suffix(".solverstate.h5")
+            })?;
         Some((number.parse::<u64>().ok()?, path))
     });
     numbered.max().map(|(_, path)| path)
 }
 
-fn print(all: &[Finished], arguments: &Arguments, folder: &Path) -> Result<()> {
+fn print(all: &[Finished], arguments: &Arguments, folder: &Path, next: Option<&str>) -> Result<()> {
     let mut out = std::io::stdout();
     let mut line = |text: String| {
         // A reader that goes away ends the printing only.
@@ -295,6 +402,9 @@ fn print(all: &[Finished], arguments: &Arguments, folder: &Path) -> Result<()> {
             .join(format!("{number}-{}", last.phase))
             .join(&last.weights);
         line(format!("weights: {}", file.display()));
+        if let Some(command) = next {
+            line(format!("next: {command}"));
+        }
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! `skimjit-train sensitivity`.
 
-use super::trial::{TrialArguments, bar, describe, print, share};
+use super::trial::{TrialArguments, bar, describe, print, warn_of_shares};
 use skimjit_models::caffe::proto::Phase;
-use skimjit_models::{Error, Result};
+use skimjit_models::{Error, Percent, Result};
 use skimjit_trainer::prune::sensitivity::{Point, Sensitivity, scan};
 use skimjit_trainer::solver::snapshot::write_whole;
 use skimjit_trainer::trial::{Judgement, prunable};
@@ -15,13 +15,18 @@ use std::path::PathBuf;
 /// The network of phase TEST runs over batches of its data, which are held in memory.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
-  skimjit-train sensitivity --model train_val.prototxt --weights net.caffemodel --levels 0.5,0.9 --batches 10 -o sensitivity.csv")]
+  skimjit-train sensitivity --model train_val.prototxt --weights net.caffemodel --levels 50,90 --batches 10 -o sensitivity.csv")]
 pub struct Arguments {
     #[command(flatten)]
     trial: TrialArguments,
-    /// Shares of zeros
-    #[arg(long, value_name = "SHARE,...", value_delimiter = ',', value_parser = share, default_value = "0.5,0.7,0.9,0.95,0.98")]
-    levels: Vec<f64>,
+    /// Zeros in percent: 90 or 90%
+    #[arg(
+        long,
+        value_name = "PERCENT,...",
+        value_delimiter = ',',
+        default_value = "50,70,90,95,98"
+    )]
+    levels: Vec<Percent>,
     /// Layers, instead of all convolutions and inner products
     #[arg(long, value_name = "LAYER,...", value_delimiter = ',')]
     layers: Vec<String>,
@@ -41,6 +46,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let source = arguments.trial.source()?;
     let mut engine = arguments.trial.machine.engine()?;
     let stream = source.add(engine.as_mut(), [Phase::Test; 2], arguments.batches)?;
+    arguments.trial.compare(&source, engine.net(stream.id()))?;
+    warn_of_shares("--levels", &arguments.levels);
     let layers: Vec<&str> = arguments.layers.iter().map(String::as_str).collect();
     let params = prunable(engine.params(), &layers)?;
     let bar = bar(params.len() * arguments.levels.len());
@@ -48,8 +55,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         bar.set_message(point.layer.clone());
         bar.inc(1);
     };
-    let levels = &arguments.levels;
-    let found = scan(engine.as_mut(), &stream, &params, levels, &mut progress)?;
+    let levels = arguments.levels.iter().map(|level| level.share());
+    let levels: Vec<f64> = levels.collect();
+    let found = scan(engine.as_mut(), &stream, &params, &levels, &mut progress)?;
     bar.finish_and_clear();
     if let Some(path) = &arguments.output {
         let text = csv(&found);

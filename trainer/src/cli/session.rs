@@ -6,11 +6,13 @@ use skimjit_models::caffe::{read_caffemodel, read_solver, upgrade::upgrade_net};
 use skimjit_models::{Error, Result};
 use skimjit_trainer::cpu::CpuEngine;
 use skimjit_trainer::engine::Engine;
+use skimjit_trainer::paths;
 use skimjit_trainer::solver::report::Report;
 use skimjit_trainer::solver::settings::{Settings, ThresholdBy};
 use skimjit_trainer::solver::snapshot::{Resumed, default_prefix};
 use skimjit_trainer::solver::source::sources;
 use skimjit_trainer::solver::{Request, Solver, Start};
+use skimjit_trainer::weights::compare;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -128,24 +130,29 @@ pub fn open(
         .iter()
         .for_each(|warning| report.line(&format!("warning: {warning}")));
     let in_file = |error: Error| error.file(files.solver);
+    let folder = files.solver.parent().unwrap_or(Path::new(""));
+    let nets = solver.net.iter().chain(&solver.train_net);
+    nets.chain(&solver.test_net)
+        .filter_map(|name| paths::ambiguity(name, folder))
+        .for_each(|told| report.line(&format!("warning: {told}")));
     let mut settings = Settings::new(&solver).map_err(in_file)?;
     settings.snapshot_prefix = default_prefix(&solver, files.solver);
     change(&mut settings);
     let sources = sources(&solver, files.solver).map_err(in_file)?;
-    let mut paths = files.weights.to_vec();
-    if paths.is_empty() && files.snapshot.is_none() {
-        paths.extend(
+    let mut given = files.weights.to_vec();
+    if given.is_empty() && files.snapshot.is_none() {
+        given.extend(
             solver
                 .weights
                 .iter()
                 .flat_map(|list| list.split(','))
-                .map(PathBuf::from),
+                .map(|name| paths::find(name.trim(), folder)),
         );
     }
-    paths
+    given
         .iter()
         .for_each(|path| report.line(&format!("Finetuning from {}", path.display())));
-    let mut weights = read_weights(&paths)?;
+    let mut weights = read_weights(&given)?;
     let resume = files.snapshot.map(Resumed::read).transpose()?;
     if let (Some(resumed), Some(path)) = (&resume, files.snapshot) {
         report.line(&format!("Resuming from {}", path.display()));
@@ -156,7 +163,15 @@ pub fn open(
         resume,
     };
     let engine = machine.engine()?;
-    Solver::new(settings, &sources, engine, start, report).map_err(in_file)
+    let mut solver = Solver::new(settings, &sources, engine, start, report).map_err(in_file)?;
+    if files.snapshot.is_none() {
+        let net = solver.net();
+        let named: Vec<_> = given.iter().map(PathBuf::as_path).zip(&weights).collect();
+        let told = compare(solver.engine().net(net), &named)?;
+        told.iter()
+            .for_each(|told| report.line(&format!("warning: {told}")));
+    }
+    Ok(solver)
 }
 
 /// Says so when a run was stopped before its end.

@@ -1,6 +1,7 @@
 //! `skimjit-train train`.
 
-use super::console::{Console, ConsoleOptions};
+use super::console::{Console, ConsoleOptions, say};
+use super::results;
 use super::session::{self, Files, MachineArguments, ThresholdArguments};
 use skimjit_models::Result;
 use std::path::PathBuf;
@@ -10,6 +11,10 @@ use std::path::PathBuf;
 /// Ctrl-C writes a snapshot and stops; a second one stops at once. SIGHUP writes a snapshot. With
 /// `--snapshot`, a run goes on as if it had not been interrupted: same data, same random numbers.
 /// `solver_mode` and `device_id` are ignored: `--device` decides.
+///
+/// Relative paths in the definitions are looked for from the working folder, as in Caffe, and where there is
+/// nothing, from the folder of the file that names them; snapshots go to the working folder. At the end the
+/// last figures are printed, and the command that compiles the network.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   skimjit-train train --solver lenet_solver.prototxt --threads 2 --log run
@@ -33,10 +38,13 @@ pub struct Arguments {
     machine: MachineArguments,
     #[command(flatten)]
     thresholds: ThresholdArguments,
+    /// On a terminal, print the whole log and not only tests, warnings and the progress bar
+    #[arg(long, conflicts_with = "quiet")]
+    verbose: bool,
     /// Folder for the log (train.info) and the metrics (metrics.jsonl), which are appended to
     #[arg(long, value_name = "FOLDER")]
     log: Option<PathBuf>,
-    /// Print only the progress bar and errors
+    /// Print only the progress bar, the final figures and errors
     #[arg(long)]
     quiet: bool,
     /// Print the metrics on standard output, one JSON document per line
@@ -49,6 +57,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut console = Console::new(&ConsoleOptions {
         folder: arguments.log.as_deref(),
         quiet: arguments.quiet,
+        verbose: arguments.verbose,
         json: arguments.json,
     })?;
     let files = Files {
@@ -61,5 +70,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let mut solver = session::open(&files, &arguments.machine, change, &mut console)?;
     solver.solve(&mut console, &mut asked)?;
     session::tell_end(&solver);
-    console.finish()
+    let lines = results::describe(&mut solver, console.tracked());
+    console.finish()?;
+    // With --json, standard output is for programs.
+    if !arguments.json {
+        lines.iter().for_each(|line| say(line));
+    }
+    Ok(())
 }

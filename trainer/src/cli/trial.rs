@@ -1,12 +1,16 @@
 //! What commands share that judge or change a trained network without training it.
 
+use super::console::complain;
 use super::session::{MachineArguments, read_weights};
 use indicatif::{ProgressBar, ProgressStyle};
 use skimjit_models::caffe::proto::NetParameter;
 use skimjit_models::caffe::{read_prototxt, upgrade::upgrade_net, write_caffemodel};
-use skimjit_models::{Error, Result};
+use skimjit_models::{Error, Percent, Result};
+use skimjit_trainer::net::Net;
+use skimjit_trainer::paths;
 use skimjit_trainer::solver::snapshot::write_whole;
 use skimjit_trainer::trial::{Judgement, Source};
+use skimjit_trainer::weights::compare;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -35,7 +39,11 @@ impl TrialArguments {
     /// Reads definition and weights.
     pub fn source(&self) -> Result<Source> {
         let (definition, _) = read_prototxt(&self.model)?;
-        let definition = upgrade_net(definition).map_err(|error| error.file(&self.model))?;
+        let mut definition = upgrade_net(definition).map_err(|error| error.file(&self.model))?;
+        paths::find_matrices(
+            &mut definition,
+            self.model.parent().unwrap_or(Path::new("")),
+        );
         Ok(Source {
             definition,
             file: self.model.clone(),
@@ -43,14 +51,22 @@ impl TrialArguments {
             seed: self.seed,
         })
     }
+    /// Refuses weights of another network; tells what matches in part.
+    pub fn compare(&self, source: &Source, net: &Net) -> Result<()> {
+        let named = self.weights.iter().map(PathBuf::as_path);
+        let named: Vec<_> = named.zip(&source.weights).collect();
+        let told = compare(net, &named)?;
+        told.iter().for_each(|told| complain("warning", told));
+        Ok(())
+    }
 }
 
-/// A share of zeros.
-pub fn share(text: &str) -> std::result::Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
-        _ => Err(format!("{text:?} is no share between 0 and 1")),
-    }
+/// Warns of a percentage that may have been meant as a share.
+pub fn warn_of_shares<'a>(option: &str, percents: impl IntoIterator<Item = &'a Percent>) {
+    let told = percents
+        .into_iter()
+        .filter_map(|percent| percent.warning(option));
+    told.for_each(|told| complain("warning", &told));
 }
 
 /// Writes weights as a whole or not at all.

@@ -60,7 +60,8 @@ impl Activation {
                 let sigmoid = 1.0 / (1.0 + (-beta * x).exp());
                 beta * y + sigmoid * (1.0 - beta * y)
             }
-            Op::Clip { min, max } => f32::from(x > min && x < max),
+            // As Caffe: the limits belong to the inside.
+            Op::Clip { min, max } => f32::from(x >= min && x <= max),
         }
     }
 }
@@ -127,6 +128,10 @@ impl Layer for Activation {
     }
     fn needs_output(&self) -> bool {
         !self.can_be_in_place()
+    }
+    /// The steps of a Threshold have none, and Caffe refuses to go back through them.
+    fn has_gradient(&self) -> bool {
+        !matches!(self.op, Op::Threshold { .. })
     }
 }
 

@@ -47,7 +47,10 @@ impl<'a> Maker<'a> {
                 plain(&op.post)?;
                 Box::new(InnerProduct::new(op, shapes[0]))
             }
-            Op::Pooling(op) if !op.mask => Box::new(Pooling::new(op, shapes[0], output)),
+            Op::Pooling(op) if !op.mask => {
+                let draws = draws(net, node).then_some(index as u64);
+                Box::new(Pooling::new(op, shapes[0], output, draws))
+            }
             Op::Activation(op) => Box::new(Activation::new(op)),
             Op::PRelu(op) => Box::new(PRelu::new(shapes[0], net.graph.weight(op.slope).shape())),
             Op::Lrn(op) => Box::new(Lrn::new(op, shapes[0])),
@@ -66,7 +69,7 @@ impl<'a> Maker<'a> {
             Op::Concat { axis } => Box::new(Concat::new(*axis, &shapes)),
             Op::Slice(op) => Box::new(Slice::new(op, shapes[0])),
             Op::Flatten { .. } | Op::Reshape(_) => Box::new(Copy),
-            Op::Identity => self.identity(node),
+            Op::Identity => self.identity(node)?,
             Op::Softmax { axis } => {
                 let passes = feeds_softmax_loss(net, node)?;
                 Box::new(Softmax::new(*axis, shapes[0], passes))
@@ -84,14 +87,17 @@ impl<'a> Maker<'a> {
     }
 
     /// Dropout in training; otherwise a copy.
-    fn identity(&mut self, node: &Node) -> Box<dyn Layer> {
-        match dropout(self.net, node) {
-            Some(ratio) => {
-                self.dropouts += 1;
-                Box::new(Dropout::new(ratio, self.dropouts))
-            }
-            None => Box::new(Copy),
+    fn identity(&mut self, node: &Node) -> Result<Box<dyn Layer>> {
+        let Some(ratio) = dropout(self.net, node) else {
+            return Ok(Box::new(Copy));
+        };
+        if !(0.0..1.0).contains(&ratio) {
+            return Err(Error::new(ratio.to_string())
+                .field("dropout_param.dropout_ratio")
+                .expected("0 or more and less than 1"));
         }
+        self.dropouts += 1;
+        Ok(Box::new(Dropout::new(ratio, self.dropouts)))
     }
 }
 
@@ -133,6 +139,11 @@ pub fn norm(net: &Net, node: &Node) -> Option<Attributes> {
         global: op.statistics.is_some() && param.use_global_stats.unwrap_or(!training),
         training,
     })
+}
+
+/// True for a pooling that draws: STOCHASTIC, in training.
+pub fn draws(net: &Net, node: &Node) -> bool {
+    net.phase == Phase::Train && net.layer_of(node).is_some_and(crate::net::draws)
 }
 
 /// Share of elements that a Dropout layer drops; `None` for other layers, and in tests.

@@ -4,7 +4,7 @@ use super::layer::Layer;
 use super::make::Maker;
 use crate::net::Net;
 use crate::param::Param;
-use skimjit_models::{Error, Op, Result, ValueId, WeightId};
+use skimjit_models::{Error, Node, Op, Result, ValueId, WeightId};
 use std::collections::HashMap;
 
 /// One node.
@@ -129,6 +129,20 @@ impl Plan {
     }
 }
 
+fn no_gradient(net: &Net, node: &Node, operand: usize) -> Error {
+    let name = &net.graph.value(node.inputs[operand]).name;
+    let layer = net
+        .layer_of(node)
+        .map_or(node.name.as_str(), |layer| layer.name());
+    Error::new("true")
+        .layer(layer)
+        .field(format!("propagate_down[{operand}]"))
+        .expected(format!(
+            "false: blob {name:?} has no gradient in a {} layer",
+            node.op.name()
+        ))
+}
+
 /// Weights that are parameters: constants of losses are not.
 fn trainable_weights(op: &Op) -> Vec<WeightId> {
     match op {
@@ -139,7 +153,7 @@ fn trainable_weights(op: &Op) -> Vec<WeightId> {
 
 impl Plan {
     /// Connects parameters, and finds out what has a gradient: what depends on a parameter that is
-    /// trained and leads to a loss.
+    /// trained and leads to a loss on a way that no `propagate_down: false` closes.
     pub fn bind(
         &mut self,
         net: &Net,
@@ -171,21 +185,30 @@ impl Plan {
         for step in self.steps.iter_mut().rev() {
             let node = &graph.nodes[step.node];
             let output = node.output.0 as usize;
-            step.learns = leads[output] && depends[output];
             if !leads[output] {
                 continue;
             }
+            let learns = depends[output];
             for (index, id) in node.inputs.iter().enumerate() {
                 let id = id.0 as usize;
-                step.wants[index] =
-                    step.learns && depends[id] && !step.layer.refuses_gradient_of(index);
-                leads[id] |= !step.layer.refuses_gradient_of(index);
+                // force_backward goes before propagate_down, as in Caffe.
+                let said = net.propagate_down(node, index);
+                let said = said.filter(|&said| said || !net.definition.force_backward());
+                let refuses = step.layer.refuses_gradient_of(index);
+                if learns && refuses && said == Some(true) {
+                    return Err(no_gradient(net, node, index));
+                }
+                let open = !refuses && said != Some(false);
+                // What is asked for expressly is computed even where nothing below learns.
+                step.wants[index] = learns && open && (depends[id] || said == Some(true));
+                leads[id] |= open;
             }
+            step.learns = learns && (step.wants.contains(&true) || step.trains.contains(&true));
             if step.learns && !step.layer.has_gradient() {
                 return Err(Error::new(format!("a {} layer between parameters and the loss", node.op.name()))
                     .layer(node.name.clone())
                     .expected("a layer that can be trained through")
-                    .hint("set lr_mult: 0 for all parameters before it, or loss_weight: 0 for what comes behind it"));
+                    .hint("set propagate_down: false for it or lr_mult: 0 for all parameters before it, or loss_weight: 0 for what comes behind it"));
             }
         }
         Ok(())

@@ -221,7 +221,7 @@ KERNEL(activation_back) {
         slope = u * y + s * (1.0f - u * y);
         break;
     }
-    case 11: slope = x > u && x < v ? 1.0f : 0.0f; break;
+    case 11: slope = x >= u && x <= v ? 1.0f : 0.0f; break;
     }
     a.p[3][i] = a.p[2][i] * slope;
 }

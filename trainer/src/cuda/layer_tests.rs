@@ -275,10 +275,6 @@ fn elementwise_functions() {
             "4x6",
             "type: \"Log\" log_param { base: 3 scale: 0.5 shift: 1.5 }",
         ),
-        (
-            "4x6",
-            "type: \"Threshold\" threshold_param { threshold: 0.1 }",
-        ),
         ("4x6", "type: \"Swish\" swish_param { beta: 1.5 }"),
         ("4x6", "type: \"Clip\" clip_param { min: -0.5 max: 0.6 }"),
         ("4x6", "type: \"Softmax\""),
@@ -298,6 +294,33 @@ fn elementwise_functions() {
         "3x4x5x2",
         "type: \"Softmax\" softmax_param { axis: 2 }",
     );
+}
+
+#[test]
+fn gradients_stop_where_the_definition_says() {
+    let product = |name: &str, bottom: &str| {
+        format!(
+            "layer {{ name: \"{name}\" type: \"InnerProduct\" bottom: \"{bottom}\" top: \"{name}\" inner_product_param {{ num_output: 6 weight_filler {{ type: \"xavier\" }} }} }}\n"
+        )
+    };
+    for (said, below) in [("false", "true"), ("true", "false")] {
+        let text = format!(
+            "{}{}{}{}layer {{ name: \"y\" type: \"Eltwise\" bottom: \"a\" bottom: \"b\" top: \"y\" propagate_down: {said} propagate_down: {below} }}
+             layer {{ name: \"loss\" type: \"EuclideanLoss\" bottom: \"y\" bottom: \"t\" top: \"loss\" }}",
+            input("x", "4x6"),
+            input("t", "4x6"),
+            product("a", "x"),
+            product("b", "x"),
+        );
+        both(&text, 1);
+    }
+}
+
+#[test]
+fn stochastic_poolings_draw_what_the_cpu_draws() {
+    let layers = "layer { name: \"a\" type: \"AbsVal\" bottom: \"x\" top: \"a\" }
+        layer { name: \"y\" type: \"Pooling\" bottom: \"a\" top: \"y\" pooling_param { pool: STOCHASTIC kernel_size: 3 stride: 2 } }";
+    agree(&[("x", "3x4x8x7")], "3x4x4x3", layers, false);
 }
 
 /// More than one chunk of the generator, blocks that are not full, and two layers with numbers of their own.

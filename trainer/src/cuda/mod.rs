@@ -236,6 +236,7 @@ impl Params {
             weight,
             norm: make::norm(net, node),
             dropout: make::dropout(net, node).map(|ratio| (ratio, dropouts(net, step.node))),
+            draws: make::draws(net, node),
             passes_gradient: match node.op {
                 Op::Softmax { .. } => make::feeds_softmax_loss(net, node)?,
                 _ => false,

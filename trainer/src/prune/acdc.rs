@@ -3,6 +3,7 @@
 
 use super::allocation::{Allocation, Scope, Wanted};
 use super::gradual::{alone, shares};
+use super::written::{self, share};
 use crate::solver::method::{Context, Method};
 use crate::solver::report::Metrics;
 use serde::Deserialize;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 #[serde(deny_unknown_fields)]
 pub struct AlternatingOptions {
     /// Share of zeros in masked phases, over all chosen layers.
+    #[serde(deserialize_with = "share")]
     pub sparsity: f64,
     /// Iterations at the beginning in which all weights train.
     pub warm_up: u64,
@@ -30,7 +32,7 @@ pub struct AlternatingOptions {
     #[serde(default)]
     pub layers: Vec<String>,
     /// Shares of single layers, instead of what `scope` gives them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "written::shares")]
     pub targets: BTreeMap<String, f64>,
     /// Neighbouring output channels of a convolution that share positions.
     #[serde(default = "alone")]

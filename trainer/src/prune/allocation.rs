@@ -42,9 +42,9 @@ impl Wanted<'_> {
     pub fn check(&self) -> Result<()> {
         let mut shares = self.targets.values().chain([&self.sparsity]);
         if let Some(wrong) = shares.find(|share| !(0.0..1.0).contains(*share)) {
-            return Err(Error::new(wrong.to_string())
+            return Err(Error::new(format!("{} %", 100.0 * wrong))
                 .field("sparsity")
-                .expected("0 or more and less than 1"));
+                .expected("0 % or more and less than 100 %"));
         }
         if !(1..=MOST_CHANNELS).contains(&self.cluster) {
             return Err(Error::new(self.cluster.to_string())

@@ -2,6 +2,7 @@
 //! (Zhu and Gupta 2017).
 
 use super::allocation::{Allocation, Scope, Wanted};
+use super::written::{self, share};
 use crate::solver::method::{Context, Method};
 use crate::solver::report::Metrics;
 use serde::Deserialize;
@@ -13,9 +14,10 @@ use std::collections::BTreeMap;
 #[serde(deny_unknown_fields)]
 pub struct GradualOptions {
     /// Share of zeros at the end, over all chosen layers.
+    #[serde(deserialize_with = "share")]
     pub sparsity: f64,
     /// Share of zeros at the beginning.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "share")]
     pub initial: f64,
     /// First iteration.
     #[serde(default)]
@@ -32,7 +34,7 @@ pub struct GradualOptions {
     #[serde(default)]
     pub layers: Vec<String>,
     /// Shares of single layers, instead of what `scope` gives them.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "written::shares")]
     pub targets: BTreeMap<String, f64>,
     /// Neighbouring output channels of a convolution that share positions.
     #[serde(default = "alone")]

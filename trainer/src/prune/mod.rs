@@ -19,3 +19,4 @@ pub mod sensitivity;
 pub mod sparsity;
 pub mod surgery;
 pub mod winograd;
+pub mod written;

@@ -11,6 +11,7 @@ pub mod source;
 mod treatment;
 
 use crate::engine::{self, Engine, NetId};
+use crate::param::Role;
 use crate::prune::recalibration::recalibrate;
 use method::{Context, Method};
 use report::{Metrics, Output, Progress, Report};
@@ -18,8 +19,9 @@ use settings::Settings;
 use skimjit_data::Feed;
 use skimjit_models::caffe::proto::NetParameter;
 use skimjit_models::{Error, Result, Tensor};
-use source::{BuildOptions, Fed, Sources};
+use source::{BuildOptions, Fed, Source, Sources};
 use std::collections::VecDeque;
+use std::path::Path;
 use std::time::Instant;
 use treatment::Treatment;
 
@@ -45,6 +47,10 @@ pub struct Solver {
     engine: Box<dyn Engine>,
     train: Runner,
     tests: Vec<Runner>,
+    /// Definition of the training network.
+    source: Source,
+    /// Batches that BatchNorm's statistics are gathered anew from before tests; 0: they stay.
+    recalibration: u32,
     treatments: Vec<Treatment>,
     methods: Vec<Box<dyn Method>>,
     iteration: u64,
@@ -108,6 +114,8 @@ impl Solver {
             engine,
             train,
             tests,
+            source: sources.train.clone(),
+            recalibration: 0,
             treatments,
             methods: Vec::new(),
             iteration,
@@ -200,6 +208,13 @@ impl Solver {
     /// The settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// True when updates zero small weights of some parameter.
+    pub fn has_thresholds(&self) -> bool {
+        let params = self.engine.params().iter();
+        let mut all = params.zip(&self.treatments);
+        all.any(|(param, treatment)| treatment.has_threshold(param, &self.settings))
     }
 
     /// Runs to the last iteration, or until it is asked to stop.
@@ -396,14 +411,57 @@ impl Solver {
         }
     }
 
-    /// Gathers the statistics of all BatchNorm layers anew from the next batches; the number of layers.
-    pub fn recalibrate(&mut self, batches: u32) -> Result<usize> {
-        let (engine, train) = (self.engine.as_mut(), &mut self.train);
-        recalibrate(engine, train.id, &mut train.feed, batches)
+    /// Before every test, and in a run without tests at the call of [`Solver::test`], the statistics of all
+    /// BatchNorm layers are gathered anew from the first batches of the training data; 0: they stay.
+    pub fn recalibrate_before_tests(&mut self, batches: u32) {
+        self.recalibration = batches;
+    }
+
+    /// The data is opened anew, so that the batches of the training stay what they are.
+    fn recalibrate(&mut self, report: &mut dyn Report) -> Result<()> {
+        let mut params = self.engine.params().iter();
+        if self.recalibration == 0 || !params.any(|param| param.role == Role::Statistic) {
+            return Ok(());
+        }
+        let options = BuildOptions {
+            weights: &[],
+            seed: self.settings.seed,
+            skip: 0,
+        };
+        let feed = self.source.feed(&options);
+        let mut feed = feed.map_err(|error| error.file(&self.source.file))?;
+        let engine = self.engine.as_mut();
+        let layers = recalibrate(engine, self.train.id, &mut feed, self.recalibration)?;
+        if layers > 0 {
+            report.line(&format!(
+                "Iteration {}, statistics of {layers} BatchNorm layers from {} batches",
+                self.iteration, self.recalibration
+            ));
+        }
+        Ok(())
+    }
+
+    /// File of the training network's definition.
+    pub fn file(&self) -> &Path {
+        &self.source.file
+    }
+
+    /// Channels, height and width of an image as the data layers bring it, in tests if there are any; `None`
+    /// where there are several inputs beside labels, or none of images.
+    pub fn image(&mut self) -> Option<Vec<u32>> {
+        let id = self.tests.first().map_or(self.train.id, |test| test.id);
+        let graph = &self.engine.net(id).graph;
+        let shapes = graph.inputs.iter().map(|&id| graph.shape(id));
+        let images: Vec<_> = shapes.filter(|shape| shape.rank() == 4).collect();
+        match images.as_slice() {
+            [image] => Some(image.dims()[1..].to_vec()),
+            _ => None,
+        }
     }
 
     /// Runs all tests.
     pub fn test(&mut self, report: &mut dyn Report) -> Result<Vec<Vec<Output>>> {
+        self.recalibrate(report)?;
         let mut all = Vec::new();
         for number in 0..self.tests.len() {
             report.line(&format!(

@@ -1,6 +1,6 @@
 //! Learning rates.
 
-use super::settings::{fault, finite};
+use super::settings::{fault, finite, magnitude};
 use skimjit_models::Result;
 use skimjit_models::caffe::proto::SolverParameter;
 
@@ -30,8 +30,11 @@ impl Policy {
                 fault("base_lr", "nothing".to_owned()).expected("a learning rate, like 0.01")
             );
         };
+        // Only a sigmoid falls with a gamma below 0.
+        let any = solver.lr_policy() == "sigmoid";
+        let number = if any { finite } else { magnitude };
         let (gamma, power) = (
-            finite(solver.gamma(), "gamma")?,
+            number(solver.gamma(), "gamma")?,
             finite(solver.power(), "power")?,
         );
         let curve = match solver.lr_policy() {
@@ -77,7 +80,7 @@ impl Policy {
             }
         };
         Ok(Self {
-            base: finite(base, "base_lr")?,
+            base: magnitude(base, "base_lr")?,
             curve,
         })
     }

@@ -1,6 +1,6 @@
 //! Update rules: what becomes of a parameter, its gradient and its history, in one pass.
 
-use super::settings::{ThresholdBy, fault, finite};
+use super::settings::{ThresholdBy, fault, fraction, magnitude};
 use crate::engine::ParamState;
 use rayon::prelude::*;
 use skimjit_models::Result;
@@ -30,8 +30,8 @@ pub enum Rule {
 impl Rule {
     /// From `type` and what belongs to it.
     pub fn new(solver: &SolverParameter) -> Result<Self> {
-        let momentum = finite(solver.momentum(), "momentum")?;
-        let delta = finite(solver.delta(), "delta")?;
+        let momentum = fraction(solver.momentum(), "momentum")?;
+        let delta = magnitude(solver.delta(), "delta")?;
         let kind = solver.r#type();
         if matches!(kind, "AdaGrad" | "RMSProp") && momentum != 0.0 {
             return Err(
@@ -44,12 +44,12 @@ impl Rule {
             "AdaGrad" => Self::AdaGrad { delta },
             "RMSProp" => Self::RmsProp {
                 delta,
-                decay: finite(solver.rms_decay(), "rms_decay")?,
+                decay: fraction(solver.rms_decay(), "rms_decay")?,
             },
             "AdaDelta" => Self::AdaDelta { momentum, delta },
             "Adam" => Self::Adam {
                 beta1: momentum,
-                beta2: finite(solver.momentum2(), "momentum2")?,
+                beta2: fraction(solver.momentum2(), "momentum2")?,
                 delta,
             },
             other => {

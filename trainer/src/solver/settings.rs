@@ -103,8 +103,8 @@ impl Settings {
             max_iter,
             iter_size,
             average_loss: at_least_one(solver.average_loss(), "average_loss")? as usize,
-            clip: (solver.clip_gradients() >= 0.0).then(|| solver.clip_gradients()),
-            weight_decay: finite(solver.weight_decay(), "weight_decay")?,
+            clip: clip(solver.clip_gradients())?,
+            weight_decay: magnitude(solver.weight_decay(), "weight_decay")?,
             regularization: solver.regularization_type().to_owned(),
             display: count(solver.display(), "display")?,
             test_interval,
@@ -122,9 +122,9 @@ impl Settings {
             measure_threshold: magnitude(solver.measure_threshold(), "measure_threshold")?,
             max_threshold_factor: magnitude(solver.max_threshold_factor(), "max_threshold_factor")?,
             winograd_adjust_threshold: solver.winograd_adjust_threshold() == 1,
-            breadth_decay: finite(solver.breadth_decay(), "breadth_decay")?,
-            kernel_shape_decay: finite(solver.kernel_shape_decay(), "kernel_shape_decay")?,
-            block_group_decay: finite(solver.block_group_decay(), "block_group_decay")?,
+            breadth_decay: magnitude(solver.breadth_decay(), "breadth_decay")?,
+            kernel_shape_decay: magnitude(solver.kernel_shape_decay(), "kernel_shape_decay")?,
+            block_group_decay: magnitude(solver.block_group_decay(), "block_group_decay")?,
             threshold_by: ThresholdBy::default(),
             threshold_all: false,
         })
@@ -155,7 +155,25 @@ pub(super) fn finite(value: f32, field: &str) -> Result<f32> {
     Err(fault(field, value.to_string()).expected("a finite number"))
 }
 
-fn magnitude(value: f32, field: &str) -> Result<f32> {
+/// A part of 1 that a running mean keeps.
+pub(super) fn fraction(value: f32, field: &str) -> Result<f32> {
+    if (0.0..1.0).contains(&value) {
+        return Ok(value);
+    }
+    Err(fault(field, value.to_string()).expected("0 or more and less than 1"))
+}
+
+/// Largest norm of all gradients; below 0, as the default is, nothing is clipped.
+fn clip(value: f32) -> Result<Option<f32>> {
+    match value {
+        value if value < 0.0 && value.is_finite() => Ok(None),
+        value if value > 0.0 && value.is_finite() => Ok(Some(value)),
+        value => Err(fault("clip_gradients", value.to_string())
+            .expected("more than 0, or -1 for no clipping")),
+    }
+}
+
+pub(super) fn magnitude(value: f32, field: &str) -> Result<f32> {
     if value.is_finite() && value >= 0.0 {
         return Ok(value);
     }

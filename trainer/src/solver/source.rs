@@ -2,6 +2,7 @@
 
 use super::settings::fault;
 use crate::net::{Net, NetSource};
+use crate::paths;
 use skimjit_data::{Feed, FeedOptions};
 use skimjit_models::caffe::filter::{filter_net, merge};
 use skimjit_models::caffe::proto::{NetParameter, NetState, Phase, SolverParameter};
@@ -48,10 +49,11 @@ impl Source {
             .map_err(|error| error.file(&self.file))
     }
 
-    fn build_here(&self, options: &BuildOptions<'_>) -> Result<Fed> {
+    /// Opens the data alone.
+    pub fn feed(&self, options: &BuildOptions<'_>) -> Result<Feed> {
         let state = merge(self.definition.state.as_ref(), &self.state);
         let filtered = filter_net(self.definition.clone(), &self.state)?;
-        let feed = Feed::open(
+        Feed::open(
             &filtered,
             &FeedOptions {
                 phase: state.phase(),
@@ -61,7 +63,11 @@ impl Source {
                 skip: options.skip,
                 ..FeedOptions::default()
             },
-        )?;
+        )
+    }
+
+    fn build_here(&self, options: &BuildOptions<'_>) -> Result<Fed> {
+        let feed = self.feed(options)?;
         let source = NetSource {
             definition: &self.definition,
             state: &self.state,
@@ -208,15 +214,11 @@ fn one_of(
     }
 }
 
-/// A definition by its path, seen from the working folder or else from the solver's folder.
+/// A definition by its path.
 fn read(path: &str, solver: &Path) -> Result<Definition> {
-    let beside = solver.parent().map(|folder| folder.join(path));
-    let direct = PathBuf::from(path);
-    let path = match beside {
-        Some(beside) if !direct.exists() && beside.exists() => beside,
-        _ => direct,
-    };
+    let path = paths::find(path, solver.parent().unwrap_or(Path::new("")));
     let (net, _) = read_prototxt(&path)?;
-    let net = upgrade_net(net).map_err(|error| error.file(&path))?;
+    let mut net = upgrade_net(net).map_err(|error| error.file(&path))?;
+    paths::find_matrices(&mut net, path.parent().unwrap_or(Path::new("")));
     Ok((net, path))
 }

@@ -103,6 +103,13 @@ impl Treatment {
         Some(update)
     }
 
+    /// True when updates zero small elements.
+    pub fn has_threshold(&self, param: &Param, settings: &Settings) -> bool {
+        let groups = self.transform.is_some() && settings.prune_threshold > 0.0;
+        let update = self.update(param, settings, 0.0, 1.0, 0);
+        groups || update.is_some_and(|update| update.threshold != Threshold::None)
+    }
+
     /// True when groups of elements are regularised or thresholded: before and after the update, see
     /// [`Treatment::apply`].
     pub fn has_groups(&self) -> bool {

@@ -116,6 +116,85 @@ fn a_network_is_pruned_fine_tuned_and_drawn() {
     assert!(page.contains("accuracy") && page.contains("weight 1"));
 }
 
+/// SkimCaffe's ResNet template: L2 for all, L1 for what is to be pruned.
+#[test]
+fn a_templates_regularization_stays() {
+    let place = trained();
+    let net = crate::support::NET.replace(
+        "top: \"ip1\"\n  param { lr_mult: 1 }",
+        "top: \"ip1\"\n  param { lr_mult: 1 regularization_type: \"L1\" }",
+    );
+    place.write("net.prototxt", &net);
+    place.solver("max_iter: 3 regularization_type: \"L2\"");
+    let zeros_of = |folder: &std::path::Path, name: &str| {
+        let net = read_caffemodel(&folder.join("train_iter_3.caffemodel")).unwrap();
+        let layer = net.layer.into_iter().find(|layer| layer.name() == name);
+        zeros(&layer.unwrap().blobs[0].data)
+    };
+    let definition =
+        |folder: &std::path::Path| std::fs::read_to_string(folder.join("solver.prototxt")).unwrap();
+    let mut arguments = "prune solver.prototxt --lr 0.01 --threshold 0.02 -o runs".to_owned();
+    arguments += " --weights snap/tiny_iter_60.caffemodel";
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    let outcome = place.run(&arguments);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    let folder = place.path(outcome.stdout.lines().next().unwrap());
+    assert_eq!(
+        (zeros_of(&folder, "conv1"), zeros_of(&folder, "ip1") > 0),
+        (0, true)
+    );
+    assert_eq!(
+        definition(&folder)
+            .matches("regularization_type: \"L2\"")
+            .count(),
+        1
+    );
+    for told in [
+        "sets base_lr: 0.01, where the template says 0.02",
+        "sets prune_threshold: 0.02",
+        "regularization_type: \"L2\" stays",
+    ] {
+        assert!(outcome.stderr.contains(told), "{told}: {}", outcome.stderr);
+    }
+    assert!(
+        !outcome.stderr.contains("nothing will be pruned"),
+        "{}",
+        outcome.stderr
+    );
+
+    // What is set expressly goes before the template.
+    let mut over = arguments.clone();
+    over.extend(["--set", "regularization_type=\"L1\""]);
+    let folder = run(&place, &over);
+    assert!(zeros_of(&folder, "conv1") > 0);
+    assert!(definition(&folder).contains("regularization_type: \"L1\""));
+
+    // Fine-tuning leaves it too, and a template without a word gets the command's.
+    let tune = [
+        "finetune",
+        "solver.prototxt",
+        "--lr",
+        "0.01",
+        "--quiet",
+        "-o",
+        "runs",
+    ];
+    place.solver("max_iter: 3 regularization_type: \"L1\"");
+    assert!(definition(&run(&place, &tune)).contains("regularization_type: \"L1\""));
+    place.solver("max_iter: 3");
+    assert!(definition(&run(&place, &tune)).contains("regularization_type: \"L2\""));
+
+    // Where nothing is under L1, pruning prunes nothing, and that is told.
+    place.write("net.prototxt", crate::support::NET);
+    place.solver("max_iter: 3 regularization_type: \"L2\"");
+    let outcome = place.run(&arguments);
+    assert!(
+        outcome.stderr.contains("nothing will be pruned"),
+        "{}",
+        outcome.stderr
+    );
+}
+
 #[test]
 fn a_network_without_template_has_usual_settings() {
     let place = trained();

@@ -200,3 +200,226 @@ fn wrong_recipes_are_refused() {
         }
     }
 }
+
+/// A recipe whose last phase is wrong fails before the first one runs, and leaves nothing.
+#[test]
+fn all_phases_are_checked_before_anything_runs() {
+    let place = place();
+    place.write("text.caffemodel", "not weights");
+    let last = "kind = \"frozen\"\n";
+    for (to, words) in [
+        (
+            "kind = \"frozen\"\nlayers = [\"conv9\"]\n",
+            ["conv9", "finetune"],
+        ),
+        (
+            "kind = \"gradual\"\nsparsity = 50\nend = 10\nlayers = [\"ip7\"]\n",
+            ["ip7", "finetune"],
+        ),
+        (
+            "kind = \"gradual\"\nsparsity = 50\nend = 10\ntargets = { ip7 = 50 }\n",
+            ["ip7", "finetune"],
+        ),
+        (
+            "kind = \"surgery\"\nrate = 1\nend = 10\nrates = { ip7 = 1 }\n",
+            ["ip7", "finetune"],
+        ),
+        (
+            "kind = \"guided\"\ncost = \"none.json\"\ntarget_speedup = 2\nend = 10\n",
+            ["none.json", "finetune"],
+        ),
+        (
+            "kind = \"distillation\"\nteacher = \"text.caffemodel\"\n",
+            ["text.caffemodel", "finetune"],
+        ),
+        (
+            "kind = \"distillation\"\nteacher = \"absent.caffemodel\"\n",
+            ["absent.caffemodel", "finetune"],
+        ),
+        ("kind = \"magic\"\n", ["magic", "recipe.toml"]),
+    ] {
+        place.write("recipe.toml", &RECIPE.replace(last, to));
+        let outcome = place.run(&["recipe", "recipe.toml", "-o", "wrong", "--quiet"]);
+        assert_eq!(outcome.code, Some(3), "{to}: {}", outcome.stderr);
+        for word in words {
+            assert!(outcome.stderr.contains(word), "{to}: {}", outcome.stderr);
+        }
+        assert!(!place.path("wrong").exists(), "{to}");
+    }
+    for (from, to, word) in [
+        (
+            "solver = { max_iter = 20 }",
+            "solver = { max_iter = 20, momentum = 3 }",
+            "momentum",
+        ),
+        (
+            "solver = { max_iter = 20 }",
+            "solver = { max_iter = 20 }\nregularization = { conv9 = \"L1\" }",
+            "conv9",
+        ),
+        (
+            "solver = { max_iter = 20 }",
+            "solver = { max_iter = 20 }\nregularization = { conv1 = \"L7\" }",
+            "L7",
+        ),
+        (
+            "net = \"net.prototxt\"\n",
+            "net = \"net.prototxt\"\nweights = \"absent.caffemodel\"\n",
+            "absent.caffemodel",
+        ),
+        (
+            "net = \"net.prototxt\"\n",
+            "net = \"net.prototxt\"\ndata = { train_lmdb = \"absent\" }\n",
+            "absent",
+        ),
+    ] {
+        place.write("recipe.toml", &RECIPE.replace(from, to));
+        let outcome = place.run(&["recipe", "recipe.toml", "-o", "wrong", "--quiet"]);
+        assert_eq!(outcome.code, Some(3), "{to}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains(word), "{to}: {}", outcome.stderr);
+        assert!(!place.path("wrong").exists(), "{to}");
+    }
+}
+
+/// Zeros as percentages, and as the shares of before, which are told.
+#[test]
+fn zeros_are_percentages() {
+    let place = place();
+    let recipe = |sparsity: &str| {
+        format!(
+            "name = \"r\"\nnet = \"net.prototxt\"\n[solver]\nbase_lr = 0.01\nlr_policy = \"fixed\"\nmax_iter = 4\nrandom_seed = 1\n\
+             [[phase]]\nname = \"one\"\n[[phase.method]]\nkind = \"gradual\"\nsparsity = {sparsity}\nend = 2\nevery = 1\n"
+        )
+    };
+    for (number, sparsity) in ["75", "\"75%\"", "0.75"].into_iter().enumerate() {
+        place.write("recipe.toml", &recipe(sparsity));
+        let folder = format!("out{number}");
+        let outcome = place.run(&["recipe", "recipe.toml", "-o", &folder, "--quiet"]);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        let model = place.path(&format!("{folder}/1-one/snapshot_iter_4.caffemodel"));
+        let both = [weights(&model, "conv1"), weights(&model, "ip1")].concat();
+        assert!((zeros(&both) - 0.75).abs() < 0.01, "{}", zeros(&both));
+        let told = outcome.stderr.contains("read as a share of 1; write 75");
+        assert_eq!(told, sparsity == "0.75", "{}", outcome.stderr);
+    }
+}
+
+/// The tiny network with a BatchNorm, without Dropout.
+fn normalized() -> String {
+    let norm = "layer { name: \"norm1\" type: \"BatchNorm\" bottom: \"conv1\" top: \"conv1\"\n  batch_norm_param { moving_average_fraction: 0.999 } }\nlayer { name: \"relu1\"";
+    let net = crate::support::NET.replace("layer { name: \"relu1\"", norm);
+    net.replace("dropout_ratio: 0.2", "dropout_ratio: 0")
+}
+
+/// Pruned networks with BatchNorm are tested with statistics that belong to what is left of them.
+#[test]
+fn statistics_are_gathered_anew_before_tests_of_pruned_phases() {
+    let place = place();
+    place.write("net.prototxt", &normalized());
+    let recipe = |more: &str| {
+        format!(
+            "name = \"r\"\nnet = \"net.prototxt\"\n{more}\n[solver]\nbase_lr = 0.02\nmomentum = 0.9\nlr_policy = \"fixed\"\nrandom_seed = 3\ntest_iter = 6\ntest_interval = 20\nsnapshot = 13\n\
+             [[phase]]\nname = \"dense\"\nsolver = {{ max_iter = 40 }}\n\
+             [[phase]]\nname = \"prune\"\nsolver = {{ max_iter = 40 }}\n[[phase.method]]\nkind = \"gradual\"\nsparsity = 90\nend = 20\nevery = 10\n"
+        )
+    };
+    for (folder, more) in [("on", "recalibrate = 7"), ("off", "recalibrate = 0")] {
+        place.write("recipe.toml", &recipe(more));
+        place.ok(&["recipe", "recipe.toml", "-o", folder, "--quiet"]);
+        let said = |phase: &str| {
+            let log = std::fs::read_to_string(place.path(&format!("{folder}/{phase}/train.info")));
+            let log = log.unwrap();
+            log.matches("statistics of 1 BatchNorm layers from 7 batches")
+                .count()
+        };
+        // In iterations 0, 20 and 40, and at the end.
+        let expected = if folder == "on" { (0, 4) } else { (0, 0) };
+        assert_eq!((said("1-dense"), said("2-prune")), expected);
+    }
+    // Training does not see them: what differs is what the command makes.
+    let words = "recalibrate --model net.prototxt --batches 7 --seed 3 -o new.caffemodel \
+                 --weights off/2-prune/snapshot_iter_40.caffemodel";
+    place.ok(&words.split_whitespace().collect::<Vec<_>>());
+    let blobs = |file: &str| {
+        let layers = read_caffemodel(&place.path(file)).unwrap().layer;
+        let blobs = layers
+            .into_iter()
+            .map(|layer| (layer.name().to_owned(), layer.blobs));
+        blobs
+            .filter(|(_, blobs)| !blobs.is_empty())
+            .collect::<Vec<_>>()
+    };
+    let (on, off) = (
+        blobs("on/2-prune/snapshot_iter_40.caffemodel"),
+        blobs("off/2-prune/snapshot_iter_40.caffemodel"),
+    );
+    assert_eq!(on, blobs("new.caffemodel"));
+    assert_ne!(on, off);
+    // A phase that was stopped goes on to the same bits.
+    let model = "on/2-prune/snapshot_iter_40.caffemodel";
+    let all = |name: &str| read_caffemodel(&place.path(name)).unwrap().layer;
+    let before = all(model);
+    for name in place.files("on/2-prune") {
+        if name == "finished.json" || name.contains("_39.") || name.contains("_40.") {
+            std::fs::remove_file(place.path(&format!("on/2-prune/{name}"))).unwrap();
+        }
+    }
+    place.write("recipe.toml", &recipe("recalibrate = 7"));
+    place.ok(&["recipe", "recipe.toml", "-o", "on", "--quiet"]);
+    assert_eq!(before, all(model));
+}
+
+/// What comes out can be compiled with the command that is printed.
+#[test]
+fn the_next_command_is_printed() {
+    let place = place();
+    place.write(
+        "recipe.toml",
+        &RECIPE
+            .split("[[phase]]")
+            .take(2)
+            .collect::<Vec<_>>()
+            .join("[[phase]]"),
+    );
+    let said = place.ok(&["recipe", "recipe.toml", "-o", "out", "--quiet"]);
+    let expected = "next: skimjit compile out/1-dense/snapshot_iter_60.caffemodel --prototxt out/1-dense/net.prototxt --input-shape 1,1,7,7 -o snapshot_iter_60.skim";
+    assert_eq!(said.lines().last(), Some(expected), "{said}");
+    place.solver("max_iter: 6 test_interval: 3");
+    let said = place.ok(&["train", "--solver", "solver.prototxt", "--quiet"]);
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(
+        lines[0].starts_with("iteration 6; loss ") && lines[0].contains("accuracy"),
+        "{said}"
+    );
+    assert!(
+        lines[0].contains("(test at 6)") && lines[0].ends_with("% zeros"),
+        "{said}"
+    );
+    assert_eq!(lines[1], "weights: snap/tiny_iter_6.caffemodel");
+    assert_eq!(
+        lines[2],
+        "next: skimjit compile snap/tiny_iter_6.caffemodel --prototxt net.prototxt --input-shape 1,1,7,7 -o tiny_iter_6.skim"
+    );
+    compiles(&place, lines[2]);
+    // With --json, standard output is for programs.
+    let said = place.ok(&["train", "--solver", "solver.prototxt", "--json"]);
+    assert!(said.lines().all(|line| line.starts_with('{')), "{said}");
+}
+
+/// Runs the printed command, where the program lies beside this one.
+fn compiles(place: &Workplace, next: &str) {
+    let beside = Path::new(env!("CARGO_BIN_EXE_skimjit-train")).with_file_name("skimjit");
+    if !beside.is_file() {
+        println!("skipped: {} is not built", beside.display());
+        return;
+    }
+    let command = next.strip_prefix("next: skimjit ").unwrap();
+    let output = std::process::Command::new("sh")
+        .args(["-c", &format!("'{}' {command}", beside.display())])
+        .current_dir(place.path(""))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(place.path("tiny_iter_6.skim").is_file());
+}

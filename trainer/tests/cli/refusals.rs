@@ -108,7 +108,22 @@ fn wrong_solver_fields() {
             "prune_threshold: -1",
             ["prune_threshold", "-1", "0 or more"],
         ),
-        ("base_lr: nan", ["base_lr", "NaN", "finite"]),
+        ("base_lr: nan", ["base_lr", "NaN", "0 or more"]),
+        ("base_lr: -1", ["base_lr", "-1", "0 or more"]),
+        ("momentum: 1.5", ["momentum", "1.5", "less than 1"]),
+        ("momentum: -0.1", ["momentum", "-0.1", "less than 1"]),
+        (
+            "type: \"Adam\" momentum2: 1",
+            ["momentum2", "1", "less than 1"],
+        ),
+        ("clip_gradients: nan", ["clip_gradients", "NaN", "-1"]),
+        ("clip_gradients: inf", ["clip_gradients", "inf", "-1"]),
+        ("clip_gradients: 0", ["clip_gradients", "0", "-1"]),
+        ("weight_decay: -0.1", ["weight_decay", "-0.1", "0 or more"]),
+        (
+            "lr_policy: \"exp\" gamma: -0.5",
+            ["gamma", "-0.5", "0 or more"],
+        ),
         (
             "regularization_type: \"L7\"",
             ["regularization_type", "L7", "L1"],
@@ -195,6 +210,10 @@ fn wrong_networks() {
         (NET.replace("bottom: \"ip1\" bottom: \"label\" top: \"loss\"", "bottom: \"ip9\" bottom: \"label\" top: \"loss\""), vec!["loss", "ip9"]),
         (NET.replace("type: \"Data\" top: \"data\" top: \"label\"\n  include { phase: TRAIN }", "type: \"Input\" top: \"data\" top: \"label\" include { phase: TRAIN } input_param { shape { dim: 8 dim: 1 dim: 7 dim: 7 } shape { dim: 8 } }\n"), vec!["net.prototxt", "data"]),
         (NET.replace("crop_size: 7", "crop_size: 9"), vec!["data", "crop_size"]),
+        (NET.replace("{ lr_mult: 2 ", "{ lr_mult: -2 "), vec!["conv1", "param[1].lr_mult", "-2"]),
+        (NET.replace("decay_mult: 0", "decay_mult: nan"), vec!["conv1", "param[1].decay_mult", "NaN"]),
+        (NET.replace("dropout_ratio: 0.2", "dropout_ratio: 1"), vec!["drop1", "dropout_ratio", "less than 1"]),
+        (NET.replace("bottom: \"ip1\" bottom: \"label\" top: \"loss\"", "bottom: \"ip1\" bottom: \"label\" top: \"loss\" propagate_down: true"), vec!["loss", "propagate_down", "one per bottom"]),
         (NET.replace("weight_filler { type: \"xavier\" } }", "weight_filler { type: \"magic\" } }"), vec!["conv1", "filler", "magic"]),
     ] {
         place.write("net.prototxt", &net);

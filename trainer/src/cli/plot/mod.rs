@@ -2,6 +2,7 @@
 
 mod chart;
 mod page;
+mod series;
 
 use skimjit_models::{Error, Result};
 use skimjit_trainer::history::History;

@@ -81,12 +81,14 @@ pub struct Place<'a> {
     pub norm: Option<Attributes>,
     /// Share of elements that a Dropout drops in training, and which Dropout of the network it is.
     pub dropout: Option<(f32, u64)>,
+    /// A pooling that draws its elements, which the CPU does.
+    pub draws: bool,
     /// The gradient of a Softmax's result is already that of its scores.
     pub passes_gradient: bool,
 }
 
-/// The device's layer for an operation; `None` where only the CPU has one: losses, judges like Accuracy, and
-/// Winograd convolutions.
+/// The device's layer for an operation; `None` where only the CPU has one: losses, judges like Accuracy,
+/// STOCHASTIC poolings in training, and Winograd convolutions.
 pub fn native(
     device: &mut dyn Device,
     op: &Op,
@@ -98,7 +100,9 @@ pub fn native(
         Op::Convolution(op) => Box::new(Convolution::new(device, op, [inputs[0], output], false)?),
         Op::Deconvolution(op) => Box::new(Convolution::new(device, op, [output, inputs[0]], true)?),
         Op::InnerProduct(op) => Box::new(InnerProduct::new(device, op, inputs[0])?),
-        Op::Pooling(op) if !op.mask => Box::new(Pooling::new(device, op, inputs[0], output)?),
+        Op::Pooling(op) if !op.mask && !place.draws => {
+            Box::new(Pooling::new(device, op, inputs[0], output)?)
+        }
         Op::Activation(op) => Box::new(Function::new(count, op)),
         Op::PRelu(_) => Box::new(PRelu::new(device, inputs[0], place.weight)?),
         Op::Lrn(op) => Box::new(Lrn::new(device, op, output)?),

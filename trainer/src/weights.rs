@@ -1,0 +1,87 @@
+//! Which layers of a network the weights of files belong to: names decide, as in Caffe.
+
+use crate::net::Net;
+use skimjit_models::caffe::proto::NetParameter;
+use skimjit_models::{Error, Result};
+use std::path::Path;
+
+/// Names that a message lists at most.
+const MOST_NAMES: usize = 8;
+
+/// Compares the weights of files with the parameters of a network. A file of which no layer matches is an
+/// error; what matches in part is told: layers that are left to their fillers, and layers of files that
+/// nothing uses.
+pub fn compare(net: &Net, files: &[(&Path, &NetParameter)]) -> Result<Vec<String>> {
+    let owners = owners(net);
+    let names: Vec<&str> = owners.iter().map(|users| users[0]).collect();
+    let mut told = Vec::new();
+    for (path, file) in files {
+        let stored = stored(file);
+        let used = |name: &&str| owners.iter().any(|users| users.contains(name));
+        if !names.is_empty() && !stored.iter().any(used) {
+            return Err(Error::new(match stored.as_slice() {
+                [] => "no weights".to_owned(),
+                stored => format!("weights of layers {}", list(stored)),
+            })
+            .file(path)
+            .expected(format!("weights of the network's layers: {}", list(&names)))
+            .hint("layers are matched by name: give the weights of this network, or rename its layers"));
+        }
+        // Layers of the other phase, and those that have no parameters here, are no surprise.
+        let layers = &net.definition.layer;
+        let known = |name: &str| layers.iter().any(|layer| layer.name() == name);
+        let unused = stored.iter().copied().filter(|name| !known(name));
+        let unused: Vec<&str> = unused.collect();
+        if !unused.is_empty() {
+            told.push(format!(
+                "{}: layers that the network does not have: {}",
+                path.display(),
+                list(&unused)
+            ));
+        }
+    }
+    let has = |users: &&Vec<&str>| {
+        let mut all = files.iter().flat_map(|(_, file)| stored(file));
+        all.any(|name| users.contains(&name))
+    };
+    let without = owners.iter().filter(|users| !has(users));
+    let without: Vec<&str> = without.map(|users| users[0]).collect();
+    if !files.is_empty() && !without.is_empty() {
+        told.push(format!(
+            "layers of the network without weights in any file, which their fillers make: {}",
+            list(&without)
+        ));
+    }
+    Ok(told)
+}
+
+/// Layers with parameters: the owner, and those that share them.
+fn owners(net: &Net) -> Vec<Vec<&str>> {
+    let mut owners: Vec<Vec<&str>> = Vec::new();
+    for (_, places) in net.parameters() {
+        let users: Vec<&str> = places
+            .iter()
+            .map(|&place| net.layer(place).name())
+            .collect();
+        match owners.iter_mut().find(|known| known[0] == users[0]) {
+            Some(known) => known.extend(users),
+            None => owners.push(users),
+        }
+    }
+    owners
+}
+
+/// Layers of a file with blobs.
+fn stored(file: &NetParameter) -> Vec<&str> {
+    let with = file.layer.iter().filter(|layer| !layer.blobs.is_empty());
+    with.map(|layer| layer.name()).collect()
+}
+
+/// `a, b, c and 5 more`.
+fn list(names: &[&str]) -> String {
+    let shown = names[..names.len().min(MOST_NAMES)].join(", ");
+    match names.len().saturating_sub(MOST_NAMES) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
