@@ -230,10 +230,10 @@ fn layers(plan: &Plan) -> Vec<Layer<'_>> {
 }
 
 fn print(report: &Report<'_>, engine: &Engine, verbose: bool, written: bool, out: &mut Output) {
-    out.line(table(report, verbose));
+    out.table(&table(report, verbose));
     let plan = engine.plan();
     let memory = plan.image_elems * engine.threads().min(plan.batch) + plan.batch_elems;
-    out.line(format!(
+    out.sentence(format!(
         "{}, batch {}, {} threads; activations {} KiB; kcycles: estimate for one image, one core",
         report.isa,
         report.batch,
@@ -248,7 +248,7 @@ fn print(report: &Report<'_>, engine: &Engine, verbose: bool, written: bool, out
         let worst = worst.fold(0f64, |most, check| most.max(check.relative));
         let verdict = if written { "agree with" } else { "DIFFER from" };
         let count = verification.layers.len();
-        out.line(format!(
+        out.sentence(format!(
             "verified: {count} layers {verdict} the reference, largest difference {worst:.1e} \
              (allowed {:.0e})",
             verification.tolerance
@@ -262,14 +262,14 @@ fn print(report: &Report<'_>, engine: &Engine, verbose: bool, written: bool, out
 fn table(report: &Report<'_>, verbose: bool) -> Table {
     let mut table = Table::new([
         left("layer"),
-        left("type"),
+        left("type").extra(),
         left("shape"),
         right("density"),
         left("variant"),
         left("by"),
-        right("code KiB"),
+        right("code KiB").extra(),
         right("weights KiB"),
-        right("est. kcycles"),
+        right("est. kcycles").extra(),
     ]);
     for layer in report.layers {
         let choice = layer.choice;

@@ -88,7 +88,7 @@ fn print(report: &Report, out: &mut Output) {
     for (channel, mean) in report.mean_value.iter().enumerate() {
         table.row([channel.to_string(), format!("{mean:.6}")]);
     }
-    out.line(table);
+    out.table(&table);
     if let Some(file) = &report.output {
         out.line(format!("{}: mean image", file.display()));
     }

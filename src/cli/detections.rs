@@ -114,6 +114,6 @@ pub fn print(detections: &[Detections], out: &mut Output) {
                 object.label.clone().unwrap_or_default(),
             ]);
         }
-        out.line(table);
+        out.table(&table);
     }
 }

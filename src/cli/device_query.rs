@@ -157,7 +157,7 @@ impl Report {
             out.line(format!("{what:<20} {value}"));
         }
         if !self.limits.is_empty() {
-            out.line(self.limits_table());
+            out.table(&self.limits_table());
         }
     }
 

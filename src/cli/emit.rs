@@ -301,8 +301,8 @@ fn print(report: &Report<'_>, out: &mut Output) {
         let cells = cells.chain(layer.variants.iter().copied());
         table.row(cells.map(str::to_owned).collect::<Vec<_>>());
     }
-    out.line(table);
-    out.line(format!(
+    out.table(&table);
+    out.sentence(format!(
         "{}, batch {}; code {} KiB, weights and tables {} KiB; scratch memory {} KiB",
         report.isas.join(" and "),
         report.batch,
@@ -319,7 +319,7 @@ fn print(report: &Report<'_>, out: &mut Output) {
         .flat_map(|v| v.layers.iter().chain(&v.outputs));
     let worst = checks.fold(0f64, |most, check| most.max(check.relative));
     if let Some(verification) = report.verifications.first() {
-        out.line(format!(
+        out.sentence(format!(
             "verified: the kernels agree with the reference, largest difference {worst:.1e} (allowed \
              {:.0e})",
             verification.tolerance

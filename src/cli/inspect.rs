@@ -187,7 +187,7 @@ fn print(report: &Report, arguments: &Arguments, out: &mut Output) {
         let line = |blob: &Blob| out.line(format!("{what} {}: {}", blob.name, blob.shape));
         blobs.iter().for_each(line);
     }
-    out.line(table(report));
+    out.table(&table(report));
     let near = arguments.near;
     out.line(format!(
         "near zeros: not zero, magnitude at most {near:e}; MACs: of one image"
@@ -206,11 +206,11 @@ fn table(report: &Report) -> Table {
         left("shape"),
         right("parameters"),
         right("zeros"),
-        right("near zeros"),
+        right("near zeros").extra(),
         right("10^6 MACs"),
         right("not with zero"),
-        right("empty rows"),
-        right("duplicate rows"),
+        right("empty rows").extra(),
+        right("duplicate rows").extra(),
     ]);
     for layer in &report.layers {
         let names = [&layer.name, layer.kind, &layer.shape].map(str::to_owned);

@@ -55,6 +55,6 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         let texts = [line.values, line.default, line.effect].map(str::to_owned);
         table.row([vec![line.name.to_owned(), value], texts.into()].concat());
     }
-    out.line(table);
+    out.table(&table);
     Ok(())
 }

@@ -42,7 +42,7 @@ mod upgrade;
 mod verify;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use output::Output;
 use skimjit::{Error, Result};
 use std::process::ExitCode;
@@ -52,6 +52,9 @@ use std::process::ExitCode;
 #[command(name = "skimjit", version, max_term_width = 100, after_help = AFTER_HELP)]
 #[command(arg_required_else_help = false)]
 struct Cli {
+    /// Tables with all their columns, lines as wide as they come [otherwise: at most 100 characters]
+    #[arg(long, global = true, display_order = 1000)]
+    wide: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -120,8 +123,13 @@ impl Command {
 /// Parses the command line, runs the command, reports.
 pub fn main() -> ExitCode {
     let mut out = Output::stdout();
-    let result = match Cli::try_parse() {
-        Ok(cli) => cli.command.run(&mut out),
+    let result = match parse() {
+        Ok(cli) => {
+            if cli.wide {
+                out.widen();
+            }
+            cli.command.run(&mut out)
+        }
         Err(error) => explain(&error, &mut out),
     };
     match result.and_then(|()| out.finish()) {
@@ -133,6 +141,27 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Reads the arguments. Lines of examples are kept whole, however narrow the terminal: they are there to
+/// be copied. clap breaks lines at spaces, so it sees other ones there, which [`explain`] turns back.
+fn parse() -> std::result::Result<Cli, clap::Error> {
+    let whole = |command: clap::Command| match command.get_after_help() {
+        None => command,
+        Some(text) => {
+            let lines = text.to_string();
+            let lines = lines.lines().map(|line| match line.starts_with("  ") {
+                true => line.replace(' ', UNBROKEN),
+                false => line.to_owned(),
+            });
+            command.after_help(lines.collect::<Vec<_>>().join("\n"))
+        }
+    };
+    let command = whole(Cli::command()).mut_subcommands(whole);
+    Cli::from_arg_matches(&command.try_get_matches()?)
+}
+
+/// A space at which no line is broken.
+const UNBROKEN: &str = "\u{a0}";
+
 fn exit_code(error: &Error) -> u8 {
     match error {
         Error::Check(_) => 1,
@@ -143,7 +172,7 @@ fn exit_code(error: &Error) -> u8 {
 
 /// Help and version are printed; complaints become one line.
 fn explain(error: &clap::Error, out: &mut Output) -> Result<()> {
-    let text = error.to_string();
+    let text = error.to_string().replace(UNBROKEN, " ");
     if matches!(
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
@@ -170,7 +199,6 @@ fn explain(error: &clap::Error, out: &mut Output) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn arguments_are_consistent() {

@@ -1,5 +1,6 @@
 //! Standard output and complaints on standard error.
 
+use super::table::{Table, WIDTH, wrap};
 use skimjit::models;
 use skimjit::{Error, Result};
 use std::fmt::Display;
@@ -9,6 +10,8 @@ use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
 /// for [`Output::finish`].
 pub struct Output {
     sink: BufWriter<Stdout>,
+    /// Lines as wide as they come.
+    wide: bool,
     failed: Option<io::Error>,
 }
 
@@ -16,8 +19,13 @@ impl Output {
     pub fn stdout() -> Self {
         Self {
             sink: BufWriter::new(io::stdout()),
+            wide: false,
             failed: None,
         }
+    }
+    /// From now on lines are as wide as they come, and tables have all their columns.
+    pub fn widen(&mut self) {
+        self.wide = true;
     }
     /// Prints text as it is.
     pub fn text(&mut self, text: &str) {
@@ -25,7 +33,19 @@ impl Output {
             self.failed = self.sink.write_all(text.as_bytes()).err();
         }
     }
-    /// Prints a line, or the lines of a table.
+    /// Prints a table.
+    pub fn table(&mut self, table: &Table) {
+        self.line(table.text(self.wide));
+    }
+    /// Prints a sentence, broken between words where it is long.
+    pub fn sentence(&mut self, text: impl Display) {
+        let text = text.to_string();
+        match self.wide {
+            true => self.line(text),
+            false => self.line(wrap(&text, WIDTH).join("\n")),
+        }
+    }
+    /// Prints a line as it is.
     pub fn line(&mut self, line: impl Display) {
         self.text(&format!("{line}\n"));
     }

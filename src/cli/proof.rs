@@ -95,9 +95,9 @@ fn print(report: &Report, out: &mut Output) {
     let mut table = Table::new([
         left("layer"),
         left("kernel"),
-        right("10^6 instructions"),
+        right("10^6 instructions").extra(),
         right("10^6 multiply-adds"),
-        right("results"),
+        right("results").extra(),
         left("proved"),
     ]);
     for line in &report.kernels {
@@ -115,7 +115,7 @@ fn print(report: &Report, out: &mut Output) {
             proved,
         ]);
     }
-    out.line(table);
+    out.table(&table);
     let verdict = if report.passed { "passed" } else { "FAILED" };
     out.line(format!(
         "{verdict}: {} kernels, {}",

@@ -33,7 +33,7 @@ impl Rounding {
     /// Prints it.
     pub fn print(&self, out: &mut Output) {
         let largest = self.layers.iter().map(|layer| layer.largest_change);
-        out.line(format!(
+        out.sentence(format!(
             "rounded: weights of {} inner products to bfloat16, by at most {:.1e} of a weight; a random \
              image's outputs differ by {:.1e} of the largest",
             self.layers.len(),

@@ -436,7 +436,7 @@ fn print(report: &Report, images: usize, out: &mut Output) {
             String::new()
         };
         out.line(format!("{}{output}", image.input));
-        out.line(table_of(image));
+        out.table(&table_of(image));
     }
     detections::print(&report.detections, out);
     report.written.iter().for_each(|written| written.print(out));

@@ -174,7 +174,7 @@ impl Report {
             .for_each(|step| row(&step.layer, step.label, step.time_ms));
         row("outside kernels", "", self.outside_ms);
         row("total", "", self.total_ms);
-        out.line(table);
+        out.table(&table);
         out.line(format!(
             "{}, batch {}, {} threads, {} runs: {:.1} images/s",
             self.isa, self.batch, self.threads, self.runs, self.images_per_second

@@ -257,7 +257,7 @@ fn print(report: &Report, out: &mut Output) {
         left("blob"),
         left("variant"),
         right("largest value"),
-        right("difference"),
+        right("difference").extra(),
         right("relative"),
         left("result"),
     ]);
@@ -280,7 +280,7 @@ fn print(report: &Report, out: &mut Output) {
             ]);
         }
     }
-    out.line(table);
+    out.table(&table);
     let verdict = if report.passed { "passed" } else { "FAILED" };
     out.line(format!(
         "{verdict}: largest difference allowed is {:.0e}",

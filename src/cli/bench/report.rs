@@ -94,9 +94,9 @@ pub struct Whole {
 impl Report {
     pub fn print(&self, out: &mut Output) {
         let threads = self.threads;
-        out.line(format!("{}, {}, {threads} threads", self.cpu, self.isa));
+        out.sentence(format!("{}, {}, {threads} threads", self.cpu, self.isa));
         if let Some(peak) = self.peak {
-            out.line(format!(
+            out.sentence(format!(
                 "measured for one core: {:.1} GFLOP/s, {:.1} GB/s read from memory",
                 peak.gflops, peak.read_gbps
             ));
@@ -112,13 +112,13 @@ impl Report {
 
 impl Case {
     fn print(&self, seed: u64, out: &mut Output) {
-        out.line(format!(
+        out.sentence(format!(
             "{}, batch {}, seed {seed}; verified against the reference, largest difference {:.1e}",
             self.network, self.batch, self.verified_difference
         ));
         if !self.layers.is_empty() {
             out.line("");
-            out.line(layer_table(&self.layers));
+            out.table(&layer_table(&self.layers));
         }
         for sweep in &self.sweeps {
             out.line("");
@@ -133,7 +133,7 @@ impl Case {
 
 impl Whole {
     fn print(&self, out: &mut Output) {
-        out.line(format!(
+        out.sentence(format!(
             "whole network: {} ms ({:.1} images/s); all layers dense: {} ms ({:.1} images/s); {:.2} times as fast",
             milliseconds(self.time_ms),
             self.images_per_second,
@@ -149,15 +149,15 @@ fn layer_table(layers: &[Layer]) -> Table {
         left("layer"),
         left("output"),
         right("density"),
-        left("sparse variant"),
+        left("sparse variant").extra(),
         right("sparse ms"),
         right("dense ms"),
         right("speedup"),
-        right("GF/s as dense"),
+        right("GF/s as dense").extra(),
         right("GF/s real"),
         right("peak"),
         right("dense GF/s"),
-        right("peak"),
+        right("peak").extra(),
         left("planned"),
     ]);
     layers.iter().for_each(|layer| table.row(row(layer)));
@@ -214,7 +214,7 @@ impl Sweep {
             Some(percent) => format!("sparse is as fast as dense from {percent:.0} % zeros on"),
             None => "sparse is not as fast as dense at any of these".to_owned(),
         };
-        out.line(format!(
+        out.sentence(format!(
             "{} ({}, output {}): {crossover}",
             self.layer, self.kind, self.shape
         ));
@@ -233,7 +233,7 @@ impl Sweep {
         self.points
             .iter()
             .for_each(|point| table.row(point.row(&variants)));
-        out.line(table);
+        out.table(&table);
     }
 
     /// Sparse variants that take part at some sparsity, in the order of appearance.

@@ -81,7 +81,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     if arguments.json {
         return out.json(&layers);
     }
-    out.line(table(&layers));
+    out.table(&table(&layers));
     out.line(format!(
         "zeros in %; magnitude at most {:e} is zero",
         arguments.threshold
@@ -223,14 +223,14 @@ fn table(layers: &[Layer]) -> Table {
     let mut table = Table::new([
         left("layer"),
         left("shape"),
-        right("non-zeros"),
+        right("non-zeros").extra(),
         right("zeros"),
         right("oc fibers"),
         right("ic fibers"),
         right("kernels"),
         right("oc slices"),
-        right("ic slices"),
-        right("positions"),
+        right("ic slices").extra(),
+        right("positions").extra(),
         right("columns"),
     ]);
     for layer in layers {

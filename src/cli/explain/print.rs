@@ -10,18 +10,18 @@ use crate::cli::table::{Table, kib, left, millions, milliseconds, percent, right
 pub fn print(report: &Report, out: &mut Output) {
     let (isa, batch, threads) = (&report.isa, report.batch, report.threads);
     let peak = report.peak;
-    out.line(format!(
+    out.sentence(format!(
         "{}, {isa}, batch {batch}, {threads} threads",
         report.cpu
     ));
-    out.line(format!(
+    out.sentence(format!(
         "measured for one core: {:.1} GFLOP/s at {:.2} GHz, {:.1} GB/s read from memory, {:.1} GB/s \
          from the last-level cache",
         peak.gflops, peak.clock_ghz, peak.read_gbps, peak.cache_gbps
     ));
     out.line("");
-    out.line(table(report));
-    out.line(
+    out.table(&table(report));
+    out.sentence(
         "limit: of this machine, by arithmetic or by bytes; peak: of multiply-adds with weights other \
          than zero; kernels: estimated and measured ms",
     );
@@ -32,7 +32,7 @@ pub fn print(report: &Report, out: &mut Output) {
         out.line("what would help most:");
     }
     for (index, advice) in report.advice.iter().enumerate() {
-        out.line(format!(
+        out.sentence(format!(
             "{}. {}; the network {} ms instead of {} ms",
             index + 1,
             advice.action,
@@ -46,19 +46,19 @@ fn table(report: &Report) -> Table {
     let crossovers = report.layers.iter().any(|layer| layer.crossover.is_some());
     let mut columns = vec![
         left("layer"),
-        left("type"),
+        left("type").extra(),
         left("shape"),
         right("density"),
-        right("10^6 MACs"),
+        right("10^6 MACs").extra(),
         right("ms"),
         right("limit ms"),
-        left("bound"),
+        left("bound").extra(),
         right("x limit"),
         right("peak"),
         left("variant"),
-        left("by"),
-        right("code KiB"),
-        right("JIT ms"),
+        left("by").extra(),
+        right("code KiB").extra(),
+        right("JIT ms").extra(),
     ];
     if crossovers {
         columns.push(right("crossover"));
@@ -136,7 +136,7 @@ fn notes(layer: &Layer) -> Vec<String> {
 }
 
 fn network(network: &Network, out: &mut Output) {
-    out.line(format!(
+    out.sentence(format!(
         "network: {} ms ({:.1} images/s), {:.2} times its limit of {} ms; JIT {} ms",
         milliseconds(network.total_ms),
         network.images_per_second,
@@ -157,10 +157,10 @@ fn network(network: &Network, out: &mut Output) {
     if let Some(most) = network.most_without_dense {
         dense += &format!("; without all the rest, the network is {most:.2} times as fast");
     }
-    out.line(dense);
+    out.sentence(dense);
     out.line(part("sparse kernels", &network.sparse));
     out.line(part("other layers", &network.other));
-    out.line(format!(
+    out.sentence(format!(
         "  outside of layers: {} ms ({})",
         milliseconds(network.outside_ms),
         percent(network.outside_ms / network.total_ms.max(f64::MIN_POSITIVE))

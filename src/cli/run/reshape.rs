@@ -258,7 +258,7 @@ impl File {
             if several {
                 out.line(format!("{} {}", image.input, image.output));
             }
-            out.line(super::table_of(image));
+            out.table(&super::table_of(image));
         }
         self.written.iter().for_each(|written| written.print(out));
     }

@@ -11,7 +11,7 @@ const MOST_LINES: usize = 1000;
 
 /// One batch: what Caffe logs while it tests.
 pub fn batch(batch: &Batch, out: &mut Output) {
-    out.line(table(
+    out.table(&table(
         &batch.layers,
         batch.copies_ms,
         batch.outside_ms,
@@ -43,7 +43,7 @@ pub fn report(report: &Report, out: &mut Output) {
         report.frequency_hz / 1e9
     ));
     let total = Some((report.forward_ms, &report.total));
-    out.line(table(
+    out.table(&table(
         &report.layers,
         report.copies_ms,
         report.outside_ms,
@@ -88,11 +88,11 @@ fn times(report: &Report, out: &mut Output) {
 fn table(layers: &[Layer], copies: f64, outside: f64, total: Option<(f64, &Work)>) -> Table {
     let mut table = Table::new([
         left("layer"),
-        left("type"),
+        left("type").extra(),
         left("kernel"),
         right("ms"),
         right("share"),
-        right("K-cycles/image"),
+        right("K-cycles/image").extra(),
         right("MFLOP/image"),
         right("dense GFLOP/s"),
         right("real GFLOP/s"),
