@@ -21,7 +21,7 @@ pub use kernel_store::KernelStore;
 pub use plan::{Basis, Candidate, Choice, Plan, Port};
 pub use planner::plan;
 pub use pool::{MOST_THREADS, ThreadPool, map};
-pub use profile::{Profile, StepTime};
+pub use profile::{Event, Profile, StepTime};
 pub use session::Session;
 pub use skimjit_kernels as kernels;
 pub use skimjit_kernels::jit;

@@ -110,6 +110,8 @@ pub enum Basis {
     Estimated,
     /// The shortest time of a trial, now.
     Measured,
+    /// The same, but something else kept the machine busy: the time is not remembered.
+    Disturbed,
     /// The shortest time of an earlier trial.
     Remembered,
 }

@@ -50,6 +50,10 @@ impl Session {
     pub fn start_profile(&mut self) {
         self.profile = Some(Profile::new(&self.plan, self.pool.threads()));
     }
+    /// [`Session::start_profile`], with the beginning and end of every step.
+    pub fn start_trace(&mut self) {
+        self.profile = Some(Profile::new(&self.plan, self.pool.threads()).trace());
+    }
     /// Switches it off, and forgets the times.
     pub fn stop_profile(&mut self) {
         self.profile = None;
@@ -157,7 +161,10 @@ impl Session {
             batch: self.batch.base(),
             profile: self.profile.as_ref(),
         };
-        self.pool.run(&|member| region.work(member));
+        self.pool.run(&|member| match region.profile {
+            None => region.work(member),
+            Some(profile) => profile.in_region(member, || region.work(member)),
+        });
     }
 }
 
@@ -259,9 +266,9 @@ impl Region<'_> {
         let Some(profile) = self.profile else {
             return work();
         };
-        let started = Instant::now();
+        let begin = Instant::now();
         work();
-        profile.add(step, member, started.elapsed());
+        profile.add(step, member, begin);
     }
 
     /// This member's part of a step that is not per image.

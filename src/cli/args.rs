@@ -4,7 +4,7 @@ use super::{output, progress};
 use clap::ValueEnum;
 use skimjit::code_info::{CodeInfo, Tools};
 use skimjit::models::Shape;
-use skimjit::runtime::MOST_THREADS;
+use skimjit::runtime::{Basis, MOST_THREADS};
 use skimjit::runtime::recipe::Recipe;
 use skimjit::{
     CompileOptions, Engine, Error, Isa, LoadOptions, Model, Result, TuneCache, Tuning, knobs,
@@ -26,7 +26,7 @@ pub struct ModelArguments {
 }
 
 /// How a Caffe network is read.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct ReadingArguments {
     /// Topology, when the one inside the caffemodel is not the one to run
     #[arg(long, value_name = "FILE")]
@@ -46,6 +46,14 @@ impl ModelArguments {
     /// Reads the network and prints its warnings.
     pub fn load(&self) -> Result<Model> {
         self.reading.load(&self.model)
+    }
+    /// Reads the network as if no threshold had been given, and prints its warnings.
+    pub fn load_but_threshold(&self) -> Result<Model> {
+        let reading = ReadingArguments {
+            zero_below: None,
+            ..self.reading.clone()
+        };
+        reading.load(&self.model)
     }
     /// Reads the network as if no threshold had been given, silently.
     pub fn load_unchanged(&self) -> Result<Model> {
@@ -304,7 +312,19 @@ impl CacheArguments {
 
 /// Compiles with a progress bar, and keeps what was measured.
 pub fn compile(model: &Model, options: &CompileOptions) -> Result<Engine> {
-    measured(options, |options| model.compile(options))
+    let engine = measured(options, |options| model.compile(options))?;
+    let choices = engine.plan().choices.iter();
+    let disturbed = choices.filter(|choice| choice.basis == Basis::Disturbed).count();
+    if disturbed > 0 {
+        output::complain(
+            "warning",
+            &format!(
+                "busy machine: something else ran while kernels of {disturbed} layers were timed; these \
+                 times are not kept in the tune cache: compile again when nothing else runs"
+            ),
+        );
+    }
+    Ok(engine)
 }
 
 /// Does something that may time kernels with a progress bar, and keeps what was measured.

@@ -76,7 +76,7 @@ pub struct Arguments {
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Also list the variants that were not chosen, and why [for an artifact]
-    #[arg(short, long)]
+    #[arg(long, short_alias = 'v')]
     verbose: bool,
     /// Print JSON
     #[arg(long)]
@@ -302,6 +302,7 @@ pub fn by(basis: Basis) -> &'static str {
         Basis::Named => "name",
         Basis::Estimated => "estimate",
         Basis::Measured => "trial",
+        Basis::Disturbed => "busy trial",
         Basis::Remembered => "tune cache",
     }
 }

@@ -11,14 +11,14 @@ use skimjit::{CompileOptions, Error, Plan, Result};
 /// Prints the generated code of a layer.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
-  skimjit disasm net.skim --layer conv2 --limit 50")]
+  skimjit disasm net.skim --layers conv2 --limit 50")]
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
     #[command(flatten)]
     engine: EngineArguments,
     /// Layer
-    #[arg(long, value_name = "NAME")]
+    #[arg(long = "layers", alias = "layer", value_name = "NAME")]
     layer: String,
     /// Most instructions to print
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -94,7 +94,7 @@ fn find<'p>(plan: &'p Plan, layer: &str) -> Result<&'p Listing> {
         names.dedup();
         let list = names.join(", ");
         Error::Usage(format!(
-            "--layer: found \"{layer}\", expected a layer with generated code: {list}"
+            "--layers: found \"{layer}\", expected a layer with generated code: {list}"
         ))
     })
 }

@@ -15,9 +15,7 @@ use std::path::PathBuf;
 #[command(after_help = "Example:
   skimjit synth caffenet --sparsity published --seed 1 -o caffenet.caffemodel")]
 pub struct Arguments {
-    /// Network: lenet, cifar10-quick, squeezenet, googlenet, resnet-50, caffenet, alexnet, vgg-16,
-    /// mobilenet-ssd
-    #[arg(value_name = "NET", value_parser = parse_net)]
+    #[arg(value_name = "NET", value_parser = parse_net, help = nets())]
     net: &'static Net,
     /// Percentage of zero weights, or "published" for those of SkimCaffe's pruned model
     #[arg(long, value_name = "PERCENT|published", value_parser = parse_sparsity)]
@@ -90,6 +88,12 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         output.display()
     ));
     Ok(())
+}
+
+/// Help of an argument that is a network of the zoo.
+pub fn nets() -> String {
+    let names: Vec<&str> = zoo::all().iter().map(|net| net.name).collect();
+    format!("Network: {}", names.join(", "))
 }
 
 /// A network of the zoo.

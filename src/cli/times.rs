@@ -13,6 +13,8 @@ pub struct Times {
     pub outside: u64,
     /// Elapsed.
     pub wall: u64,
+    /// Of that, what the thread that was hindered most spent without a core.
+    pub stalled: u64,
 }
 
 impl Times {
@@ -23,6 +25,7 @@ impl Times {
             longest: steps.iter().map(|step| step.longest_ns).collect(),
             outside: profile.outside_ns(),
             wall: profile.wall_ns(),
+            stalled: profile.stalled_ns(),
         }
     }
     /// Adds the times of another run of the same plan.
@@ -38,5 +41,6 @@ impl Times {
         }
         self.outside += other.outside;
         self.wall += other.wall;
+        self.stalled += other.stalled;
     }
 }

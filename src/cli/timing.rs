@@ -1,5 +1,8 @@
 //! Repeated measurements.
 
+use super::output;
+use super::times::Times;
+use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
 /// How often something is measured.
@@ -9,6 +12,8 @@ pub enum Repeat {
     Times(u32),
     /// At least [`LEAST`] times, until this time has passed, at most [`MOST`] times.
     For(Duration),
+    /// At least [`LEAST`] times, until then.
+    Until(Instant),
 }
 
 /// Fewest measurements a median is taken of, when their number is left open.
@@ -27,6 +32,7 @@ impl Repeat {
         let enough = |done: u32| match self {
             Self::Times(times) => done >= times,
             Self::For(time) => done >= MOST || done >= LEAST && started.elapsed() >= time,
+            Self::Until(end) => done >= LEAST && Instant::now() >= end,
         };
         let mut done = 0;
         while !enough(done) {
@@ -48,9 +54,94 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
+/// Share of the time that a thread may be without a core before a measurement is doubted.
+const BUSY: f64 = 0.05;
+
+/// What many runs of the same thing took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    /// Half of the runs took no longer.
+    pub median_ms: f64,
+    /// Of the fastest run.
+    pub least_ms: f64,
+    /// A quarter of the runs was faster, a quarter slower.
+    pub quartiles_ms: [f64; 2],
+    /// Share of the elapsed time for which the thread that was hindered most had a core. Less than 1: the
+    /// machine did something else as well, or has fewer cores than the team has threads.
+    pub cpu_share: f64,
+}
+
+impl Spread {
+    /// Of runs, from their elapsed times and the time without a core in nanoseconds.
+    pub fn of(runs: &[Times]) -> Self {
+        let mut walls: Vec<f64> = runs.iter().map(|run| run.wall as f64 / 1e6).collect();
+        walls.sort_by(f64::total_cmp);
+        let at = |quarters: usize| {
+            let last = walls.len().saturating_sub(1);
+            walls.get(last * quarters / 4).copied().unwrap_or_default()
+        };
+        let sum = |of: fn(&Times) -> u64| runs.iter().map(of).sum::<u64>() as f64;
+        let stalled = sum(|run| run.stalled) / sum(|run| run.wall).max(1.0);
+        Self {
+            median_ms: median(walls.clone()),
+            least_ms: at(0),
+            quartiles_ms: [at(1), at(3)],
+            cpu_share: 1.0 - stalled.min(1.0),
+        }
+    }
+    /// Something else took cores away.
+    pub fn is_busy(&self) -> bool {
+        self.cpu_share < 1.0 - BUSY
+    }
+    /// Doubts the measurement where the machine was busy.
+    pub fn warn(&self, what: &str) {
+        if self.is_busy() {
+            let share = self.cpu_share * 100.0;
+            output::complain(
+                "warning",
+                &format!(
+                    "busy machine: {what}: a thread had a core for only {share:.0} % of the time, so the \
+                     times are too long; measure again when nothing else runs, or with fewer --threads"
+                ),
+            );
+        }
+    }
+}
+
+/// The runs in the middle half by elapsed time: what is averaged over them adds up as in a single run, and
+/// is as little moved by a disturbance as a median.
+pub fn middle(runs: &[Times]) -> Vec<&Times> {
+    let mut sorted: Vec<&Times> = runs.iter().collect();
+    sorted.sort_by_key(|run| run.wall);
+    let quarter = sorted.len() / 4;
+    sorted[quarter..sorted.len() - quarter].to_vec()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn run(wall: u64, stalled: u64) -> Times {
+        Times {
+            wall: wall * 1_000_000,
+            stalled: stalled * 1_000_000,
+            ..Times::default()
+        }
+    }
+
+    #[test]
+    fn the_spread_of_runs() {
+        let runs = [run(4, 0), run(1, 0), run(3, 0), run(2, 0), run(90, 0)];
+        let spread = Spread::of(&runs);
+        assert_eq!((spread.median_ms, spread.least_ms), (3.0, 1.0));
+        assert_eq!(spread.quartiles_ms, [2.0, 4.0]);
+        assert!(!spread.is_busy());
+        let walls: Vec<u64> = middle(&runs).iter().map(|run| run.wall / 1_000_000).collect();
+        assert_eq!(walls, [2, 3, 4]);
+        assert!(Spread::of(&[run(10, 1), run(10, 1)]).is_busy());
+        assert_eq!(Spread::of(&[]).cpu_share, 1.0);
+        assert!(middle(&[]).is_empty());
+    }
 
     #[test]
     fn median_of_few_values() {

@@ -34,7 +34,7 @@ pub struct Arguments {
     #[command(flatten)]
     engine: EngineArguments,
     /// Input array; NAME=FILE where the network has several inputs [default: a random image]
-    #[arg(long, value_name = "[NAME=]FILE", value_parser = NamedFile::parse)]
+    #[arg(long, short, value_name = "[NAME=]FILE", value_parser = NamedFile::parse)]
     input: Vec<NamedFile>,
     /// What the output has to be; NAME=FILE where the network has several outputs
     #[arg(long, value_name = "[NAME=]FILE", value_parser = NamedFile::parse, requires = "input")]

@@ -58,3 +58,78 @@ fn every_help_has_an_example_of_its_command() {
         format!("skimjit {}", env!("CARGO_PKG_VERSION"))
     );
 }
+
+/// Text of a file of the repository.
+fn document(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn the_readme_lists_the_commands_and_variables_that_there_are() {
+    let place = Workplace::new();
+    let readme = document("README.md");
+    let overview = place.ok(&["--help"]);
+    let section = readme.split("## Commands").nth(1).unwrap_or_default();
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let cells = rows.filter_map(|row| row.split(" | ").next());
+    let mut listed: Vec<String> = cells
+        .flat_map(|cell| cell.split(", "))
+        .map(|name| name.trim_matches('`').to_owned())
+        .collect();
+    let mut there: Vec<&str> = commands(&overview);
+    listed.sort();
+    there.sort_unstable();
+    assert_eq!(listed, there);
+    for knob in place.json(&["knobs"]).as_array().unwrap() {
+        let name = knob["name"].as_str().unwrap();
+        assert!(readme.contains(&format!("`{name}`")), "{name}");
+    }
+}
+
+/// The commands whose help has the option.
+fn commands_with(place: &Workplace, option: &str) -> Vec<String> {
+    let overview = place.ok(&["--help"]);
+    let has = |command: &&str| {
+        let help = place.ok(&[command, "--help"]);
+        help.lines().any(|line| line.trim_start().starts_with(option))
+    };
+    let names = commands(&overview).into_iter().filter(has);
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_guide_to_profilers_names_the_commands_that_take_code_info() {
+    let place = Workplace::new();
+    let guide = document("docs/PROFILING.md");
+    let intro = guide.split("and nothing is told").next().unwrap_or_default();
+    let mut named: Vec<&str> = quoted(intro).into_iter().skip(1).collect();
+    let mut there = commands_with(&place, "--code-info");
+    named.sort_unstable();
+    there.sort();
+    assert_eq!(named, there);
+}
+
+#[test]
+fn every_command_that_takes_a_model_takes_its_shape() {
+    let place = Workplace::new();
+    let shaped = commands_with(&place, "--input-shape");
+    for command in commands_with(&place, "[MODEL]").into_iter().chain(commands_with(&place, "<MODEL>")) {
+        assert!(shaped.contains(&command), "{command}");
+    }
+}
+
+#[test]
+fn synth_names_every_network_of_the_zoo() {
+    let place = Workplace::new();
+    let help: String = place.ok(&["synth", "--help"]).split_whitespace().collect();
+    for net in skimjit::models::zoo::all() {
+        assert!(help.contains(net.name), "{}", net.name);
+    }
+}

@@ -7,6 +7,7 @@ mod code_info;
 mod convert;
 mod detections;
 mod dump;
+mod examples;
 mod export;
 mod help;
 mod perf;
@@ -17,8 +18,10 @@ mod reshape;
 mod sequences;
 mod support;
 mod testing;
+mod timing;
 mod tools;
 mod tune;
+mod width;
 
 use serde_json::Value;
 use skimjit::array::{read_npy, write_npy};

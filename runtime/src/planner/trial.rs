@@ -47,10 +47,16 @@ impl Distance {
 
 /// Time after which a trial ends.
 const BUDGET: Duration = Duration::from_millis(12);
+/// The trial of a machine that is busy with something else may take this many times as long.
+const PATIENCE: u32 = 5;
 /// Rounds of a trial, of which the first warms up; the budget decides in between.
 const LEAST_ROUNDS: usize = 4;
 /// As above.
 const MOST_ROUNDS: usize = 40;
+/// A round counts if every thread had a core for this share of it.
+const QUIET: f64 = 0.9;
+/// Rounds that count, below which the kernel's time is not one to remember.
+const LEAST_QUIET_ROUNDS: usize = 3;
 /// A variant this many times slower than the best is out after the first round.
 const HOPELESS: f64 = 3.0;
 /// A variant this many times slower than the best is out after [`LEAST_ROUNDS`].
@@ -71,12 +77,23 @@ struct Contender {
     /// Number of the kernel's steps, behind the one that writes its source.
     steps: usize,
     best_ns: Option<f64>,
+    /// Shortest of the rounds in which something else had the core of a thread.
+    disturbed_ns: Option<f64>,
+    quiet_rounds: usize,
     out: bool,
 }
 
-impl Trial<'_> {
+/// What a trial finds.
+pub(super) struct Outcome {
     /// Shortest time of each kernel in nanoseconds; `None` where there is no kernel.
-    pub fn run(&self, built: Vec<Option<Built>>) -> Result<Vec<Option<f64>>, PlanError> {
+    pub times: Vec<Option<f64>>,
+    /// The machine was too busy with something else for times that hold at other times.
+    pub disturbed: bool,
+}
+
+impl Trial<'_> {
+    /// Times the kernels.
+    pub fn run(&self, built: Vec<Option<Built>>) -> Result<Outcome, PlanError> {
         let mut contenders = Vec::with_capacity(built.len());
         for built in built {
             contenders.push(built.map(|built| self.contender(built)).transpose()?);
@@ -93,13 +110,19 @@ impl Trial<'_> {
                 contender.time();
             }
             let left = drop_slow(&mut contenders, round);
-            let enough = round + 1 >= LEAST_ROUNDS && started.elapsed() > BUDGET;
-            if enough || left < 2 {
+            let settled = contenders.iter().flatten().all(Contender::is_settled);
+            let budget = if settled { BUDGET } else { BUDGET * PATIENCE };
+            let enough = round + 1 >= LEAST_ROUNDS && started.elapsed() > budget;
+            if enough || left < 2 && settled {
                 break;
             }
         }
-        let best = |contender: Option<Contender>| contender.and_then(|c| c.best_ns);
-        Ok(contenders.into_iter().map(best).collect())
+        let disturbed = !contenders.iter().flatten().all(Contender::is_settled);
+        let best = |contender: Option<Contender>| contender.and_then(|c| c.time_ns());
+        Ok(Outcome {
+            times: contenders.into_iter().map(best).collect(),
+            disturbed,
+        })
     }
 
     fn contender(&self, built: Built) -> Result<Contender, PlanError> {
@@ -109,6 +132,8 @@ impl Trial<'_> {
             session: Session::new(Arc::new(plan), self.pool.clone()),
             steps,
             best_ns: None,
+            disturbed_ns: None,
+            quiet_rounds: 0,
             out: false,
         })
     }
@@ -255,8 +280,22 @@ impl Contender {
         };
         let steps = 1..=self.steps;
         let ns: u64 = steps.map(|step| profile.longest_ns(step)).sum();
-        let best = self.best_ns.unwrap_or(f64::INFINITY);
-        self.best_ns = Some(best.min(ns as f64));
+        let quiet = profile.stalled_ns() as f64 <= (1.0 - QUIET) * profile.wall_ns() as f64;
+        let best = match quiet {
+            true => &mut self.best_ns,
+            false => &mut self.disturbed_ns,
+        };
+        *best = Some(best.unwrap_or(f64::INFINITY).min(ns as f64));
+        self.quiet_rounds += usize::from(quiet);
+    }
+    /// The time to go by: of a quiet round, if there was one.
+    fn time_ns(&self) -> Option<f64> {
+        self.best_ns.or(self.disturbed_ns)
+    }
+    /// The time will hold, or does not matter.
+    fn is_settled(&self) -> bool {
+        let least = if self.out { 1 } else { LEAST_QUIET_ROUNDS };
+        self.quiet_rounds >= least
     }
 }
 

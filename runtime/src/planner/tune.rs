@@ -150,9 +150,14 @@ impl Planner<'_> {
             isa: self.isa,
             pool: &tuner.pool,
         };
-        let times = trial.run(built)?;
+        let outcome = trial.run(built)?;
         let names = survey.finalists.iter().map(|variant| variant.name());
-        let times: Times = names.map(str::to_owned).zip(times).collect();
+        let times: Times = names.map(str::to_owned).zip(outcome.times).collect();
+        if outcome.disturbed {
+            // What else the machine did then says nothing about the kernels the next time.
+            let basis = Basis::Disturbed;
+            return Ok(Some(Verdict { times, basis }));
+        }
         tuner.memory.keep(&survey.key, &times);
         Ok(Some(Verdict {
             times,

@@ -1,14 +1,15 @@
 //! Times of variants, by turns.
 
 use super::report::{Kernel, Layer, Whole};
-use crate::cli::timing::{Repeat, median};
+use crate::cli::times::Times;
+use crate::cli::timing::{Repeat, Spread};
 use crate::cli::{args, noise, progress, verify};
 use skimjit::layer;
 use skimjit::models::{Error as InputError, Tensor};
 use skimjit::runtime::machine::Peak;
 use skimjit::runtime::{Choice, Profile};
 use skimjit::{CompileOptions, Engine, Error, Isa, Model, Result, Session};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Time for each layer's measurement when the number of runs is left open.
 const LAYER_TIME: Duration = Duration::from_millis(400);
@@ -103,14 +104,15 @@ impl Measure {
         }
         let times = self.by_turns(&engines, &noise::inputs(model, batch, self.seed)?)?;
         let kernels = variants.into_iter().zip(times);
-        let kernels = kernels.map(|(variant, ms)| self.kernel(variant, ms, batch, &choice));
+        let kernels = kernels.map(|(variant, spread)| self.kernel(variant, spread, batch, &choice));
         Ok(Measured {
             kernels: kernels.collect(),
             choice,
         })
     }
 
-    fn kernel(&self, variant: String, time_ms: f64, batch: u32, choice: &Choice) -> Kernel {
+    fn kernel(&self, variant: String, spread: Spread, batch: u32, choice: &Choice) -> Kernel {
+        let time_ms = spread.median_ms;
         let rate = |macs: u64| 2.0 * (macs * u64::from(batch)) as f64 / (time_ms.max(1e-9) * 1e6);
         let done = if layer::is_sparse(&variant) {
             choice.macs_nonzero
@@ -121,14 +123,15 @@ impl Measure {
         Kernel {
             variant,
             time_ms,
+            spread,
             dense_equivalent_gflops: rate(choice.macs),
             gflops: rate(done),
             peak_share: self.peak.map(|peak| rate(done) / (peak.gflops * threads)),
         }
     }
 
-    /// Median times in milliseconds. All engines have to agree.
-    fn by_turns(&self, engines: &[Engine], inputs: &[Tensor]) -> Result<Vec<f64>> {
+    /// Times of each engine. All engines have to agree.
+    fn by_turns(&self, engines: &[Engine], inputs: &[Tensor]) -> Result<Vec<Spread>> {
         let mut sessions: Vec<Session> = engines.iter().map(Engine::session).collect();
         let mut first: Option<Vec<Tensor>> = None;
         for (engine, session) in engines.iter().zip(&mut sessions) {
@@ -140,12 +143,11 @@ impl Measure {
             for ((engine, session), times) in engines.iter().zip(&mut sessions).zip(&mut times) {
                 session.start_profile();
                 engine.run(session, inputs)?;
-                let profile = session.profile();
-                times.push(profile.map_or(0.0, |profile| kernel_ms(engine, profile)));
+                times.extend(session.profile().map(|profile| kernels_only(engine, profile)));
             }
             Ok(())
         })?;
-        Ok(times.into_iter().map(median).collect())
+        Ok(times.iter().map(|times| Spread::of(times)).collect())
     }
 
     /// The planned network and its dense plan, by turns.
@@ -169,17 +171,21 @@ impl Measure {
         }
         Repeat::new(self.iterations, NET_TIME).run(|| -> Result<()> {
             for (session, engine, times) in &mut sides {
-                let started = Instant::now();
+                session.start_profile();
                 engine.run(session, &inputs)?;
-                times.push(started.elapsed().as_secs_f64() * 1e3);
+                times.extend(session.profile().map(Times::of));
             }
             Ok(())
         })?;
-        let [time_ms, dense_time_ms] = sides.map(|(_, _, times)| median(times));
+        let [spread, dense_spread] = sides.map(|(_, _, times)| Spread::of(&times));
+        spread.warn("bench");
+        let (time_ms, dense_time_ms) = (spread.median_ms, dense_spread.median_ms);
         let per_second = |ms: f64| f64::from(batch) * 1e3 / ms.max(1e-9);
         Ok(Whole {
             time_ms,
             dense_time_ms,
+            spread,
+            dense_spread,
             images_per_second: per_second(time_ms),
             dense_images_per_second: per_second(dense_time_ms),
         })
@@ -252,9 +258,8 @@ fn first_that_can(
     Ok(None)
 }
 
-/// Elapsed time without the copies at the network's ends, which a layer inside a network does not
-/// have.
-fn kernel_ms(engine: &Engine, profile: &Profile) -> f64 {
+/// A run without the copies at the network's ends, which a layer inside a network does not have.
+fn kernels_only(engine: &Engine, profile: &Profile) -> Times {
     let copies = ["copy", "output", "to columns", "from columns"];
     let steps = profile.steps();
     let copied: u64 = steps
@@ -262,6 +267,7 @@ fn kernel_ms(engine: &Engine, profile: &Profile) -> f64 {
         .filter(|step| copies.contains(&step.label))
         .map(|step| step.time_ns)
         .sum();
-    let copied = copied as f64 / engine.threads() as f64;
-    (profile.wall_ns() as f64 - copied).max(0.0) / 1e6
+    let mut times = Times::of(profile);
+    times.wall = times.wall.saturating_sub(copied / engine.threads() as u64);
+    times
 }

@@ -10,7 +10,7 @@ use super::args::{AskedTuneArguments, MOST_IMAGES, MachineArguments, iterations_
 use super::output::Output;
 use super::problem::Problem;
 use super::progress;
-use super::synth::{parse_net, parse_sparsity};
+use super::synth::{nets, parse_net, parse_sparsity};
 use measure::Measure;
 use report::Report;
 use skimjit::models::zoo::{Net, Sparsity};
@@ -28,18 +28,16 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   skimjit bench --net caffenet
-  skimjit bench --net googlenet --batch 1,16 --layer inception_3a/3x3
+  skimjit bench --net googlenet --batch 1,16 --layers inception_3a/3x3
   skimjit bench --net caffenet --sweep
   skimjit bench --mtx coo_conv2.mtx --problem g2mb1ic96ih27oc256oh27kh5ph2
   skimjit bench --mtx pruned_layers --batch 1,16")]
 pub struct Arguments {
-    /// Network: lenet, cifar10-quick, squeezenet, googlenet, resnet-50, caffenet, alexnet, vgg-16,
-    /// mobilenet-ssd
-    #[arg(long, value_name = "NET", default_value = "caffenet", value_parser = parse_net)]
+    #[arg(long, value_name = "NET", default_value = "caffenet", value_parser = parse_net, help = nets())]
     net: &'static Net,
-    /// Only this layer; may be repeated
-    #[arg(long, value_name = "NAME")]
-    layer: Vec<String>,
+    /// Only these layers
+    #[arg(long, alias = "layer", value_name = "NAME,...", value_delimiter = ',')]
+    layers: Vec<String>,
     /// Percentage of zero weights [default: published, or 90]
     #[arg(long, value_name = "PERCENT|published", value_parser = parse_sparsity)]
     sparsity: Option<Sparsity>,
@@ -72,7 +70,7 @@ pub struct Arguments {
     )]
     seed: u64,
     /// Weights of one layer as a MatrixMarket file, instead of a network; or a folder of such files
-    #[arg(long, value_name = "FILE|FOLDER", conflicts_with_all = ["net", "layer", "sparsity", "sweep"])]
+    #[arg(long, value_name = "FILE|FOLDER", conflicts_with_all = ["net", "layers", "sparsity", "sweep"])]
     mtx: Option<PathBuf>,
     /// Problem that the weights are for, as in `verify --kernel` [default: that of the layer which
     /// the file is named after, in the network whose name is in the path]
@@ -93,7 +91,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         seed: arguments.seed,
         cases: Vec::new(),
     };
-    let (batches, chosen) = (&arguments.batch[..], &arguments.layer[..]);
+    let (batches, chosen) = (&arguments.batch[..], &arguments.layers[..]);
     let usual: &[u32] = if batches.is_empty() { &[1] } else { batches };
     report.cases = match &arguments.mtx {
         Some(mtx) => matrices::cases(&measure, mtx, arguments.problem.as_ref(), batches)?,

@@ -2,6 +2,7 @@
 
 use crate::cli::output::Output;
 use crate::cli::table::{Table, left, milliseconds, percent, right};
+use crate::cli::timing::Spread;
 use serde::Serialize;
 use skimjit::layer;
 use skimjit::runtime::machine::Peak;
@@ -53,6 +54,8 @@ pub struct Kernel {
     pub variant: String,
     /// Median time of one batch.
     pub time_ms: f64,
+    #[serde(flatten)]
+    pub spread: Spread,
     /// As if every weight took part.
     pub dense_equivalent_gflops: f64,
     /// Multiply-adds that the variant does, two operations each.
@@ -87,6 +90,8 @@ pub struct Point {
 pub struct Whole {
     pub time_ms: f64,
     pub dense_time_ms: f64,
+    pub spread: Spread,
+    pub dense_spread: Spread,
     pub images_per_second: f64,
     pub dense_images_per_second: f64,
 }
@@ -141,6 +146,16 @@ impl Whole {
             self.dense_images_per_second,
             self.dense_time_ms / self.time_ms.max(1e-9)
         ));
+        let range = |spread: &Spread| {
+            let [low, high] = spread.quartiles_ms.map(milliseconds);
+            let least = milliseconds(spread.least_ms);
+            format!("least {least} ms, half of the runs {low} to {high} ms")
+        };
+        out.sentence(format!(
+            "times are medians; {}; dense: {}",
+            range(&self.spread),
+            range(&self.dense_spread)
+        ));
     }
 }
 
@@ -151,7 +166,9 @@ fn layer_table(layers: &[Layer]) -> Table {
         right("density"),
         left("sparse variant").extra(),
         right("sparse ms"),
+        right("least").extra(),
         right("dense ms"),
+        right("least").extra(),
         right("speedup"),
         right("GF/s as dense").extra(),
         right("GF/s real"),
@@ -172,7 +189,9 @@ fn row(layer: &Layer) -> Vec<String> {
         percent(layer.density),
         cell(sparse, |kernel| kernel.variant.clone()),
         cell(sparse, |kernel| milliseconds(kernel.time_ms)),
+        cell(sparse, |kernel| milliseconds(kernel.spread.least_ms)),
         cell(dense, |kernel| milliseconds(kernel.time_ms)),
+        cell(dense, |kernel| milliseconds(kernel.spread.least_ms)),
         speedup(sparse, dense),
         cell(sparse, |kernel| {
             format!("{:.1}", kernel.dense_equivalent_gflops)

@@ -32,9 +32,10 @@ pub struct Arguments {
     /// Folder for the matrices; without it only the tables are printed
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
-    /// Weights of this magnitude and below count as zero, and are left out of the matrices
-    #[arg(long, value_name = "T", allow_negative_numbers = true, default_value = "0", value_parser = parse_magnitude)]
-    threshold: f32,
+    /// The old name of --zero-below
+    #[arg(long, hide = true, allow_negative_numbers = true, value_parser = parse_magnitude)]
+    #[arg(conflicts_with = "zero_below")]
+    threshold: Option<f32>,
     /// Only these layers
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     layers: Vec<String>,
@@ -64,8 +65,16 @@ struct Layer {
     bias_file: Option<PathBuf>,
 }
 
+impl Arguments {
+    fn threshold(&self) -> f32 {
+        let given = self.threshold.or(self.model.reading.zero_below);
+        given.unwrap_or(0.0)
+    }
+}
+
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
-    let model = arguments.model.load()?;
+    // Artifacts are dumped with a threshold too: what it makes zero is decided here.
+    let model = arguments.model.load_but_threshold()?;
     let graph = model.graph();
     let chosen = chosen(arguments, graph)?;
     if let Some(folder) = &arguments.folder {
@@ -84,7 +93,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     out.table(&table(&layers));
     out.line(format!(
         "zeros in %; magnitude at most {:e} is zero",
-        arguments.threshold
+        arguments.threshold()
     ));
     let most = arguments.histogram.unwrap_or_default();
     for layer in &layers {
@@ -162,7 +171,7 @@ fn unique_stem(layer: &str, others: &[Prunable]) -> String {
 
 fn layer(arguments: &Arguments, graph: &Graph, prunable: &Prunable) -> Result<Layer> {
     let tensor = graph.weight(prunable.weights);
-    let threshold = arguments.threshold;
+    let threshold = arguments.threshold();
     let matrix = Matrix::new(tensor.shape(), tensor.data(), prunable.groups, threshold);
     let size = matrix.size();
     let (file, bias_file) = match &arguments.folder {

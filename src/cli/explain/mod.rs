@@ -7,6 +7,7 @@ mod print;
 
 use super::args::{self, EngineArguments, ModelArguments, TuneArguments, iterations_parser};
 use super::output::Output;
+use super::timing::Spread;
 use super::{progress, time};
 use advice::Advice;
 use limit::{Limit, Speeds};
@@ -21,7 +22,8 @@ use skimjit::{CompileOptions, Engine, Result, layer};
 /// could compute it with their estimated and measured times, and the choice; for the network, what
 /// takes the time and what would help most.
 ///
-/// Times are medians on a random batch, of the whole batch. A layer's limit is the longer of two: its
+/// Times are of a whole random batch, means over the middle half of the runs by elapsed time, so that they
+/// add up. A layer's limit is the longer of two: its
 /// multiply-adds with weights other than zero at the measured peak, and the bytes of its weights (6
 /// per non-zero of a pruned layer, 4 per weight of a dense one) at the bandwidth of memory, or of the
 /// last-level cache if the network fits there, plus its activations at the bandwidth of that cache.
@@ -117,6 +119,9 @@ pub struct Refused {
 #[derive(Serialize)]
 pub struct Network {
     pub total_ms: f64,
+    /// Of whole runs.
+    #[serde(flatten)]
+    pub spread: Spread,
     pub images_per_second: f64,
     /// Sum of the layers' limits.
     pub limit_ms: f64,
@@ -213,7 +218,7 @@ impl Report {
             .iter()
             .map(|choice| Layer::new(engine, choice, speeds, times.layer_ms(&choice.layer)))
             .collect();
-        let network = Network::new(&layers, times.total_ms(), plan.batch);
+        let network = Network::new(&layers, times, plan.batch);
         Self {
             model,
             cpu: CpuInfo::query().model_name,
@@ -291,6 +296,9 @@ fn why(choice: &Choice) -> String {
         (Basis::Named, _) => "named by the artifact",
         (Basis::Estimated, _) => "best estimate",
         (Basis::Measured | Basis::Remembered, _) => return by_trial(choice),
+        (Basis::Disturbed, _) => {
+            return format!("{}, on a busy machine", by_trial(choice));
+        }
     };
     text.to_owned()
 }
@@ -312,7 +320,8 @@ fn by_trial(choice: &Choice) -> String {
 }
 
 impl Network {
-    fn new(layers: &[Layer], total_ms: f64, batch: usize) -> Self {
+    fn new(layers: &[Layer], times: &time::Report, batch: usize) -> Self {
+        let total_ms = times.total_ms();
         let part = |wanted: &dyn Fn(&Layer) -> bool| {
             let some = || layers.iter().filter(|layer| wanted(layer));
             // The sum of no numbers is -0.
@@ -331,6 +340,7 @@ impl Network {
         let inside = dense.time_ms + sparse.time_ms + other.time_ms;
         Self {
             total_ms,
+            spread: times.spread(),
             images_per_second: batch as f64 * 1e3 / total_ms.max(f64::MIN_POSITIVE),
             limit_ms: dense.limit_ms + sparse.limit_ms + other.limit_ms,
             most_without_dense: (dense.time_ms > 0.0).then(|| total_ms / dense.time_ms),

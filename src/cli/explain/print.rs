@@ -70,6 +70,14 @@ fn table(report: &Report) -> Table {
             table.note(format!("  {note}"));
         }
     }
+    let network = &report.network;
+    let mut sum = |name: &str, ms: f64| {
+        let mut cells = vec![String::new(); 6];
+        (cells[0], cells[5]) = (name.to_owned(), milliseconds(ms));
+        table.row(cells);
+    };
+    sum("outside of layers", network.outside_ms);
+    sum("total", network.total_ms);
     table
 }
 
@@ -143,6 +151,12 @@ fn network(network: &Network, out: &mut Output) {
         network.total_ms / network.limit_ms.max(f64::MIN_POSITIVE),
         milliseconds(network.limit_ms),
         milliseconds(network.jit_ms)
+    ));
+    let [low, high] = network.spread.quartiles_ms.map(milliseconds);
+    out.sentence(format!(
+        "  median {} ms, least {} ms; half of the runs took {low} to {high} ms",
+        milliseconds(network.spread.median_ms),
+        milliseconds(network.spread.least_ms)
     ));
     let part = |what: &str, part: &Part| {
         format!(

@@ -21,16 +21,16 @@ use std::path::PathBuf;
 /// blob.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  skimjit extract-features --model deploy.prototxt --weights net.caffemodel fc7 prob \\
+  skimjit extract-features --prototxt deploy.prototxt --weights net.caffemodel fc7 prob \\
       --input a.jpg b.jpg --resize 227x227 --mean-value 104,117,123 --output features.h5
-  skimjit extract-features --model train_val.prototxt --weights net.caffemodel fc7 label \\
+  skimjit extract-features --prototxt train_val.prototxt --weights net.caffemodel fc7 label \\
       --iterations 100 --output {blob}_lmdb")]
 pub struct Arguments {
     /// Blobs to keep
     #[arg(value_name = "BLOB", required = true)]
     blobs: Vec<String>,
     /// Definition of the network
-    #[arg(long, value_name = "PROTOTXT")]
+    #[arg(long = "prototxt", alias = "model", value_name = "FILE")]
     model: PathBuf,
     /// Weights; of several files, later ones win
     #[arg(

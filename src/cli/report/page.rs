@@ -31,7 +31,9 @@ pub fn html(analysis: &Analysis, drawing: &str) -> String {
          machine allows. Point at a circle for its figures.",
     );
     match roofline::svg(report, &analysis.speeds) {
-        Some(svg) => page += &svg,
+        Some(svg) => {
+            let _ = writeln!(page, "<div class=\"wide\">{svg}</div>");
+        }
         None => page += "<p>No layer multiplies.</p>\n",
     }
     gains(analysis, &mut page);
@@ -98,7 +100,7 @@ fn shares(report: &Report, page: &mut String) {
         "Dense kernels multiply with every weight; only pruning or a better dense kernel shortens them.",
     );
     let total = network.total_ms.max(f64::MIN_POSITIVE);
-    *page += "<div class=\"shares\">";
+    let (mut bar, mut legend) = (String::new(), String::new());
     for (class, what, time) in [
         ("dense", "dense kernels", network.dense.time_ms),
         ("sparse", "sparse kernels", network.sparse.time_ms),
@@ -107,14 +109,19 @@ fn shares(report: &Report, page: &mut String) {
     ] {
         let share = time / total * 1e2;
         if share >= 0.05 {
+            let text = format!("{what}: {} ms, {share:.0} %", ms(time));
             let _ = write!(
-                page,
-                "<div class=\"{class}\" style=\"flex-grow:{share:.2}\" title=\"{what}: {} ms\">{what} {share:.0} %</div>",
-                ms(time)
+                bar,
+                "<div class=\"{class}\" style=\"flex-grow:{share:.2}\" title=\"{text}\"></div>"
             );
+            let _ = write!(legend, "<li><i class=\"{class}\"></i>{text}</li>");
         }
     }
-    *page += "</div>\n";
+    // Labels beside the bar: inside, those of small parts would be cut.
+    let _ = writeln!(
+        page,
+        "<div class=\"shares\">{bar}</div>\n<ul class=\"legend\">{legend}</ul>"
+    );
     if let Some(most) = network.most_without_dense {
         let _ = writeln!(
             page,
@@ -156,7 +163,7 @@ fn bars(report: &Report, page: &mut String) {
     let longest = layers()
         .map(|layer| layer.time_ms)
         .fold(f64::MIN_POSITIVE, f64::max);
-    *page += "<table class=\"bars\"><thead><tr><th>layer<th>type<th>output<th>density<th>ms<th>time<th>× limit<th>bound<th>of peak<th>kernel</tr></thead><tbody>\n";
+    *page += "<div class=\"wide\"><table class=\"bars\"><thead><tr><th>layer<th>type<th>output<th>density<th>ms<th>time<th>× limit<th>bound<th>of peak<th>kernel</tr></thead><tbody>\n";
     for layer in layers() {
         let limit = layer.limit.limit_ms;
         let mark = match limit > 0.0 {
@@ -193,7 +200,7 @@ fn bars(report: &Report, page: &mut String) {
             escape(&layer.variant),
         );
     }
-    *page += "</tbody></table>\n";
+    *page += "</tbody></table></div>\n";
 }
 
 fn bound(layer: &Layer) -> &'static str {
@@ -213,7 +220,7 @@ fn gains(analysis: &Analysis, page: &mut String) {
         "Milliseconds of each layer at a share of zeros, estimated: its limit then, over the share of the \
          limit that this network's sparse layers reach. Green: it saves at least 1 % of the network's time.",
     );
-    *page += "<table><thead><tr><th>layer<th>zeros now<th>ms now";
+    *page += "<div class=\"wide\"><table><thead><tr><th>layer<th>zeros now<th>ms now";
     ZEROS.iter().for_each(|zeros| {
         let _ = write!(page, "<th>{:.0} %", zeros * 1e2);
     });
@@ -242,7 +249,7 @@ fn gains(analysis: &Analysis, page: &mut String) {
         }
         *page += "</tr>\n";
     }
-    *page += "</tbody></table>\n";
+    *page += "</tbody></table></div>\n";
 }
 
 /// Which kernels could compute each layer, and why one was chosen.

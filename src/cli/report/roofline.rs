@@ -41,10 +41,11 @@ pub fn svg(report: &Report, speeds: &Speeds) -> Option<String> {
     );
     axes.draw(&mut svg);
     axes.draw_roofs(speeds, &mut svg);
-    for point in &points {
-        let share = point.layer.time_ms / report.network.total_ms.max(f64::MIN_POSITIVE);
-        axes.draw_point(point, share, &mut svg);
-    }
+    let share =
+        |point: &Point<'_>| point.layer.time_ms / report.network.total_ms.max(f64::MIN_POSITIVE);
+    let circles: Vec<Circle<'_>> = points.iter().map(|p| axes.circle(p, share(p))).collect();
+    circles.iter().for_each(|circle| circle.draw(&mut svg));
+    name(&circles, &mut svg);
     svg += "</svg>\n";
     Some(svg)
 }
@@ -169,7 +170,7 @@ impl Axes {
         words(svg, "end", [x2 - 4.0, y - 6.0], &text);
     }
 
-    fn draw_point(&self, point: &Point<'_>, share: f64, svg: &mut String) {
+    fn circle<'p>(&self, point: &'p Point<'p>, share: f64) -> Circle<'p> {
         let (x, y) = self.at(point.flop_per_byte, point.gflops);
         // The area of a circle is the layer's share of the time.
         let radius = if share < SMALL_SHARE {
@@ -177,6 +178,34 @@ impl Axes {
         } else {
             (share * 900.0).sqrt().max(3.5)
         };
+        Circle {
+            point,
+            share,
+            x,
+            y,
+            radius,
+        }
+    }
+}
+
+/// A layer where it is drawn.
+struct Circle<'a> {
+    point: &'a Point<'a>,
+    share: f64,
+    x: f64,
+    y: f64,
+    radius: f64,
+}
+
+impl Circle<'_> {
+    fn draw(&self, svg: &mut String) {
+        let Self {
+            point,
+            x,
+            y,
+            radius,
+            ..
+        } = self;
         let _ = writeln!(
             svg,
             "<circle class=\"{}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius:.1}\"><title>{}: {:.1} GFLOP/s at {:.1} \
@@ -185,19 +214,54 @@ impl Axes {
             escape(&point.layer.layer),
             point.gflops,
             point.flop_per_byte,
-            share * 1e2,
+            self.share * 1e2,
             escape(&point.layer.variant),
         );
-        if share > NAMED_SHARE {
-            let right = x > WIDTH * 0.8;
-            let (anchor, dx) = if right {
-                ("end", -radius - 3.0)
-            } else {
-                ("start", radius + 3.0)
-            };
-            words(svg, anchor, [x + dx, y + 4.0], &point.layer.layer);
-        }
     }
+    /// Where its name can stand: right, left, above, below. Left and top, width and height.
+    fn places(&self, width: f64) -> [[f64; 4]; 4] {
+        let away = self.radius + 3.0;
+        let beside = self.y - LETTER[1] / 2.0;
+        let middle = self.x - width / 2.0;
+        [
+            [self.x + away, beside],
+            [self.x - away - width, beside],
+            [middle, self.y - away - LETTER[1]],
+            [middle, self.y + away],
+        ]
+        .map(|[x, y]| [x, y, width, LETTER[1]])
+    }
+}
+
+/// Width and height of a letter.
+const LETTER: [f64; 2] = [6.6, 13.0];
+
+/// Names the layers that take most of the time, where there is room; the others tell theirs when pointed at.
+fn name(circles: &[Circle<'_>], svg: &mut String) {
+    let around = |c: &Circle<'_>| {
+        let side = 2.0 * c.radius;
+        [c.x - c.radius, c.y - c.radius, side, side]
+    };
+    let mut taken: Vec<[f64; 4]> = circles.iter().map(around).collect();
+    let mut named: Vec<&Circle<'_>> = circles.iter().filter(|c| c.share > NAMED_SHARE).collect();
+    named.sort_by(|a, b| b.share.total_cmp(&a.share));
+    for circle in named {
+        let name = &circle.point.layer.layer;
+        let places = circle.places(name.chars().count() as f64 * LETTER[0]);
+        let inside = |[x, y, w, h]: &[f64; 4]| {
+            *x >= LEFT && x + w <= WIDTH - RIGHT && *y >= TOP && y + h <= HEIGHT - BOTTOM
+        };
+        let free = |place: &&[f64; 4]| inside(place) && !taken.iter().any(|t| overlap(place, t));
+        let Some(place) = places.iter().find(free).copied() else {
+            continue;
+        };
+        words(svg, "start", [place[0], place[1] + LETTER[1] - 3.0], name);
+        taken.push(place);
+    }
+}
+
+fn overlap(a: &[f64; 4], b: &[f64; 4]) -> bool {
+    a[0] < b[0] + b[2] && b[0] < a[0] + a[2] && a[1] < b[1] + b[3] && b[1] < a[1] + a[3]
 }
 
 /// A power of ten as people write it.

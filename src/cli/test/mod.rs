@@ -29,10 +29,10 @@ use tally::Mean;
 /// (ReLU, BatchNorm, sums) is in its time.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
-  skimjit test --model train_val.prototxt --weights net.caffemodel --iterations 100 --threads 2")]
+  skimjit test --prototxt train_val.prototxt --weights net.caffemodel --iterations 100 --threads 2")]
 pub struct Arguments {
     /// Definition with data layers and what judges the network: Accuracy, losses
-    #[arg(long, value_name = "PROTOTXT")]
+    #[arg(long = "prototxt", alias = "model", value_name = "FILE")]
     model: PathBuf,
     /// Weights; of several files, later ones win
     #[arg(
