@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// it. What is installed can be moved as a whole. Files of an earlier version are replaced.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
-  skimjit install-dev --prefix /usr/local
+  skimjit install-dev --prefix ~/.local
   cc classify.c $(pkg-config --cflags --libs skimjit)")]
 pub struct Arguments {
     /// Folder to install into: include, lib and lib/pkgconfig are made there

@@ -7,6 +7,7 @@ use crate::support::{Outcome, Workplace, outcome, ramp};
 use flate2::{Compression, write::GzEncoder};
 use image::{Rgb, RgbImage};
 use skimjit::array::write_npy;
+use skimjit::models::caffe::{proto::NetParameter, read_caffemodel, read_prototxt, write_caffemodel};
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
@@ -134,15 +135,26 @@ fn prepared() -> Workplace {
 
 /// Caffemodels and artifacts, with weights from fillers.
 fn networks(place: &Workplace) {
-    // The empty message.
-    place.write("empty.caffemodel", "");
+    let nameless = NetParameter {
+        name: Some("nothing".to_owned()),
+        ..NetParameter::default()
+    };
+    write_caffemodel(&nameless, &place.path("empty.caffemodel")).unwrap();
     for (net, definition) in [("net", "deploy"), ("det1", "det1")] {
         let empty = ["empty.caffemodel", "--allow-missing-weights"];
         let definition = format!("{definition}.prototxt");
         let artifact = format!("{net}.skim");
         let compile = ["compile", "--prototxt", &definition, "--no-tune", "-o", &artifact];
-        place.skimjit(&[&compile[..1], &empty, &compile[1..]].concat());
-        place.ok(&["export", &artifact, &format!("{net}.caffemodel")]);
+        let made = place.skimjit(&[&compile[..1], &empty, &compile[1..]].concat());
+        assert_eq!(made.code, Some(0), "{}", made.stderr);
+        place.ok(&["export", &artifact, "weights.caffemodel"]);
+        let weights = read_caffemodel(&place.path("weights.caffemodel")).unwrap();
+        let (mut whole, _) = read_prototxt(&place.path(&definition)).unwrap();
+        for layer in &mut whole.layer {
+            let own = weights.layer.iter().find(|own| own.name == layer.name);
+            layer.blobs = own.map(|own| own.blobs.clone()).unwrap_or_default();
+        }
+        write_caffemodel(&whole, &place.path(&format!("{net}.caffemodel"))).unwrap();
     }
     std::fs::copy(place.path("net.caffemodel"), place.path("old.caffemodel")).unwrap();
     std::fs::copy(place.path("net.caffemodel"), place.path("bvlc_v1.caffemodel")).unwrap();

@@ -173,7 +173,7 @@ fn layer_table(layers: &[Layer]) -> Table {
         right("GF/s as dense").extra(),
         right("GF/s real"),
         right("peak"),
-        right("dense GF/s"),
+        right("dense GF/s").extra(),
         right("peak").extra(),
         left("planned"),
     ]);
