@@ -9,7 +9,9 @@ mod detections;
 mod dump;
 mod export;
 mod help;
+mod inputs;
 mod perf;
+mod preprocessing;
 mod proof;
 mod published;
 mod report;
@@ -238,7 +240,7 @@ fn every_kernel_variant_of_a_problem_can_be_verified() {
             "--problem",
             problem,
             "--density",
-            "0.3",
+            "30%",
             "--seed",
             "7",
             "--isa",

@@ -77,6 +77,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         Source::files(&arguments.input, &arguments.pictures)?
     };
     let model = load(arguments, &source)?;
+    source.prepare(&model, &arguments.pictures)?;
     let inputs: Vec<&str> = model
         .graph()
         .inputs
