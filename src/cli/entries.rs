@@ -26,7 +26,7 @@ pub struct InputArguments {
     #[arg(value_name = "INPUT", value_parser = NamedFile::parse)]
     inputs: Vec<NamedFile>,
     /// The same as INPUT
-    #[arg(long = "input", short, value_name = "[NAME=]FILE", num_args = 1.., value_parser = NamedFile::parse)]
+    #[arg(long = "input", short = 'i', value_name = "[NAME=]FILE", num_args = 1.., value_parser = NamedFile::parse)]
     more: Vec<NamedFile>,
     /// File with the name of one picture or array per line (- for standard input), from the working folder or
     /// else from the list's; a number behind a name, as ImageData's lists have, is left out

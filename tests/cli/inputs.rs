@@ -89,7 +89,7 @@ fn folders_patterns_and_lists_name_pictures() {
     place.write("photos/list.txt", "b.png 0\nmore/c d.png 1\n");
     let beside = found(&["--input-list", "photos/list.txt"]);
     assert_eq!(beside, &all[1..]);
-    for inputs in [&["-"][..], &["--input", "-"], &["--input-list", "-"]] {
+    for inputs in [&["-"][..], &["-i", "-"], &["--input-list", "-"]] {
         let result = with_stdin(
             &place,
             &run(&[inputs, &csv].concat()),
