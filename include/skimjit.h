@@ -176,6 +176,38 @@ typedef struct {
   uint32_t reserved;
 } skimjit_port;
 
+// How a picture becomes the input of a model, in this order: resize, cut out the centre, subtract the mean,
+// scale; pixels are 0 to 255. Set `size` to sizeof(skimjit_preprocess).
+typedef struct {
+  // sizeof(skimjit_preprocess).
+  size_t size;
+  // What is subtracted, in the order of the channels; null: nothing. Belongs to the model.
+  const float *mean;
+  // Number of values in `mean`: one for all channels, one per channel, or an image, channel by channel, as
+  // large as the picture before it is cut.
+  size_t mean_count;
+  // Height of the mean image; 0: it is none.
+  uint32_t mean_height;
+  // Width of the mean image.
+  uint32_t mean_width;
+  // 1: the following is known. 0: nothing is, and all fields are 0.
+  uint32_t known;
+  // 1: the first channel is red. 0: it is blue, as Caffe has it. Without meaning for one channel.
+  uint32_t rgb;
+  // Width that pictures are resized to, with `resize_height`; 0: they are not.
+  uint32_t resize_width;
+  // Height that pictures are resized to.
+  uint32_t resize_height;
+  // Length that the shorter side is resized to; 0: it is not.
+  uint32_t resize_short;
+  // Side of the square that is cut from the centre; 0: none.
+  uint32_t crop;
+  // Factor, after the mean is subtracted.
+  float scale;
+  // Always 0.
+  uint32_t reserved;
+} skimjit_preprocess;
+
 // An array to read. It belongs to the caller, and needs the alignment of a float only.
 typedef struct {
   // Elements, row by row.
@@ -507,6 +539,16 @@ skimjit_status skimjit_model_get_output(const skimjit_model *model, size_t index
 // one line for each index from 0; null beyond the last one. The text belongs to the model.
 const char *skimjit_model_get_warning(const skimjit_model *model,
                                       size_t index);
+
+// Says how pictures become inputs, as the data layer of the definition does it or as it was said when the
+// artifact was compiled.
+skimjit_status skimjit_model_get_preprocess(const skimjit_model *model,
+                                            skimjit_preprocess *preprocess);
+
+// Name of a class, UTF-8; null where it is not known. It names the classes of outputs with as many as there
+// are names. The text belongs to the model.
+const char *skimjit_model_get_label(const skimjit_model *model,
+                                    size_t class_);
 
 // Gets the memory for runs of a model. `team` computes them; null: the model's own team. Sessions on
 // different teams run at the same time, sessions on one team take turns (on a team of one thread, they

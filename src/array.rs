@@ -35,6 +35,21 @@ pub fn read_npy(path: &Path) -> Result<Tensor> {
     parse_npy(&bytes).map_err(|error| error.file(path))
 }
 
+/// Reads the shape of a file's array, and nothing else.
+pub fn read_npy_shape(path: &Path) -> Result<Shape> {
+    let unreadable = |error: io::Error| Error::new(error.to_string()).file(path);
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(unreadable)?;
+    let head = MAGIC.len() + 6 + MAX_HEADER_BYTES;
+    file.take(head as u64)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    let shape = split_header(&bytes)
+        .and_then(|(header, _)| Header::parse(header))
+        .and_then(|header| Shape::new(header.dims).map_err(|error| error.field("shape")));
+    shape.map_err(|error| error.file(path))
+}
+
 /// Reads the contents of a file.
 pub fn parse_npy(bytes: &[u8]) -> Result<Tensor> {
     let (header, data) = split_header(bytes)?;

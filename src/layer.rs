@@ -71,11 +71,3 @@ pub fn is_sparse(variant: &str) -> bool {
 pub fn is_dense(variant: &str) -> bool {
     variant.starts_with("dense_")
 }
-
-/// A share from 0 to 1.
-pub fn parse_density(text: &str) -> std::result::Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
-        _ => Err("expected a share of 0 to 1".to_owned()),
-    }
-}

@@ -26,6 +26,7 @@ pub mod code_info;
 pub mod error;
 pub mod kernel;
 pub mod knobs;
+pub mod labels;
 pub mod layer;
 pub mod model;
 pub mod tune;

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::tune::Tuning;
 use skimjit_models::artifact::{self, Kind, Reader, Writer};
-use skimjit_models::{Graph, Shape, Tensor, ValueId, import, passes};
+use skimjit_models::{Graph, Preprocess, Shape, Tensor, ValueId, import, passes, preprocess};
 use skimjit_runtime::jit::Isa;
 use skimjit_runtime::jit::observe::CodeObserver;
 use skimjit_runtime::mapping::FileMap;
@@ -88,6 +88,8 @@ pub struct Model {
     /// The recipe was made for other input shapes.
     resized: bool,
     losses: Vec<(ValueId, f32)>,
+    preprocess: Option<Arc<Preprocess>>,
+    labels: Arc<[String]>,
     /// Unknown fields, ignored source layers and the like, one line each.
     pub warnings: Vec<String>,
 }
@@ -214,6 +216,8 @@ impl Model {
             recipe: None,
             resized: false,
             losses: imported.losses,
+            preprocess: imported.preprocess.map(Arc::new),
+            labels: Arc::default(),
             warnings,
         }
     }
@@ -226,6 +230,8 @@ impl Model {
             recipe: None,
             resized: false,
             losses: vec![],
+            preprocess: None,
+            labels: Arc::default(),
             warnings: vec![],
         })
     }
@@ -250,13 +256,23 @@ impl Model {
                 )
             })?),
         };
-        Ok(Self {
+        let preprocess = artifact::pictures::read_preprocess(&reader).map_err(in_file)?;
+        let mut model = Self {
             graph,
             recipe,
             resized: false,
             losses: vec![],
+            preprocess: preprocess.map(Arc::new),
+            labels: Arc::default(),
             warnings: vec![],
-        })
+        };
+        if let Some(labels) = artifact::pictures::read_labels(&reader).map_err(in_file)? {
+            model.set_labels(labels).map_err(|error| match error {
+                Error::Input(error) => in_file(error.field("section labels")),
+                other => other,
+            })?;
+        }
+        Ok(model)
     }
 
     /// The network as it was read: no passes applied.
@@ -282,6 +298,8 @@ impl Model {
             recipe,
             resized,
             losses: self.losses.clone(),
+            preprocess: self.preprocess.clone(),
+            labels: self.labels.clone(),
             warnings: self.warnings.clone(),
         })
     }
@@ -317,6 +335,36 @@ impl Model {
     /// their weights. None for artifacts.
     pub fn losses(&self) -> &[(ValueId, f32)] {
         &self.losses
+    }
+
+    /// How pictures become inputs: as the data layer of the definition says, or as was said when the artifact
+    /// was compiled. `None`: nothing is known. [`crate::picture::load`] does it.
+    pub fn preprocess(&self) -> Option<&Preprocess> {
+        self.preprocess.as_deref()
+    }
+
+    /// Says how pictures become inputs; artifacts keep it.
+    pub fn set_preprocess(&mut self, preprocess: Option<Preprocess>) -> Result<()> {
+        if let Some(preprocess) = &preprocess {
+            preprocess.check()?;
+        }
+        self.preprocess = preprocess.map(Arc::new);
+        Ok(())
+    }
+
+    /// Names of the classes, that of class 0 first; empty where they are not known. They belong to the outputs
+    /// with as many classes.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// Names the classes of an output, one name for each; artifacts keep the names. No names: nothing is known.
+    pub fn set_labels(&mut self, labels: Vec<String>) -> Result<()> {
+        if !labels.is_empty() {
+            preprocess::check_labels(&self.graph, labels.len())?;
+        }
+        self.labels = labels.into();
+        Ok(())
     }
 
     /// Images per batch: the artifact's, or the first input's.
@@ -444,6 +492,12 @@ impl Model {
             recipe::SECTION,
             Recipe::of(&engine.plan).encode(),
         )?;
+        if let Some(preprocess) = &self.preprocess {
+            artifact::pictures::write_preprocess(&mut writer, preprocess)?;
+        }
+        if !self.labels.is_empty() {
+            artifact::pictures::write_labels(&mut writer, &self.labels)?;
+        }
         let failed = |error: &std::io::Error| {
             let error = skimjit_models::Error::new(format!("an error when writing: {error}"));
             Error::from(error.file(path).hint("check the path and the free space"))

@@ -122,7 +122,7 @@ fn the_shipped_network_reads_them() {
         let output = Command::new(env!("CARGO_BIN_EXE_skimjit"))
             .arg("run")
             .arg(folder().join("lenet.skim"))
-            .args(["--scale", "0.00390625", "--json", "--input"])
+            .args(["--json", "--input"])
             .arg(picture(digit))
             .output()
             .unwrap();

@@ -14,6 +14,7 @@ pub mod ir;
 pub mod ops;
 pub mod passes;
 pub mod percent;
+pub mod preprocess;
 pub mod zoo;
 
 pub use error::{Error, Result};
@@ -22,3 +23,4 @@ pub use ir::{
 };
 pub use ops::Op;
 pub use percent::Percent;
+pub use preprocess::Preprocess;

@@ -9,7 +9,7 @@ use super::failure::{Failure, Outcome, Status, needed};
 use super::kernel::{KernelInfo, KernelOptions};
 use super::kernel_create::{Conv, Csr, Fc, MatMul};
 use super::kernel_run::{Args, Checked, Function, Operands};
-use super::model::{ModelInfo, Port, Shape};
+use super::model::{ModelInfo, Port, Preprocess, Shape};
 use super::options::Options;
 use super::session::{Input, Output, Profile, Step};
 use crate::kernel::{Kernel, call};
@@ -213,6 +213,7 @@ growing! {
     Options, "skimjit_options", 88;
     ModelInfo, "skimjit_model_info", 56;
     Port, "skimjit_port", 72;
+    Preprocess, "skimjit_preprocess", 64;
     Profile, "skimjit_profile", 48;
     Step, "skimjit_step", 40;
     KernelOptions, "skimjit_kernel_options", 24;

@@ -5,6 +5,7 @@ use super::memory::{In, Out, Text};
 use super::options::{MAX_RANK, Options, isa_number, shape};
 use crate::model::Shared;
 use crate::{CompileOptions, Engine, Model as Network};
+use skimjit_models::preprocess::{ChannelOrder, Mean, Preprocess as Preparation, Resize};
 use skimjit_runtime::{KernelStore, Port as PlanPort};
 use std::ffi::{CString, c_char};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub struct Model {
     inputs: Vec<CString>,
     outputs: Vec<CString>,
     warnings: Vec<CString>,
+    labels: Vec<CString>,
 }
 
 /// What a model is. Set `size` to sizeof(skimjit_model_info).
@@ -74,6 +76,40 @@ pub struct Shape {
     pub dims: In<u32>,
     /// Number of dims.
     pub rank: usize,
+}
+
+/// How a picture becomes the input of a model, in this order: resize, cut out the centre, subtract the mean,
+/// scale; pixels are 0 to 255. Set `size` to sizeof(skimjit_preprocess).
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Preprocess {
+    /// sizeof(skimjit_preprocess).
+    pub size: usize,
+    /// What is subtracted, in the order of the channels; null: nothing. Belongs to the model.
+    pub mean: *const f32,
+    /// Number of values in `mean`: one for all channels, one per channel, or an image, channel by channel, as
+    /// large as the picture before it is cut.
+    pub mean_count: usize,
+    /// Height of the mean image; 0: it is none.
+    pub mean_height: u32,
+    /// Width of the mean image.
+    pub mean_width: u32,
+    /// 1: the following is known. 0: nothing is, and all fields are 0.
+    pub known: u32,
+    /// 1: the first channel is red. 0: it is blue, as Caffe has it. Without meaning for one channel.
+    pub rgb: u32,
+    /// Width that pictures are resized to, with `resize_height`; 0: they are not.
+    pub resize_width: u32,
+    /// Height that pictures are resized to.
+    pub resize_height: u32,
+    /// Length that the shorter side is resized to; 0: it is not.
+    pub resize_short: u32,
+    /// Side of the square that is cut from the centre; 0: none.
+    pub crop: u32,
+    /// Factor, after the mean is subtracted.
+    pub scale: f32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 /// Loads a network from a .skim, .caffemodel or .caffemodel.h5 file (the contents decide), and
@@ -220,6 +256,75 @@ pub extern "C" fn skimjit_model_get_warning(model: Option<&Model>, index: usize)
     })
 }
 
+/// Says how pictures become inputs, as the data layer of the definition does it or as it was said when the
+/// artifact was compiled.
+#[unsafe(no_mangle)]
+pub extern "C" fn skimjit_model_get_preprocess(
+    model: Option<&Model>,
+    preprocess: Out<Preprocess>,
+) -> Status {
+    guard(|| {
+        let model = needed("model", model)?;
+        preprocess.fill(describe_preprocess(model.network.preprocess())?)
+    })
+}
+
+/// Name of a class, UTF-8; null where it is not known. It names the classes of outputs with as many as there
+/// are names. The text belongs to the model.
+#[unsafe(no_mangle)]
+pub extern "C" fn skimjit_model_get_label(model: Option<&Model>, class: usize) -> *const c_char {
+    guard_value(std::ptr::null(), || {
+        let labels = &needed("model", model)?.labels;
+        Ok(labels
+            .get(class)
+            .map_or(std::ptr::null(), |text| text.as_ptr()))
+    })
+}
+
+fn describe_preprocess(preprocess: Option<&Preparation>) -> Outcome<Preprocess> {
+    let (mean, [mean_height, mean_width]) = match preprocess.map(|own| &own.mean) {
+        None | Some(Mean::None) => (&[][..], [0, 0]),
+        Some(Mean::Values(values)) => (&values[..], [0, 0]),
+        Some(Mean::Image(image)) => match *image.shape().dims() {
+            [.., height, width] => (image.data(), [height, width]),
+            _ => (image.data(), [0, 0]),
+        },
+        Some(Mean::Missing(file)) => {
+            return Err(Failure::new(
+                Status::Input,
+                format!(
+                    "transform_param.mean_file: found no file {file:?}, expected the mean image"
+                ),
+            ));
+        }
+    };
+    let own = preprocess.cloned().unwrap_or_default();
+    let (resize, resize_short) = match own.resize {
+        None => ([0, 0], 0),
+        Some(Resize::Exact(width, height)) => ([width, height], 0),
+        Some(Resize::Short(side)) => ([0, 0], side),
+    };
+    Ok(Preprocess {
+        size: 0,
+        mean: if mean.is_empty() {
+            std::ptr::null()
+        } else {
+            mean.as_ptr()
+        },
+        mean_count: mean.len(),
+        mean_height,
+        mean_width,
+        known: u32::from(preprocess.is_some()),
+        rgb: u32::from(own.channel_order == ChannelOrder::Rgb),
+        resize_width: resize[0],
+        resize_height: resize[1],
+        resize_short,
+        crop: own.crop.unwrap_or(0),
+        scale: if preprocess.is_some() { own.scale } else { 0.0 },
+        reserved: 0,
+    })
+}
+
 fn describe(
     what: &str,
     model: &Model,
@@ -271,6 +376,7 @@ impl Model {
             inputs: names(&engine.plan().inputs),
             outputs: names(&engine.plan().outputs),
             warnings,
+            labels: network.labels().iter().map(|text| c_text(text)).collect(),
             network,
             options,
             shared,

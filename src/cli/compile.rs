@@ -5,11 +5,14 @@ use super::args::{
     ModelArguments, TuneArguments, parse_tolerance, threads_parser,
 };
 use super::emit::{self, Emit, EmitArguments};
-use super::output::Output;
+use super::inputs::{PictureArguments, Shown};
+use super::labels;
+use super::output::{self, Output};
 use super::rounding::Rounding;
 use super::table::{Table, kib, left, percent, right};
 use super::{noise, progress, verify};
 use serde::Serialize;
+use skimjit::picture::Mean;
 use skimjit::runtime::plan::Work;
 use skimjit::runtime::recipe::Recipe;
 use skimjit::runtime::{Basis, Choice};
@@ -25,7 +28,9 @@ use std::path::PathBuf;
 /// timed again.
 ///
 /// The artifact holds the network, its weights and what was chosen for each layer, but no machine
-/// code: it can be passed on. Loading it measures nothing.
+/// code: it can be passed on. Loading it measures nothing. It also keeps how pictures become inputs (what
+/// the network's data layer says, changed by --mean-value, --scale and the like) and the names of the classes:
+/// run needs no options then.
 ///
 /// With --emit so, obj or asm, the network becomes a shared library or an object to link with: kernels
 /// and weights that need no library and no permission to generate code. One run is one thread. --emit
@@ -33,10 +38,16 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   skimjit compile net.caffemodel --prototxt deploy.prototxt --batch 16 -o net.skim
+  skimjit compile net.caffemodel --mean-value 104,117,123 --resize 256x256 --crop 227 --labels labels.txt
   skimjit compile net.skim --emit so,header --isa avx2,avx512 -o libnet.so")]
 pub struct Arguments {
     #[command(flatten)]
     pub model: ModelArguments,
+    #[command(flatten)]
+    pub pictures: PictureArguments,
+    /// Names of the classes, as many as there are: one per line, number and name, CSV, JSON, or a label map
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
     /// Images computed together [default: the network's; 1 for code that runs without skimjit, unless
     /// layers combine images]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=MOST_IMAGES))]
@@ -115,6 +126,10 @@ struct Report<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     rounding: Option<Rounding>,
     verification: Option<&'a Verification>,
+    /// How pictures become inputs, if it is known.
+    preprocessing: Option<String>,
+    /// Number of names of classes.
+    labels: usize,
 }
 
 /// What was chosen for a layer.
@@ -128,11 +143,13 @@ struct Layer<'a> {
 
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     if !arguments.emit.is_artifact()? {
+        refuse_for_code(arguments)?;
         return emit::run(arguments, out);
     }
     let artifact = path_for(arguments, Emit::Skim)?;
     let mut options = arguments.engine()?.options()?;
     let mut model = arguments.model.load()?;
+    describe_inputs(arguments, &mut model)?;
     let rounding = match arguments.bf16_fc {
         true => Some(Rounding::inner_products(&mut model, &options)?),
         false => None,
@@ -162,6 +179,8 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         layers: &layers,
         rounding,
         verification: verification.as_ref(),
+        preprocessing: model.preprocess().map(|own| Shown(own, &model).to_string()),
+        labels: model.labels().len(),
         artifact,
     };
     if arguments.json {
@@ -172,6 +191,47 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     failed.map_or(Ok(()), |failed| {
         Err(verify::failure(failed, arguments.tolerance))
     })
+}
+
+/// Code without skimjit takes arrays: nothing would read what is said about pictures.
+fn refuse_for_code(arguments: &Arguments) -> Result<()> {
+    let labels = arguments.labels.as_ref().map(|_| "--labels");
+    match arguments.pictures.given().or(labels) {
+        None => Ok(()),
+        Some(name) => Err(Error::Usage(format!(
+            "{name}: found --emit for code that takes arrays, expected an artifact, which keeps it"
+        ))),
+    }
+}
+
+/// Gives the network what the arguments say about pictures and classes.
+fn describe_inputs(arguments: &Arguments, model: &mut Model) -> Result<()> {
+    if arguments.pictures.given().is_some() {
+        let [input] = model.graph().inputs[..] else {
+            return Err(Error::Usage(
+                "--mean-value and the like: found a network of several inputs, expected one, a picture".into(),
+            ));
+        };
+        if model.graph().shape(input).rank() != 4 {
+            let shape = model.graph().shape(input);
+            return Err(Error::Usage(format!(
+                "--mean-value and the like: found an input of {shape}, expected pictures: N,C,H,W"
+            )));
+        }
+        let preprocess = arguments.pictures.over(model.preprocess())?;
+        model.set_preprocess(Some(preprocess))?;
+    }
+    labels::set(model, arguments.labels.as_deref())?;
+    if let Some(Mean::Missing(file)) = model.preprocess().map(|own| &own.mean) {
+        output::complain(
+            "warning",
+            &format!(
+                "the network subtracts the mean image {file:?}, which is not there: give it with --mean-file, or \
+                 values with --mean-value; without, run takes no pictures"
+            ),
+        );
+    }
+    Ok(())
 }
 
 /// Where a file goes; never over the model.
@@ -253,6 +313,12 @@ fn print(report: &Report<'_>, engine: &Engine, verbose: bool, written: bool, out
              (allowed {:.0e})",
             verification.tolerance
         ));
+    }
+    if let Some(preprocessing) = &report.preprocessing {
+        out.line(format!("pictures: {preprocessing}"));
+    }
+    if report.labels > 0 {
+        out.line(format!("labels: {}", report.labels));
     }
     if written {
         out.line(format!("wrote {}", report.artifact.display()));

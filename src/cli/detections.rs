@@ -38,46 +38,68 @@ pub fn are_made_by(model: &Model, output: &str) -> bool {
     })
 }
 
-/// Detections of each image, the rows behind the last one left out.
+/// Detections of each image, by output, the rows behind the last one left out; none for images without name.
 pub fn gather(
     model: &Model,
     engine: &Engine,
     outputs: &[Tensor],
-    images: &[String],
-    labels: Option<&Labels>,
-) -> Vec<Detections> {
+    images: &[Option<String>],
+    labels: Labels<'_>,
+) -> Vec<Vec<Detections>> {
     let plan = engine.plan();
     let ports = plan.outputs.iter().zip(outputs);
-    let mut found = Vec::new();
+    let mut found: Vec<Vec<Detections>> = images.iter().map(|_| Vec::new()).collect();
     for (port, output) in ports.filter(|(port, _)| are_made_by(model, &port.name)) {
-        let mut of_images: Vec<Vec<Object>> = images.iter().map(|_| Vec::new()).collect();
+        for (image, found) in images.iter().zip(&mut found) {
+            found.extend(image.iter().map(|input| Detections {
+                input: input.clone(),
+                output: port.name.clone(),
+                objects: Vec::new(),
+            }));
+        }
+        let classes = classes_of(model, &port.name);
         // Each run of the network numbers its images from 0.
         for (run, rows) in output.data().chunks(port.shape.count()).enumerate() {
             for row in rows.chunks_exact(ROW).filter(|row| row[0] >= 0.0) {
-                if let Some(objects) = of_images.get_mut(run * plan.batch + row[0] as usize) {
-                    objects.push(object(row, labels));
+                let image = found.get_mut(run * plan.batch + row[0] as usize);
+                if let Some(detections) = image.and_then(|found| found.last_mut()) {
+                    detections.objects.push(object(row, classes, labels));
                 }
             }
         }
-        let named = images.iter().zip(of_images);
-        found.extend(named.map(|(input, objects)| Detections {
-            input: input.clone(),
-            output: port.name.clone(),
-            objects,
-        }));
     }
     found
 }
 
-fn object(row: &[f32], labels: Option<&Labels>) -> Object {
+/// Classes that the layer of an output tells apart, the background included.
+fn classes_of(model: &Model, output: &str) -> usize {
+    let classes = skimjit::models::preprocess::classes(model.graph());
+    let mut classes = classes.iter().filter(|classes| classes.output == output);
+    classes.next().map_or(0, |classes| classes.count)
+}
+
+fn object(row: &[f32], classes: usize, labels: Labels<'_>) -> Object {
     let class = row[1].max(0.0) as usize;
     Object {
         class,
-        label: labels
-            .and_then(|labels| labels.of(class))
-            .map(str::to_owned),
+        label: labels.of(classes, class).map(str::to_owned),
         score: row[2],
         corners: [row[3], row[4], row[5], row[6]],
+    }
+}
+
+impl Detections {
+    /// A line of CSV for each object.
+    pub fn csv_lines(&self, cell: fn(&str) -> String) -> impl Iterator<Item = String> {
+        let (input, output) = (cell(&self.input), cell(&self.output));
+        self.objects.iter().map(move |object| {
+            let label = object.label.as_deref().map(cell).unwrap_or_default();
+            let corners = object.corners.map(|corner| format!(",{corner}")).concat();
+            format!(
+                "{input},{output},{},{label},{}{corners}",
+                object.class, object.score
+            )
+        })
     }
 }
 

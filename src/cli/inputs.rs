@@ -1,16 +1,29 @@
 //! Network inputs from arrays and pictures.
 
 use super::args::{NamedFile, is_npy};
+use super::entries::Entries;
+use super::output;
 use skimjit::models::{Error as InputError, Shape, Tensor, ValueId, caffe};
 use skimjit::picture::{self, ChannelOrder, Mean, Preprocess, Resize};
 use skimjit::{Error, Model, Result, array};
+use std::fmt;
 use std::path::{Path, PathBuf};
+
+/// What takes a step of the network's away.
+const NONE: &str = "none";
 
 /// Images computed together where the command line does not say.
 pub const USUAL_BATCH: u32 = 16;
 
-/// How pictures become inputs. Pixels are 0 to 255; the order of steps is Caffe's: resize, crop,
-/// subtract the mean, scale.
+/// An argument that "none" takes away what the network has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Asked<T>(Option<T>);
+
+/// How pictures become inputs, where it is not as the network says. Pixels are 0 to 255; the order of steps is
+/// Caffe's: resize, crop, subtract the mean, scale.
+///
+/// As by Caffe's data layers, networks of one channel get the brightness of colour pictures, networks of three
+/// get gray pictures three times, transparency is left out, and cameras' orientation marks are obeyed.
 #[derive(clap::Args)]
 pub struct PictureArguments {
     /// Mean of each channel, in the network's channel order, or one for all
@@ -28,34 +41,83 @@ pub struct PictureArguments {
     #[arg(long, value_name = "S", value_parser = parse_scale, allow_hyphen_values = true)]
     scale: Option<f32>,
     /// Size that pictures are brought to: width and height, or the shorter side
-    #[arg(long, value_name = "WxH|short:N", value_parser = parse_resize)]
-    resize: Option<Resize>,
+    #[arg(long, value_name = "WxH|short:N|none", value_parser = parse_resize)]
+    resize: Option<Asked<Resize>>,
     /// Side of the square that is cut from the centre
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    crop: Option<u32>,
-    /// Order of the colour channels that the network was trained with [default: bgr]
+    #[arg(long, value_name = "N|none", allow_negative_numbers = true, value_parser = parse_crop)]
+    crop: Option<Asked<u32>>,
+    /// Order of the colour channels that the network was trained with [default: the network's, or bgr]
     #[arg(long, value_name = "bgr|rgb", value_parser = parse_order)]
     channel_order: Option<ChannelOrder>,
 }
 
 impl PictureArguments {
-    /// Reads the mean file, if there is one.
-    pub fn preprocess(&self) -> Result<Preprocess> {
-        let mean = match &self.mean_file {
-            None if self.mean_value.is_empty() => Mean::None,
-            None => Mean::Values(self.mean_value.clone()),
-            Some(path) => read_mean(path)?,
+    /// What the network says, with the arguments instead where there are some. Reads the mean file.
+    pub fn over(&self, network: Option<&Preprocess>) -> Result<Preprocess> {
+        let mut preprocess = network.cloned().unwrap_or_default();
+        if let Some(path) = &self.mean_file {
+            preprocess.mean = read_mean(path)?;
+        } else if !self.mean_value.is_empty() {
+            preprocess.mean = Mean::Values(self.mean_value.clone());
+        }
+        if let Some(Asked(resize)) = self.resize {
+            preprocess.resize = resize;
+        }
+        if let Some(Asked(crop)) = self.crop {
+            preprocess.crop = crop;
+        }
+        preprocess.channel_order = self.channel_order.unwrap_or(preprocess.channel_order);
+        preprocess.scale = self.scale.unwrap_or(preprocess.scale);
+        Ok(preprocess)
+    }
+    /// How the pictures of a run are prepared.
+    pub fn prepare(&self, model: &Model, sizes: Sizes) -> Result<Preparation> {
+        let mut network = model.preprocess().cloned();
+        if let (Some(own), &[input, ..]) = (&mut network, &model.graph().inputs[..]) {
+            let dims = model.graph().shape(input).dims();
+            // The crop makes the size of the input, unless another was asked for.
+            let fits = own
+                .crop
+                .is_some_and(|side| dims.get(2..) == Some(&[side, side][..]));
+            if sizes == Sizes::Any || !fits {
+                own.crop = None;
+            }
+            if sizes == Sizes::Any {
+                own.resize = None;
+            }
+        }
+        let preprocess = self.over(network.as_ref())?;
+        let complaint = match (&network, self.given()) {
+            (Some(_), _) => Some(("note", self.of_network(&preprocess, model))),
+            (None, None) => Some((
+                "warning",
+                format!(
+                    "no preprocessing known: {} are used as they are; give --mean-value, --scale, --channel-order, \
+                     or compile the network with them",
+                    Shown(&preprocess, model)
+                ),
+            )),
+            (None, Some(_)) => None,
         };
-        Ok(Preprocess {
-            channel_order: self.channel_order.unwrap_or_default(),
-            resize: self.resize,
-            crop: self.crop,
-            mean,
-            scale: self.scale.unwrap_or(1.0),
+        Ok(Preparation {
+            preprocess,
+            complaint,
         })
     }
+    /// What is said of a network's own preprocessing.
+    fn of_network(&self, preprocess: &Preprocess, model: &Model) -> String {
+        let shown = Shown(preprocess, model);
+        let unsized_crop = match (preprocess.crop, preprocess.resize, self.resize) {
+            // Caffe's data bases hold pictures of one size.
+            (Some(_), None, None) => {
+                "; to what size pictures are brought before that is not known: --resize WxH says it"
+            }
+            _ => "",
+        };
+        format!("preprocessing of the network: {shown}{unsized_crop}")
+    }
     /// First argument that is given.
-    fn given(&self) -> Option<&'static str> {
+    pub fn given(&self) -> Option<&'static str> {
         let given = [
             (!self.mean_value.is_empty(), "--mean-value"),
             (self.mean_file.is_some(), "--mean-file"),
@@ -76,6 +138,44 @@ impl PictureArguments {
                 "{name}: found only arrays as inputs, expected a picture"
             )))
         })
+    }
+}
+
+/// Preprocessing as it is printed: networks of one channel have no channel order.
+pub struct Shown<'a>(pub &'a Preprocess, pub &'a Model);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(preprocess, model) = self;
+        let graph = model.graph();
+        let is_gray = graph
+            .inputs
+            .first()
+            .is_some_and(|&input| graph.shape(input).dim(1) == 1);
+        let text = preprocess.to_string();
+        match is_gray {
+            true => f.write_str(
+                &text
+                    .replacen(", BGR", ", gray", 1)
+                    .replacen(", RGB", ", gray", 1),
+            ),
+            false => f.write_str(&text),
+        }
+    }
+}
+
+/// How pictures are prepared, and what the user should know about it.
+pub struct Preparation {
+    pub preprocess: Preprocess,
+    complaint: Option<(&'static str, String)>,
+}
+
+impl Preparation {
+    /// Says it, once, before the first picture.
+    pub fn announce(&mut self) {
+        if let Some((what, text)) = self.complaint.take() {
+            output::complain(what, &text);
+        }
     }
 }
 
@@ -124,6 +224,20 @@ impl Item {
         let dims = [&[1], picture.shape().dims()].concat();
         Ok(Tensor::new(Shape::new(dims)?, picture.into_data()))
     }
+}
+
+/// Images of all files, as far as it matters: up to [`USUAL_BATCH`].
+pub fn images_of(entries: &Entries) -> u32 {
+    let enough = USUAL_BATCH;
+    if !entries.are_known() || entries.known().len() >= enough as usize {
+        return enough;
+    }
+    // What cannot be read is told when it is its turn.
+    let images = |path: &Path| match is_npy(path) {
+        true => array::read_npy_shape(path).map_or(1, |shape| shape.dim(0)),
+        false => 1,
+    };
+    entries.known().map(images).fold(0, u32::saturating_add)
 }
 
 /// Dims of an input that can be a picture.
@@ -245,7 +359,20 @@ fn parse_order(text: &str) -> std::result::Result<ChannelOrder, String> {
     }
 }
 
-fn parse_resize(text: &str) -> std::result::Result<Resize, String> {
+fn parse_crop(text: &str) -> std::result::Result<Asked<u32>, String> {
+    if text == NONE {
+        return Ok(Asked(None));
+    }
+    let side = text.parse::<u32>().ok();
+    let side = side.filter(|side| (1..=picture::MAX_SIDE).contains(side));
+    let expected = || format!("expected 1 to {}, or {NONE}", picture::MAX_SIDE);
+    Ok(Asked(Some(side.ok_or_else(expected)?)))
+}
+
+fn parse_resize(text: &str) -> std::result::Result<Asked<Resize>, String> {
+    if text == NONE {
+        return Ok(Asked(None));
+    }
     let side = |text: &str| {
         text.parse::<u32>()
             .ok()
@@ -257,12 +384,13 @@ fn parse_resize(text: &str) -> std::result::Result<Resize, String> {
             .split_once('x')
             .and_then(|(width, height)| Some(Resize::Exact(side(width)?, side(height)?))),
     };
-    parsed.ok_or_else(|| {
+    let parsed = parsed.ok_or_else(|| {
         format!(
-            "expected WxH, like 256x256, or short:N, with sides of 1 to {}",
+            "expected WxH, like 256x256, short:N, or {NONE}, with sides of 1 to {}",
             picture::MAX_SIDE
         )
-    })
+    });
+    Ok(Asked(Some(parsed?)))
 }
 
 #[cfg(test)]
@@ -271,8 +399,16 @@ mod tests {
 
     #[test]
     fn sizes_are_read() {
-        assert_eq!(parse_resize("256x128"), Ok(Resize::Exact(256, 128)));
-        assert_eq!(parse_resize("short:224"), Ok(Resize::Short(224)));
+        let asked = |resize| Ok(Asked(resize));
+        assert_eq!(
+            parse_resize("256x128"),
+            asked(Some(Resize::Exact(256, 128)))
+        );
+        assert_eq!(parse_resize("short:224"), asked(Some(Resize::Short(224))));
+        assert_eq!(parse_resize("none"), asked(None));
+        assert_eq!(parse_crop("227"), Ok(Asked(Some(227))));
+        assert_eq!(parse_crop("none"), Ok(Asked(None)));
+        assert!(parse_crop("0").is_err() && parse_crop("-1").is_err());
         for bad in ["", "256", "0x5", "5x", "short:0", "short:-1", "99999x1"] {
             assert!(parse_resize(bad).is_err(), "{bad}");
         }

@@ -1,6 +1,7 @@
 //! `skimjit inspect`.
 
 use super::args::{ModelArguments, parse_magnitude};
+use super::inputs::Shown;
 use super::output::Output;
 use super::table::{Table, left, millions, percent, right};
 use serde::Serialize;
@@ -33,6 +34,12 @@ struct Report {
     /// Weights that `--zero-below` made zero.
     #[serde(skip_serializing_if = "Option::is_none")]
     zeroed: Option<u64>,
+    /// How pictures become inputs, if it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preprocessing: Option<String>,
+    /// Names of the classes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    labels: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -111,12 +118,20 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
             .map(|layer| layer.numbers)
             .fold(Numbers::default(), Numbers::add),
         zeroed: zeroed(arguments, &model)?,
+        preprocessing: model.preprocess().map(|own| Shown(own, &model).to_string()),
+        labels: model.labels().to_vec(),
         layers,
     };
     if arguments.json {
         return out.json(&report);
     }
     print(&report, arguments, out);
+    if let Some(preprocessing) = &report.preprocessing {
+        out.line(format!("pictures: {preprocessing}"));
+    }
+    if !report.labels.is_empty() {
+        out.line(format!("labels: {}", report.labels.len()));
+    }
     Ok(())
 }
 

@@ -15,6 +15,7 @@ mod disasm;
 mod draw;
 mod dump;
 mod emit;
+mod entries;
 mod explain;
 mod export;
 mod extract_features;

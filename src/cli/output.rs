@@ -56,6 +56,29 @@ impl Output {
         self.line(text);
         Ok(())
     }
+    /// Prints a JSON document on one line.
+    pub fn json_line(&mut self, value: &impl serde::Serialize) -> Result<()> {
+        let text = serde_json::to_string(value);
+        let text = text.map_err(|error| models::Error::new(error.to_string()).field("JSON"))?;
+        self.line(text);
+        Ok(())
+    }
+    /// Writes bytes that are no text.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        if self.failed.is_none() {
+            self.failed = self.sink.write_all(bytes).err();
+        }
+    }
+    /// Brings out what was printed until now, so that it is not lost when the program is stopped.
+    pub fn flush(&mut self) {
+        if self.failed.is_none() {
+            self.failed = self.sink.flush().err();
+        }
+    }
+    /// Nothing more can be printed.
+    pub fn is_closed(&self) -> bool {
+        self.failed.is_some()
+    }
     /// Brings everything out.
     pub fn finish(mut self) -> Result<()> {
         let flushed = self.sink.flush();

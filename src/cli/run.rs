@@ -1,53 +1,70 @@
 //! `skimjit run`.
 
 mod reshape;
+mod results;
+mod stream;
+mod written;
 
 use super::args::{self, AskedTuneArguments, EngineArguments, ModelArguments, NamedFile};
-use super::inputs::{self, Item, PictureArguments};
-use super::output::Output;
-use super::table::{Table, left, right};
-use super::{detections, labels, progress, time};
-use labels::Labels;
+use super::entries::{Entries, InputArguments};
+use super::inputs::{self, Item, PictureArguments, Preparation, Sizes};
+use super::labels::{self, Labels};
+use super::output::{self, Output};
+use super::{detections, time};
+use results::{Extent, Format, Found, Image, Printer, Reading};
 use serde::Serialize;
-use skimjit::models::{Shape, Tensor};
-use skimjit::picture::Preprocess;
-use skimjit::runtime::Port;
-use skimjit::{CompileOptions, Engine, Keep, Model, Result, Session, array};
-use std::path::PathBuf;
+use skimjit::models::Error as InputError;
+use skimjit::{CompileOptions, Engine, Error, Keep, Model, Result, Session};
+use std::path::{Path, PathBuf};
+use stream::Stream;
+use written::{Kept, Written};
 
 /// Classifies pictures, or runs arrays.
 ///
-/// Pictures (JPEG, PNG) are prepared as the options say; arrays (.npy, N,C,H,W, any N) are used as
-/// they are. Prints the best classes of each image (of detectors: the objects), or writes the arrays
-/// asked for.
+/// Pictures are prepared as the network says (its data layer, or what it was compiled with) and the options
+/// change; arrays (.npy, N,C,H,W, any N) are used as they are. As by Caffe's data layers, networks of one
+/// channel get the brightness of colour pictures, networks of three get gray pictures three times, transparency
+/// is left out, and cameras' orientation marks are obeyed. Prints the best classes of each image (of detectors:
+/// the objects), or writes the arrays asked for.
+///
+/// Results come batch by batch. A picture that cannot be used is one line on standard error, the others are
+/// done, and the exit code is 3; in arrays that are written its row is NaN.
 ///
 /// With --reshape, every file keeps its own size: fully convolutional networks, and those that end in
 /// a global pooling, take any. The kernels for a size are generated when it first appears.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  skimjit run net.skim --input cat.jpg --resize 256x256 --crop 227 --mean-value 104,117,123 \\
-      --labels labels.txt
+  skimjit run net.skim cat.jpg --resize 256x256 --crop 227 --mean-value 104,117,123
+  skimjit run net.skim photos/ more/*.jpg --labels labels.txt --format csv --top 1
   skimjit run net.caffemodel --input in.npy --output prob.npy --dump-blob conv1=conv1.npy
   skimjit run det1.skim --input a.jpg b.jpg --reshape --output prob1=faces.npy")]
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
-    /// Pictures or .npy arrays; NAME=FILE where the network has several inputs
-    #[arg(long, short, value_name = "[NAME=]FILE", num_args = 1.., required = true)]
-    #[arg(value_parser = NamedFile::parse)]
-    input: Vec<NamedFile>,
+    #[command(flatten)]
+    input: InputArguments,
     #[command(flatten)]
     pictures: PictureArguments,
-    /// Names of the classes: one per line, or number, tab and name
+    /// Names of the classes, as many as there are: one per line, number and name, CSV, JSON, or a label map
+    /// [default: those that the network was compiled with]
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
     /// Classes to print for each image [default: 5, or none when arrays are written]
     #[arg(long, value_name = "K", allow_negative_numbers = true)]
     top: Option<usize>,
-    /// Write an output; NAME=FILE where the network has several
+    /// How results are printed
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "text",
+        conflicts_with = "json"
+    )]
+    format: Format,
+    /// Write an output (.npy, or - for standard output); NAME=FILE where the network has several
     #[arg(long, short, value_name = "[NAME=]FILE", value_parser = NamedFile::parse)]
     output: Vec<NamedFile>,
-    /// Write any blob
+    /// Write any blob (.npy)
     #[arg(long, value_name = "NAME=FILE", value_parser = NamedFile::parse_named)]
     dump_blob: Vec<NamedFile>,
     #[command(flatten)]
@@ -61,7 +78,7 @@ pub struct Arguments {
     /// Print the time of each step
     #[arg(long, conflicts_with = "reshape")]
     profile: bool,
-    /// Print JSON
+    /// Print JSON, one document at the end
     #[arg(long)]
     json: bool,
 }
@@ -74,77 +91,122 @@ struct Report {
     isa: String,
     batch: usize,
     threads: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preprocessing: Option<String>,
     images: Vec<Image>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     detections: Vec<detections::Detections>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failed: Vec<Failed>,
     written: Vec<Written>,
     #[serde(skip_serializing_if = "Option::is_none")]
     profile: Option<time::Report>,
 }
 
-/// Best classes of one image.
+/// An input without result.
 #[derive(Serialize)]
-struct Image {
+struct Failed {
     input: String,
-    output: String,
-    classes: Vec<Class>,
+    error: String,
 }
 
-#[derive(Serialize)]
-struct Class {
-    class: usize,
-    label: Option<String>,
-    score: f32,
+/// Inputs without result: each is told when it is met, the exit code tells at the end.
+struct Failures {
+    failed: Vec<Failed>,
+    tried: usize,
+    /// The only input: its error ends the command.
+    is_only_one: bool,
 }
 
-/// An array that was written.
-#[derive(Serialize)]
-struct Written {
-    blob: String,
-    shape: String,
-    file: PathBuf,
+impl Failures {
+    fn new(is_only_one: bool) -> Self {
+        Self {
+            failed: Vec::new(),
+            tried: 0,
+            is_only_one,
+        }
+    }
+    fn note(&mut self, input: String, error: Error, printer: &mut Printer<'_>) -> Result<()> {
+        if self.is_only_one {
+            return Err(error);
+        }
+        let error = error.to_string();
+        output::complain("error", &error);
+        printer.failed(&input, &error)?;
+        self.failed.push(Failed { input, error });
+        Ok(())
+    }
+    fn finish(count: usize, tried: usize) -> Result<()> {
+        match count {
+            0 => Ok(()),
+            _ => Err(
+                InputError::new(format!("{count} of {tried} inputs that cannot be used"))
+                    .expected("pictures and arrays for this network")
+                    .hint("each is named above; the others are done")
+                    .into(),
+            ),
+        }
+    }
 }
 
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
-    let labels = arguments.labels.as_deref().map(Labels::read).transpose()?;
+    check_files(arguments)?;
     let mut options = arguments.engine.options()?;
-    let model = arguments.model.load()?;
+    let mut model = arguments.model.load()?;
+    labels::set(&mut model, arguments.labels.as_deref())?;
     check_names(arguments, &model)?;
-    let names = arguments
-        .dump_blob
-        .iter()
-        .filter_map(|named| named.name.clone())
-        .collect();
-    options.keep = Keep::Named(names);
+    let names = arguments.dump_blob.iter();
+    options.keep = Keep::Named(names.filter_map(|named| named.name.clone()).collect());
     options.tuning = arguments.tune.tuning();
-    if arguments.reshape {
-        return reshape::run(arguments, &model, &options, labels.as_ref(), out);
-    }
-    let (engine, outputs, images, profile) = compute(arguments, &model, options)?;
-    let ports = &engine.plan().outputs;
-    let own = model.graph().outputs.len().min(ports.len());
-    let written = write(arguments, ports, own, &outputs)?;
-    let wanted = arguments.top.or(labels.as_ref().map(|_| USUAL_TOP));
-    let top = wanted.unwrap_or(if written.is_empty() { USUAL_TOP } else { 0 });
-    let report = Report {
-        model: arguments.model.name(),
-        isa: engine.plan().isa.to_string(),
-        batch: engine.plan().batch,
-        threads: engine.threads(),
-        images: classify(&ports[..own], &outputs, &images, labels.as_ref(), top),
-        detections: detections::gather(&model, &engine, &outputs, &images, labels.as_ref()),
-        written,
-        profile,
+    let labels = Labels::of_model(&model);
+    let asks_for_results = labels.are_known() && arguments.labels.is_some();
+    let asks_for_results = asks_for_results || arguments.format != Format::Text;
+    let writes = !arguments.output.is_empty() || !arguments.dump_blob.is_empty();
+    let usual = if asks_for_results || !writes {
+        USUAL_TOP
+    } else {
+        0
     };
-    if arguments.json {
-        return out.json(&report);
+    let top = arguments.top.unwrap_or(usual);
+    let reading = Reading {
+        model: &model,
+        labels,
+        top,
+    };
+    let is_silent = arguments.json || writes_to_stdout(arguments);
+    let printer = Printer::new(arguments.format, is_silent, &reading, out)?;
+    if arguments.reshape {
+        return reshape::run(arguments, &options, &reading, printer);
     }
-    let described = ports[..own]
-        .iter()
-        .zip(&outputs)
-        .filter(|(port, _)| !is_classes(port) && !detections::are_made_by(&model, &port.name));
-    described.for_each(|(port, output)| describe(port, output, out));
-    print(&report, images.len(), out);
+    match model.graph().inputs[..] {
+        [input] => {
+            let name = &model.graph().value(input).name;
+            let entries = arguments.input.entries(name)?;
+            run_files(arguments, options, &reading, entries, printer)
+        }
+        _ => run_arrays(arguments, options, &reading, printer),
+    }
+}
+
+fn writes_to_stdout(arguments: &Arguments) -> bool {
+    let files = arguments.output.iter().chain(&arguments.dump_blob);
+    files.filter(|named| written::is_stdout(named)).count() > 0
+}
+
+/// Refuses files that could not be what their names say, and two things on standard output.
+fn check_files(arguments: &Arguments) -> Result<()> {
+    written::check_names("--output", arguments.output.iter())?;
+    written::check_names("--dump-blob", arguments.dump_blob.iter())?;
+    let files = arguments.output.iter().chain(&arguments.dump_blob);
+    let arrays = files.filter(|named| written::is_stdout(named)).count();
+    let prints = arguments.json || arguments.profile || arguments.format != Format::Text;
+    let prints = prints || arguments.top.is_some_and(|top| top > 0);
+    if arrays > 1 || arrays == 1 && (prints || arguments.reshape) {
+        return Err(Error::Usage(
+            "--output: found - beside something else for standard output, expected one array alone"
+                .into(),
+        ));
+    }
     Ok(())
 }
 
@@ -163,41 +225,125 @@ fn check_names(arguments: &Arguments, model: &Model) -> Result<()> {
         .try_for_each(|named| named.port("--output", &names).map(|_| ()))
 }
 
-/// Engine, its outputs for all images, a name for each image, and the profile.
-type Computed = (Engine, Vec<Tensor>, Vec<String>, Option<time::Report>);
+/// Options for a number of images, where nothing else says how many are computed together.
+fn for_images(mut options: CompileOptions, model: &Model, images: u32) -> CompileOptions {
+    if options.batch.is_none() && !model.combines_images() {
+        options.batch = Some(images.clamp(1, inputs::USUAL_BATCH));
+    }
+    options
+}
 
-fn compute(arguments: &Arguments, model: &Model, mut options: CompileOptions) -> Result<Computed> {
-    let coupled = model.combines_images();
-    let mut usual_batch = |images: u32| {
-        if options.batch.is_none() && !coupled {
-            options.batch = Some(images.clamp(1, inputs::USUAL_BATCH));
-        }
-        options.clone()
-    };
-    let [_] = model.graph().inputs[..] else {
+/// What pictures need; arrays need nothing.
+fn preparation(
+    arguments: &Arguments,
+    model: &Model,
+    entries: &Entries,
+    sizes: Sizes,
+) -> Result<Preparation> {
+    if entries.are_known() && entries.known().all(args::is_npy) {
         arguments.pictures.refuse_without_pictures()?;
-        let arrays = inputs::arrays(model, &arguments.input, inputs::Sizes::Network)?;
-        let images = arrays.first().map_or(1, |array| array.shape().dim(0));
-        let engine = args::compile(model, &usual_batch(images))?;
-        let mut session = session(&engine, arguments.profile);
-        let outputs = engine.run(&mut session, &arrays)?;
-        let names = (0..images).map(|image| format!("image {image}")).collect();
-        let profile = session
-            .profile()
-            .map(|_| time::Report::of(&engine, &session));
-        return Ok((engine, outputs, names, profile));
-    };
-    let items = open(arguments, model)?;
-    let names = items.iter().flat_map(names_of).collect();
-    let images: u32 = items.iter().map(Item::images).sum();
-    let preprocess = arguments.pictures.preprocess()?;
-    let engine = args::compile(model, &usual_batch(images))?;
+    }
+    arguments.pictures.prepare(model, sizes)
+}
+
+/// Networks of one input: files, one after the other.
+fn run_files(
+    arguments: &Arguments,
+    options: CompileOptions,
+    reading: &Reading<'_>,
+    mut entries: Entries,
+    mut printer: Printer<'_>,
+) -> Result<()> {
+    let model = reading.model;
+    let mut preparation = preparation(arguments, model, &entries, Sizes::Network)?;
+    let images = inputs::images_of(&entries);
+    let engine = args::compile(model, &for_images(options, model, images))?;
+    let own = reading.own(&engine).len();
+    let ports = &engine.plan().outputs;
+    let kept = Kept::new(&arguments.output, &arguments.dump_blob, ports, own)?;
+    let is_only_one = entries.are_known() && entries.known().len() == 1;
+    let mut failures = Failures::new(is_only_one || engine.plan().coupled);
     let mut session = session(&engine, arguments.profile);
-    let outputs = stream(&engine, &mut session, items, images, &preprocess)?;
-    let profile = session
-        .profile()
-        .map(|_| time::Report::of(&engine, &session));
-    Ok((engine, outputs, names, profile))
+    let bar = stream::bar(&entries, &printer);
+    let mut stream = Stream::new(&engine, &mut session, reading, kept);
+    printer.begin();
+    while let Some(path) = entries.next()? {
+        failures.tried += 1;
+        match read(&path, &engine, &mut preparation) {
+            Ok((names, elements)) => stream.add(names, elements, &mut printer)?,
+            Err(error) if stream.needs_rows() => {
+                let error = stream.add_bad(&path, error, &mut printer)?;
+                failures.note(path.display().to_string(), error, &mut printer)?;
+            }
+            Err(error) => failures.note(path.display().to_string(), error, &mut printer)?,
+        }
+        bar.inc(1);
+        if printer.out.is_closed() {
+            break;
+        }
+    }
+    stream.finish(&mut printer)?;
+    bar.finish_and_clear();
+    let results = stream.into_results(&mut printer)?;
+    let preprocessing = inputs::Shown(&preparation.preprocess, model).to_string();
+    finish(
+        arguments,
+        &engine,
+        &session,
+        results,
+        failures,
+        Some(preprocessing),
+        printer,
+    )
+}
+
+/// Names and elements of the images of a file.
+fn read(
+    path: &Path,
+    engine: &Engine,
+    preparation: &mut Preparation,
+) -> Result<(Vec<String>, Vec<f32>)> {
+    let item = Item::open(path)?;
+    let (names, is_picture) = (names_of(&item), item.is_picture());
+    let elements = item.elements(&engine.plan().inputs[0].shape, &preparation.preprocess)?;
+    if is_picture {
+        preparation.announce();
+    }
+    Ok((names, elements))
+}
+
+/// Networks of several inputs: an array for each.
+fn run_arrays(
+    arguments: &Arguments,
+    options: CompileOptions,
+    reading: &Reading<'_>,
+    mut printer: Printer<'_>,
+) -> Result<()> {
+    arguments.pictures.refuse_without_pictures()?;
+    let model = reading.model;
+    let arrays = inputs::arrays(model, &arguments.input.named()?, Sizes::Network)?;
+    let images = arrays.first().map_or(1, |array| array.shape().dim(0));
+    let engine = args::compile(model, &for_images(options, model, images))?;
+    let own = reading.own(&engine).len();
+    let ports = &engine.plan().outputs;
+    let kept = Kept::new(&arguments.output, &arguments.dump_blob, ports, own)?;
+    let mut session = session(&engine, arguments.profile);
+    let mut stream = Stream::new(&engine, &mut session, reading, kept);
+    printer.begin();
+    let names = (0..images)
+        .map(|image| Some(format!("image {image}")))
+        .collect();
+    stream.run(&arrays, names, &mut printer)?;
+    let results = stream.into_results(&mut printer)?;
+    finish(
+        arguments,
+        &engine,
+        &session,
+        results,
+        Failures::new(true),
+        None,
+        printer,
+    )
 }
 
 fn session(engine: &Engine, profile: bool) -> Session {
@@ -206,29 +352,6 @@ fn session(engine: &Engine, profile: bool) -> Session {
         session.start_profile();
     }
     session
-}
-
-/// The files given for the only input.
-fn open(arguments: &Arguments, model: &Model) -> Result<Vec<Item>> {
-    let graph = model.graph();
-    let names: Vec<&str> = graph
-        .inputs
-        .iter()
-        .map(|&id| graph.value(id).name.as_str())
-        .collect();
-    let item = |named: &NamedFile| {
-        named.port("--input", &names)?;
-        Item::open(&named.file)
-    };
-    let items = arguments
-        .input
-        .iter()
-        .map(item)
-        .collect::<Result<Vec<Item>>>()?;
-    if !items.iter().any(Item::is_picture) {
-        arguments.pictures.refuse_without_pictures()?;
-    }
-    Ok(items)
 }
 
 fn names_of(item: &Item) -> Vec<String> {
@@ -241,231 +364,47 @@ fn names_of(item: &Item) -> Vec<String> {
         .collect()
 }
 
-/// Runs batch by batch, so that only one batch of pictures is in memory; everything at once where
-/// images are combined.
-fn stream(
-    engine: &Engine,
-    session: &mut Session,
-    items: Vec<Item>,
-    images: u32,
-    preprocess: &Preprocess,
-) -> Result<Vec<Tensor>> {
-    let plan = engine.plan();
-    let port = &plan.inputs[0].shape;
-    let row = port.count() / plan.batch;
-    let enough = if plan.coupled {
-        usize::MAX
-    } else {
-        plan.batch * row
-    };
-    let bar = progress::bar("images", images.into());
-    let mut waiting: Vec<f32> = Vec::new();
-    let mut parts: Vec<Vec<Tensor>> = Vec::new();
-    let mut flush = |waiting: &mut Vec<f32>| -> Result<()> {
-        let count = waiting.len() / row;
-        let shape = Shape::new(port.with_batch(count as u32).dims())?;
-        parts.push(engine.run(session, &[Tensor::new(shape, std::mem::take(waiting))])?);
-        bar.inc(count as u64);
-        Ok(())
-    };
-    for item in items {
-        waiting.extend(item.elements(port, preprocess)?);
-        if waiting.len() >= enough {
-            let rest = waiting.split_off(waiting.len() / enough * enough);
-            flush(&mut waiting)?;
-            waiting = rest;
-        }
-    }
-    if !waiting.is_empty() {
-        flush(&mut waiting)?;
-    }
-    bar.finish_and_clear();
-    join(parts)
-}
-
-/// Outputs of several runs, one after the other along the first axis.
-fn join(parts: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>> {
-    if parts.len() == 1 {
-        return Ok(parts.into_iter().flatten().collect());
-    }
-    let count = parts.first().map_or(0, Vec::len);
-    let joined = |output: usize| -> Result<Tensor> {
-        let tensors = || parts.iter().map(move |part| &part[output]);
-        let images = tensors().map(|tensor| tensor.shape().dim(0)).sum();
-        let shape = parts[0][output].shape().with_batch(images);
-        let data = tensors()
-            .flat_map(|tensor| tensor.data().iter().copied())
-            .collect();
-        Ok(Tensor::new(Shape::new(shape.dims())?, data))
-    };
-    (0..count).map(joined).collect()
-}
-
-/// Writes what `--output` and `--dump-blob` ask for; the first `own` ports are the network's outputs.
-fn write(
+/// What is printed at the end.
+fn finish(
     arguments: &Arguments,
-    ports: &[Port],
-    own: usize,
-    outputs: &[Tensor],
-) -> Result<Vec<Written>> {
-    let names: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
-    let asked = arguments
-        .output
-        .iter()
-        .map(|named| ("--output", named, &names[..own]));
-    let dumped = arguments
-        .dump_blob
-        .iter()
-        .map(|named| ("--dump-blob", named, &names[..]));
-    let places = asked
-        .chain(dumped)
-        .map(|(what, named, names)| Ok((named, named.port(what, names)?)));
-    let places = places.collect::<Result<Vec<_>>>()?;
-    let written = places.into_iter().map(|(named, port)| {
-        array::write_npy(&named.file, &outputs[port])?;
-        let shape = outputs[port].shape().to_string();
-        Ok(Written {
-            blob: names[port].to_owned(),
-            shape,
-            file: named.file.clone(),
-        })
-    });
-    written.collect()
-}
-
-/// One score per class for each image.
-fn is_classes(port: &Port) -> bool {
-    port.per_image && port.shape.rank() >= 2 && port.elems == port.shape.dim(1) as usize
-}
-
-fn classify(
-    ports: &[Port],
-    outputs: &[Tensor],
-    images: &[String],
-    labels: Option<&Labels>,
-    top: usize,
-) -> Vec<Image> {
-    let mut results = Vec::new();
-    if top == 0 {
-        return results;
-    }
-    for (index, input) in images.iter().enumerate() {
-        for (port, output) in ports
+    engine: &Engine,
+    session: &Session,
+    results: stream::Results,
+    failures: Failures,
+    preprocessing: Option<String>,
+    printer: Printer<'_>,
+) -> Result<()> {
+    let profile = session.profile().map(|_| time::Report::of(engine, session));
+    let (failed, tried) = (failures.failed.len(), failures.tried);
+    if arguments.json {
+        let mut report = Report {
+            model: arguments.model.name(),
+            isa: engine.plan().isa.to_string(),
+            batch: engine.plan().batch,
+            threads: engine.threads(),
+            preprocessing,
+            images: Vec::new(),
+            detections: Vec::new(),
+            failed: failures.failed,
+            written: results.written,
+            profile,
+        };
+        for found in results.found {
+            report.images.extend(found.classes);
+            report.detections.extend(found.detections);
+        }
+        printer.out.json(&report)?;
+    } else if printer.is_text() {
+        for (port, shape, extent) in &results.maps {
+            printer.out.line(format!("{port}: {shape}, {extent}"));
+        }
+        results
+            .written
             .iter()
-            .zip(outputs)
-            .filter(|(port, _)| is_classes(port))
-        {
-            let Some(scores) = output.data().chunks_exact(port.elems).nth(index) else {
-                continue;
-            };
-            let classes = best(scores, top).into_iter().map(|class| {
-                let label = labels
-                    .and_then(|labels| labels.of(class))
-                    .map(str::to_owned);
-                Class {
-                    class,
-                    label,
-                    score: scores[class],
-                }
-            });
-            let (input, output) = (input.clone(), port.name.clone());
-            results.push(Image {
-                input,
-                output,
-                classes: classes.collect(),
-            });
+            .for_each(|written| written.print(printer.out));
+        if let Some(profile) = &profile {
+            profile.print(printer.out);
         }
     }
-    results
-}
-
-/// Classes of the highest scores, of equal ones the first.
-fn best(scores: &[f32], count: usize) -> Vec<usize> {
-    let mut classes: Vec<usize> = (0..scores.len()).collect();
-    classes.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
-    classes.truncate(count);
-    classes
-}
-
-/// A line about an output that is no list of classes.
-fn describe(port: &Port, output: &Tensor, out: &mut Output) {
-    let [low, high, mean] = extent(output.data());
-    let shape = output.shape();
-    out.line(format!(
-        "{}: {shape}, values {low:.6} to {high:.6}, mean {mean:.6}",
-        port.name
-    ));
-}
-
-/// Lowest, highest and mean value.
-fn extent(data: &[f32]) -> [f64; 3] {
-    let low = data.iter().copied().fold(f32::INFINITY, f32::min);
-    let high = data.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mean = data.iter().map(|&x| f64::from(x)).sum::<f64>() / data.len() as f64;
-    [low.into(), high.into(), mean]
-}
-
-/// The best classes of an image.
-fn table_of(image: &Image) -> Table {
-    let mut table = Table::new([left(" "), right("class"), right("score"), left("label")]);
-    for class in &image.classes {
-        let label = class.label.clone().unwrap_or_default();
-        table.row([
-            String::new(),
-            class.class.to_string(),
-            format!("{:.6}", class.score),
-            label,
-        ]);
-    }
-    table
-}
-
-impl Written {
-    fn print(&self, out: &mut Output) {
-        let (file, blob, shape) = (self.file.display(), &self.blob, &self.shape);
-        out.line(format!("{file}: {blob} {shape}"));
-    }
-}
-
-fn print(report: &Report, images: usize, out: &mut Output) {
-    let several = report.images.len() > images;
-    for image in &report.images {
-        let output = if several {
-            format!(" {}", image.output)
-        } else {
-            String::new()
-        };
-        out.line(format!("{}{output}", image.input));
-        out.table(&table_of(image));
-    }
-    detections::print(&report.detections, out);
-    report.written.iter().for_each(|written| written.print(out));
-    if let Some(profile) = &report.profile {
-        profile.print(out);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn best_classes_are_sorted_and_ties_keep_their_order() {
-        assert_eq!(best(&[0.1, 0.7, 0.1, 0.1], 3), [1, 0, 2]);
-        assert_eq!(best(&[1.0], 5), [0]);
-        assert_eq!(best(&[0.5, f32::NAN], 1), [1]);
-    }
-
-    #[test]
-    fn parts_are_joined_along_the_batch() {
-        let part = |n: u32, x: f32| {
-            vec![Tensor::new(
-                Shape::new([n, 2]).unwrap(),
-                vec![x; n as usize * 2],
-            )]
-        };
-        let joined = join(vec![part(2, 1.0), part(1, 2.0)]).unwrap();
-        assert_eq!(joined[0].shape().dims(), [3, 2]);
-        assert_eq!(joined[0].data(), [1.0, 1.0, 1.0, 1.0, 2.0, 2.0]);
-    }
+    Failures::finish(failed, tried)
 }

@@ -1,8 +1,9 @@
 //! `skimjit synth`.
 
-use super::output::Output;
+use super::output::{self, Output};
 use super::progress;
 use serde::Serialize;
+use skimjit::models::Percent;
 use skimjit::models::caffe;
 use skimjit::models::zoo::{self, Net, Sparsity};
 use skimjit::{Result, models};
@@ -17,9 +18,9 @@ use std::path::PathBuf;
 pub struct Arguments {
     #[arg(value_name = "NET", value_parser = parse_net, help = nets())]
     net: &'static Net,
-    /// Percentage of zero weights, or "published" for those of SkimCaffe's pruned model
-    #[arg(long, value_name = "PERCENT|published", value_parser = parse_sparsity)]
-    sparsity: Sparsity,
+    /// Percentage of zero weights (90 and 90% are the same), or "published" for those of SkimCaffe's pruned model
+    #[arg(long, value_name = "PERCENT|published", value_parser = SparsityArgument::parse)]
+    sparsity: SparsityArgument,
     /// Seed of the random numbers
     #[arg(
         long,
@@ -50,9 +51,8 @@ struct Report {
 
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let (net, seed) = (arguments.net, arguments.seed);
-    let made = progress::spin("making weights", || {
-        zoo::synthesize(net, arguments.sparsity, seed)
-    })?;
+    let sparsity = arguments.sparsity.sparsity();
+    let made = progress::spin("making weights", || zoo::synthesize(net, sparsity, seed))?;
     caffe::write_caffemodel(&made, &arguments.output)?;
     if let Some(file) = &arguments.prototxt_out {
         let written = std::fs::write(file, net.prototxt);
@@ -104,14 +104,32 @@ pub fn parse_net(name: &str) -> std::result::Result<&'static Net, String> {
     })
 }
 
-/// `published`, or a percentage with or without `%`.
-pub fn parse_sparsity(text: &str) -> std::result::Result<Sparsity, String> {
-    if text == "published" {
-        return Ok(Sparsity::Published);
+/// Zeros asked for.
+#[derive(Clone, Copy)]
+pub enum SparsityArgument {
+    Published,
+    Percent(Percent),
+}
+
+impl SparsityArgument {
+    /// `published`, or a percentage with or without `%`.
+    pub fn parse(text: &str) -> std::result::Result<Self, String> {
+        if text == "published" {
+            return Ok(Self::Published);
+        }
+        let percent = text.parse::<Percent>();
+        let expected = |error| format!("{error}, or \"published\"");
+        Ok(Self::Percent(percent.map_err(expected)?))
     }
-    match text.trim_end_matches('%').trim().parse::<f64>() {
-        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(Sparsity::Percent(percent)),
-        _ => Err("expected \"published\" or a percentage of 0 to 100".to_owned()),
+    /// Warns where a share may have been meant.
+    pub fn sparsity(self) -> Sparsity {
+        let Self::Percent(percent) = self else {
+            return Sparsity::Published;
+        };
+        if let Some(warning) = percent.warning("--sparsity") {
+            output::complain("warning", &warning);
+        }
+        Sparsity::Percent(percent.value())
     }
 }
 

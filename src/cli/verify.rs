@@ -1,12 +1,13 @@
 //! `skimjit verify`.
 
 use super::args::{EngineArguments, NamedFile, ReadingArguments, parse_tolerance};
-use super::output::Output;
+use super::output::{self, Output};
 use super::problem::Problem;
 use super::table::{Table, left, right};
 use super::{inputs, noise, progress, proof};
 use serde::Serialize;
 use skimjit::layer;
+use skimjit::models::Percent;
 use skimjit::models::{Error as InputError, Tensor, interpreter};
 use skimjit::verify::{BlobCheck, check, compare, verify};
 use skimjit::{CompileOptions, Error, Keep, Model, Result, array};
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "Examples:
   skimjit verify net.caffemodel --input in.npy --expect prob.npy --expect-blob conv1=conv1.npy
   skimjit verify net.skim --kernels --isa avx2
-  skimjit verify --kernel sparse_conv.baked --problem g2mb1ic96ih27oc256oh27kh5ph2 --density 0.15")]
+  skimjit verify --kernel sparse_conv.baked --problem g2mb1ic96ih27oc256oh27kh5ph2 --density 15")]
 pub struct Arguments {
     /// Network: a .skim, .caffemodel or .caffemodel.h5 file
     #[arg(value_name = "MODEL", required_unless_present = "kernel")]
@@ -60,9 +61,9 @@ pub struct Arguments {
     /// Problem for the kernel
     #[arg(long, value_name = "PROBLEM", requires = "kernel", value_parser = Problem::parse)]
     problem: Option<Problem>,
-    /// Share of non-zero weights of the problem
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true, default_value_t = 1.0, value_parser = layer::parse_density)]
-    density: f64,
+    /// Percentage of non-zero weights of the problem (15 and 15% are the same)
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true, default_value = "100", value_parser = str::parse::<Percent>)]
+    density: Percent,
     /// Seed of the problem's weights and input
     #[arg(
         long,
@@ -224,7 +225,10 @@ fn layer_of(model: &Model, blob: &str) -> String {
 }
 
 fn check_kernel(arguments: &Arguments, kernel: &str, problem: &Problem) -> Result<Report> {
-    let model = problem.model(arguments.density, arguments.seed)?;
+    if let Some(warning) = arguments.density.warning("--density") {
+        output::complain("warning", &warning);
+    }
+    let model = problem.model(arguments.density.share(), arguments.seed)?;
     let options = arguments.engine.machine.options()?;
     let engine = layer::force(&model, &options, kernel)?;
     let images = model.batch();

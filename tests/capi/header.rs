@@ -43,7 +43,7 @@ const FILES: [&str; 10] = [
 ];
 
 /// Rust names and C names.
-const NAMES: [(&str, &str); 30] = [
+const NAMES: [(&str, &str); 31] = [
     ("MAX_RANK", "SKIMJIT_MAX_RANK"),
     ("Status", "skimjit_status"),
     ("Team", "skimjit_team"),
@@ -51,6 +51,7 @@ const NAMES: [(&str, &str); 30] = [
     ("Model", "skimjit_model"),
     ("ModelInfo", "skimjit_model_info"),
     ("Port", "skimjit_port"),
+    ("Preprocess", "skimjit_preprocess"),
     ("Shape", "skimjit_shape"),
     ("Session", "skimjit_session"),
     ("Input", "skimjit_input"),

@@ -301,7 +301,7 @@ const CASES: &[Case] = &[
     ("verify --kernel sparse_conv.baked --problem ic3oc4kh3", USAGE, &["--problem", "\"ih\""]),
     ("verify --kernel sparse_conv.baked --problem ic3ih8oc4kh3oh7", USAGE, &["oh", "7", "6"]),
     ("verify --kernel sparse_conv.baked --problem g2ic3ih8oc4kh3", INPUT, &["group", "2"]),
-    ("verify --kernel sparse_conv.baked --problem ic3ih8oc4kh3 --density 2", USAGE, &["--density", "2"]),
+    ("verify --kernel sparse_conv.baked --problem ic3ih8oc4kh3 --density 200", USAGE, &["--density", "200"]),
     ("disasm tiny.skim --layer relu1", USAGE, &["relu1", "conv1"]),
     ("disasm tiny.skim", USAGE, &["--layer"]),
     ("bench --net nonet", USAGE, &["nonet", "caffenet"]),

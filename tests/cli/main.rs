@@ -10,7 +10,9 @@ mod dump;
 mod examples;
 mod export;
 mod help;
+mod inputs;
 mod perf;
+mod preprocessing;
 mod proof;
 mod published;
 mod report;
@@ -241,7 +243,7 @@ fn every_kernel_variant_of_a_problem_can_be_verified() {
             "--problem",
             problem,
             "--density",
-            "0.3",
+            "30%",
             "--seed",
             "7",
             "--isa",

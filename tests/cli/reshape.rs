@@ -65,6 +65,8 @@ fn every_picture_keeps_its_size() {
         "b.png",
         "c.png",
         "b.png",
+        "--scale",
+        "1",
     ];
     let more = ["--reshape", "--output", "map=map.npy", "--top", "2"];
     let report = place.json(&[&arguments[..], &more].concat());
@@ -95,6 +97,8 @@ fn every_picture_keeps_its_size() {
         "1,3,10,12",
         "--input",
         "c.png",
+        "--scale",
+        "1",
         "--output",
         "map=exact.npy",
     ];
@@ -111,7 +115,7 @@ fn every_picture_keeps_its_size() {
 fn the_table_tells_size_and_times() {
     let place = workplace();
     let arguments = ["run", "maps.skim", "--input", "b.png", "c.png", "--reshape"];
-    let text = place.ok(&arguments);
+    let text = place.ok(&[&arguments[..], &["--scale", "1"]].concat());
     let lines: Vec<&str> = text
         .lines()
         .filter(|line| line.contains("1x3x10x12"))
@@ -191,7 +195,7 @@ fn what_cannot_be_is_refused_with_one_line() {
     let cases: [(&str, i32, &[&str]); 8] = [
         ("run tiny.skim --input b.png --reshape", 3, &["b.png", "\"ip1\"", "120 inputs", "expected 64", "10x12"]),
         ("run maps.skim --input b.png", 3, &["b.png", "12x10", "--reshape"]),
-        ("run maps.skim --input a.png broken.png --reshape", 3, &["broken.png"]),
+        ("run maps.skim --input broken.png --reshape", 3, &["broken.png"]),
         ("run maps.skim --input a.png --reshape --profile", 2, &["--profile", "--reshape"]),
         ("run maps.skim --input a.png --reshape --output nothing=x.npy", 2, &["nothing", "map"]),
         ("time tiny.skim --input-shape 1,3,9,30", 3, &["tiny.skim", "\"ip1\"", "300 inputs"]),

@@ -408,3 +408,49 @@ fn a_definition_is_timed() {
         assert_eq!(place.skimjit(wrong).code, Some(2));
     }
 }
+
+/// One unit: percent, with and without its sign; what looks like a share is warned about.
+#[test]
+fn sparsities_are_percentages_everywhere() {
+    let place = Workplace::new();
+    let zeros = |sparsity: &str| {
+        let arguments = [
+            "synth",
+            "lenet",
+            "--sparsity",
+            sparsity,
+            "-o",
+            "net.caffemodel",
+            "--json",
+        ];
+        let result = place.skimjit(&arguments);
+        assert_eq!(result.code, Some(0), "{}", result.stderr);
+        let report: serde_json::Value = serde_json::from_str(&result.stdout).unwrap();
+        (report["zeros"].as_u64().unwrap(), result.stderr)
+    };
+    let (ninety, said) = zeros("90");
+    assert_eq!(zeros("90%"), (ninety, String::new()));
+    assert_eq!(said, "");
+    let (few, said) = zeros("0.9");
+    assert!(few * 50 < ninety, "{few} of {ninety}");
+    assert!(
+        said.contains("--sparsity 0.9 means 0.9%") && said.contains("write 90%"),
+        "{said}"
+    );
+    assert_eq!(zeros("0.9%"), (few, String::new()));
+    let kernel = [
+        "verify",
+        "--kernel",
+        "dense_conv.rolled",
+        "--problem",
+        "ic3ih8oc4kh3",
+    ];
+    let said = place
+        .skimjit(&[&kernel[..], &["--density", "0.5"]].concat())
+        .stderr;
+    assert!(said.contains("--density 0.5 means 0.5%"), "{said}");
+    let said = place
+        .skimjit(&[&kernel[..], &["--density", "50%"]].concat())
+        .stderr;
+    assert_eq!(said, "");
+}

@@ -159,6 +159,47 @@ pub fn anchor_solver(solver: &mut SolverParameter, folder: &Path) {
 mod tests {
     use super::*;
 
+    /// Names in the definition, and names in a list of pictures, which follow a root.
+    #[test]
+    fn copies_name_the_files_that_are_meant() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir(path("pictures")).unwrap();
+        for (name, text) in [
+            ("list.txt", "a picture.png 3\n"),
+            ("rooted.txt", "a picture.png 3\n"),
+            ("a picture.png", ""),
+            ("pictures/a picture.png", ""),
+            ("mean.binaryproto", ""),
+            ("matrix.binaryproto", ""),
+        ] {
+            std::fs::write(path(name), text).unwrap();
+        }
+        let text = r#"
+            layer { name: "a" type: "ImageData" top: "a"
+              transform_param { mean_file: "mean.binaryproto" } image_data_param { source: "list.txt" } }
+            layer { name: "b" type: "ImageData" top: "b"
+              image_data_param { source: "rooted.txt" root_folder: "pictures/" } }
+            layer { name: "c" type: "InfogainLoss" bottom: "a" bottom: "b" top: "c"
+              infogain_loss_param { source: "matrix.binaryproto" } }
+            layer { name: "d" type: "Data" top: "d" data_param { source: "absent_lmdb" } }"#;
+        let (mut net, _) = skimjit_models::caffe::parse_prototxt(text, "net.prototxt").unwrap();
+        anchor(&mut net, folder.path());
+        let named = |name: &str| path(name).display().to_string();
+        let [a, b, c, d] = &net.layer[..] else {
+            panic!("{net:?}");
+        };
+        let images = |layer: &LayerParameter| layer.image_data_param.clone().unwrap();
+        assert_eq!(images(a).source(), named("list.txt"));
+        assert_eq!(images(a).root_folder(), named(""));
+        assert_eq!(images(b).root_folder(), named("pictures/"));
+        let transform = a.transform_param.as_ref().unwrap();
+        assert_eq!(transform.mean_file(), named("mean.binaryproto"));
+        let loss = c.infogain_loss_param.as_ref().unwrap();
+        assert_eq!(loss.source(), named("matrix.binaryproto"));
+        assert_eq!(d.data_param.as_ref().unwrap().source(), "absent_lmdb");
+    }
+
     #[test]
     fn the_working_folder_goes_before_the_folder_of_the_file() {
         let folder = tempfile::tempdir().unwrap();

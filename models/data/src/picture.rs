@@ -6,27 +6,16 @@
 use image::codecs::{jpeg::JpegEncoder, png::PngEncoder};
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder};
 use image::{ImageError, ImageReader, Limits};
+pub use skimjit_models::preprocess::{ChannelOrder, MAX_SIDE, Mean, Preprocess, Resize};
 use skimjit_models::{Error, Result, Shape, Tensor};
 use std::io::{BufRead, Cursor, Seek};
 use std::path::Path;
 
-/// Largest width and height of a picture.
-pub const MAX_SIDE: u32 = 1 << 14;
 /// Memory that decoding one picture may take, in bytes.
 pub const MAX_DECODE_BYTES: u64 = 1 << 30;
 
 /// Quality of JPEG files that are made: OpenCV's, and so Caffe's.
 const JPEG_QUALITY: u8 = 95;
-
-/// Order of the colour channels that the network was trained with.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum ChannelOrder {
-    /// Blue first, as Caffe's own tools make it.
-    #[default]
-    Bgr,
-    /// Red first.
-    Rgb,
-}
 
 /// Kind of a picture file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,56 +38,6 @@ impl FileKind {
     }
 }
 
-/// What size a picture is brought to before it is cropped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Resize {
-    /// Width and height, whatever the aspect ratio was.
-    Exact(u32, u32),
-    /// Length of the shorter side; the aspect ratio stays.
-    Short(u32),
-}
-
-/// What is subtracted from each pixel.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub enum Mean {
-    /// Nothing.
-    #[default]
-    None,
-    /// One value for all channels, or one per channel in the network's channel order.
-    Values(Vec<f32>),
-    /// A picture, `C × H × W` or `1 × C × H × W` in the network's channel order, of the size that
-    /// the input has before cropping; it is cropped with it.
-    Image(Tensor),
-}
-
-/// How a picture becomes an input: `(pixel − mean)·scale` with pixels of 0 to 255.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Preprocess {
-    /// Channel order of colour networks.
-    pub channel_order: ChannelOrder,
-    /// Resizing, if any.
-    pub resize: Option<Resize>,
-    /// Side of the square that is cut from the centre, if any.
-    pub crop: Option<u32>,
-    /// Mean.
-    pub mean: Mean,
-    /// Factor.
-    pub scale: f32,
-}
-
-impl Default for Preprocess {
-    fn default() -> Self {
-        let channel_order = ChannelOrder::default();
-        Self {
-            channel_order,
-            resize: None,
-            crop: None,
-            mean: Mean::None,
-            scale: 1.0,
-        }
-    }
-}
-
 /// Pixels of 8 bits, interleaved, with 1 channel or 3 in the network's order.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Picture {
@@ -111,8 +50,8 @@ pub struct Picture {
 /// Reads a picture for a network input of `[C, H, W]`; the result has that shape.
 pub fn load(path: &Path, input: [u32; 3], preprocess: &Preprocess) -> Result<Tensor> {
     let picture = Picture::open(path, input[0], preprocess.channel_order)?;
-    preprocess
-        .apply(picture, input)
+    picture
+        .input(preprocess, input)
         .map_err(|error| error.file(path))
 }
 
@@ -120,48 +59,49 @@ pub fn load(path: &Path, input: [u32; 3], preprocess: &Preprocess) -> Result<Ten
 /// picture has after resizing and cropping.
 pub fn load_any_size(path: &Path, channels: u32, preprocess: &Preprocess) -> Result<Tensor> {
     let picture = Picture::open(path, channels, preprocess.channel_order)?;
-    preprocess
-        .apply_any_size(picture)
+    picture
+        .input_of_any_size(preprocess)
         .map_err(|error| error.file(path))
 }
 
-impl Preprocess {
-    /// Makes the input of a network of `[C, H, W]` from a picture of C channels.
-    pub fn apply(&self, picture: Picture, input: [u32; 3]) -> Result<Tensor> {
-        self.make(picture, Some(input))
+/// From a picture to an input.
+impl Picture {
+    /// The input of a network of `[C, H, W]`, made as `preprocess` says.
+    pub fn input(self, preprocess: &Preprocess, input: [u32; 3]) -> Result<Tensor> {
+        self.prepared(preprocess, Some(input))
     }
-    /// Makes the input of a network that takes any size.
-    pub fn apply_any_size(&self, picture: Picture) -> Result<Tensor> {
-        self.make(picture, None)
+    /// The input of a network that takes any size.
+    pub fn input_of_any_size(self, preprocess: &Preprocess) -> Result<Tensor> {
+        self.prepared(preprocess, None)
     }
-    fn make(&self, picture: Picture, input: Option<[u32; 3]>) -> Result<Tensor> {
-        let picture = match self.resize {
-            None => picture,
-            Some(Resize::Exact(width, height)) => picture.resized(width, height)?,
+    fn prepared(self, preprocess: &Preprocess, input: Option<[u32; 3]>) -> Result<Tensor> {
+        let picture = match preprocess.resize {
+            None => self,
+            Some(Resize::Exact(width, height)) => self.resized(width, height)?,
             Some(Resize::Short(side)) => {
-                let (width, height) = picture.size_with_short_side(side);
-                picture.resized(width, height)?
+                let (width, height) = self.size_with_short_side(side);
+                self.resized(width, height)?
             }
         };
         let input = match input {
             Some(input) => input,
             None => {
-                let (_, _, width, height) = self.window(&picture)?;
+                let (_, _, width, height) = picture.window(preprocess)?;
                 [picture.channels, height, width]
             }
         };
         let mut data = Vec::new();
-        self.append(&picture, input, &mut data)?;
+        picture.append(preprocess, input, &mut data)?;
         Ok(Tensor::new(Shape::new(input)?, data))
     }
     /// The steps after resizing (crop, subtract the mean, scale) with the result behind `data`.
-    pub fn append(&self, picture: &Picture, input: [u32; 3], data: &mut Vec<f32>) -> Result<()> {
-        let (left, top, width, height) = self.window(picture)?;
+    fn append(&self, preprocess: &Preprocess, input: [u32; 3], data: &mut Vec<f32>) -> Result<()> {
+        let (left, top, width, height) = self.window(preprocess)?;
         let [channels, in_height, in_width] = input;
-        if (width, height) != (in_width, in_height) || picture.channels != channels {
+        if (width, height) != (in_width, in_height) || self.channels != channels {
             return Err(Error::new(format!(
                 "a picture of {}x{width}x{height} (channels, width, height)",
-                picture.channels
+                self.channels
             ))
             .expected(format!(
                 "{channels}x{in_width}x{in_height}, the network's input"
@@ -170,19 +110,20 @@ impl Preprocess {
                 "bring it to that size with --resize or --crop, or keep its own with --reshape",
             ));
         }
-        let mean = self.mean_of(picture)?;
+        let mean = self.mean(preprocess)?;
+        let scale = preprocess.scale;
         data.reserve((channels * width * height) as usize);
         for c in 0..channels as usize {
             for y in top..top + height {
-                let first = y as usize * picture.width as usize + left as usize;
+                let first = y as usize * self.width as usize + left as usize;
                 let pixels = first * channels as usize..;
-                let pixels = picture.data[pixels].chunks_exact(channels as usize);
+                let pixels = self.data[pixels].chunks_exact(channels as usize);
                 let values = pixels.take(width as usize).map(|pixel| f32::from(pixel[c]));
                 match mean.row(c, first, width as usize) {
-                    Row::Constant(mean) => data.extend(values.map(|x| (x - mean) * self.scale)),
+                    Row::Constant(mean) => data.extend(values.map(|x| (x - mean) * scale)),
                     Row::Values(means) => {
                         let values = values.zip(means);
-                        data.extend(values.map(|(x, mean)| (x - mean) * self.scale));
+                        data.extend(values.map(|(x, mean)| (x - mean) * scale));
                     }
                 }
             }
@@ -190,9 +131,9 @@ impl Preprocess {
         Ok(())
     }
     /// Left, top, width and height of what is kept.
-    fn window(&self, picture: &Picture) -> Result<(u32, u32, u32, u32)> {
-        let (width, height) = (picture.width, picture.height);
-        match self.crop {
+    fn window(&self, preprocess: &Preprocess) -> Result<(u32, u32, u32, u32)> {
+        let (width, height) = (self.width, self.height);
+        match preprocess.crop {
             None => Ok((0, 0, width, height)),
             Some(side) if (1..=width.min(height)).contains(&side) => {
                 Ok(((width - side) / 2, (height - side) / 2, side, side))
@@ -202,9 +143,9 @@ impl Preprocess {
                 .hint("enlarge it with --resize, or crop less")),
         }
     }
-    fn mean_of(&self, picture: &Picture) -> Result<MeanView<'_>> {
-        let channels = picture.channels as usize;
-        match &self.mean {
+    fn mean<'a>(&self, preprocess: &'a Preprocess) -> Result<MeanView<'a>> {
+        let channels = self.channels as usize;
+        match &preprocess.mean {
             Mean::None => Ok(MeanView::Constants(&[0.0])),
             Mean::Values(values) if values.len() == 1 || values.len() == channels => {
                 Ok(MeanView::Constants(values))
@@ -212,16 +153,20 @@ impl Preprocess {
             Mean::Values(values) => Err(Error::new(format!("{} mean values", values.len()))
                 .expected(format!("1 or {channels}, one per channel"))),
             Mean::Image(image) => {
-                let wanted = [picture.channels, picture.height, picture.width];
+                let wanted = [self.channels, self.height, self.width];
                 let dims = image.shape().dims();
                 if dims.strip_prefix(&[1]).unwrap_or(dims) != wanted && dims != wanted {
                     return Err(Error::new(format!("a mean image of {}", image.shape()))
                         .expected(format!("{}x{}x{}", wanted[0], wanted[1], wanted[2]))
                         .hint("it must be as large as the picture before it is cropped"));
                 }
-                let plane = picture.width as usize * picture.height as usize;
+                let plane = self.width as usize * self.height as usize;
                 Ok(MeanView::Planes(image.data(), plane))
             }
+            Mean::Missing(file) => Err(Error::new(format!("no file {file:?}"))
+                .field("transform_param.mean_file")
+                .expected("the mean image that the network subtracts")
+                .hint("give it with --mean-file, or values with --mean-value (0 for none)")),
         }
     }
 }
@@ -566,7 +511,7 @@ mod tests {
             scale: 0.5,
             ..Preprocess::default()
         };
-        let input = preprocess.apply(picture.clone(), [3, 3, 3]).unwrap();
+        let input = picture.clone().input(&preprocess, [3, 3, 3]).unwrap();
         for (c, y, x) in (0..27).map(|i| (i / 9, i / 3 % 3, i % 3)) {
             let (sy, sx) = (y + 1, x + 1);
             let pixel = f32::from(picture.data()[(sy * 6 + sx) * 3 + c]);
@@ -578,32 +523,32 @@ mod tests {
     #[test]
     fn sizes_that_do_not_fit_are_refused_with_advice() {
         let plain = Preprocess::default();
-        let text = plain
-            .apply(ramp(6, 5, 3), [3, 4, 4])
+        let text = ramp(6, 5, 3)
+            .input(&plain, [3, 4, 4])
             .unwrap_err()
             .to_string();
         assert!(text.contains("--resize"), "{text}");
-        assert!(plain.apply(ramp(6, 5, 1), [3, 5, 6]).is_err());
+        assert!(ramp(6, 5, 1).input(&plain, [3, 5, 6]).is_err());
         let crop = Preprocess {
             crop: Some(7),
             ..Preprocess::default()
         };
-        assert!(crop.apply(ramp(6, 5, 3), [3, 7, 7]).is_err());
+        assert!(ramp(6, 5, 3).input(&crop, [3, 7, 7]).is_err());
         let resized = Preprocess {
             resize: Some(Resize::Short(10)),
             ..Preprocess::default()
         };
-        assert!(resized.apply(ramp(6, 5, 3), [3, 10, 12]).is_ok());
+        assert!(ramp(6, 5, 3).input(&resized, [3, 10, 12]).is_ok());
         let mean = Preprocess {
             mean: Mean::Values(vec![1.0, 2.0]),
             ..Preprocess::default()
         };
-        assert!(mean.apply(ramp(6, 5, 3), [3, 5, 6]).is_err());
+        assert!(ramp(6, 5, 3).input(&mean, [3, 5, 6]).is_err());
         let wide = Preprocess {
             resize: Some(Resize::Short(u32::MAX)),
             ..Preprocess::default()
         };
-        assert!(wide.apply(ramp(6, 5, 3), [3, 5, 6]).is_err());
+        assert!(ramp(6, 5, 3).input(&wide, [3, 5, 6]).is_err());
     }
 
     #[test]

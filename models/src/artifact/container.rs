@@ -46,6 +46,10 @@ impl Kind {
     pub const PLAN: Self = Self(3);
     /// Text about the file: where it came from, how it was made.
     pub const META: Self = Self(4);
+    /// How pictures become inputs, see [`super::pictures`].
+    pub const PREPROCESS: Self = Self(5);
+    /// Names of the classes, see [`super::pictures`].
+    pub const LABELS: Self = Self(6);
 }
 
 impl fmt::Display for Kind {
@@ -55,6 +59,8 @@ impl fmt::Display for Kind {
             Self::WEIGHT => f.write_str("weight"),
             Self::PLAN => f.write_str("plan"),
             Self::META => f.write_str("meta"),
+            Self::PREPROCESS => f.write_str("preprocess"),
+            Self::LABELS => f.write_str("labels"),
             Self(other) => write!(f, "{other}"),
         }
     }

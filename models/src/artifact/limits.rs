@@ -13,3 +13,9 @@ pub const MAX_GRAPH_ELEMENTS: usize = 1 << 30;
 pub const MAX_GRAPH_BYTES: usize = 1 << 26;
 /// Values, and also nodes, of a graph.
 pub const MAX_GRAPH_VALUES: usize = 1 << 18;
+/// Bytes of the section that says how pictures become inputs: a mean image of 4096 × 4096 pixels.
+pub const MAX_PREPROCESS_BYTES: usize = 1 << 28;
+/// Names of classes.
+pub const MAX_LABELS: usize = 1 << 20;
+/// Bytes of all names of classes.
+pub const MAX_LABELS_BYTES: usize = 1 << 26;

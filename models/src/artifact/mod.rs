@@ -8,6 +8,7 @@
 pub mod container;
 pub mod graph;
 pub mod limits;
+pub mod pictures;
 pub mod weights;
 
 mod bits;

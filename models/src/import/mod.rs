@@ -18,6 +18,7 @@ mod inputs;
 mod layer;
 mod loss;
 mod normalization;
+mod pictures;
 mod pooling;
 mod recurrent;
 mod shape;
@@ -28,7 +29,7 @@ use crate::caffe::filter::filter_net;
 use crate::caffe::proto::{LayerParameter, NetParameter, NetState, Phase};
 use crate::caffe::upgrade::upgrade_net;
 use crate::caffe::{Warning, parse_caffemodel, parse_prototxt, read_caffemodel, read_prototxt};
-use crate::{Error, Graph, Result, Shape, ValueId};
+use crate::{Error, Graph, Preprocess, Result, Shape, ValueId};
 use std::path::{Path, PathBuf};
 use store::Store;
 
@@ -76,6 +77,9 @@ pub struct Imported {
     /// Blobs that the network's loss is the weighted sum of, with their `loss_weight`: the sum of all
     /// their elements counts.
     pub losses: Vec<(ValueId, f32)>,
+    /// What the data layer does to pictures: that of the topology or, where that has none, of the last
+    /// weight file with one.
+    pub preprocess: Option<Preprocess>,
     /// What was ignored.
     pub warnings: Vec<Warning>,
 }
@@ -221,11 +225,13 @@ fn import_named(
         net: &mut net,
         file: file.clone(),
     });
+    let mut trained_with = None;
     for Named { net, file } in weights {
         let mut net = upgrade_net(net).map_err(|error| match &file {
             Some(file) => error.file(file),
             None => error,
         })?;
+        trained_with = pictures::of(&net, file.as_deref())?.or(trained_with);
         store.add(Named {
             net: &mut net,
             file,
@@ -237,6 +243,7 @@ fn import_named(
         .iter()
         .map(|layer| layer.name().to_owned())
         .collect();
+    let preprocess = pictures::of(&net, file.as_deref())?.or(trained_with);
     inputs::prepare(&mut net, options).map_err(in_file)?;
     store.note_shared(&net);
     // Weights of layers that the options removed are no surprise.
@@ -257,9 +264,14 @@ fn import_named(
     for (layer, file) in built.store.unused() {
         warnings.push(unused_weights(layer, file));
     }
+    let takes_pictures = match built.graph.inputs[..] {
+        [input] => built.graph.shape(input).rank() == 4,
+        _ => false,
+    };
     Ok(Imported {
         graph: built.graph,
         losses: built.losses,
+        preprocess: preprocess.filter(|_| takes_pictures),
         warnings,
     })
 }

@@ -10,10 +10,10 @@ use super::args::{AskedTuneArguments, MOST_IMAGES, MachineArguments, iterations_
 use super::output::Output;
 use super::problem::Problem;
 use super::progress;
-use super::synth::{nets, parse_net, parse_sparsity};
+use super::synth::{SparsityArgument, nets, parse_net};
 use measure::Measure;
 use report::Report;
-use skimjit::models::zoo::{Net, Sparsity};
+use skimjit::models::zoo::Net;
 use skimjit::runtime::jit::CpuInfo;
 use skimjit::runtime::machine;
 use skimjit::{CompileOptions, Result};
@@ -38,9 +38,9 @@ pub struct Arguments {
     /// Only these layers
     #[arg(long, alias = "layer", value_name = "NAME,...", value_delimiter = ',')]
     layers: Vec<String>,
-    /// Percentage of zero weights [default: published, or 90]
-    #[arg(long, value_name = "PERCENT|published", value_parser = parse_sparsity)]
-    sparsity: Option<Sparsity>,
+    /// Percentage of zero weights (90 and 90% are the same) [default: published, or 90]
+    #[arg(long, value_name = "PERCENT|published", value_parser = SparsityArgument::parse)]
+    sparsity: Option<SparsityArgument>,
     /// Every sparse variant and the dense one at 0 to 98 % zeros: the layers named, or some that
     /// differ most
     #[arg(long, conflicts_with = "sparsity")]
@@ -96,7 +96,10 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     report.cases = match &arguments.mtx {
         Some(mtx) => matrices::cases(&measure, mtx, arguments.problem.as_ref(), batches)?,
         None if arguments.sweep => sweep::cases(&measure, arguments.net, chosen, usual)?,
-        None => network::cases(&measure, arguments.net, arguments.sparsity, chosen, usual)?,
+        None => {
+            let sparsity = arguments.sparsity.map(SparsityArgument::sparsity);
+            network::cases(&measure, arguments.net, sparsity, chosen, usual)?
+        }
     };
     if arguments.json {
         return out.json(&report);

@@ -51,7 +51,7 @@ pub struct Arguments {
     /// File or folder to write; {blob} stands for the blob's name, which several blobs need
     #[arg(long, short, value_name = "PATH")]
     output: PathBuf,
-    /// Form of it [default: hdf5 for .h5 and .hdf5, npy for .npy, else lmdb]
+    /// Form of it [default: as the ending says: .h5, .hdf5, .npy, .leveldb, .lmdb; none: lmdb]
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// Images computed together [default: up to 16; with data layers theirs]
@@ -77,6 +77,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         Source::files(&arguments.input, &arguments.pictures)?
     };
     let model = load(arguments, &source)?;
+    source.prepare(&model, &arguments.pictures)?;
     let inputs: Vec<&str> = model
         .graph()
         .inputs
@@ -159,7 +160,10 @@ fn open(arguments: &Arguments, engine: &Engine, places: &[Place]) -> Result<Sink
     let blobs: Vec<_> = ports
         .map(|port| (port.name.as_str(), &port.shape))
         .collect();
-    let format = arguments.format.unwrap_or(Format::of(&arguments.output));
+    let format = match arguments.format {
+        Some(format) => format,
+        None => Format::of(&arguments.output)?,
+    };
     Sinks::open(format, &arguments.output, &blobs)
 }
 

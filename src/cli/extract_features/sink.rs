@@ -26,13 +26,22 @@ pub enum Format {
 }
 
 impl Format {
-    /// By the ending of a file.
-    pub fn of(path: &Path) -> Self {
-        let end = path.extension().map(|end| end.to_ascii_lowercase());
-        match end.as_ref().and_then(|end| end.to_str()) {
-            Some("h5" | "hdf5") => Self::Hdf5,
-            Some("npy") => Self::Npy,
-            _ => Self::Lmdb,
+    /// By the ending of a name; one that says something else is refused.
+    pub fn of(path: &Path) -> Result<Self> {
+        let end = path
+            .extension()
+            .map(|end| end.to_string_lossy().to_ascii_lowercase());
+        match end.as_deref() {
+            Some("h5" | "hdf5") => Ok(Self::Hdf5),
+            Some("npy") => Ok(Self::Npy),
+            Some("leveldb") => Ok(Self::Leveldb),
+            None => Ok(Self::Lmdb),
+            Some(end) if end.contains("lmdb") => Ok(Self::Lmdb),
+            Some(_) => Err(Error::Usage(format!(
+                "--output: found {}, expected a name that ends in .h5, .hdf5, .npy, .lmdb or .leveldb, one \
+                 without ending for LMDB, or --format",
+                path.display()
+            ))),
         }
     }
 }
@@ -190,8 +199,14 @@ mod tests {
             ("a.H5", Format::Hdf5),
             ("a.hdf5", Format::Hdf5),
             ("a_lmdb", Format::Lmdb),
+            ("v2.1_lmdb", Format::Lmdb),
+            ("a.leveldb", Format::Leveldb),
         ] {
-            assert!(Format::of(Path::new(path)) == format, "{path}");
+            let found = Format::of(Path::new(path)).unwrap();
+            assert!(found == format, "{path}");
+        }
+        for path in ["a.csv", "a.txt", "a.npz"] {
+            assert!(Format::of(Path::new(path)).is_err(), "{path}");
         }
     }
 }

@@ -1,11 +1,10 @@
 //! Where the images come from: files, or the network's own data layers.
 
-use crate::cli::inputs::{self, Item, PictureArguments};
+use crate::cli::inputs::{self, Item, PictureArguments, Preparation, Sizes};
 use skimjit::data::{Feed, FeedOptions};
 use skimjit::models::caffe::proto::{NetState, Phase};
 use skimjit::models::caffe::{filter::filter_net, read_prototxt, upgrade::upgrade_net};
 use skimjit::models::{Error as InputError, Shape, Tensor};
-use skimjit::picture::Preprocess;
 use skimjit::runtime::Port;
 use skimjit::{Model, Result};
 use std::collections::VecDeque;
@@ -21,7 +20,8 @@ pub enum Source {
 pub struct Files {
     items: VecDeque<Item>,
     images: u32,
-    preprocess: Preprocess,
+    /// Known when the network is.
+    preparation: Option<Preparation>,
     /// Elements of images that no batch has yet.
     waiting: Vec<f32>,
 }
@@ -43,10 +43,22 @@ impl Source {
         }
         Ok(Self::Files(Files {
             images: items.iter().map(Item::images).sum(),
-            preprocess: pictures.preprocess()?,
+            preparation: None,
             items,
             waiting: Vec::new(),
         }))
+    }
+
+    /// Prepares pictures as the network says and the arguments change.
+    pub fn prepare(&mut self, model: &Model, pictures: &PictureArguments) -> Result<()> {
+        if let Self::Files(files) = self {
+            let mut preparation = pictures.prepare(model, Sizes::Network)?;
+            if files.items.iter().any(Item::is_picture) {
+                preparation.announce();
+            }
+            files.preparation = Some(preparation);
+        }
+        Ok(())
     }
 
     /// Opens what the data layers of a definition name.
@@ -143,10 +155,15 @@ impl Source {
 impl Files {
     fn next(&mut self, port: &Shape, batch: usize) -> Result<Option<Vec<Tensor>>> {
         let row = port.count() / batch;
+        let preprocess = self
+            .preparation
+            .as_ref()
+            .map(|preparation| &preparation.preprocess);
+        let preprocess = preprocess.cloned().unwrap_or_default();
         while self.waiting.len() < batch * row
             && let Some(item) = self.items.pop_front()
         {
-            let elements = item.elements(port, &self.preprocess)?;
+            let elements = item.elements(port, &preprocess)?;
             self.waiting.extend(elements);
         }
         let count = (self.waiting.len() / row).min(batch);

@@ -1,17 +1,15 @@
 //! `skimjit run --reshape`: every file keeps its own size.
 
-use super::{Arguments, Image, USUAL_TOP, Written, classify, is_classes, names_of, open};
+use super::results::{Described, is_classes};
+use super::{Arguments, Failed, Failures, Found, Image, Printer, Reading, Written};
+use super::{names_of, preparation, stream, written};
 use crate::cli::args::{self, NamedFile};
-use crate::cli::inputs::{self, Item};
-use crate::cli::labels::Labels;
-use crate::cli::output::Output;
-use crate::cli::progress;
+use crate::cli::detections::Detections;
+use crate::cli::inputs::{self, Item, Preparation, Sizes};
 use crate::cli::table::milliseconds;
 use serde::Serialize;
 use skimjit::models::{Shape, Tensor};
-use skimjit::picture::Preprocess;
-use skimjit::runtime::Port;
-use skimjit::{AnyShape, AnyShapeSession, CompileOptions, Engine, Error, Model, Result, array};
+use skimjit::{AnyShape, AnyShapeSession, CompileOptions, Engine, Error, Result};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -23,6 +21,8 @@ struct Report {
     /// Sizes that kernels were generated for, one that came again after it was given up counted again.
     sizes: usize,
     files: Vec<File>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failed: Vec<Failed>,
 }
 
 /// What became of one picture or array (of all arrays, where the network has several inputs).
@@ -36,143 +36,188 @@ struct File {
     run_ms: f64,
     outputs: Vec<Described>,
     images: Vec<Image>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    detections: Vec<Detections>,
     written: Vec<Written>,
-}
-
-/// An output that is no list of classes.
-#[derive(Serialize)]
-struct Described {
-    blob: String,
-    shape: String,
-    low: f32,
-    high: f32,
-    mean: f64,
 }
 
 /// Inputs of one run.
 struct Feed {
     name: String,
     images: Vec<String>,
-    source: Source,
+    inputs: Vec<Tensor>,
 }
 
-enum Source {
-    Item(Item),
-    Arrays(Vec<Tensor>),
+/// Files through engines of their sizes.
+struct Runs<'a> {
+    arguments: &'a Arguments,
+    reading: &'a Reading<'a>,
+    engines: &'a AnyShape,
+    session: AnyShapeSession,
+    /// For a report at the end.
+    files: Vec<File>,
 }
 
 pub(super) fn run(
     arguments: &Arguments,
-    model: &Model,
     options: &CompileOptions,
-    labels: Option<&Labels>,
-    out: &mut Output,
+    reading: &Reading<'_>,
+    mut printer: Printer<'_>,
 ) -> Result<()> {
-    let feeds = feeds(arguments, model)?;
-    let preprocess = arguments.pictures.preprocess()?;
-    let engines = AnyShape::new(model, options, AnyShape::USUAL_SHAPES)?;
-    let mut session = engines.session();
-    let several = feeds.len() > 1;
-    let bar = progress::bar("files", feeds.len() as u64);
-    let mut files = Vec::new();
-    for (number, feed) in feeds.into_iter().enumerate() {
-        let number = several.then_some(number);
-        let file = feed.run(
-            arguments,
-            &mut session,
-            &engines,
-            &preprocess,
-            labels,
-            number,
-        );
-        files.push(file?);
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
+    let engines = AnyShape::new(reading.model, options, AnyShape::USUAL_SHAPES)?;
+    let mut runs = Runs {
+        session: engines.session(),
+        engines: &engines,
+        arguments,
+        reading,
+        files: Vec::new(),
+    };
+    printer.begin();
+    let failures = match reading.model.graph().inputs[..] {
+        [input] => {
+            let name = &reading.model.graph().value(input).name;
+            runs.all_files(name, &mut printer)?
+        }
+        _ => {
+            let feed = arrays(arguments, reading)?;
+            runs.one(feed, None, None, &mut printer)?;
+            Failures::new(true)
+        }
+    };
     options.tuning.iter().for_each(args::keep);
-    let report = Report {
-        model: arguments.model.name(),
-        isa: options.isa.map_or(String::new(), |isa| isa.to_string()),
-        threads: engines.threads(),
-        sizes: engines.generated(),
-        files,
-    };
+    let (failed, tried) = (failures.failed.len(), failures.tried);
     if arguments.json {
-        return out.json(&report);
+        printer.out.json(&Report {
+            model: arguments.model.name(),
+            isa: options.isa.map_or(String::new(), |isa| isa.to_string()),
+            threads: engines.threads(),
+            sizes: engines.generated(),
+            files: runs.files,
+            failed: failures.failed,
+        })?;
     }
-    report.files.iter().for_each(|file| file.print(out));
-    Ok(())
+    Failures::finish(failed, tried)
 }
 
-/// One run for each file, or one of all arrays where the network has several inputs.
-fn feeds(arguments: &Arguments, model: &Model) -> Result<Vec<Feed>> {
-    let [_] = model.graph().inputs[..] else {
-        arguments.pictures.refuse_without_pictures()?;
-        let arrays = inputs::arrays(model, &arguments.input, inputs::Sizes::Any)?;
-        let images = arrays.first().map_or(1, |array| array.shape().dim(0));
-        return Ok(vec![Feed {
-            name: "arrays".to_owned(),
-            images: (0..images).map(|image| format!("image {image}")).collect(),
-            source: Source::Arrays(arrays),
-        }]);
-    };
-    let items = open(arguments, model)?.into_iter();
-    let feed = |item: Item| Feed {
-        name: item.file.display().to_string(),
-        images: names_of(&item),
-        source: Source::Item(item),
-    };
-    Ok(items.map(feed).collect())
+/// All arrays, where the network has several inputs.
+fn arrays(arguments: &Arguments, reading: &Reading<'_>) -> Result<Feed> {
+    arguments.pictures.refuse_without_pictures()?;
+    let arrays = inputs::arrays(reading.model, &arguments.input.named()?, Sizes::Any)?;
+    let images = arrays.first().map_or(1, |array| array.shape().dim(0));
+    Ok(Feed {
+        name: "arrays".to_owned(),
+        images: (0..images).map(|image| format!("image {image}")).collect(),
+        inputs: arrays,
+    })
 }
 
-impl Feed {
-    fn run(
-        self,
-        arguments: &Arguments,
-        session: &mut AnyShapeSession,
-        engines: &AnyShape,
-        preprocess: &Preprocess,
-        labels: Option<&Labels>,
-        number: Option<usize>,
-    ) -> Result<File> {
-        let inputs = match self.source {
-            Source::Arrays(arrays) => arrays,
-            Source::Item(item) => {
-                let graph = engines.model().graph();
-                vec![item.whole(graph.shape(graph.inputs[0]), preprocess)?]
+impl Runs<'_> {
+    /// One run for each file.
+    fn all_files(&mut self, input: &str, printer: &mut Printer<'_>) -> Result<Failures> {
+        let mut entries = self.arguments.input.entries(input)?;
+        let mut preparation =
+            preparation(self.arguments, self.reading.model, &entries, Sizes::Any)?;
+        let several = !entries.are_known() || entries.known().len() > 1;
+        let mut failures = Failures::new(!several);
+        let bar = stream::bar(&entries, printer);
+        while let Some(path) = entries.next()? {
+            let number = several.then_some(failures.tried);
+            failures.tried += 1;
+            let told = self
+                .feed(&path, &preparation)
+                .and_then(|feed| self.one(feed, number, Some(&mut preparation), printer));
+            if let Err(error) = told {
+                failures.note(path.display().to_string(), error, printer)?;
             }
-        };
+            bar.inc(1);
+            if printer.out.is_closed() {
+                break;
+            }
+        }
+        bar.finish_and_clear();
+        Ok(failures)
+    }
+
+    fn feed(&self, path: &Path, preparation: &Preparation) -> Result<Feed> {
+        let item = Item::open(path)?;
+        let graph = self.engines.model().graph();
+        Ok(Feed {
+            name: path.display().to_string(),
+            images: names_of(&item),
+            inputs: vec![item.whole(graph.shape(graph.inputs[0]), &preparation.preprocess)?],
+        })
+    }
+
+    /// Runs the inputs, writes what is asked for, and tells what is known.
+    fn one(
+        &mut self,
+        feed: Feed,
+        number: Option<usize>,
+        preparation: Option<&mut Preparation>,
+        printer: &mut Printer<'_>,
+    ) -> Result<()> {
+        let Feed {
+            name,
+            images,
+            inputs,
+        } = feed;
         let shapes: Vec<Shape> = inputs.iter().map(|input| input.shape().clone()).collect();
-        let name = self.name;
         let named = |error: Error| match error {
             Error::Input(error) => error.file(&name).into(),
             other => other,
         };
-        let known = engines.generated();
+        let known = self.engines.generated();
         let started = Instant::now();
-        let engine = session.prepare(&shapes).map_err(named)?;
-        let generated = (engines.generated() > known).then(|| started.elapsed());
+        let engine = self.session.prepare(&shapes).map_err(named)?;
+        let generated = (self.engines.generated() > known).then(|| started.elapsed());
         let started = Instant::now();
-        let outputs = session.run(&inputs).map_err(named)?;
+        let outputs = self.session.run(&inputs).map_err(named)?;
         let run_ms = in_milliseconds(started.elapsed());
-        let own = engines.model().graph().outputs.len();
-        let ports = &engine.plan().outputs[..own.min(engine.plan().outputs.len())];
-        let written = write(arguments, &engine, ports.len(), &outputs, number)?;
-        let usual = labels.is_some() || written.is_empty();
-        let top = arguments.top.unwrap_or(if usual { USUAL_TOP } else { 0 });
+        if let Some(preparation) = preparation.filter(|_| !args::is_npy(Path::new(&name))) {
+            preparation.announce();
+        }
+        let ports = self.reading.own(&engine);
+        let written = write(
+            self.arguments,
+            &engine,
+            ports.len(),
+            &outputs,
+            number,
+            printer,
+        )?;
         let described = ports.iter().zip(&outputs);
         let described = described.filter(|(port, _)| !is_classes(port));
-        Ok(File {
+        let names: Vec<Option<String>> = images.into_iter().map(Some).collect();
+        let found = self.reading.gather(&engine, &outputs, &names);
+        let mut file = File {
+            input: name,
             shape: shapes.first().map_or(String::new(), ToString::to_string),
             generated_ms: generated.map(in_milliseconds),
             run_ms,
             outputs: described
-                .map(|(port, output)| Described::of(port, output))
+                .map(|(port, output)| Described::new(&port.name, output.shape(), output.data()))
                 .collect(),
-            images: classify(ports, &outputs, &self.images, labels, top),
+            images: Vec::new(),
+            detections: Vec::new(),
             written,
-            input: name,
-        })
+        };
+        if printer.is_silent() {
+            for Found {
+                classes,
+                detections,
+                ..
+            } in found
+            {
+                file.images.extend(classes);
+                file.detections.extend(detections);
+            }
+            self.files.push(file);
+            return Ok(());
+        }
+        if printer.is_text() {
+            file.print(printer);
+        }
+        printer.print(&found)
     }
 }
 
@@ -187,25 +232,31 @@ fn write(
     own: usize,
     outputs: &[Tensor],
     number: Option<usize>,
+    printer: &mut Printer<'_>,
 ) -> Result<Vec<Written>> {
     let ports = &engine.plan().outputs;
     let names: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
-    let one = |what: &str, named: &NamedFile, names: &[&str]| {
+    let mut one = |what: &str, named: &NamedFile, names: &[&str]| -> Result<Written> {
         let port = named.port(what, names)?;
-        let file = number.map_or(named.file.clone(), |number| numbered(&named.file, number));
-        array::write_npy(&file, &outputs[port])?;
+        let mut target = named.clone();
+        if let Some(number) = number {
+            target.file = numbered(&named.file, number);
+        }
+        written::write(&target, &outputs[port], printer.out)?;
         Ok(Written {
             blob: names[port].to_owned(),
             shape: outputs[port].shape().to_string(),
-            file,
+            file: target.file,
         })
     };
-    let asked = arguments.output.iter();
-    let asked = asked.map(|named| one("--output", named, &names[..own]));
-    let dumped = arguments.dump_blob.iter();
-    asked
-        .chain(dumped.map(|named| one("--dump-blob", named, &names)))
-        .collect()
+    let mut written = Vec::new();
+    for named in &arguments.output {
+        written.push(one("--output", named, &names[..own])?);
+    }
+    for named in &arguments.dump_blob {
+        written.push(one("--dump-blob", named, &names)?);
+    }
+    Ok(written)
 }
 
 /// The file for input `number`: `maps.npy` becomes `maps.3.npy`.
@@ -220,47 +271,20 @@ fn numbered(file: &Path, number: usize) -> PathBuf {
     }
 }
 
-impl Described {
-    fn of(port: &Port, output: &Tensor) -> Self {
-        let [low, high, mean] = super::extent(output.data());
-        Self {
-            blob: port.name.clone(),
-            shape: output.shape().to_string(),
-            low: low as f32,
-            high: high as f32,
-            mean,
-        }
-    }
-}
-
 impl File {
-    fn print(&self, out: &mut Output) {
+    fn print(&self, printer: &mut Printer<'_>) {
         let (input, shape, run) = (&self.input, &self.shape, milliseconds(self.run_ms));
         let generated = match self.generated_ms {
             Some(ms) => format!("kernels generated in {} ms, ", milliseconds(ms)),
             None => String::new(),
         };
-        out.line(format!("{input}: {shape}, {generated}run in {run} ms"));
-        for output in &self.outputs {
-            let Described {
-                blob,
-                shape,
-                low,
-                high,
-                mean,
-            } = output;
-            out.line(format!(
-                "  {blob}: {shape}, values {low:.6} to {high:.6}, mean {mean:.6}"
-            ));
-        }
-        let several = self.images.len() > 1;
-        for image in &self.images {
-            if several {
-                out.line(format!("{} {}", image.input, image.output));
-            }
-            out.table(&super::table_of(image));
-        }
-        self.written.iter().for_each(|written| written.print(out));
+        let line = format!("{input}: {shape}, {generated}run in {run} ms");
+        printer.out.line(line);
+        let outputs = self.outputs.iter();
+        outputs.for_each(|output| printer.out.line(format!("  {output}")));
+        self.written
+            .iter()
+            .for_each(|written| written.print(printer.out));
     }
 }
 

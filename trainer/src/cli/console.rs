@@ -34,8 +34,8 @@ pub fn say(text: &str) {
 /// How much of the log standard error gets; the log's file gets all of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Shown {
-    /// The bar.
-    Nothing,
+    /// The bar and warnings.
+    Warnings,
     /// Tests and what is out of the ordinary: the bar tells the rest, in one line that is written anew.
     Notable,
     /// Everything.
@@ -45,7 +45,7 @@ enum Shown {
 impl Shown {
     fn of(options: &ConsoleOptions<'_>, terminal: bool) -> Self {
         match (options.quiet, options.verbose || !terminal) {
-            (true, _) => Self::Nothing,
+            (true, _) => Self::Warnings,
             (false, true) => Self::All,
             (false, false) => Self::Notable,
         }
@@ -60,7 +60,7 @@ impl Shown {
             "prune_threshold",
         ];
         match self {
-            Self::Nothing => false,
+            Self::Warnings => text.starts_with("warning"),
             Self::Notable => !of_log.iter().any(|begin| text.starts_with(begin)),
             Self::All => true,
         }
@@ -121,7 +121,7 @@ impl Console {
         let bar = ProgressBar::new(0);
         let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec} {eta}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Ok(Self {
+        let console = Self {
             bar,
             shown: Shown::of(options, io::stderr().is_terminal()),
             tracked: Tracked::default(),
@@ -129,7 +129,14 @@ impl Console {
             metrics: open(METRICS)?,
             json: options.json,
             failed: None,
-        })
+        };
+        if console.shown == Shown::Notable {
+            console.print(&match options.folder {
+                Some(folder) => format!("the whole log: {}", folder.join(LOG).display()),
+                None => "the whole log: --log FOLDER keeps it, --verbose prints it".to_owned(),
+            });
+        }
+        Ok(console)
     }
 
     /// The last figures.
@@ -258,7 +265,7 @@ mod tests {
         assert_eq!(shown(false, false, true), Shown::Notable);
         assert_eq!(shown(false, true, true), Shown::All);
         assert_eq!(shown(false, false, false), Shown::All);
-        assert_eq!(shown(true, false, false), Shown::Nothing);
+        assert_eq!(shown(true, false, false), Shown::Warnings);
         for text in [
             "warning: x",
             "Finetuning from a",

@@ -135,7 +135,7 @@ struct CommonArguments {
     /// On a terminal, print the whole log and not only tests, warnings and the progress bar
     #[arg(long, conflicts_with = "quiet")]
     verbose: bool,
-    /// Print only the progress bar, the folder, the final figures and errors
+    /// Print only the progress bar, warnings, the folder, the final figures and errors
     #[arg(long)]
     quiet: bool,
 }

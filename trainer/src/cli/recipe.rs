@@ -55,7 +55,7 @@ pub struct Arguments {
     /// On a terminal, print the whole log and not only tests, warnings and the progress bar
     #[arg(long, conflicts_with = "quiet")]
     verbose: bool,
-    /// Print only the progress bar, results and errors
+    /// Print only the progress bar, warnings, results and errors
     #[arg(long)]
     quiet: bool,
     /// Print the results as JSON

@@ -7,11 +7,12 @@ use skimjit_models::caffe::proto::{NetState, Phase, SolverParameter};
 use skimjit_models::caffe::{read_prototxt, upgrade::upgrade_net};
 use skimjit_models::{Error, Result};
 use skimjit_trainer::engine::NodeTime;
+use skimjit_trainer::paths;
 use skimjit_trainer::solver::report::Silent;
 use skimjit_trainer::solver::settings::Settings;
 use skimjit_trainer::solver::source::{Source, Sources};
 use skimjit_trainer::solver::{Solver, Start};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Measures training steps of a network: forward, backward and update, layer by layer, and its memory.
@@ -81,7 +82,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 fn open(arguments: &Arguments) -> Result<Solver> {
     let (definition, _) = read_prototxt(&arguments.model)?;
-    let definition = upgrade_net(definition).map_err(|error| error.file(&arguments.model))?;
+    let mut definition = upgrade_net(definition).map_err(|error| error.file(&arguments.model))?;
+    let folder = arguments.model.parent().unwrap_or(Path::new(""));
+    paths::find_matrices(&mut definition, folder);
     let train = Source {
         definition,
         file: arguments.model.clone(),

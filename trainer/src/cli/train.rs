@@ -44,7 +44,7 @@ pub struct Arguments {
     /// Folder for the log (train.info) and the metrics (metrics.jsonl), which are appended to
     #[arg(long, value_name = "FOLDER")]
     log: Option<PathBuf>,
-    /// Print only the progress bar, the final figures and errors
+    /// Print only the progress bar, warnings, the final figures and errors
     #[arg(long)]
     quiet: bool,
     /// Print the metrics on standard output, one JSON document per line

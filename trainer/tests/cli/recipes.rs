@@ -355,6 +355,17 @@ fn statistics_are_gathered_anew_before_tests_of_pruned_phases() {
     );
     assert_eq!(on, blobs("new.caffemodel"));
     assert_ne!(on, off);
+    // Other commands leave them, and say what to do.
+    let words = "finetune net.prototxt --lr 0.01 --set max_iter=2 --quiet -o runs \
+                 --weights off/2-prune/snapshot_iter_40.caffemodel";
+    let said = place.ok(&words.split_whitespace().collect::<Vec<_>>());
+    let next = said
+        .lines()
+        .find(|line| line.starts_with("next: skimjit-train recalibrate"));
+    assert!(
+        next.is_some_and(|line| line.contains("net.prototxt")),
+        "{said}"
+    );
     // A phase that was stopped goes on to the same bits.
     let model = "on/2-prune/snapshot_iter_40.caffemodel";
     let all = |name: &str| read_caffemodel(&place.path(name)).unwrap().layer;

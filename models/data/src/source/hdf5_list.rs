@@ -86,7 +86,12 @@ fn read_list(path: &Path, folder: Option<&Path>) -> Result<Vec<PathBuf>> {
     }
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let files: Vec<PathBuf> = lines.map(|line| find(line, folder)).collect();
+    // Beside the list too: copies of definitions lie elsewhere.
+    let place = |line: &str| match find(line, folder) {
+        found if found.exists() => found,
+        _ => find(line, path.parent()),
+    };
+    let files: Vec<PathBuf> = lines.map(place).collect();
     match files.is_empty() {
         true => Err(unreadable("no lines".to_owned())),
         false => Ok(files),

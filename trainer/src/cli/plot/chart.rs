@@ -157,7 +157,7 @@ fn legend<B: DrawingBackend>(area: &Area<B>, entries: &[Entry]) -> Drawn<()> {
         let y = (MARGIN + CAPTION) as i32 + 10 + 20 * index as i32;
         let line = PathElement::new([(6, y), (28, y)], entry.color.stroke_width(entry.width));
         area.draw(&line).map_err(text)?;
-        label(area, &entry.label, (36, y - 7), 13)?;
+        label(area, &entry.label, (36, y - 5), 13)?;
     }
     Ok(())
 }
@@ -168,15 +168,18 @@ fn label<B: DrawingBackend>(area: &Area<B>, words: &str, at: (i32, i32), size: u
         .map_err(text)
 }
 
+/// Width of the axis on the right, which the other charts leave empty.
+const RIGHT_AXIS: u32 = 66;
+
 /// What all charts have in common, so that iterations are at the same places.
 fn frame<'a, B: DrawingBackend>(area: &'a Area<B>, caption: &str) -> ChartBuilder<'a, 'a, B> {
     let mut builder = ChartBuilder::on(area);
     builder
         .caption(caption, ("sans-serif", 20))
         .margin(MARGIN)
+        .margin_right(MARGIN + RIGHT_AXIS)
         .x_label_area_size(X_LABELS)
-        .y_label_area_size(58)
-        .right_y_label_area_size(66);
+        .y_label_area_size(58);
     builder
 }
 
@@ -293,7 +296,7 @@ fn shade(percent: f64) -> RGBColor {
 
 /// A row for each layer, from dense (white) to nothing but zeros (dark).
 fn zero_map<B: DrawingBackend>(history: &History, area: &Area<B>, end: f64) -> Drawn<()> {
-    let (left, right) = area.split_horizontally(WIDTH - LEGEND);
+    let (left, _) = area.split_horizontally(WIDTH - LEGEND);
     let all = ("all".to_owned(), history.total.clone());
     let rows: Vec<&(String, Series)> = history.sparsity.iter().chain([&all]).collect();
     let count = rows.len() as f64;
@@ -319,16 +322,18 @@ fn zero_map<B: DrawingBackend>(history: &History, area: &Area<B>, end: f64) -> D
         chart.draw_series(cells).map_err(text)?;
     }
     phases(history, &(0.0..count), &mut chart)?;
-    let (_, pixels) = chart.plotting_area().get_pixel_range();
+    let (columns, pixels) = chart.plotting_area().get_pixel_range();
     let row_height = f64::from(pixels.end - pixels.start) / count;
     let every = (LABEL as f64 / row_height).ceil().max(1.0) as usize;
-    // Beside the rows, in the coordinates of the legend's area.
-    let first = f64::from(pixels.start - right.get_pixel_range().1.start);
+    // Beside the rows, in the coordinates of the whole area.
+    let (across, down) = area.get_pixel_range();
+    let x = columns.end - across.start + 8;
+    let first = f64::from(pixels.start - down.start);
     for (row, (name, series)) in rows.iter().enumerate().step_by(every) {
         let middle = first + (row as f64 + 0.5) * row_height;
         let zeros = series.last().map_or(0.0, |(_, zeros)| *zeros);
         let words = format!("{zeros:.1} % {}", shortened(name));
-        label(&right, &words, (0, middle as i32 - 6), 11)?;
+        label(area, &words, (x, middle as i32 - 5), 11)?;
     }
     Ok(())
 }
@@ -361,6 +366,8 @@ fn loss<B: DrawingBackend>(history: &History, area: &Area<B>, end: f64) -> Drawn
         0.0..most(&history.rate) * 1.1,
     );
     let mut chart = frame(&left, "loss and learning rate")
+        .margin_right(MARGIN)
+        .right_y_label_area_size(RIGHT_AXIS)
         .build_cartesian_2d(0.0..end, losses.clone())
         .map_err(text)?
         .set_secondary_coord(0.0..end, rates.clone());
