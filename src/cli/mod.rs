@@ -55,6 +55,19 @@ use std::process::ExitCode;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Warnings are errors
+    #[arg(long, global = true)]
+    strict: bool,
+}
+
+impl Cli {
+    fn run(&self, out: &mut Output) -> Result<()> {
+        if self.strict {
+            output::WARNINGS.be_strict();
+        }
+        self.command.run(out)?;
+        Ok(output::WARNINGS.check()?)
+    }
 }
 
 const AFTER_HELP: &str = "\
@@ -122,7 +135,7 @@ impl Command {
 pub fn main() -> ExitCode {
     let mut out = Output::stdout();
     let result = match Cli::try_parse() {
-        Ok(cli) => cli.command.run(&mut out),
+        Ok(cli) => cli.run(&mut out),
         Err(error) => explain(&error, &mut out),
     };
     match result.and_then(|()| out.finish()) {

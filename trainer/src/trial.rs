@@ -147,6 +147,7 @@ fn values(engine: &mut dyn Engine) -> Vec<(String, usize, BlobProto)> {
             let blob = BlobProto {
                 shape: Some(BlobShape {
                     dim: dims.collect(),
+                    ..BlobShape::default()
                 }),
                 data: state.data.clone(),
                 ..BlobProto::default()
