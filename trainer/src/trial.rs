@@ -122,7 +122,12 @@ impl Source {
                 if blobs.len() <= place.index {
                     blobs.resize_with(place.index + 1, BlobProto::default);
                 }
-                blobs[place.index] = blob.clone();
+                // What other forks say about the blob stays with it.
+                let unknown_fields = std::mem::take(&mut blobs[place.index].unknown_fields);
+                blobs[place.index] = BlobProto {
+                    unknown_fields,
+                    ..blob.clone()
+                };
             }
         }
         saved

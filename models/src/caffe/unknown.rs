@@ -104,7 +104,8 @@ pub fn warnings(unknown: &[Unknown]) -> Vec<Warning> {
     order.into_iter().map(warn).collect()
 }
 
-/// Unknown fields of a layer without blobs, those of its parameters included.
+/// Unknown fields of a layer, those of its parameters included. Its blobs are searched too, which costs
+/// a copy of them.
 pub fn of_layer(layer: &LayerParameter) -> Vec<Unknown> {
     let table = MESSAGES
         .iter()
@@ -112,7 +113,7 @@ pub fn of_layer(layer: &LayerParameter) -> Vec<Unknown> {
     table.map_or_else(Vec::new, |table| of(layer, table))
 }
 
-/// Unknown fields of a network without blobs.
+/// The same of a network.
 pub fn of_net(net: &NetParameter) -> Vec<Unknown> {
     of(net, NET_PARAMETER)
 }
@@ -131,19 +132,7 @@ fn of(message: &impl prost::Message, table: &'static Message) -> Vec<Unknown> {
 /// Refuses a network of which a layer has an unknown field, which may change what the layer means.
 pub fn refuse_in_layers(net: &NetParameter) -> Result<()> {
     for layer in &net.layer {
-        // Blobs can be large, and a search encodes.
-        let without_blobs;
-        let searched = match layer.blobs.is_empty() {
-            true => layer,
-            false => {
-                without_blobs = LayerParameter {
-                    blobs: Vec::new(),
-                    ..layer.clone()
-                };
-                &without_blobs
-            }
-        };
-        if let Some(unknown) = of_layer(searched).first() {
+        if let Some(unknown) = of_layer(layer).first() {
             return Err(unknown.error().layer(layer.name()));
         }
     }
