@@ -124,6 +124,11 @@ typedef struct {
   size_t keep_count;
   // Threads that compute; null: a team of the model's own.
   const skimjit_team *team;
+  // Not 0: layers are read without the fields that are unknown, which may change what they compute.
+  // They are warnings then; otherwise they are an error.
+  uint32_t ignore_unknown_fields;
+  // 0.
+  uint32_t reserved;
 } skimjit_options;
 
 // A shape for an input.

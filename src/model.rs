@@ -39,6 +39,9 @@ pub struct LoadOptions {
     pub level: i32,
     /// Stages for `include` and `exclude` rules.
     pub stages: Vec<String>,
+    /// Layers are read without their unknown fields, which are an error otherwise: they may change what
+    /// a layer means.
+    pub ignore_unknown_fields: bool,
 }
 
 impl LoadOptions {
@@ -49,6 +52,7 @@ impl LoadOptions {
             (self.zero_below.is_some(), "a threshold for weights"),
             (self.allow_missing_weights, "missing weights"),
             (!self.data_shapes.is_empty(), "data layers"),
+            (self.ignore_unknown_fields, "unknown fields to ignore"),
         ];
         match given.iter().find(|(given, _)| *given) {
             Some((_, what)) => Err(artifact_with(path, what)),
@@ -68,6 +72,7 @@ impl LoadOptions {
             strip_losses: !has_prototxt,
             level: self.level,
             stages: self.stages.clone(),
+            ignore_unknown_fields: self.ignore_unknown_fields,
             ..import::ImportOptions::default()
         }
     }

@@ -6,9 +6,10 @@ use skimjit_models::caffe::proto::blob_proto::Type;
 use skimjit_models::caffe::proto::{
     BlobProto, BlobShape, ConvolutionParameter, LayerParameter, NetParameter, SolverState,
 };
+use skimjit_models::caffe::upgrade::upgrade_net;
 use skimjit_models::caffe::{
-    blob, read_binaryproto, read_caffemodel, read_mean, read_solverstate, write_binaryproto,
-    write_caffemodel, write_solverstate,
+    blob, read_binaryproto, read_caffemodel, read_mean, read_solverstate, unknown,
+    write_binaryproto, write_caffemodel, write_solverstate,
 };
 use skimjit_models::{Result, Shape, Tensor};
 use std::path::PathBuf;
@@ -31,7 +32,10 @@ impl Scratch {
 }
 
 fn blob(dims: &[i64], data: Vec<f32>) -> BlobProto {
-    let shape = Some(BlobShape { dim: dims.to_vec() });
+    let shape = Some(BlobShape {
+        dim: dims.to_vec(),
+        ..BlobShape::default()
+    });
     BlobProto {
         shape,
         data,
@@ -131,7 +135,7 @@ fn packed_and_unpacked_lists_are_the_same() {
 }
 
 #[test]
-fn fields_of_other_forks_are_skipped() {
+fn fields_of_other_forks_are_kept_beside_the_message() {
     let mut bytes = [delimited(5000, b"abc"), varint(6000, 300)].concat();
     bytes.extend([
         (7000_u32 << 3 | 5) as u8 | 0x80,
@@ -152,11 +156,119 @@ fn fields_of_other_forks_are_skipped() {
     .concat();
     bytes.extend(delimited(100, &layer));
     let net = Scratch::new().read(&bytes).unwrap();
+    let mut layer = net.layer[0].clone();
+    let numbers = |net: &NetParameter| -> Vec<String> {
+        let found = unknown::of_net(net).into_iter();
+        found
+            .map(|one| format!("{}: {}", one.message, one.name))
+            .collect()
+    };
+    assert_eq!(
+        numbers(&net),
+        [
+            "LayerParameter: 147",
+            "LayerParameter: 12",
+            "LayerParameter: 1",
+            "NetParameter: 5000",
+            "NetParameter: 6000",
+            "NetParameter: 7000",
+        ]
+    );
+    layer.unknown_fields.clear();
     let expected = LayerParameter {
         r#type: Some("ReLU".to_owned()),
         ..Default::default()
     };
-    assert_eq!(net.layer, [expected]);
+    assert_eq!(layer, expected);
+}
+
+/// Messages inside each other, each with unknown fields at its end, as Google's library writes them.
+fn with_unknown_fields(seed: u64) -> Vec<u8> {
+    let odd = |level: u64| {
+        let number = 3000 + level + seed % 1000;
+        [varint(number, seed), delimited(number, &seed.to_le_bytes())].concat()
+    };
+    let shape = [delimited(1, &[2]), odd(1)].concat();
+    let values = [1.5_f32.to_le_bytes(), seed_value(seed)].concat();
+    let blob = [delimited(5, &values), delimited(7, &shape), odd(2)].concat();
+    let spec = [delimited(1, b"w"), odd(3)].concat();
+    let filler = [delimited(1, b"xavier"), odd(4)].concat();
+    let convolution = [varint(1, 2), delimited(7, &filler), odd(5)].concat();
+    let layer = [
+        delimited(1, b"conv"),
+        delimited(2, b"Convolution"),
+        delimited(6, &spec),
+        delimited(7, &blob),
+        delimited(106, &convolution),
+        odd(6),
+    ];
+    [
+        delimited(1, b"n"),
+        delimited(100, &layer.concat()),
+        delimited(100, &delimited(1, b"plain")),
+        odd(7),
+    ]
+    .concat()
+}
+
+fn seed_value(seed: u64) -> [u8; 4] {
+    ((seed % 100) as f32).to_le_bytes()
+}
+
+proptest! {
+    #[test]
+    fn unknown_fields_of_every_level_are_written_back_byte_for_byte(seed in any::<u64>()) {
+        let scratch = Scratch::new();
+        let bytes = with_unknown_fields(seed);
+        let net = scratch.read(&bytes).unwrap();
+        prop_assert_eq!(net.layer[0].blobs[0].data.len(), 2);
+        let path = scratch.0.path().join("again.caffemodel");
+        write_caffemodel(&upgrade_net(net).unwrap(), &path).unwrap();
+        prop_assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn unknown_fields_between_others_come_last_as_protobuf_writes_them() {
+    let scratch = Scratch::new();
+    // What the format reserves for itself and what this program uses inside are a fork's business too.
+    let odd = [delimited(536_870_911, b"own"), varint(19_000, 7)].concat();
+    let bytes = [odd.clone(), delimited(1, b"n")].concat();
+    let path = scratch.0.path().join("again.caffemodel");
+    write_caffemodel(&scratch.read(&bytes).unwrap(), &path).unwrap();
+    assert_eq!(
+        std::fs::read(&path).unwrap(),
+        [delimited(1, b"n"), odd].concat()
+    );
+    let state = [varint(1, 7), varint(900, 1)].concat();
+    write_solverstate(&read_solverstate(&scratch.file(&state)).unwrap(), &path).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), state);
+}
+
+#[test]
+fn unknown_fields_of_old_layers_have_no_place_in_new_ones() {
+    let scratch = Scratch::new();
+    let layer = [delimited(4, b"r"), varint(5, 18), varint(900, 1)].concat();
+    let net = upgrade_net(scratch.read(&delimited(2, &layer)).unwrap()).unwrap();
+    let path = scratch.0.path().join("again.caffemodel");
+    let error = write_caffemodel(&net, &path).unwrap_err().to_string();
+    assert!(
+        error.contains("unknown field 900 of V1LayerParameter"),
+        "{error}"
+    );
+    let mut net = net;
+    assert!(unknown::refuse_moved(&net).is_err());
+    unknown::forget_moved(&mut net);
+    write_caffemodel(&net, &path).unwrap();
+}
+
+/// Every message with one unknown byte pair, many times: records are counted too.
+#[test]
+fn many_unknown_fields_do_not_take_far_more_memory_than_the_file() {
+    let tiny = delimited(100, &delimited(6, &varint(100, 1)));
+    let bytes = tiny.repeat(1 << 20);
+    let error = Scratch::new().read(&bytes).unwrap_err();
+    assert!(error.found.contains("memory"), "{error}");
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! The generated sources are what `models/proto/caffe.proto` says. `SKIMJIT_BLESS=1` rewrites them.
 
+use protox::prost_reflect::prost_types::field_descriptor_proto::{Label, Type};
+use protox::prost_reflect::prost_types::source_code_info::Location;
+use protox::prost_reflect::prost_types::{FieldDescriptorProto, FileDescriptorProto};
 use protox::prost_reflect::{
     Cardinality, DescriptorPool, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor,
 };
@@ -33,6 +36,38 @@ fn is_single_message(field: &FieldDescriptor) -> bool {
     matches!(field.kind(), Kind::Message(_)) && field.cardinality() != Cardinality::Repeated
 }
 
+/// The message that holds what a file says and the tables do not know.
+const UNKNOWN: &str = "UnknownField";
+
+/// The list of them that every other message has, under the largest number that the format allows.
+fn add_unknown_fields(file: &mut FileDescriptorProto) {
+    for (index, message) in file.message_type.iter_mut().enumerate() {
+        if message.name() != UNKNOWN {
+            // prost-build wants to know where each field is in the source: message_type and field are
+            // the numbers 4 and 2 of their messages.
+            let place = [4, index, 2, message.field.len()].map(|part| part as i32);
+            message.field.push(unknown_fields());
+            let places = file.source_code_info.get_or_insert_default();
+            places.location.push(Location {
+                path: place.to_vec(),
+                ..Location::default()
+            });
+        }
+    }
+}
+
+fn unknown_fields() -> FieldDescriptorProto {
+    let mut field = FieldDescriptorProto {
+        name: Some("unknown_fields".to_owned()),
+        number: Some((1 << 29) - 1),
+        type_name: Some(format!(".caffe.{UNKNOWN}")),
+        ..FieldDescriptorProto::default()
+    };
+    field.set_label(Label::Repeated);
+    field.set_type(Type::Message);
+    field
+}
+
 #[test]
 fn messages() {
     let pool = descriptors();
@@ -46,7 +81,8 @@ fn messages() {
     }
     let out = tempfile::tempdir().unwrap();
     config.out_dir(out.path());
-    let files = protox::compile(["caffe.proto"], [crate_file("proto")]).unwrap();
+    let mut files = protox::compile(["caffe.proto"], [crate_file("proto")]).unwrap();
+    files.file.iter_mut().for_each(add_unknown_fields);
     config.compile_fds(files).unwrap();
     let generated = std::fs::read_to_string(out.path().join("caffe.rs")).unwrap();
     check("src/caffe/proto.rs", &generated);
@@ -54,7 +90,10 @@ fn messages() {
 
 /// Messages of the file with the messages nested in them; only enums are nested.
 fn all_messages(pool: &DescriptorPool) -> Vec<MessageDescriptor> {
-    let messages: Vec<_> = pool.all_messages().collect();
+    let messages = pool.all_messages();
+    let messages: Vec<_> = messages
+        .filter(|message| message.name() != UNKNOWN)
+        .collect();
     assert!(
         messages
             .iter()

@@ -5,7 +5,7 @@ use skimjit_models::caffe::proto::NetParameter;
 use skimjit_models::caffe::proto::blob_proto::Type;
 use skimjit_models::caffe::proto::convolution_parameter::ConvMode;
 use skimjit_models::caffe::proto::layer_parameter::ConnectivityMode;
-use skimjit_models::caffe::{Warning, parse_prototxt, text};
+use skimjit_models::caffe::{Warning, parse_prototxt, text, unknown};
 use skimjit_models::{Error, Result};
 
 fn net(text: &str) -> NetParameter {
@@ -235,6 +235,25 @@ fn unknown_fields_are_warnings() {
             "net.prototxt:4:3: unknown field \"x\" of LayerParameter",
             "net.prototxt:5:3: unknown field \"y\" of LayerParameter",
             "net.prototxt:6:3: unknown field \"z\" of LayerParameter",
+        ]
+    );
+    let text = "layer { param { lr_mul: 1 } param { lr_mul: 2 } pooling_param { Ceil_mod: true } }";
+    let (net, warnings) = parse(text).unwrap();
+    assert_eq!(
+        warnings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "net.prototxt:1:17: unknown field \"lr_mul\" of ParamSpec, 2 times; the closest is \"lr_mult\"",
+            "net.prototxt:1:65: unknown field \"Ceil_mod\" of PoolingParameter; the closest is \"ceil_mode\"",
+        ]
+    );
+    let places = unknown::of_net(&net);
+    let places: Vec<&str> = places.iter().map(|place| place.path.as_str()).collect();
+    assert_eq!(
+        places,
+        [
+            "layer[0].param[0]",
+            "layer[0].param[1]",
+            "layer[0].pooling_param"
         ]
     );
     refused("layer { new_param 3 }", (1, 19), "\"3\"");

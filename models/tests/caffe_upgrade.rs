@@ -262,6 +262,7 @@ fn state(phase: Phase, level: i32, stages: &[&str]) -> NetState {
         phase: Some(phase.into()),
         level: Some(level),
         stage,
+        ..NetState::default()
     }
 }
 
@@ -312,6 +313,7 @@ fn the_state_of_the_net_is_the_base() {
         phase: Some(Phase::Test.into()),
         level: None,
         stage: vec!["given".to_owned()],
+        ..NetState::default()
     };
     assert_eq!(filter_net(parse(net), &given).unwrap().layer.len(), 1);
     let other_level = NetState {

@@ -4,9 +4,9 @@
 mod import_support;
 
 use import_support::{data, npy, outputs, weights, with_input};
-use skimjit_models::caffe::{write_binaryproto, write_caffemodel};
-use skimjit_models::import::{ImportOptions, load};
-use skimjit_models::{Shape, Tensor, interpreter};
+use skimjit_models::caffe::{text, write_binaryproto, write_caffemodel};
+use skimjit_models::import::{ImportOptions, Imported, load};
+use skimjit_models::{Error, Shape, Tensor, interpreter};
 use std::path::PathBuf;
 
 const FC: &str = "layer { name: 'fc' type: 'InnerProduct' bottom: 'data' top: 'fc'
@@ -181,4 +181,176 @@ fn missing_weights_can_be_random_instead_of_zero() {
     assert!(random[0].iter().all(|&weight| weight != 0.0), "{random:?}");
     assert_eq!(zero[1..], random[1..], "biases and given fillers");
     assert_eq!(random, weights(true));
+}
+
+/// A network with a field that nothing knows in a place of a pooling layer.
+fn odd_pooling(layer: &str, parameter: &str) -> String {
+    let pool = format!(
+        "layer {{ name: 'p' type: 'Pooling' bottom: 'data' top: 'p' {layer}
+  pooling_param {{ kernel_size: 2 stride: 2 {parameter} }} }}"
+    );
+    with_input("1 1 5 5", &pool)
+}
+
+fn load_text(folder: &Folder, text: &str, options: &ImportOptions) -> Result<Imported, Error> {
+    load(Some(&folder.prototxt(text)), &[], options)
+}
+
+fn warnings(imported: &Imported) -> Vec<String> {
+    imported.warnings.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn an_unknown_field_of_a_layer_is_refused_by_place_and_name() {
+    let folder = Folder::new();
+    let usual = ImportOptions::default();
+    let ignore = ImportOptions {
+        ignore_unknown_fields: true,
+        ..ImportOptions::default()
+    };
+    for (layer, parameter, position, said) in [
+        (
+            "",
+            "ceil_mod: false",
+            (3, 44),
+            "layer \"p\": pooling_param.ceil_mod: found an unknown field of PoolingParameter, expected \
+             fields whose meaning is known; the closest is ceil_mode; --ignore-unknown-fields",
+        ),
+        (
+            "needs_force: true",
+            "",
+            (2, 59),
+            "layer \"p\": needs_force: found an unknown field of LayerParameter",
+        ),
+        (
+            "param { lr_mlt: 1 }",
+            "",
+            (2, 67),
+            "param[0].lr_mlt: found an unknown field of ParamSpec",
+        ),
+    ] {
+        let text = odd_pooling(layer, parameter);
+        let error = load_text(&folder, &text, &usual).expect_err("an unknown field");
+        assert_eq!(error.position, Some(position), "{error}");
+        assert_eq!(error.file, Some(folder.path("net.prototxt")));
+        assert!(error.to_string().contains(said), "{error}");
+        let imported = load_text(&folder, &text, &ignore).expect("a network");
+        let told = warnings(&imported);
+        assert!(
+            told.len() == 1 && told[0].contains("unknown field"),
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
+fn unknown_fields_outside_of_layers_that_are_used_are_warnings() {
+    let folder = Folder::new();
+    let text = odd_pooling("", "")
+        + "\nbatch: 3
+layer { name: 'd' type: 'Data' top: 'image' top: 'label' data_param { batch_size: 1 shufle: true } }
+layer { name: 't' type: 'Split' bottom: 'p' top: 't' quant: 8 include { phase: TRAIN } }
+layer { name: 'l' type: 'SoftmaxWithLoss' bottom: 'image' bottom: 'label' top: 'l' odd: 1 }";
+    let options = ImportOptions {
+        data_to_input: true,
+        strip_losses: true,
+        input_shape: None,
+        ..ImportOptions::default()
+    };
+    let text = text.replace(
+        "batch_size: 1",
+        "batch_size: 1 } transform_param { crop_size: 4",
+    );
+    let told = warnings(&load_text(&folder, &text, &options).expect("a network"));
+    let names: Vec<&str> = told
+        .iter()
+        .filter_map(|text| text.split('"').nth(1))
+        .collect();
+    assert_eq!(names, ["batch", "shufle", "quant", "odd"]);
+}
+
+/// The bytes of a prototxt with unknown fields in the pooling layer and in the network, as a fork
+/// writes them.
+fn odd_caffemodel(folder: &Folder) -> PathBuf {
+    let mut net = text::parse_net(&odd_pooling("", "")).expect("a network");
+    let odd = |encoded: &[u8]| skimjit_models::caffe::proto::UnknownField {
+        encoded: Some(encoded.to_vec()),
+        ..Default::default()
+    };
+    // Number 50, and number 20 twice.
+    net.unknown_fields.push(odd(&[0x90, 0x03, 1]));
+    let pool = net.layer[1].pooling_param.as_mut().expect("a parameter");
+    pool.unknown_fields
+        .push(odd(&[0xa0, 0x01, 1, 0xa0, 0x01, 2]));
+    let path = folder.path("odd.caffemodel");
+    write_caffemodel(&net, &path).expect("a file");
+    path
+}
+
+#[test]
+fn a_caffemodel_with_unknown_fields_brings_weights_but_no_topology() {
+    let folder = Folder::new();
+    let odd = odd_caffemodel(&folder);
+    let error = load(None, std::slice::from_ref(&odd), &ImportOptions::default())
+        .expect_err("an unknown field");
+    assert!(
+        error.to_string().ends_with(
+            "odd.caffemodel: layer \"p\": pooling_param: found unknown field 20 of PoolingParameter, \
+             expected fields whose meaning is known; --ignore-unknown-fields reads the network without it"
+        ),
+        "{error}"
+    );
+    let ignore = ImportOptions {
+        ignore_unknown_fields: true,
+        ..ImportOptions::default()
+    };
+    let imported = load(None, std::slice::from_ref(&odd), &ignore).expect("a network");
+    let told = warnings(&imported);
+    assert!(
+        told[0].contains("unknown field 50 of NetParameter"),
+        "{told:?}"
+    );
+    assert!(
+        told[1].contains("unknown field 20 of PoolingParameter"),
+        "{told:?}"
+    );
+    assert_eq!(told.len(), 2);
+    let prototxt = folder.prototxt(&odd_pooling("", ""));
+    let imported = load(Some(&prototxt), &[odd], &ImportOptions::default()).expect("a network");
+    assert_eq!(warnings(&imported), [""; 0]);
+}
+
+#[test]
+fn forks_rounding_under_bvlcs_number_is_told() {
+    let folder = Folder::new();
+    let net = text::parse_net(&odd_pooling("", "round_mode: FLOOR")).expect("a network");
+    let path = folder.path("net.caffemodel");
+    write_caffemodel(&net, &path).expect("a file");
+    let told = warnings(&load(None, &[path], &ImportOptions::default()).expect("a network"));
+    assert!(
+        told.len() == 1 && told[0].contains("layer \"p\": field 13 of PoolingParameter"),
+        "{told:?}"
+    );
+    let prototxt = folder.prototxt(&odd_pooling("", "round_mode: FLOOR"));
+    let imported = load(Some(&prototxt), &[], &ImportOptions::default()).expect("a network");
+    assert_eq!(warnings(&imported), [""; 0]);
+}
+
+#[test]
+fn unknown_fields_of_old_layers_are_refused_too() {
+    let folder = Folder::new();
+    let text = "input: 'data' input_dim: 1 input_dim: 1 input_dim: 4 input_dim: 4
+layers { name: 'r' type: RELU bottom: 'data' top: 'r' slope: 1 }";
+    let error = load_text(&folder, text, &ImportOptions::default()).expect_err("an unknown field");
+    let said = "net.prototxt:2:55: layer \"r\": slope: found an unknown field of V1LayerParameter";
+    assert!(error.to_string().contains(said), "{error}");
+    let text = "input: 'data' input_dim: 1 input_dim: 1 input_dim: 4 input_dim: 4
+layers { bottom: 'data' top: 'r' layer { name: 'r' type: 'relu' slope: 1 } }";
+    let error = load_text(&folder, text, &ImportOptions::default()).expect_err("an unknown field");
+    assert!(
+        error
+            .to_string()
+            .contains("unknown field of V0LayerParameter"),
+        "{error}"
+    );
 }

@@ -212,6 +212,15 @@ fn pooling() {
     );
     assert_eq!((op.method, op.round_down), (PoolMethod::Average, true));
     assert_eq!(dims, [1, 2, 3, 4]);
+    for (said, rounds_down, width) in [
+        ("ceil_mode: false", true, 4),
+        ("ceil_mode: true", false, 5),
+        ("ceil_mode: false round_mode: FLOOR", true, 4),
+        ("ceil_mode: true round_mode: CEIL", false, 5),
+    ] {
+        let (op, dims) = pool("Pooling", &format!("kernel_size: 2 stride: 2 {said}"));
+        assert_eq!((op.round_down, dims[3]), (rounds_down, width), "{said}");
+    }
     let (op, dims) = pool("MKLPooling", "pool: AVE global_pooling: true");
     assert!(op.global && dims == [1, 2, 1, 1]);
     let (op, _) = pool(
@@ -226,6 +235,31 @@ fn pooling() {
     };
     assert_eq!(op.window, window);
     assert!(pool("ReLUPooling", "kernel_size: 2").0.relu);
+}
+
+/// Offsets of such windows wrapped in 32 bits, and the numbers were wrong.
+#[test]
+fn windows_whose_offsets_would_wrap_are_refused() {
+    for kind in ["Convolution", "Deconvolution", "Im2col", "Winograd"] {
+        for (body, field, found) in [
+            ("stride_h: 1 stride_w: 2147483647", "stride_w", "2147483647"),
+            ("pad_h: 1 pad_w: 4294967295", "pad_w", "4294967295"),
+            ("dilation: 65537", "dilation", "65537"),
+        ] {
+            let body = format!("convolution_param {{ num_output: 2 kernel_size: 3 {body} }}");
+            let error = refusal(&with_input("1 2 7 9", &layer(kind, &body)));
+            let winograd = kind == "Winograd" && field != "pad_w";
+            let said = format!("convolution_param.{field}: found {found}, expected");
+            assert!(error.contains(&said) || winograd, "{kind}: {error}");
+        }
+    }
+    let wide =
+        "convolution_param { num_output: 1 kernel_h: 60001 kernel_w: 1 pad_h: 30000 pad_w: 0 }";
+    let error = refusal(&with_input("1 1 1 131072", &layer("Convolution", wide)));
+    assert!(
+        error.contains("planes of 60001x131072 with their padding"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -244,6 +278,25 @@ fn pooling_refusals() {
         &["STOCHASTIC", "MAX"],
     );
     refused("Pooling", "", &["pooling_param.kernel_size"]);
+    refused(
+        "Pooling",
+        "kernel_size: 2 stride: 2 ceil_mode: true round_mode: FLOOR",
+        &[
+            "pooling_param.ceil_mode",
+            "ceil_mode: true beside round_mode: FLOOR",
+            "one rounding",
+        ],
+    );
+    refused(
+        "Pooling",
+        "kernel_size: 2 stride_h: 1 stride_w: 2147483647",
+        &["pooling_param.stride_w", "found 2147483647", "1 to 32768"],
+    );
+    refused(
+        "Pooling",
+        "kernel_size: 4294967295 pad: 4294967294",
+        &["pooling_param.pad_h", "0 to 32768"],
+    );
     refused("Pooling", "kernel_size: 0", &["pooling_param.kernel_size"]);
     refused(
         "Pooling",

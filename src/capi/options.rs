@@ -59,6 +59,11 @@ pub struct Options {
     pub keep_count: usize,
     /// Threads that compute; null: a team of the model's own.
     pub team: In<Team>,
+    /// Not 0: layers are read without the fields that are unknown, which may change what they compute.
+    /// They are warnings then; otherwise they are an error.
+    pub ignore_unknown_fields: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 impl Options {
@@ -69,6 +74,7 @@ impl Options {
                 true => None,
                 false => Some(shape("input_shape", self.input_shape, self.input_rank)?),
             },
+            ignore_unknown_fields: self.ignore_unknown_fields != 0,
             ..LoadOptions::default()
         })
     }

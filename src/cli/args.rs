@@ -4,6 +4,7 @@ use super::{output, progress};
 use clap::ValueEnum;
 use skimjit::code_info::{CodeInfo, Tools};
 use skimjit::models::Shape;
+use skimjit::models::caffe::Care;
 use skimjit::runtime::{Basis, MOST_THREADS};
 use skimjit::runtime::recipe::Recipe;
 use skimjit::{
@@ -40,6 +41,26 @@ pub struct ReadingArguments {
     /// Weights that no file has come from their layer's filler (zeros without one), not an error
     #[arg(long)]
     pub allow_missing_weights: bool,
+    #[command(flatten)]
+    pub care: CareArguments,
+}
+
+/// How unknown fields of a Caffe network are taken.
+#[derive(Clone, Copy, clap::Args)]
+pub struct CareArguments {
+    /// Read layers without the fields that are unknown, which may change what they compute; they are
+    /// warnings then, not an error
+    #[arg(long)]
+    pub ignore_unknown_fields: bool,
+}
+
+impl CareArguments {
+    /// The same for who reads a definition.
+    pub fn care(&self) -> Care {
+        Care {
+            ignore_unknown_fields: self.ignore_unknown_fields,
+        }
+    }
 }
 
 impl ModelArguments {
@@ -76,6 +97,7 @@ impl ReadingArguments {
             input_shape: self.input_shape.clone(),
             zero_below: self.zero_below,
             allow_missing_weights: self.allow_missing_weights,
+            ignore_unknown_fields: self.care.ignore_unknown_fields,
             ..LoadOptions::default()
         }
     }
@@ -94,20 +116,21 @@ impl ReadingArguments {
                 "no weights given: they come from the fillers, and are random where those give zeros",
             );
         }
-        Ok(warned(model))
+        warned(model)
     }
     /// Reads the network and prints its warnings.
     pub fn load(&self, model: &Path) -> Result<Model> {
         let options = self.options();
         let model = progress::spin("reading", || Model::load(model, &options))?;
-        Ok(warned(model))
+        warned(model)
     }
 }
 
-fn warned(model: Model) -> Model {
-    let warnings = model.warnings.iter();
-    warnings.for_each(|warning| output::complain("warning", warning));
-    model
+/// Prints a network's warnings; with `--strict` there must be none.
+pub fn warned(model: Model) -> Result<Model> {
+    model.warnings.iter().for_each(output::warn);
+    output::WARNINGS.check()?;
+    Ok(model)
 }
 
 /// Instruction set.
@@ -301,7 +324,7 @@ impl CacheArguments {
             None => (TuneCache::in_memory(), None),
         };
         if let Some(warning) = warning {
-            output::complain("warning", &warning);
+            output::warn(warning);
         }
         Tuning {
             frozen: self.frozen,
@@ -349,7 +372,7 @@ pub fn measured<T>(
 /// Writes the tune cache; one that cannot be written is no reason to fail.
 pub fn keep(tuning: &Tuning) {
     if let Err(error) = tuning.cache.save() {
-        output::complain("warning", &error.to_string());
+        output::warn(error);
     }
 }
 

@@ -58,6 +58,22 @@ struct Cli {
     wide: bool,
     #[command(subcommand)]
     command: Command,
+    /// Warnings are errors
+    #[arg(long, global = true)]
+    strict: bool,
+}
+
+impl Cli {
+    fn run(&self, out: &mut Output) -> Result<()> {
+        if self.strict {
+            output::WARNINGS.be_strict();
+        }
+        if self.wide {
+            out.widen();
+        }
+        self.command.run(out)?;
+        Ok(output::WARNINGS.check()?)
+    }
 }
 
 const AFTER_HELP: &str = "\
@@ -125,12 +141,7 @@ impl Command {
 pub fn main() -> ExitCode {
     let mut out = Output::stdout();
     let result = match parse() {
-        Ok(cli) => {
-            if cli.wide {
-                out.widen();
-            }
-            cli.command.run(&mut out)
-        }
+        Ok(cli) => cli.run(&mut out),
         Err(error) => explain(&error, &mut out),
     };
     match result.and_then(|()| out.finish()) {

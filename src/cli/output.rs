@@ -2,6 +2,7 @@
 
 use super::table::{Table, WIDTH, wrap};
 use skimjit::models;
+use skimjit::models::caffe::Tally;
 use skimjit::{Error, Result};
 use std::fmt::Display;
 use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
@@ -90,6 +91,15 @@ impl Output {
             _ => Ok(()),
         }
     }
+}
+
+/// Warnings that were printed.
+pub static WARNINGS: Tally = Tally::new();
+
+/// Prints a warning on standard error.
+pub fn warn(text: impl Display) {
+    WARNINGS.add();
+    complain("warning", &text.to_string());
 }
 
 /// Prints `<what>: <text>` on standard error, as one line whatever names the text contains.

@@ -127,7 +127,7 @@ impl SparsityArgument {
             return Sparsity::Published;
         };
         if let Some(warning) = percent.warning("--sparsity") {
-            output::complain("warning", &warning);
+            output::warn(warning);
         }
         Sparsity::Percent(percent.value())
     }

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use skimjit::models::Error as InputError;
 use skimjit::models::caffe::proto::{NetParameter, SolverParameter};
-use skimjit::models::caffe::{self, Warning, text, upgrade};
+use skimjit::models::caffe::{self, Warning, text, unknown, upgrade};
 use skimjit::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 ///
 /// The contents decide what the file is: a network or a solver definition as text, a caffemodel (V0, V1
 /// or current), or weights in HDF5, which become a caffemodel of names and blobs. Comments of text files
-/// are lost.
+/// are lost. A text with unknown fields is refused, as by Caffe; a caffemodel keeps them as they are.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   skimjit upgrade old.prototxt new.prototxt
@@ -30,6 +30,9 @@ pub struct Arguments {
     /// What IN is, when its contents do not tell
     #[arg(long, value_enum)]
     kind: Option<KindArgument>,
+    /// Leave out fields that are unknown and cannot be kept
+    #[arg(long)]
+    ignore_unknown_fields: bool,
     /// OUT may be IN
     #[arg(long)]
     force: bool,
@@ -103,6 +106,11 @@ fn convert(arguments: &Arguments) -> Result<(&'static str, Vec<String>)> {
     let in_file = |error: InputError| error.file(input);
     match read(input, arguments.kind)? {
         Contents::Solver(mut solver) => {
+            if !arguments.ignore_unknown_fields
+                && let Some(first) = unknown::of_solver(&solver).first()
+            {
+                return Err(first.error().hint(unknown::LEAVE_OUT).file(input).into());
+            }
             let old = solver.solver_type.is_some();
             upgrade::upgrade_solver(&mut solver).map_err(in_file)?;
             write(output, &text::solver_text(&solver))?;
@@ -110,6 +118,9 @@ fn convert(arguments: &Arguments) -> Result<(&'static str, Vec<String>)> {
             Ok(("solver definition", upgrades.into_iter().collect()))
         }
         Contents::Net(net) => {
+            if !arguments.ignore_unknown_fields {
+                unknown::refuse_in_text(&net).map_err(in_file)?;
+            }
             let upgrades = upgrades(&net);
             let net = upgrade::upgrade_net(net).map_err(in_file)?;
             write(output, &text::net_text(&net))?;
@@ -120,7 +131,11 @@ fn convert(arguments: &Arguments) -> Result<(&'static str, Vec<String>)> {
             if is_hdf5(input) {
                 upgrades.push("HDF5 became a caffemodel".to_owned());
             }
-            let net = upgrade::upgrade_net(net).map_err(in_file)?;
+            let mut net = upgrade::upgrade_net(net).map_err(in_file)?;
+            match arguments.ignore_unknown_fields {
+                true => unknown::forget_moved(&mut net),
+                false => unknown::refuse_moved(&net).map_err(in_file)?,
+            }
             caffe::write_caffemodel(&net, output)?;
             Ok(("caffemodel", upgrades))
         }
@@ -136,7 +151,7 @@ fn read(path: &Path, kind: Option<KindArgument>) -> Result<Contents> {
     }
     let tell = |warnings: Vec<Warning>| {
         let warnings = warnings.into_iter().map(|warning| warning.file(path));
-        warnings.for_each(|warning| output::complain("warning", &warning.to_string()));
+        warnings.for_each(output::warn);
     };
     let in_file = |error: InputError| error.file(path);
     if kind == KindArgument::Solver {

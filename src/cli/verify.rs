@@ -226,7 +226,7 @@ fn layer_of(model: &Model, blob: &str) -> String {
 
 fn check_kernel(arguments: &Arguments, kernel: &str, problem: &Problem) -> Result<Report> {
     if let Some(warning) = arguments.density.warning("--density") {
-        output::complain("warning", &warning);
+        output::warn(warning);
     }
     let model = problem.model(arguments.density.share(), arguments.seed)?;
     let options = arguments.engine.machine.options()?;

@@ -310,6 +310,25 @@ fn what_cannot_be_made_is_named() {
         kernel::dense_conv(&conv, &[0.0; 25], &[], &options),
         "kernel_h",
     );
+    for (stride, pad, field) in [
+        (
+            [1, i32::MAX as u32],
+            [0; 2],
+            "stride_w: found 2147483647, expected 1 to 32768",
+        ),
+        (
+            [1; 2],
+            [1, u32::MAX],
+            "pad_w: found 4294967295, expected 0 to 32768",
+        ),
+    ] {
+        let conv = Conv {
+            stride,
+            pad,
+            ..conv
+        };
+        refused(kernel::dense_conv(&conv, &[0.0; 25], &[], &options), field);
+    }
     let conv = Conv {
         pad: [2, 2],
         ..conv

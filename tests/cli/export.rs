@@ -230,7 +230,10 @@ fn old_blobs_become_todays() {
         .unwrap();
     let values = expected["conv1.1"].data();
     conv1.blobs[1] = BlobProto {
-        shape: Some(BlobShape { dim: vec![4] }),
+        shape: Some(BlobShape {
+            dim: vec![4],
+            ..BlobShape::default()
+        }),
         raw_data_type: Some(Type::Float16.into()),
         raw_data: Some(values.iter().flat_map(|&v| half(v).to_le_bytes()).collect()),
         ..BlobProto::default()

@@ -24,6 +24,7 @@ mod timing;
 mod tools;
 mod tune;
 mod width;
+mod unknown_fields;
 
 use serde_json::Value;
 use skimjit::array::{read_npy, write_npy};
@@ -406,21 +407,6 @@ fn a_reader_that_goes_away_is_no_error() {
     let result = child.wait_with_output().unwrap();
     assert!(result.status.success());
     assert_eq!(String::from_utf8_lossy(&result.stderr), "");
-}
-
-#[test]
-fn unknown_fields_are_warnings() {
-    let place = Workplace::with_tiny_network();
-    let text = support::PROTOTXT.replace("num_output: 5", "num_output: 5 shininess: 3");
-    place.write("odd.prototxt", &text);
-    let result = place.skimjit(&["inspect", "tiny.caffemodel", "--prototxt", "odd.prototxt"]);
-    assert_eq!(result.code, Some(0), "{}", result.stderr);
-    assert!(
-        result.stderr.starts_with("warning: odd.prototxt:"),
-        "{}",
-        result.stderr
-    );
-    assert!(result.stderr.contains("shininess"), "{}", result.stderr);
 }
 
 #[test]

@@ -23,7 +23,10 @@ fn workplace() -> Workplace {
     let place = Workplace::with_tiny_network();
     let (mut net, _) = parse_prototxt(PROTOTXT, "maps.prototxt").unwrap();
     let blob = |dims: &[i64], data: Vec<f32>| BlobProto {
-        shape: Some(BlobShape { dim: dims.to_vec() }),
+        shape: Some(BlobShape {
+            dim: dims.to_vec(),
+            ..BlobShape::default()
+        }),
         data,
         ..BlobProto::default()
     };

@@ -39,7 +39,10 @@ fn blob(dims: &[i64], size: f32) -> BlobProto {
     let dims_u32: Vec<u32> = dims.iter().map(|&dim| dim as u32).collect();
     let data = tensor(&dims_u32, size).into_data();
     BlobProto {
-        shape: Some(BlobShape { dim: dims.to_vec() }),
+        shape: Some(BlobShape {
+            dim: dims.to_vec(),
+            ..BlobShape::default()
+        }),
         data,
         ..BlobProto::default()
     }

@@ -4,6 +4,7 @@ use skimjit_data::Blob;
 use skimjit_models::caffe::filter::filter_net;
 use skimjit_models::caffe::proto::pooling_parameter::PoolMethod;
 use skimjit_models::caffe::proto::{LayerParameter, NetParameter, NetState, ParamSpec, Phase};
+use skimjit_models::caffe::unknown;
 use skimjit_models::import::{ImportOptions, import};
 use skimjit_models::{Error, Graph, Node, Op, Result, Shape, Tensor, ValueId, WeightId};
 use std::sync::Arc;
@@ -52,6 +53,8 @@ impl NetSource<'_> {
     /// Wires the network. Weights that no file has are filled.
     pub fn build(&self) -> Result<Net> {
         let filtered = filter_net(self.definition.clone(), self.state)?;
+        // Those of data layers too, which are inputs here.
+        unknown::refuse_in_layers(&filtered)?;
         check_propagation(&filtered)?;
         let training = self.state.phase() == Phase::Train;
         if training {

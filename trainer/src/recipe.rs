@@ -13,7 +13,7 @@ use crate::prune::written;
 use crate::solver::method::Method;
 use serde::Deserialize;
 use skimjit_models::caffe::proto::{NetParameter, SolverParameter};
-use skimjit_models::caffe::{read_prototxt, text, upgrade::upgrade_net, upgrade::upgrade_solver};
+use skimjit_models::caffe::{Care, read_definition, text, unknown, upgrade::upgrade_solver};
 use skimjit_models::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -262,11 +262,17 @@ impl Recipe {
     }
 
     /// The network, with data bases where the recipe or `more` say that they are, and files as paths that mean
-    /// the same in any folder.
-    pub fn network(&self, more: &BTreeMap<String, PathBuf>, phase: &Phase) -> Result<NetParameter> {
+    /// the same in any folder. Who runs the recipe has told what is odd about its file.
+    pub fn network(
+        &self,
+        more: &BTreeMap<String, PathBuf>,
+        phase: &Phase,
+        care: Care,
+    ) -> Result<NetParameter> {
         let path = &self.net;
-        let (net, _) = read_prototxt(path)?;
-        let mut net = upgrade_net(net).map_err(|error| error.file(path))?;
+        let mut net = read_definition(path, care, &mut |_| ())?;
+        // What a phase writes would lack them.
+        unknown::refuse_in_layers(&net).map_err(|error| error.file(path))?;
         let place = |name: &str| more.get(name).or_else(|| self.data.get(name));
         for layer in &mut net.layer {
             let sources = [
@@ -417,7 +423,9 @@ end = 50
                 "{path:?}"
             );
             for phase in &recipe.phases {
-                recipe.network(&BTreeMap::new(), phase).unwrap();
+                recipe
+                    .network(&BTreeMap::new(), phase, Care::default())
+                    .unwrap();
             }
             count += 1;
         }

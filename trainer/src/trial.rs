@@ -122,7 +122,12 @@ impl Source {
                 if blobs.len() <= place.index {
                     blobs.resize_with(place.index + 1, BlobProto::default);
                 }
-                blobs[place.index] = blob.clone();
+                // What other forks say about the blob stays with it.
+                let unknown_fields = std::mem::take(&mut blobs[place.index].unknown_fields);
+                blobs[place.index] = BlobProto {
+                    unknown_fields,
+                    ..blob.clone()
+                };
             }
         }
         saved
@@ -147,6 +152,7 @@ fn values(engine: &mut dyn Engine) -> Vec<(String, usize, BlobProto)> {
             let blob = BlobProto {
                 shape: Some(BlobShape {
                     dim: dims.collect(),
+                    ..BlobShape::default()
                 }),
                 data: state.data.clone(),
                 ..BlobProto::default()

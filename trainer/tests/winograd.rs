@@ -3,7 +3,7 @@
 mod support;
 
 use skimjit_models::caffe::proto::NetParameter;
-use skimjit_models::caffe::{parse_prototxt, read_solver};
+use skimjit_models::caffe::{Care, parse_prototxt, read_solver};
 use skimjit_models::import::{ImportOptions, import};
 use skimjit_models::ops::winograd::WinogradTransform;
 use skimjit_models::{Op, Shape};
@@ -73,7 +73,7 @@ fn train(folder: &Path, kind: &str, solver: &str, weights: &[NetParameter]) -> (
     std::fs::write(&file, text).unwrap();
     let (definition, _) = read_solver(&file).unwrap();
     let settings = Settings::new(&definition).unwrap();
-    let sources = sources(&definition, &file).unwrap();
+    let sources = sources(&definition, &file, Care::default(), &mut |_| ()).unwrap();
     let mut kept = Kept::default();
     let start = Start {
         weights,

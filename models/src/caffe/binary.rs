@@ -3,6 +3,7 @@
 use super::limits::{BINARY_MEMORY, MAX_FILE_BYTES};
 use super::scan;
 use super::schema::Message;
+use super::unknown;
 use crate::{Error, Result};
 use std::io::Read;
 use std::path::Path;
@@ -32,35 +33,45 @@ pub(super) fn read<M: prost::Message + Default>(
     path: &Path,
     message: &'static Message,
 ) -> Result<M> {
-    let mut bytes = read_file(path)?;
-    parse(&mut bytes, message).map_err(|error| error.file(path))
+    parse(read_file(path)?, message).map_err(|error| error.file(path))
 }
 
-/// Decodes the contents of a message file.
+/// Decodes the contents of a message file, unknown fields included.
 pub(super) fn parse<M: prost::Message + Default>(
-    bytes: &mut [u8],
+    mut bytes: Vec<u8>,
     message: &'static Message,
 ) -> Result<M> {
-    check_magic(bytes)?;
+    check_magic(&bytes)?;
     let allowance = bytes.len() as u64 * BINARY_MEMORY;
     let is_text = bytes
         .iter()
         .take(256)
         .all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace());
-    decode(bytes, message, allowance).map_err(|error| match is_text {
+    let in_kind = |error: Error| match is_text {
         true => error.hint("the file is text; a prototxt is no weight file"),
         false => error,
-    })
+    };
+    if scan::scan(&bytes, message, allowance).map_err(in_kind)?
+        && let Some(gathered) = unknown::gather(&bytes, message)
+    {
+        bytes = gathered;
+    }
+    decode(&bytes, message).map_err(in_kind)
 }
 
-/// Decodes a message that may take `allowance` bytes of memory beyond a fixed amount.
-pub(super) fn decode<M: prost::Message + Default>(
-    bytes: &mut [u8],
+/// Decodes a message that the text parser encoded and that may take `allowance` bytes of memory beyond
+/// a fixed amount.
+pub(super) fn decode_text<M: prost::Message + Default>(
+    bytes: &[u8],
     message: &'static Message,
     allowance: u64,
 ) -> Result<M> {
     scan::scan(bytes, message, allowance)?;
-    M::decode(&*bytes).map_err(|error| Error::new(format!("no {}: {error}", message.name)))
+    decode(bytes, message)
+}
+
+fn decode<M: prost::Message + Default>(bytes: &[u8], message: &'static Message) -> Result<M> {
+    M::decode(bytes).map_err(|error| Error::new(format!("no {}: {error}", message.name)))
 }
 
 /// Names the usual mistakes, which otherwise give riddles about lengths.
@@ -83,8 +94,12 @@ fn check_magic(bytes: &[u8]) -> Result<()> {
     Err(Error::new(found).expected("a binary Caffe file").hint(hint))
 }
 
-/// Writes a message file.
-pub(super) fn write(path: &Path, message: &impl prost::Message) -> Result<()> {
+/// Writes a message file, unknown fields included.
+pub(super) fn write<M: prost::Message>(
+    path: &Path,
+    message: &M,
+    table: &'static Message,
+) -> Result<()> {
     let size = message.encoded_len() as u64;
     if size > MAX_FILE_BYTES {
         return Err(Error::new(format!("{size} bytes to write"))
@@ -93,6 +108,9 @@ pub(super) fn write(path: &Path, message: &impl prost::Message) -> Result<()> {
                 "at most {MAX_FILE_BYTES}, as Caffe's format allows"
             )));
     }
-    std::fs::write(path, message.encode_to_vec())
-        .map_err(|error| Error::new(error.to_string()).file(path))
+    let mut bytes = message.encode_to_vec();
+    if let Some(restored) = unknown::restore(&bytes, table).map_err(|error| error.file(path))? {
+        bytes = restored;
+    }
+    std::fs::write(path, bytes).map_err(|error| Error::new(error.to_string()).file(path))
 }

@@ -126,7 +126,10 @@ pub fn from_tensor(tensor: Tensor) -> BlobProto {
         .map(|&dim| dim.into())
         .collect();
     BlobProto {
-        shape: Some(BlobShape { dim }),
+        shape: Some(BlobShape {
+            dim,
+            ..BlobShape::default()
+        }),
         data: tensor.into_data(),
         ..BlobProto::default()
     }

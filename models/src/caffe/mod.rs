@@ -16,10 +16,11 @@ mod schema;
 #[rustfmt::skip]
 mod schema_table;
 pub mod text;
+pub mod unknown;
 pub mod upgrade;
 mod warning;
 
-pub use warning::Warning;
+pub use warning::{Care, Tally, Warning};
 
 use crate::{Error, Result, Tensor};
 use proto::{BlobProto, NetParameter, SolverParameter, SolverState};
@@ -43,6 +44,47 @@ pub fn read_prototxt(path: &Path) -> Result<(NetParameter, Vec<Warning>)> {
 /// Parses a network definition; `name` stands for the file in errors and warnings.
 pub fn parse_prototxt(text: &str, name: impl AsRef<Path>) -> Result<(NetParameter, Vec<Warning>)> {
     in_file(text::net(text.as_bytes()), name.as_ref())
+}
+
+/// Reads a network definition, tells its warnings and brings it to today's form.
+///
+/// Unknown fields of layers stay with them, for [`unknown::refuse_in_layers`] once it is known which
+/// layers are used, unless they are to be ignored.
+pub fn read_definition(
+    path: &Path,
+    care: Care,
+    tell: &mut dyn FnMut(&Warning),
+) -> Result<NetParameter> {
+    let (mut net, warnings) = read_prototxt(path)?;
+    warnings.iter().for_each(tell);
+    settle(&mut net, care);
+    upgrade::upgrade_net(net).map_err(|error| error.file(path))
+}
+
+/// Reads a solver definition and tells its warnings; networks inside of it are as
+/// [`read_definition`] leaves them, but not upgraded.
+pub fn read_solver_definition(
+    path: &Path,
+    care: Care,
+    tell: &mut dyn FnMut(&Warning),
+) -> Result<SolverParameter> {
+    let (mut solver, warnings) = read_solver(path)?;
+    warnings.iter().for_each(tell);
+    let nets = solver
+        .net_param
+        .iter_mut()
+        .chain(&mut solver.train_net_param);
+    nets.chain(&mut solver.test_net_param)
+        .for_each(|net| settle(net, care));
+    Ok(solver)
+}
+
+/// Drops the unknown fields that a warning is enough for.
+fn settle(net: &mut NetParameter, care: Care) {
+    match care.ignore_unknown_fields {
+        true => unknown::forget(net),
+        false => net.unknown_fields.clear(),
+    }
 }
 
 /// Reads a solver definition, with `solver_type` already turned into `type`.
@@ -77,12 +119,12 @@ pub fn read_caffemodel(path: &Path) -> Result<NetParameter> {
 }
 
 /// Parses the contents of a caffemodel; `name` stands for the file in errors.
-pub fn parse_caffemodel(mut bytes: Vec<u8>, name: impl AsRef<Path>) -> Result<NetParameter> {
+pub fn parse_caffemodel(bytes: Vec<u8>, name: impl AsRef<Path>) -> Result<NetParameter> {
     let name = name.as_ref();
     let net = if is_hdf5(name, &bytes) {
         hdf5::parse(bytes)
     } else {
-        binary::parse(&mut bytes, NET_PARAMETER)
+        binary::parse(bytes, NET_PARAMETER)
     };
     net.map_err(|error| error.file(name))
 }
@@ -93,7 +135,7 @@ fn is_hdf5(path: &Path, bytes: &[u8]) -> bool {
 
 /// Writes a caffemodel.
 pub fn write_caffemodel(net: &NetParameter, path: &Path) -> Result<()> {
-    binary::write(path, net)
+    binary::write(path, net, NET_PARAMETER)
 }
 
 /// Writes the weights of a network in HDF5 (`.caffemodel.h5`), as HDF5 1.8 reads it.
@@ -103,11 +145,11 @@ pub fn write_caffemodel_hdf5(net: &NetParameter, path: &Path) -> Result<()> {
 
 /// Reads a solver's state (`.solverstate`, or `.solverstate.h5` in HDF5).
 pub fn read_solverstate(path: &Path) -> Result<SolverState> {
-    let mut bytes = binary::read_file(path)?;
+    let bytes = binary::read_file(path)?;
     let state = if is_hdf5(path, &bytes) {
         hdf5::parse_state(bytes)
     } else {
-        binary::parse(&mut bytes, SOLVER_STATE)
+        binary::parse(bytes, SOLVER_STATE)
     };
     state.map_err(|error| error.file(path))
 }
@@ -119,7 +161,7 @@ pub fn write_solverstate_hdf5(state: &SolverState, path: &Path) -> Result<()> {
 
 /// Writes a solver's state.
 pub fn write_solverstate(state: &SolverState, path: &Path) -> Result<()> {
-    binary::write(path, state)
+    binary::write(path, state, SOLVER_STATE)
 }
 
 /// Reads a file of one array (`.binaryproto`), in the shape as stored.
@@ -130,7 +172,7 @@ pub fn read_binaryproto(path: &Path) -> Result<Tensor> {
 
 /// Writes a file of one array.
 pub fn write_binaryproto(tensor: Tensor, path: &Path) -> Result<()> {
-    binary::write(path, &blob::from_tensor(tensor))
+    binary::write(path, &blob::from_tensor(tensor), BLOB_PROTO)
 }
 
 /// Writes a mean image of 1 × channels × height × width, with its shape as Caffe's own tool stores it.
@@ -145,7 +187,7 @@ pub fn write_mean(mean: Tensor, path: &Path) -> Result<()> {
         data: mean.into_data(),
         ..BlobProto::default()
     };
-    binary::write(path, &blob)
+    binary::write(path, &blob, BLOB_PROTO)
 }
 
 /// Reads a mean image: 1 × channels × height × width.

@@ -4,6 +4,8 @@
 pub struct BlobShape {
     #[prost(int64, repeated, tag = "1")]
     pub dim: ::prost::alloc::vec::Vec<i64>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// One array of weights, gradients, history or pixels.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -36,6 +38,8 @@ pub struct BlobProto {
     pub raw_data: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
     #[prost(bytes = "vec", optional, tag = "13")]
     pub raw_diff: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `BlobProto`.
 pub mod blob_proto {
@@ -80,6 +84,8 @@ pub mod blob_proto {
 pub struct BlobProtoVector {
     #[prost(message, repeated, tag = "1")]
     pub blobs: ::prost::alloc::vec::Vec<BlobProto>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// One record of a data base.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -98,6 +104,8 @@ pub struct Datum {
     pub float_data: ::prost::alloc::vec::Vec<f32>,
     #[prost(bool, optional, tag = "7", default = "false")]
     pub encoded: ::core::option::Option<bool>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FillerParameter {
@@ -117,6 +125,8 @@ pub struct FillerParameter {
     pub sparse: ::core::option::Option<i32>,
     #[prost(enumeration = "filler_parameter::VarianceNorm", optional, tag = "8", default = "FanIn")]
     pub variance_norm: ::core::option::Option<i32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `FillerParameter`.
 pub mod filler_parameter {
@@ -158,6 +168,8 @@ pub struct NetState {
     pub level: ::core::option::Option<i32>,
     #[prost(string, repeated, tag = "3")]
     pub stage: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NetStateRule {
@@ -171,6 +183,8 @@ pub struct NetStateRule {
     pub stage: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, repeated, tag = "5")]
     pub not_stage: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NetParameter {
@@ -194,6 +208,8 @@ pub struct NetParameter {
     pub input_shape: ::prost::alloc::vec::Vec<BlobShape>,
     #[prost(message, repeated, tag = "100")]
     pub layer: ::prost::alloc::vec::Vec<LayerParameter>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SolverParameter {
@@ -300,6 +316,8 @@ pub struct SolverParameter {
     pub layer_wise_reduce: ::core::option::Option<bool>,
     #[prost(string, repeated, tag = "1042")]
     pub weights: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `SolverParameter`.
 pub mod solver_parameter {
@@ -405,9 +423,11 @@ pub struct SolverState {
     pub history: ::prost::alloc::vec::Vec<BlobProto>,
     #[prost(int32, optional, tag = "4", default = "0")]
     pub current_step: ::core::option::Option<i32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// SkimCaffe: blocks of the weight matrix that group lasso drives to zero together.
-#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct BlockGroupLassoSpec {
     #[prost(uint32, optional, tag = "1", default = "1")]
     pub xdimen: ::core::option::Option<u32>,
@@ -415,6 +435,8 @@ pub struct BlockGroupLassoSpec {
     pub ydimen: ::core::option::Option<u32>,
     #[prost(float, optional, tag = "3", default = "1")]
     pub block_decay_mult: ::core::option::Option<f32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ParamSpec {
@@ -436,6 +458,8 @@ pub struct ParamSpec {
     pub block_group_lasso: ::prost::alloc::vec::Vec<BlockGroupLassoSpec>,
     #[prost(string, optional, tag = "8", default = "")]
     pub regularization_type: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `ParamSpec`.
 pub mod param_spec {
@@ -600,6 +624,8 @@ pub struct LayerParameter {
     pub detection_output_param: ::core::option::Option<::prost::alloc::boxed::Box<DetectionOutputParameter>>,
     #[prost(message, optional, boxed, tag = "206")]
     pub norm_param: ::core::option::Option<::prost::alloc::boxed::Box<NormalizeParameter>>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `LayerParameter`.
 pub mod layer_parameter {
@@ -653,9 +679,11 @@ pub struct TransformationParameter {
     /// SSD.
     #[prost(message, optional, tag = "8")]
     pub resize_param: ::core::option::Option<ResizeParameter>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// SSD: the size that pictures are brought to.
-#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ResizeParameter {
     #[prost(float, optional, tag = "1", default = "1")]
     pub prob: ::core::option::Option<f32>,
@@ -665,6 +693,8 @@ pub struct ResizeParameter {
     pub height: ::core::option::Option<u32>,
     #[prost(uint32, optional, tag = "4", default = "0")]
     pub width: ::core::option::Option<u32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `ResizeParameter`.
 pub mod resize_parameter {
@@ -698,7 +728,7 @@ pub mod resize_parameter {
         }
     }
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LossParameter {
     #[prost(int32, optional, tag = "1")]
     pub ignore_label: ::core::option::Option<i32>,
@@ -707,6 +737,8 @@ pub struct LossParameter {
     pub normalize: ::core::option::Option<bool>,
     #[prost(enumeration = "loss_parameter::NormalizationMode", optional, tag = "3", default = "Valid")]
     pub normalization: ::core::option::Option<i32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `LossParameter`.
 pub mod loss_parameter {
@@ -743,7 +775,7 @@ pub mod loss_parameter {
         }
     }
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AccuracyParameter {
     #[prost(uint32, optional, tag = "1", default = "1")]
     pub top_k: ::core::option::Option<u32>,
@@ -751,8 +783,10 @@ pub struct AccuracyParameter {
     pub axis: ::core::option::Option<i32>,
     #[prost(int32, optional, tag = "3")]
     pub ignore_label: ::core::option::Option<i32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ArgMaxParameter {
     #[prost(bool, optional, tag = "1", default = "false")]
     pub out_max_val: ::core::option::Option<bool>,
@@ -760,14 +794,18 @@ pub struct ArgMaxParameter {
     pub top_k: ::core::option::Option<u32>,
     #[prost(int32, optional, tag = "3")]
     pub axis: ::core::option::Option<i32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConcatParameter {
     /// Deprecated.
     #[prost(uint32, optional, tag = "1", default = "1")]
     pub concat_dim: ::core::option::Option<u32>,
     #[prost(int32, optional, tag = "2", default = "1")]
     pub axis: ::core::option::Option<i32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct BatchNormParameter {
@@ -786,6 +824,8 @@ pub struct BatchNormParameter {
     pub filler: ::core::option::Option<FillerParameter>,
     #[prost(message, optional, tag = "8")]
     pub bias_filler: ::core::option::Option<FillerParameter>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct BiasParameter {
@@ -795,13 +835,17 @@ pub struct BiasParameter {
     pub num_axes: ::core::option::Option<i32>,
     #[prost(message, optional, tag = "3")]
     pub filler: ::core::option::Option<FillerParameter>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
-#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ContrastiveLossParameter {
     #[prost(float, optional, tag = "1", default = "1")]
     pub margin: ::core::option::Option<f32>,
     #[prost(bool, optional, tag = "2", default = "false")]
     pub legacy_version: ::core::option::Option<bool>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ConvolutionParameter {
@@ -850,6 +894,8 @@ pub struct ConvolutionParameter {
     pub dump_activation: ::core::option::Option<bool>,
     #[prost(bool, optional, tag = "24", default = "false")]
     pub parameter_sparsity_pattern_histogram: ::core::option::Option<bool>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `ConvolutionParameter`.
 pub mod convolution_parameter {
@@ -922,6 +968,8 @@ pub struct CropParameter {
     pub axis: ::core::option::Option<i32>,
     #[prost(uint32, repeated, packed = "false", tag = "2")]
     pub offset: ::prost::alloc::vec::Vec<u32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DataParameter {
@@ -946,6 +994,8 @@ pub struct DataParameter {
     pub force_encoded_color: ::core::option::Option<bool>,
     #[prost(uint32, optional, tag = "10", default = "4")]
     pub prefetch: ::core::option::Option<u32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `DataParameter`.
 pub mod data_parameter {
@@ -976,10 +1026,12 @@ pub mod data_parameter {
         }
     }
 }
-#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DropoutParameter {
     #[prost(float, optional, tag = "1", default = "0.5")]
     pub dropout_ratio: ::core::option::Option<f32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DummyDataParameter {
@@ -996,6 +1048,8 @@ pub struct DummyDataParameter {
     pub width: ::prost::alloc::vec::Vec<u32>,
     #[prost(message, repeated, tag = "6")]
     pub shape: ::prost::alloc::vec::Vec<BlobShape>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EltwiseParameter {
@@ -1005,6 +1059,8 @@ pub struct EltwiseParameter {
     pub coeff: ::prost::alloc::vec::Vec<f32>,
     #[prost(bool, optional, tag = "3", default = "true")]
     pub stable_prod_grad: ::core::option::Option<bool>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `EltwiseParameter`.
 pub mod eltwise_parameter {
@@ -1038,10 +1094,12 @@ pub mod eltwise_parameter {
         }
     }
 }
-#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EluParameter {
     #[prost(float, optional, tag = "1", default = "1")]
     pub alpha: ::core::option::Option<f32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EmbedParameter {
@@ -1055,8 +1113,10 @@ pub struct EmbedParameter {
     pub weight_filler: ::core::option::Option<FillerParameter>,
     #[prost(message, optional, tag = "5")]
     pub bias_filler: ::core::option::Option<FillerParameter>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
-#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExpParameter {
     #[prost(float, optional, tag = "1", default = "-1")]
     pub base: ::core::option::Option<f32>,
@@ -1064,13 +1124,17 @@ pub struct ExpParameter {
     pub scale: ::core::option::Option<f32>,
     #[prost(float, optional, tag = "3", default = "0")]
     pub shift: ::core::option::Option<f32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FlattenParameter {
     #[prost(int32, optional, tag = "1", default = "1")]
     pub axis: ::core::option::Option<i32>,
     #[prost(int32, optional, tag = "2", default = "-1")]
     pub end_axis: ::core::option::Option<i32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Hdf5DataParameter {
@@ -1080,16 +1144,22 @@ pub struct Hdf5DataParameter {
     pub batch_size: ::core::option::Option<u32>,
     #[prost(bool, optional, tag = "3", default = "false")]
     pub shuffle: ::core::option::Option<bool>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Hdf5OutputParameter {
     #[prost(string, optional, tag = "1")]
     pub file_name: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HingeLossParameter {
     #[prost(enumeration = "hinge_loss_parameter::Norm", optional, tag = "1", default = "L1")]
     pub norm: ::core::option::Option<i32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `HingeLossParameter`.
 pub mod hinge_loss_parameter {
@@ -1147,6 +1217,8 @@ pub struct ImageDataParameter {
     pub is_color: ::core::option::Option<bool>,
     #[prost(string, optional, tag = "12", default = "")]
     pub root_folder: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InfogainLossParameter {
@@ -1155,6 +1227,8 @@ pub struct InfogainLossParameter {
     /// BVLC after SkimCaffe's fork.
     #[prost(int32, optional, tag = "2", default = "1")]
     pub axis: ::core::option::Option<i32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct InnerProductParameter {
@@ -1180,6 +1254,8 @@ pub struct InnerProductParameter {
     pub dump_parameter: ::core::option::Option<bool>,
     #[prost(bool, optional, tag = "11", default = "false")]
     pub dump_activation: ::core::option::Option<bool>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `InnerProductParameter`.
 pub mod inner_product_parameter {
@@ -1218,8 +1294,10 @@ pub mod inner_product_parameter {
 pub struct InputParameter {
     #[prost(message, repeated, tag = "1")]
     pub shape: ::prost::alloc::vec::Vec<BlobShape>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
-#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LogParameter {
     #[prost(float, optional, tag = "1", default = "-1")]
     pub base: ::core::option::Option<f32>,
@@ -1227,8 +1305,10 @@ pub struct LogParameter {
     pub scale: ::core::option::Option<f32>,
     #[prost(float, optional, tag = "3", default = "0")]
     pub shift: ::core::option::Option<f32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
-#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LrnParameter {
     #[prost(uint32, optional, tag = "1", default = "5")]
     pub local_size: ::core::option::Option<u32>,
@@ -1242,6 +1322,8 @@ pub struct LrnParameter {
     pub k: ::core::option::Option<f32>,
     #[prost(enumeration = "lrn_parameter::Engine", optional, tag = "6", default = "Default")]
     pub engine: ::core::option::Option<i32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `LRNParameter`.
 pub mod lrn_parameter {
@@ -1301,7 +1383,7 @@ pub mod lrn_parameter {
         }
     }
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MemoryDataParameter {
     #[prost(uint32, optional, tag = "1")]
     pub batch_size: ::core::option::Option<u32>,
@@ -1311,8 +1393,10 @@ pub struct MemoryDataParameter {
     pub height: ::core::option::Option<u32>,
     #[prost(uint32, optional, tag = "4")]
     pub width: ::core::option::Option<u32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
-#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MvnParameter {
     #[prost(bool, optional, tag = "1", default = "true")]
     pub normalize_variance: ::core::option::Option<bool>,
@@ -1320,13 +1404,17 @@ pub struct MvnParameter {
     pub across_channels: ::core::option::Option<bool>,
     #[prost(float, optional, tag = "3", default = "0.000000001")]
     pub eps: ::core::option::Option<f32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ParameterParameter {
     #[prost(message, optional, tag = "1")]
     pub shape: ::core::option::Option<BlobShape>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PoolingParameter {
     #[prost(enumeration = "pooling_parameter::PoolMethod", optional, tag = "1", default = "Max")]
     pub pool: ::core::option::Option<i32>,
@@ -1354,6 +1442,11 @@ pub struct PoolingParameter {
     pub global_pooling: ::core::option::Option<bool>,
     #[prost(enumeration = "pooling_parameter::RoundMode", optional, tag = "13", default = "Ceil")]
     pub round_mode: ::core::option::Option<i32>,
+    /// Of forks, true for CEIL. Those of BVLC's pull request 3057 number it 13, which became round_mode.
+    #[prost(bool, optional, tag = "1013", default = "true")]
+    pub ceil_mode: ::core::option::Option<bool>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `PoolingParameter`.
 pub mod pooling_parameter {
@@ -1443,7 +1536,7 @@ pub mod pooling_parameter {
         }
     }
 }
-#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PowerParameter {
     #[prost(float, optional, tag = "1", default = "1")]
     pub power: ::core::option::Option<f32>,
@@ -1451,6 +1544,8 @@ pub struct PowerParameter {
     pub scale: ::core::option::Option<f32>,
     #[prost(float, optional, tag = "3", default = "0")]
     pub shift: ::core::option::Option<f32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PythonParameter {
@@ -1462,6 +1557,8 @@ pub struct PythonParameter {
     pub param_str: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(bool, optional, tag = "4", default = "false")]
     pub share_in_parallel: ::core::option::Option<bool>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RecurrentParameter {
@@ -1475,8 +1572,10 @@ pub struct RecurrentParameter {
     pub debug_info: ::core::option::Option<bool>,
     #[prost(bool, optional, tag = "5", default = "false")]
     pub expose_hidden: ::core::option::Option<bool>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
-#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ReductionParameter {
     #[prost(enumeration = "reduction_parameter::ReductionOp", optional, tag = "1", default = "Sum")]
     pub operation: ::core::option::Option<i32>,
@@ -1484,6 +1583,8 @@ pub struct ReductionParameter {
     pub axis: ::core::option::Option<i32>,
     #[prost(float, optional, tag = "3", default = "1")]
     pub coeff: ::core::option::Option<f32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `ReductionParameter`.
 pub mod reduction_parameter {
@@ -1520,12 +1621,14 @@ pub mod reduction_parameter {
         }
     }
 }
-#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ReLuParameter {
     #[prost(float, optional, tag = "1", default = "0")]
     pub negative_slope: ::core::option::Option<f32>,
     #[prost(enumeration = "re_lu_parameter::Engine", optional, tag = "2", default = "Default")]
     pub engine: ::core::option::Option<i32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `ReLUParameter`.
 pub mod re_lu_parameter {
@@ -1567,6 +1670,8 @@ pub struct ReshapeParameter {
     pub axis: ::core::option::Option<i32>,
     #[prost(int32, optional, tag = "3", default = "-1")]
     pub num_axes: ::core::option::Option<i32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ScaleParameter {
@@ -1580,11 +1685,15 @@ pub struct ScaleParameter {
     pub bias_term: ::core::option::Option<bool>,
     #[prost(message, optional, tag = "5")]
     pub bias_filler: ::core::option::Option<FillerParameter>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SigmoidParameter {
     #[prost(enumeration = "sigmoid_parameter::Engine", optional, tag = "1", default = "Default")]
     pub engine: ::core::option::Option<i32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `SigmoidParameter`.
 pub mod sigmoid_parameter {
@@ -1627,13 +1736,17 @@ pub struct SliceParameter {
     pub slice_point: ::prost::alloc::vec::Vec<u32>,
     #[prost(int32, optional, tag = "3", default = "1")]
     pub axis: ::core::option::Option<i32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SoftmaxParameter {
     #[prost(enumeration = "softmax_parameter::Engine", optional, tag = "1", default = "Default")]
     pub engine: ::core::option::Option<i32>,
     #[prost(int32, optional, tag = "2", default = "1")]
     pub axis: ::core::option::Option<i32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `SoftmaxParameter`.
 pub mod softmax_parameter {
@@ -1667,7 +1780,7 @@ pub mod softmax_parameter {
         }
     }
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SppParameter {
     #[prost(uint32, optional, tag = "1")]
     pub pyramid_height: ::core::option::Option<u32>,
@@ -1675,6 +1788,8 @@ pub struct SppParameter {
     pub pool: ::core::option::Option<i32>,
     #[prost(enumeration = "spp_parameter::Engine", optional, tag = "6", default = "Default")]
     pub engine: ::core::option::Option<i32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `SPPParameter`.
 pub mod spp_parameter {
@@ -1737,10 +1852,12 @@ pub mod spp_parameter {
         }
     }
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TanHParameter {
     #[prost(enumeration = "tan_h_parameter::Engine", optional, tag = "1", default = "Default")]
     pub engine: ::core::option::Option<i32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `TanHParameter`.
 pub mod tan_h_parameter {
@@ -1774,17 +1891,21 @@ pub mod tan_h_parameter {
         }
     }
 }
-#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ThresholdParameter {
     #[prost(float, optional, tag = "1", default = "0")]
     pub threshold: ::core::option::Option<f32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TileParameter {
     #[prost(int32, optional, tag = "1", default = "1")]
     pub axis: ::core::option::Option<i32>,
     #[prost(int32, optional, tag = "2")]
     pub tiles: ::core::option::Option<i32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WindowDataParameter {
@@ -1814,6 +1935,8 @@ pub struct WindowDataParameter {
     pub cache_images: ::core::option::Option<bool>,
     #[prost(string, optional, tag = "13", default = "")]
     pub root_folder: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PReLuParameter {
@@ -1821,25 +1944,33 @@ pub struct PReLuParameter {
     pub filler: ::core::option::Option<FillerParameter>,
     #[prost(bool, optional, tag = "2", default = "false")]
     pub channel_shared: ::core::option::Option<bool>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
-#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SwishParameter {
     #[prost(float, optional, tag = "1", default = "1")]
     pub beta: ::core::option::Option<f32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Caffe requires both; checked on import.
-#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ClipParameter {
     #[prost(float, optional, tag = "1")]
     pub min: ::core::option::Option<f32>,
     #[prost(float, optional, tag = "2")]
     pub max: ::core::option::Option<f32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// SSD: order of the axes of the result.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PermuteParameter {
     #[prost(uint32, repeated, packed = "false", tag = "1")]
     pub order: ::prost::alloc::vec::Vec<u32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// SSD.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1870,6 +2001,8 @@ pub struct PriorBoxParameter {
     pub step_w: ::core::option::Option<f32>,
     #[prost(float, optional, tag = "13", default = "0.5")]
     pub offset: ::core::option::Option<f32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `PriorBoxParameter`.
 pub mod prior_box_parameter {
@@ -1904,7 +2037,7 @@ pub mod prior_box_parameter {
     }
 }
 /// SSD.
-#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NonMaximumSuppressionParameter {
     #[prost(float, optional, tag = "1", default = "0.3")]
     pub nms_threshold: ::core::option::Option<f32>,
@@ -1912,6 +2045,8 @@ pub struct NonMaximumSuppressionParameter {
     pub top_k: ::core::option::Option<i32>,
     #[prost(float, optional, tag = "3", default = "1")]
     pub eta: ::core::option::Option<f32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// SSD: files that detections are written to.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1930,6 +2065,8 @@ pub struct SaveOutputParameter {
     pub num_test_image: ::core::option::Option<u32>,
     #[prost(message, optional, tag = "7")]
     pub resize_param: ::core::option::Option<ResizeParameter>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// SSD.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1958,6 +2095,8 @@ pub struct DetectionOutputParameter {
     pub visualize_threshold: ::core::option::Option<f32>,
     #[prost(string, optional, tag = "12")]
     pub save_file: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// SSD.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1970,6 +2109,8 @@ pub struct NormalizeParameter {
     pub channel_shared: ::core::option::Option<bool>,
     #[prost(float, optional, tag = "4", default = "0.0000000001")]
     pub eps: ::core::option::Option<f32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Deprecated: layers with a type enum. Common in published files of 2014 and 2015.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2060,6 +2201,8 @@ pub struct V1LayerParameter {
     pub param: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(enumeration = "v1_layer_parameter::DimCheckMode", repeated, packed = "false", tag = "1002")]
     pub blob_share_mode: ::prost::alloc::vec::Vec<i32>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `V1LayerParameter`.
 pub mod v1_layer_parameter {
@@ -2309,6 +2452,8 @@ pub struct V0LayerParameter {
     pub concat_dim: ::core::option::Option<u32>,
     #[prost(message, optional, tag = "1001")]
     pub hdf5_output_param: ::core::option::Option<Hdf5OutputParameter>,
+    #[prost(message, repeated, tag = "536870911")]
+    pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
 }
 /// Nested message and enum types in `V0LayerParameter`.
 pub mod v0_layer_parameter {
@@ -2367,4 +2512,22 @@ impl Phase {
             _ => None,
         }
     }
+}
+/// Fields of a message that this file does not know. Every message above gets a list of these, as its
+/// field 536870911, when the sources are generated: a number that no file is read or written with.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UnknownField {
+    /// In a text: the name, and line and column, both from 1.
+    #[prost(string, optional, tag = "1")]
+    pub name: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(uint32, optional, tag = "2")]
+    pub line: ::core::option::Option<u32>,
+    #[prost(uint32, optional, tag = "3")]
+    pub column: ::core::option::Option<u32>,
+    /// In a binary file: key and value of each, one behind the other.
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub encoded: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+    /// The message that it was in, when an upgrade moved it to another one.
+    #[prost(string, optional, tag = "5")]
+    pub of: ::core::option::Option<::prost::alloc::string::String>,
 }

@@ -6,25 +6,32 @@
 //! and none of them contains itself.
 
 use super::limits::BASE_MEMORY;
+use super::proto::UnknownField;
 use super::schema::{Field, Kind, Message, wire};
+use super::unknown;
 use crate::{Error, Result};
 
 /// Bookkeeping of one heap allocation, and the unused part of the list that holds it.
 const ALLOCATION: u64 = 32;
 
-/// Checks `bytes` as a message. `allowance` is the decoded size that is fine beyond 64 MiB.
+/// What holds unknown fields, beside their bytes.
+const RECORD: u64 = size_of::<UnknownField>() as u64 + 2 * ALLOCATION;
+
+/// Checks `bytes` as a message; whether there are unknown fields in it. `allowance` is the decoded size
+/// that is fine beyond 64 MiB.
 ///
 /// Where a field has another wire type than the tables say, another fork uses its number for
-/// something else; as Caffe does, such a field is treated as unknown: its number is overwritten
-/// with one that no message has.
-pub(super) fn scan(bytes: &mut [u8], message: &'static Message, allowance: u64) -> Result<()> {
+/// something else; as Caffe does, such a field is treated as unknown.
+pub(super) fn scan(bytes: &[u8], message: &'static Message, allowance: u64) -> Result<bool> {
     let limit = BASE_MEMORY.saturating_add(allowance);
     let mut scan = Scan {
         memory: 0,
         limit,
         path: Vec::new(),
+        unknown: false,
     };
-    scan.message(bytes, 0, message)
+    scan.message(bytes, 0, message)?;
+    Ok(scan.unknown)
 }
 
 struct Scan {
@@ -32,11 +39,13 @@ struct Scan {
     limit: u64,
     /// Field names from the outermost message to the current one, each with its index.
     path: Vec<(&'static str, u32)>,
+    /// Some field is unknown.
+    unknown: bool,
 }
 
 /// A cursor over one message.
 struct Cursor<'a> {
-    bytes: &'a mut [u8],
+    bytes: &'a [u8],
     at: usize,
     /// Offset of `bytes` in the file.
     base: usize,
@@ -86,12 +95,17 @@ impl Cursor<'_> {
 }
 
 impl Scan {
-    fn message(&mut self, bytes: &mut [u8], base: usize, message: &'static Message) -> Result<()> {
+    fn message(&mut self, bytes: &[u8], base: usize, message: &'static Message) -> Result<()> {
         let mut cursor = Cursor { bytes, at: 0, base };
         let mut counts = vec![0; message.fields.len()];
+        let before = std::mem::take(&mut self.unknown);
         while cursor.at < cursor.bytes.len() {
             self.field(&mut cursor, message, &mut counts)?;
         }
+        if self.unknown {
+            self.add_memory(RECORD)?;
+        }
+        self.unknown |= before;
         Ok(())
     }
 
@@ -103,7 +117,6 @@ impl Scan {
     ) -> Result<()> {
         let key_start = cursor.at;
         let key = cursor.varint().map_err(|found| self.fault(found))?;
-        let key_end = cursor.at;
         let number = u32::try_from(key >> 3)
             .ok()
             .filter(|number| (1..1 << 29).contains(number));
@@ -118,26 +131,29 @@ impl Scan {
         let known = message
             .fields
             .iter()
-            .position(|field| field.number == number);
+            .position(|field| field.number == number && field.takes(wire_type));
         let Some((index, field)) =
             known.and_then(|index| Some((index, message.fields.get(index)?)))
         else {
-            return self.skip_value(cursor, wire_type).map(drop);
+            self.skip_value(cursor, wire_type)?;
+            return self.note_unknown(number, cursor.at - key_start);
         };
         let index = counts.get_mut(index).map_or(0, |count| {
             *count += 1;
             *count - 1
         });
         self.path.push((field.name, index));
-        let packed = field.repeated && field.kind.is_numeric() && wire_type == wire::LENGTH;
-        if packed || wire_type == field.kind.wire_type() {
-            self.value(cursor, field, packed)?;
-        } else {
-            self.skip_value(cursor, wire_type)?;
-            self.hide(cursor, key_start..key_end, wire_type, message)?;
-        }
+        self.value(cursor, field, field.is_packed(wire_type))?;
         self.path.pop();
         Ok(())
+    }
+
+    /// Counts the memory of what is kept of an unknown field: those of a message in one record, which
+    /// [`Scan::message`] counts, or in a record of its own, as the text parser has it.
+    fn note_unknown(&mut self, number: u32, bytes: usize) -> Result<()> {
+        let own = if number == unknown::NUMBER { RECORD } else { 0 };
+        self.unknown = true;
+        self.add_memory(bytes as u64 + own)
     }
 
     /// Checks the value of a known field.
@@ -151,7 +167,7 @@ impl Scan {
             },
         )?;
         let base = cursor.base + start;
-        let contents = cursor.bytes.get_mut(start..cursor.at).unwrap_or_default();
+        let contents = cursor.bytes.get(start..cursor.at).unwrap_or_default();
         let length = contents.len() as u64;
         match field.kind {
             Kind::Message(inner) => {
@@ -199,39 +215,6 @@ impl Scan {
             other => Err(format!("wire type {other} at byte {}", cursor.offset())),
         };
         skipped.map_err(|found| self.fault(found))
-    }
-
-    /// Gives a field a number that the message does not use and whose key is as long.
-    fn hide(
-        &self,
-        cursor: &mut Cursor<'_>,
-        key: std::ops::Range<usize>,
-        wire_type: u8,
-        message: &Message,
-    ) -> Result<()> {
-        // A long key can hold a small number too: the rest of its bytes are zero bits.
-        let first = if key.len() == 1 { 1 } else { 16 };
-        let free = |number: &u32| message.by_number(*number).is_none();
-        let number = (first..).find(free).unwrap_or(first);
-        let mut rest = u64::from(number) << 3 | u64::from(wire_type);
-        let last = key.len() - 1;
-        for (index, byte) in cursor
-            .bytes
-            .get_mut(key)
-            .unwrap_or_default()
-            .iter_mut()
-            .enumerate()
-        {
-            let more = if index < last { 0x80 } else { 0 };
-            *byte = (rest & 0x7f) as u8 | more;
-            rest >>= 7;
-        }
-        if rest > 0 {
-            return Err(self
-                .fault(format!("wire type {wire_type}"))
-                .hint("an unknown fork wrote it"));
-        }
-        Ok(())
     }
 
     fn add_memory(&mut self, bytes: u64) -> Result<()> {

@@ -96,6 +96,14 @@ impl Field {
             default: None,
         }
     }
+    /// Whether values of that wire type are this field's; packed lists are taken too.
+    pub fn takes(&self, wire_type: u8) -> bool {
+        self.is_packed(wire_type) || wire_type == self.kind.wire_type()
+    }
+    /// Whether a value of that wire type is a packed list.
+    pub fn is_packed(&self, wire_type: u8) -> bool {
+        self.repeated && self.kind.is_numeric() && wire_type == wire::LENGTH
+    }
     pub const fn or(self, default: &'static str) -> Self {
         Self {
             default: Some(default),

@@ -427,6 +427,7 @@ pub static MESSAGES: [Message; 71] = [
         Field::one("engine", 11, Enum(18)).or("DEFAULT"),
         Field::one("global_pooling", 12, bool).or("false"),
         Field::one("round_mode", 13, Enum(19)).or("CEIL"),
+        Field::one("ceil_mode", 1013, bool).or("true"),
     ] },
     Message { name: "PowerParameter", size: size_of::<proto::PowerParameter>(), fields: &[
         Field::one("power", 1, float).or("1"),

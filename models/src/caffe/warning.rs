@@ -1,7 +1,9 @@
 //! What is odd about a file but does not keep it from being used.
 
+use crate::{Error, Result};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// One oddity. Displayed as one line: `net.prototxt:12:5: unknown field "foo" of LayerParameter`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -33,6 +35,50 @@ impl Warning {
     pub fn position(mut self, line: u32, column: u32) -> Self {
         self.position = Some((line, column));
         self
+    }
+}
+
+/// How oddities of a definition are taken, the same by every command that reads one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Care {
+    /// Layers are used without their unknown fields, which are an error otherwise.
+    pub ignore_unknown_fields: bool,
+}
+
+/// Counts the warnings that a program prints: with `--strict` there must be none.
+#[derive(Debug, Default)]
+pub struct Tally {
+    count: AtomicUsize,
+    strict: AtomicBool,
+}
+
+impl Tally {
+    /// None so far, and they are no errors.
+    pub const fn new() -> Self {
+        Self {
+            count: AtomicUsize::new(0),
+            strict: AtomicBool::new(false),
+        }
+    }
+    /// From here on warnings are errors.
+    pub fn be_strict(&self) {
+        self.strict.store(true, Ordering::Relaxed);
+    }
+    /// One more is printed.
+    pub fn add(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+    /// Fails when there were warnings and they are errors. To be asked at the end, and before anything
+    /// that takes long or is written.
+    pub fn check(&self) -> Result<()> {
+        let count = self.count.load(Ordering::Relaxed);
+        if count == 0 || !self.strict.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let plural = if count == 1 { "" } else { "s" };
+        Err(Error::new(format!("{count} warning{plural}"))
+            .expected("none")
+            .hint("--strict makes warnings errors"))
     }
 }
 

@@ -5,6 +5,7 @@ use super::store::Store;
 use super::{ImportOptions, batch, fields, table};
 use crate::caffe::Warning;
 use crate::caffe::proto::{LayerParameter, NetParameter};
+use crate::caffe::unknown::{self, Unknown};
 use crate::{Error, Graph, Result, ValueId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
@@ -28,6 +29,9 @@ pub(super) struct Net {
     /// Blobs that a layer without tops writes somewhere.
     kept: BTreeMap<String, ValueId>,
     losses: Vec<(ValueId, f32)>,
+    ignore_unknown_fields: bool,
+    /// Fields of a binary file that were ignored.
+    unknown: Vec<Unknown>,
 }
 
 /// A finished network.
@@ -66,6 +70,8 @@ pub(super) fn build(
         results: BTreeMap::new(),
         kept: BTreeMap::new(),
         losses: Vec::new(),
+        ignore_unknown_fields: options.ignore_unknown_fields,
+        unknown: Vec::new(),
     };
     for (index, layer) in topology.layer.iter().enumerate() {
         let later = topology.layer.get(index..).unwrap_or_default();
@@ -75,6 +81,7 @@ pub(super) fn build(
     for (name, value) in net.kept {
         net.results.entry(name).or_insert(value);
     }
+    net.warnings.extend(unknown::warnings(&net.unknown));
     net.graph.outputs = net.results.into_values().collect();
     batch::check_filtered(&net.graph)?;
     Ok(Built {
@@ -103,6 +110,7 @@ impl Net {
     /// Adds one layer; `later` starts with it and tells forward references from missing blobs.
     fn add_layer(&mut self, layer: &LayerParameter, later: &[LayerParameter]) -> Result<()> {
         let row = table::find(layer)?;
+        self.check_unknown(layer)?;
         for (field, found, allowed) in [
             ("bottom", layer.bottom.len(), &row.bottoms),
             ("top", layer.top.len(), &row.tops),
@@ -126,6 +134,20 @@ impl Net {
         let outputs = converted.into_outputs();
         self.note_losses(layer, &outputs)?;
         self.define_tops(layer, outputs)
+    }
+
+    /// Refuses fields that may change what the layer means. Those of a text have been told when it was
+    /// read.
+    fn check_unknown(&mut self, layer: &LayerParameter) -> Result<()> {
+        let mut unknown = unknown::of_layer(layer);
+        match unknown.first() {
+            Some(first) if !self.ignore_unknown_fields => Err(first.error()),
+            _ => {
+                unknown.retain(|unknown| unknown.position.is_none());
+                self.unknown.extend(unknown);
+                Ok(())
+            }
+        }
     }
 
     /// Tops with a weight in the loss: those that `loss_weight` says, or the first of a loss layer.

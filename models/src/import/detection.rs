@@ -154,7 +154,7 @@ fn both<T: Copy + PartialOrd + Default + std::fmt::Display>(
 /// DetectionOutput. Nothing is written or shown on the way.
 pub(super) fn detection_output(layer: &mut Layer<'_>) -> Result<()> {
     let p = param(&layer.def.detection_output_param);
-    let nms = p.nms_param.unwrap_or_default();
+    let nms = p.nms_param.clone().unwrap_or_default();
     let classes = layer.positive("detection_output_param.num_classes", p.num_classes)?;
     if p.save_output_param.is_some() || p.save_file.is_some() || p.visualize() {
         layer.warn("detections are results of the network; they are not saved or shown on the way");

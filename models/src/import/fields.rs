@@ -122,6 +122,7 @@ const POOLING: Part = part(
         "pad_w",
         "global_pooling",
         "round_mode",
+        "ceil_mode",
     ],
     ENGINE,
 );
@@ -493,7 +494,12 @@ pub(super) fn markdown() -> String {
          Parameters of other layer types are ignored with a warning. Fields of every layer: name, type, \
          bottom, top, blobs, include, exclude and param (name, share_mode) are honoured; loss_weight, \
          propagate_down, phase, connectivity_mode and the multipliers in param are for training and \
-         ignored.\n",
+         ignored.\n\nA field that is not known at all, anywhere inside a layer that is used, is refused by \
+         name and line: it may change what the layer means. `--ignore-unknown-fields` reads the layer \
+         without it, with a warning. Unknown fields are warnings outside of layers and in layers that are \
+         not used: those of the other phase, data layers that become inputs, losses that are dropped. In a \
+         caffemodel that says its own topology the same goes by numbers; where a prototxt is given, the \
+         definition inside a caffemodel does not count.\n",
     );
     for (kinds, parts) in TYPES {
         let rows = |part: &Part| -> String {

@@ -58,7 +58,10 @@ fn feed(net: &mut NetParameter, shapes: &[(String, Shape)]) {
                 name: layer.name.clone(),
                 r#type: Some("Input".to_owned()),
                 top: std::mem::take(&mut layer.top),
-                input_param: Some(Box::new(InputParameter { shape })),
+                input_param: Some(Box::new(InputParameter {
+                    shape,
+                    ..InputParameter::default()
+                })),
                 ..LayerParameter::default()
             };
         }
@@ -78,6 +81,7 @@ fn data_to_input(layer: &mut LayerParameter, options: &ImportOptions) -> Result<
         top: std::mem::take(&mut layer.top),
         input_param: Some(Box::new(InputParameter {
             shape: vec![message(&shape)],
+            ..InputParameter::default()
         })),
         ..LayerParameter::default()
     };
@@ -107,7 +111,7 @@ fn deduced_shape(layer: &LayerParameter) -> Result<Shape> {
         }
         // SSD brings pictures to one size.
         "AnnotatedData" => {
-            let p = transform.resize_param.unwrap_or_default();
+            let p = transform.resize_param.clone().unwrap_or_default();
             (
                 param(&layer.data_param).batch_size,
                 [p.height(), p.width()],
@@ -261,6 +265,7 @@ fn override_shape(net: &mut NetParameter, shape: &Shape) -> Result<()> {
         [layer] if count == 1 => {
             layer.input_param = Some(Box::new(InputParameter {
                 shape: vec![message(shape)],
+                ..InputParameter::default()
             }));
             Ok(())
         }
@@ -274,5 +279,6 @@ fn override_shape(net: &mut NetParameter, shape: &Shape) -> Result<()> {
 fn message(shape: &Shape) -> BlobShape {
     BlobShape {
         dim: shape.dims().iter().map(|&dim| dim.into()).collect(),
+        ..BlobShape::default()
     }
 }

@@ -28,7 +28,9 @@ mod table;
 use crate::caffe::filter::filter_net;
 use crate::caffe::proto::{LayerParameter, NetParameter, NetState, Phase};
 use crate::caffe::upgrade::upgrade_net;
-use crate::caffe::{Warning, parse_caffemodel, parse_prototxt, read_caffemodel, read_prototxt};
+use crate::caffe::{
+    Warning, parse_caffemodel, parse_prototxt, read_caffemodel, read_prototxt, unknown,
+};
 use crate::{Error, Graph, Preprocess, Result, Shape, ValueId};
 use std::path::{Path, PathBuf};
 use store::Store;
@@ -67,6 +69,9 @@ pub struct ImportOptions {
     pub winograd_domain: bool,
     /// Chooses the numbers that fillers draw.
     pub seed: u64,
+    /// Layers are read without their unknown fields, which can change what a layer means and are an
+    /// error otherwise.
+    pub ignore_unknown_fields: bool,
 }
 
 /// An imported network.
@@ -174,7 +179,10 @@ fn load_named(
     let (topology, warnings) = match topology {
         Some(topology) => topology,
         None => match weights.next() {
-            Some(first) => (with_wiring(first)?, Vec::new()),
+            Some(first) => {
+                let warnings = two_roundings(&first.net);
+                (with_wiring(first)?, warnings)
+            }
             None => {
                 return Err(Error::new("no files").expected("a prototxt or a caffemodel"));
             }
@@ -219,6 +227,7 @@ fn import_named(
         None => error,
     };
     let mut net = upgraded(net).map_err(in_file)?;
+    warnings.extend(unknown_numbers(&net));
     let mut store = Store::new(options);
     let stored = net.layer.iter().any(|layer| !layer.blobs.is_empty());
     store.add(Named {
@@ -257,10 +266,14 @@ fn import_named(
     let built = build::build(&net, store, directory, options)
         .map_err(|error| asked_shape(error, options))
         .map_err(in_file)?;
-    warnings.extend(built.warnings.into_iter().map(|warning| match &file {
-        Some(file) => warning.file(file),
-        None => warning,
-    }));
+    warnings.extend(built.warnings);
+    let mut warnings: Vec<Warning> = warnings
+        .into_iter()
+        .map(|warning| match &file {
+            Some(file) => warning.file(file),
+            None => warning,
+        })
+        .collect();
     for (layer, file) in built.store.unused() {
         warnings.push(unused_weights(layer, file));
     }
@@ -274,6 +287,39 @@ fn import_named(
         preprocess: preprocess.filter(|_| takes_pictures),
         warnings,
     })
+}
+
+/// Number 13 of a pooling's parameters is BVLC's round_mode; forks that had a ceil_mode before gave it
+/// the same number, and a file does not tell which it is.
+fn two_roundings(net: &NetParameter) -> Vec<Warning> {
+    let rounded = |layer: &&LayerParameter| {
+        let pooling = layer.pooling_param.as_deref();
+        pooling.is_some_and(|pooling| pooling.round_mode.is_some())
+    };
+    let mut layers = net.layer.iter().filter(rounded);
+    let Some(first) = layers.next() else {
+        return Vec::new();
+    };
+    let more = match layers.count() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    vec![Warning::new(format!(
+        "layer \"{}\"{more}: field 13 of PoolingParameter is read as round_mode, but some forks write \
+         ceil_mode there, with the opposite sense; pass the prototxt to be sure",
+        first.name()
+    ))]
+}
+
+/// Fields outside of layers that a binary file has; those of a text have been told when it was read.
+fn unknown_numbers(net: &NetParameter) -> Vec<Warning> {
+    let outside = NetParameter {
+        unknown_fields: net.unknown_fields.clone(),
+        ..NetParameter::default()
+    };
+    let mut found = unknown::of_net(&outside);
+    found.retain(|unknown| unknown.position.is_none());
+    unknown::warnings(&found)
 }
 
 /// Weights that do not fit may do so because another input shape was asked for.
@@ -328,6 +374,7 @@ fn filtered(net: NetParameter, options: &ImportOptions, stored: bool) -> Result<
         } as i32),
         level: Some(options.level),
         stage: options.stages.clone(),
+        ..NetState::default()
     };
     let data: Vec<LayerParameter> = if stored && options.data_to_input {
         let is_data = |layer: &&LayerParameter| inputs::DATA_TYPES.contains(&layer.r#type());

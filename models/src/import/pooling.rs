@@ -69,10 +69,31 @@ fn plain_op(layer: &Layer<'_>, method: PoolMethod) -> Result<Pooling> {
         window: window(layer, &pool)?,
         global: pool.global_pooling(),
         made_for: None,
-        round_down: pool.round_mode() == RoundMode::Floor,
+        round_down: rounds_down(layer, &pool)?,
         relu: false,
         mask: false,
     })
+}
+
+/// How the number of windows is rounded: what BVLC's `round_mode` says, or `ceil_mode` of forks.
+fn rounds_down(layer: &Layer<'_>, pool: &PoolingParameter) -> Result<bool> {
+    let by_mode = pool
+        .round_mode
+        .map(|_| pool.round_mode() == RoundMode::Floor);
+    let by_ceil = pool.ceil_mode.map(|up| !up);
+    match (by_mode, by_ceil) {
+        (Some(mode), Some(ceil)) if mode != ceil => {
+            let found = format!(
+                "ceil_mode: {} beside round_mode: {}",
+                !ceil,
+                pool.round_mode().as_str_name()
+            );
+            Err(layer
+                .fault("pooling_param.ceil_mode", found)
+                .expected("one rounding: true with CEIL, or false with FLOOR"))
+        }
+        (mode, ceil) => Ok(mode.or(ceil).unwrap_or(false)),
+    }
 }
 
 /// Stochastic pooling at test time, as Caffe's GPU layer has it: Σx² / (FLT_MIN + Σx) of each window,

@@ -68,6 +68,7 @@ impl Operation for Convolution {
     fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let [n, ic, ih, iw] = operands::image(input, 0)?;
+        self.window.check_padded([ih, iw], "convolution_param")?;
         let size = [
             self.window.output_size(0, ih)?,
             self.window.output_size(1, iw)?,

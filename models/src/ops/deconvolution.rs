@@ -18,6 +18,7 @@ impl Operation for Deconvolution<'_> {
             window.transposed_output_size(0, ih)?,
             window.transposed_output_size(1, iw)?,
         ];
+        window.check_padded(size, "convolution_param")?;
         let [_, group_oc] = check_groups(self.0.groups, ic, self.0.oc)?;
         let [kh, kw] = window.kernel;
         operands::weight_dims(weights, self.0.weights, 0, &[ic, group_oc, kh, kw])?;

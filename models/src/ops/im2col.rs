@@ -18,6 +18,7 @@ impl Operation for Im2col {
     fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let [n, c, ih, iw] = operands::image(input, 0)?;
+        self.window.check_padded([ih, iw], "convolution_param")?;
         let size = [
             self.window.output_size(0, ih)?,
             self.window.output_size(1, iw)?,

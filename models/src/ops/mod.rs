@@ -65,7 +65,7 @@ pub use reduction::{Reduction, ReductionOp};
 pub use reshape::Reshape;
 pub use scale::Scale;
 pub use slice::Slice;
-pub use window::{PostOps, Window};
+pub use window::{MAX_PADDED_PLANE, MAX_STEP, PostOps, Window};
 pub use winograd_convolution::WinogradConvolution;
 
 use crate::{Result, Shape, Tensor, TensorRef, WeightId};

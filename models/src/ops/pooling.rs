@@ -176,6 +176,8 @@ impl Operation for Pooling {
                 .field("pooling_param.pool")
                 .expected("MAX"));
         }
+        let window = self.effective_window([ih, iw]);
+        window.check_padded([ih, iw], "pooling_param")?;
         Shape::new([n, c, self.output_size(0, ih)?, self.output_size(1, iw)?])
     }
 

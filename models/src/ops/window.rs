@@ -1,7 +1,7 @@
 //! Geometry of sliding windows.
 
 use super::operands;
-use crate::{Error, Result};
+use crate::{Error, Result, Shape};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -18,6 +18,12 @@ pub struct Window {
     pub dilation: [u32; 2],
 }
 
+/// Largest stride, pad and dilation. Offsets into planes are products of these with widths, in 32 bits;
+/// networks have no use for a thousandth of it.
+pub const MAX_STEP: u32 = 1 << 15;
+/// Most elements of a plane with its padding, for the same reason.
+pub const MAX_PADDED_PLANE: u64 = Shape::MAX_COUNT;
+
 /// Suffixes of Caffe's field names per axis.
 pub(super) const AXIS_SUFFIX: [&str; 2] = ["h", "w"];
 
@@ -32,14 +38,37 @@ impl Window {
         }
     }
 
-    /// Refuses kernels, strides and dilations of 0; `param` is the message that holds the fields.
+    /// Refuses kernels, strides and dilations of 0, and what is beyond [`MAX_STEP`]; `param` is the
+    /// message that holds the fields.
     pub(super) fn check(&self, param: &str) -> Result<()> {
         for (axis, suffix) in AXIS_SUFFIX.iter().enumerate() {
             operands::positive(self.kernel[axis], &format!("{param}.kernel_{suffix}"))?;
-            operands::positive(self.stride[axis], &format!("{param}.stride_{suffix}"))?;
-            operands::positive(self.dilation[axis], &format!("{param}.dilation"))?;
+            for (name, value, least) in [
+                (format!("stride_{suffix}"), self.stride[axis], 1),
+                (format!("pad_{suffix}"), self.pad[axis], 0),
+                ("dilation".to_owned(), self.dilation[axis], 1),
+            ] {
+                if !(least..=MAX_STEP).contains(&value) {
+                    return Err(Error::new(value.to_string())
+                        .field(format!("{param}.{name}"))
+                        .expected(format!("{least} to {MAX_STEP}")));
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Refuses planes of `size` (h, w) that are too large with their padding, and what [`Window::check`]
+    /// refuses.
+    pub fn check_padded(&self, size: [u32; 2], param: &str) -> Result<()> {
+        self.check(param)?;
+        let [h, w] = [0, 1].map(|axis| u64::from(size[axis]) + 2 * u64::from(self.pad[axis]));
+        match h.checked_mul(w) {
+            Some(..=MAX_PADDED_PLANE) => Ok(()),
+            _ => Err(Error::new(format!("planes of {h}x{w} with their padding"))
+                .field(format!("{param}.pad"))
+                .expected(format!("at most {MAX_PADDED_PLANE} elements"))),
+        }
     }
 
     /// Input elements that the kernel spans along `axis` (0 = h, 1 = w) with dilation. A `u64`, as
@@ -150,6 +179,53 @@ mod tests {
                 .transposed_output_size(0, 5)
                 .is_err()
         );
+    }
+
+    /// Offsets wrapped in 32 bits: wrong numbers without a word.
+    #[test]
+    fn what_would_wrap_offsets_is_refused() {
+        let usual = Window::square(3, 1, 1);
+        for (window, field) in [
+            (
+                Window {
+                    stride: [1, i32::MAX as u32],
+                    ..usual
+                },
+                "convolution_param.stride_w",
+            ),
+            (
+                Window {
+                    pad: [u32::MAX, 1],
+                    ..usual
+                },
+                "convolution_param.pad_h",
+            ),
+            (
+                Window {
+                    dilation: [1, MAX_STEP + 1],
+                    ..usual
+                },
+                "convolution_param.dilation",
+            ),
+        ] {
+            let error = window.output_size(0, 9).unwrap_err();
+            assert_eq!(error.field.as_deref(), Some(field));
+            let error = window.transposed_output_size(0, 9).unwrap_err();
+            assert_eq!(error.field.as_deref(), Some(field));
+        }
+        let largest = Window {
+            stride: [MAX_STEP; 2],
+            pad: [MAX_STEP; 2],
+            ..usual
+        };
+        assert_eq!(largest.output_size(0, 9), Ok(3));
+        assert!(
+            largest
+                .check_padded([1, 1 << 14], "convolution_param")
+                .is_err()
+        );
+        assert!(largest.check_padded([9, 9], "convolution_param").is_err());
+        assert!(usual.check_padded([9, 9], "convolution_param").is_ok());
     }
 
     #[test]

@@ -43,6 +43,7 @@ impl Operation for WinogradConvolution {
                 .expected("3 or 5"));
         }
         let window = self.window();
+        window.check_padded([ih, iw], "convolution_param")?;
         let size = [window.output_size(0, ih)?, window.output_size(1, iw)?];
         let [group_ic, _] = check_groups(self.groups, ic, self.oc)?;
         let m = self.tile_input() as u32;

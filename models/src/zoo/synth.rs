@@ -65,7 +65,10 @@ pub fn synthesize(net: &Net, sparsity: Sparsity, seed: u64) -> Result<NetParamet
 fn blob(data: Vec<f32>, dims: &[u32]) -> BlobProto {
     let dim = dims.iter().map(|&dim| i64::from(dim)).collect();
     BlobProto {
-        shape: Some(BlobShape { dim }),
+        shape: Some(BlobShape {
+            dim,
+            ..BlobShape::default()
+        }),
         data,
         ..BlobProto::default()
     }

@@ -176,7 +176,10 @@ fn data_layers(net: &Net, options: &TrainVal) -> Vec<LayerParameter> {
 fn made_up(net: &Net, options: &TrainVal, batch: u32) -> DummyDataParameter {
     let [_, c, h, w] = net.input_shape.map(i64::from);
     let classes = options.classes.unwrap_or(published_classes(net));
-    let shape = |dim: &[i64]| BlobShape { dim: dim.to_vec() };
+    let shape = |dim: &[i64]| BlobShape {
+        dim: dim.to_vec(),
+        ..BlobShape::default()
+    };
     DummyDataParameter {
         shape: vec![shape(&[batch.into(), c, h, w]), shape(&[batch.into()])],
         data_filler: vec![

@@ -37,7 +37,10 @@ pub fn net(text: &str) -> NetParameter {
 /// A weight file with one layer's blobs.
 pub fn weights(layer: &str, blobs: &[(&[i64], &[f32])]) -> NetParameter {
     let blob = |&(dims, data): &(&[i64], &[f32])| BlobProto {
-        shape: Some(BlobShape { dim: dims.to_vec() }),
+        shape: Some(BlobShape {
+            dim: dims.to_vec(),
+            ..BlobShape::default()
+        }),
         data: data.to_vec(),
         ..BlobProto::default()
     };

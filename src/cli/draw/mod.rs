@@ -5,7 +5,7 @@ mod layout;
 mod picture;
 mod svg;
 
-use super::args::parse_shape;
+use super::args::{CareArguments, parse_shape, warned};
 use super::contents;
 use super::output::{self, Output};
 use clap::ValueEnum;
@@ -39,6 +39,8 @@ pub struct Arguments {
     /// Shape of the input, for data layers that do not tell it
     #[arg(long, value_name = "N,C,H,W", value_parser = parse_shape)]
     input_shape: Option<Shape>,
+    #[command(flatten)]
+    care: CareArguments,
     /// Where the picture goes
     #[arg(short, long, value_name = "FILE", default_value = "net.svg")]
     output: PathBuf,
@@ -100,13 +102,10 @@ fn read(arguments: &Arguments) -> Result<(Graph, bool)> {
     if !is_text(&arguments.model)? {
         let load = LoadOptions {
             input_shape: arguments.input_shape.clone(),
+            ignore_unknown_fields: arguments.care.ignore_unknown_fields,
             ..LoadOptions::default()
         };
-        let model = Model::load(&arguments.model, &load)?;
-        model
-            .warnings
-            .iter()
-            .for_each(|warning| output::complain("warning", warning));
+        let model = warned(Model::load(&arguments.model, &load)?)?;
         return Ok((model.graph().clone(), true));
     }
     let options = ImportOptions {
@@ -114,12 +113,13 @@ fn read(arguments: &Arguments) -> Result<(Graph, bool)> {
         allow_missing_weights: arguments.weights.is_empty(),
         data_to_input: true,
         training: arguments.phase == PhaseArgument::Train,
+        ignore_unknown_fields: arguments.care.ignore_unknown_fields,
         ..ImportOptions::default()
     };
     let imported = load(Some(&arguments.model), &arguments.weights, &options);
     let imported = imported.map_err(|error| labelled(error, arguments))?;
-    let warnings = imported.warnings.iter();
-    warnings.for_each(|warning| output::complain("warning", &warning.to_string()));
+    imported.warnings.iter().for_each(output::warn);
+    output::WARNINGS.check()?;
     Ok((
         imported.graph,
         !arguments.weights.is_empty() || stored_weights(&arguments.model),
@@ -137,7 +137,7 @@ fn labelled(error: InputError, arguments: &Arguments) -> InputError {
     }
 }
 
-/// True for text definitions that hold blobs.
+/// True for text definitions that hold blobs. Their warnings have been printed.
 fn stored_weights(path: &Path) -> bool {
     let net: std::result::Result<NetParameter, _> =
         skimjit::models::caffe::read_prototxt(path).map(|(net, _)| net);

@@ -3,13 +3,13 @@
 mod formats;
 mod network;
 
-use super::args::{ModelArguments, same_file};
+use super::args::{CareArguments, ModelArguments, same_file};
 use super::output::{self, Output};
 use super::progress;
 use clap::ValueEnum;
 use network::Network;
 use serde::Serialize;
-use skimjit::models::caffe::{self, proto::NetParameter, text};
+use skimjit::models::caffe::{self, proto::NetParameter, text, unknown};
 use skimjit::models::{Error as InputError, Tensor};
 use skimjit::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -71,15 +71,15 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let format = arguments.format()?;
     arguments.check_files()?;
     let Network { net, wired, notes } = network::read(&arguments.model)?;
-    let complain = |note: &String| output::complain("warning", note);
-    notes.iter().for_each(complain);
+    notes.iter().for_each(output::warn);
+    output::WARNINGS.check()?;
     let in_model = |error: InputError| error.file(&arguments.model.model);
     let tensors = formats::named(&net).map_err(in_model)?;
     if let Some(file) = &arguments.prototxt_out {
         if !wired {
             return Err(no_definition(&arguments.model.model));
         }
-        write_definition(&net, file)?;
+        write_definition(&net, file, arguments.model.reading.care)?;
     }
     progress::spin("writing", || {
         formats::whole(&arguments.output, |file| match format {
@@ -169,9 +169,13 @@ fn no_definition(model: &Path) -> Error {
 }
 
 /// The layers as text, without blobs.
-fn write_definition(net: &NetParameter, file: &Path) -> Result<()> {
+fn write_definition(net: &NetParameter, file: &Path, care: CareArguments) -> Result<()> {
     let mut net = net.clone();
     net.layer.iter_mut().for_each(|layer| layer.blobs.clear());
+    if !care.ignore_unknown_fields {
+        // A text has names only.
+        unknown::refuse_in_text(&net)?;
+    }
     let written = std::fs::write(file, text::net_text(&net));
     Ok(written.map_err(|error| formats::failed(file)(error.to_string()))?)
 }

@@ -4,7 +4,7 @@ use crate::cli::args::ModelArguments;
 use skimjit::Result;
 use skimjit::models::artifact::container::MAGIC;
 use skimjit::models::caffe::proto::{BlobProto, LayerParameter, NetParameter};
-use skimjit::models::caffe::{self, blob, upgrade::upgrade_net};
+use skimjit::models::caffe::{self, blob, unknown, upgrade::upgrade_net};
 use skimjit::models::{Error as InputError, Graph, Node, Op, Shape, Tensor};
 use std::fs::File;
 use std::io::Read;
@@ -29,13 +29,18 @@ pub fn read(arguments: &ModelArguments) -> Result<Network> {
         let model = arguments.load()?;
         weights_of(model.graph(), &mut notes)
     } else {
-        let stored = stored(file)?;
+        let mut stored = stored(file)?;
+        if arguments.reading.care.ignore_unknown_fields {
+            unknown::forget_moved(&mut stored);
+        }
         match &arguments.reading.prototxt {
             None => stored,
             Some(prototxt) => {
                 let model = arguments.load()?;
-                let (definition, _) = caffe::read_prototxt(prototxt)?;
-                let mut net = upgrade_net(definition).map_err(|error| error.file(prototxt))?;
+                // Its warnings have been printed.
+                let care = arguments.reading.care.care();
+                let mut net = caffe::read_definition(prototxt, care, &mut |_| ())?;
+                unknown::refuse_in_text(&net).map_err(|error| error.file(prototxt))?;
                 put_weights(&mut net, model.graph())?;
                 put_stored(&mut net, &stored);
                 net
@@ -154,7 +159,11 @@ fn upgrade_blob(
         _ => {}
     }
     let shape = Shape::new(dims).map_err(at)?;
-    *old = blob::from_tensor(Tensor::new(shape, tensor.into_data()));
+    let unknown_fields = std::mem::take(&mut old.unknown_fields);
+    *old = BlobProto {
+        unknown_fields,
+        ..blob::from_tensor(Tensor::new(shape, tensor.into_data()))
+    };
     Ok(())
 }
 

@@ -3,9 +3,9 @@
 mod sink;
 mod source;
 
-use super::args::{self, MOST_IMAGES, MachineArguments, iterations_parser};
+use super::args::{self, CareArguments, MOST_IMAGES, MachineArguments, iterations_parser};
 use super::inputs::PictureArguments;
-use super::output::{self, Output};
+use super::output::Output;
 use super::progress;
 use serde::Serialize;
 use sink::{Format, Sinks, Written};
@@ -40,6 +40,8 @@ pub struct Arguments {
         required = true
     )]
     weights: Vec<PathBuf>,
+    #[command(flatten)]
+    care: CareArguments,
     /// Pictures or .npy arrays of images [default: what the data layers read]
     #[arg(long, short, value_name = "FILE", num_args = 1..)]
     input: Vec<PathBuf>,
@@ -72,7 +74,7 @@ struct Report {
 
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let mut source = if arguments.input.is_empty() {
-        Source::layers(&arguments.model, arguments.iterations)?
+        Source::layers(&arguments.model, arguments.care, arguments.iterations)?
     } else {
         Source::files(&arguments.input, &arguments.pictures)?
     };
@@ -110,14 +112,13 @@ fn load(arguments: &Arguments, source: &Source) -> Result<Model> {
     let options = LoadOptions {
         prototxt: Some(arguments.model.clone()),
         data_shapes: source.shapes(),
+        ignore_unknown_fields: arguments.care.ignore_unknown_fields,
         ..LoadOptions::default()
     };
     let model = progress::spin("reading", || {
         Model::from_caffe(&arguments.weights, &options)
     })?;
-    for warning in &model.warnings {
-        output::complain("warning", warning);
-    }
+    let model = args::warned(model)?;
     source.check(&model, &arguments.model)?;
     Ok(model)
 }

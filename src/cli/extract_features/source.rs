@@ -1,9 +1,10 @@
 //! Where the images come from: files, or the network's own data layers.
 
+use crate::cli::args::CareArguments;
 use crate::cli::inputs::{self, Item, PictureArguments, Preparation, Sizes};
 use skimjit::data::{Feed, FeedOptions};
 use skimjit::models::caffe::proto::{NetState, Phase};
-use skimjit::models::caffe::{filter::filter_net, read_prototxt, upgrade::upgrade_net};
+use skimjit::models::caffe::{filter::filter_net, read_definition, unknown};
 use skimjit::models::{Error as InputError, Shape, Tensor};
 use skimjit::runtime::Port;
 use skimjit::{Model, Result};
@@ -61,15 +62,19 @@ impl Source {
         Ok(())
     }
 
-    /// Opens what the data layers of a definition name.
-    pub fn layers(prototxt: &Path, batches: u32) -> Result<Self> {
+    /// Opens what the data layers of a definition name. What is odd about it is printed when the
+    /// network is read.
+    pub fn layers(prototxt: &Path, care: CareArguments, batches: u32) -> Result<Self> {
         let in_file = |error: InputError| error.file(prototxt);
-        let (net, _) = read_prototxt(prototxt)?;
+        let net = read_definition(prototxt, care.care(), &mut |_| ())?;
         let state = NetState {
             phase: Some(Phase::Test as i32),
             ..NetState::default()
         };
-        let net = upgrade_net(net).and_then(|net| filter_net(net, &state));
+        let net = filter_net(net, &state).and_then(|net| {
+            unknown::refuse_in_layers(&net)?;
+            Ok(net)
+        });
         let options = FeedOptions {
             folder: prototxt.parent().map(Path::to_owned),
             ..FeedOptions::default()

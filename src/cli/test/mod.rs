@@ -5,15 +5,17 @@ mod measure;
 mod print;
 mod tally;
 
-use super::args::{self, AskedTuneArguments, MachineArguments, iterations_parser, parse_magnitude};
-use super::output::{self, Output};
+use super::args::{
+    self, AskedTuneArguments, CareArguments, MachineArguments, iterations_parser, parse_magnitude,
+};
+use super::output::Output;
 use super::progress;
 use layers::{Layer, Work};
 use measure::Test;
 use serde::Serialize;
 use skimjit::data::{Feed, FeedOptions};
 use skimjit::models::caffe::proto::{NetParameter, NetState, Phase};
-use skimjit::models::caffe::{filter::filter_net, read_prototxt, upgrade::upgrade_net};
+use skimjit::models::caffe::{filter::filter_net, read_definition, unknown};
 use skimjit::models::{Error as InputError, Shape};
 use skimjit::{Keep, LoadOptions, Model, Result};
 use std::path::{Path, PathBuf};
@@ -59,6 +61,8 @@ pub struct Arguments {
     /// Weights of this magnitude and below become zero
     #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = parse_magnitude)]
     zero_below: Option<f32>,
+    #[command(flatten)]
+    care: CareArguments,
     #[command(flatten)]
     machine: MachineArguments,
     #[command(flatten)]
@@ -149,15 +153,20 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
 }
 
 impl Arguments {
-    /// The layers of the test phase.
+    /// The layers of the test phase, data layers included. What is odd about them is printed when the
+    /// network is read.
     fn definition(&self) -> Result<NetParameter> {
-        let (net, _) = read_prototxt(&self.model)?;
+        let net = read_definition(&self.model, self.care.care(), &mut |_| ())?;
         let state = NetState {
             phase: Some(Phase::Test as i32),
             level: Some(self.level),
             stage: self.stage.clone(),
+            ..NetState::default()
         };
-        let filtered = upgrade_net(net).and_then(|net| filter_net(net, &state));
+        let filtered = filter_net(net, &state).and_then(|net| {
+            unknown::refuse_in_layers(&net)?;
+            Ok(net)
+        });
         Ok(filtered.map_err(|error| error.file(&self.model))?)
     }
     /// Opens the data.
@@ -177,12 +186,11 @@ impl Arguments {
             data_shapes: data.to_vec(),
             level: self.level,
             stages: self.stage.clone(),
+            ignore_unknown_fields: self.care.ignore_unknown_fields,
             ..LoadOptions::default()
         };
         let model = progress::spin("reading", || Model::from_caffe(&self.weights, &options))?;
-        let warnings = model.warnings.iter();
-        warnings.for_each(|warning| output::complain("warning", warning));
-        Ok(model)
+        args::warned(model)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::results::judged;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Zoned;
+use skimjit_models::caffe::{Tally, Warning};
 use skimjit_models::{Error, Result};
 use skimjit_trainer::solver::report::{Metrics, Output, Progress, Report};
 use std::collections::BTreeMap;
@@ -15,8 +16,22 @@ pub const LOG: &str = "train.info";
 /// Metrics, one JSON document per line.
 pub const METRICS: &str = "metrics.jsonl";
 
+/// Warnings that were printed.
+pub static WARNINGS: Tally = Tally::new();
+
+/// Prints a warning on standard error.
+pub fn warn(warning: &Warning) {
+    complain(WARNING, &warning.to_string());
+}
+
+/// What begins the line of a warning.
+const WARNING: &str = "warning";
+
 /// Prints `<what>: <text>` on standard error, as one line whatever names the text contains.
 pub fn complain(what: &str, text: &str) {
+    if what == WARNING {
+        WARNINGS.add();
+    }
     let text: String = text
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
@@ -193,6 +208,9 @@ fn prefix() -> String {
 
 impl Report for Console {
     fn line(&mut self, text: &str) {
+        if text.starts_with("warning: ") {
+            WARNINGS.add();
+        }
         if let Some(log) = &mut self.log {
             let result = log.write_all(format!("{}{text}\n", prefix()).as_bytes());
             self.note(result);

@@ -1,12 +1,13 @@
 //! `skimjit-train cost`.
 
-use super::console::{complain, say};
+use super::console::{WARNINGS, complain, say, warn};
+use super::session::CareArguments;
 use super::trial::warn_of_shares;
 use skimjit_data::{Feed, FeedOptions};
 use skimjit_models::caffe::filter::filter_net;
 use skimjit_models::caffe::proto::{NetParameter, NetState, Phase};
 use skimjit_models::caffe::{
-    blob, read_caffemodel, read_prototxt, upgrade::upgrade_net, write_caffemodel,
+    blob, read_caffemodel, read_definition, unknown, upgrade::upgrade_net, write_caffemodel,
 };
 use skimjit_models::{Error, Percent, Result};
 use skimjit_trainer::prune::allocation::smallest;
@@ -42,6 +43,8 @@ pub struct Arguments {
     /// Threads that the network will be served with
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: u32,
+    #[command(flatten)]
+    care: CareArguments,
     /// The skimjit program [default: beside this one, or in PATH]
     #[arg(long, value_name = "FILE")]
     skimjit: Option<PathBuf>,
@@ -91,8 +94,10 @@ fn levels(asked: &[Percent]) -> Result<Vec<f64>> {
 
 /// The definition with the weights.
 fn network(arguments: &Arguments) -> Result<NetParameter> {
-    let (net, _) = read_prototxt(&arguments.model)?;
-    let mut net = upgrade_net(net).map_err(|error| error.file(&arguments.model))?;
+    let mut net = read_definition(&arguments.model, arguments.care.care(), &mut warn)?;
+    WARNINGS.check()?;
+    // The networks that are measured would lack them.
+    unknown::refuse_in_layers(&net).map_err(|error| error.file(&arguments.model))?;
     let weights = upgrade_net(read_caffemodel(&arguments.weights)?)
         .map_err(|error| error.file(&arguments.weights))?;
     let mut matched = false;
@@ -142,8 +147,8 @@ fn scratch() -> Result<PathBuf> {
 impl Arguments {
     /// Size of an image as the data layers of the test phase bring it, or of the training phase.
     fn input_shape(&self) -> Result<String> {
-        let (net, _) = read_prototxt(&self.model)?;
-        let net = upgrade_net(net).map_err(|error| error.file(&self.model))?;
+        // Its warnings have been printed.
+        let net = read_definition(&self.model, self.care.care(), &mut |_| ())?;
         for phase in [Phase::Test, Phase::Train] {
             let state = NetState {
                 phase: Some(phase as i32),

@@ -18,7 +18,7 @@ mod trial;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use console::complain;
+use console::{WARNINGS, complain};
 use skimjit_models::Result;
 use std::process::ExitCode;
 
@@ -29,6 +29,19 @@ use std::process::ExitCode;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Warnings are errors
+    #[arg(long, global = true)]
+    strict: bool,
+}
+
+impl Cli {
+    fn run(&self) -> Result<()> {
+        if self.strict {
+            WARNINGS.be_strict();
+        }
+        self.command.run()?;
+        WARNINGS.check()
+    }
 }
 
 const AFTER_HELP: &str = "\
@@ -76,7 +89,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };
-    match cli.command.run() {
+    match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain("error", &error.to_string());

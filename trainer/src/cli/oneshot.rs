@@ -84,6 +84,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     arguments.trial.machine.start()?;
     let source = arguments.trial.source()?;
+    arguments.trial.check_writable(&source)?;
     let mut engine = arguments.trial.machine.engine()?;
     let data = match arguments.data.as_str() {
         "train" => Phase::Train,

@@ -1,11 +1,11 @@
 //! `skimjit-train prune` and `skimjit-train finetune`: what SkimCaffe's train_script.sh did.
 
-use super::console::{Console, ConsoleOptions, LOG, complain, say};
+use super::console::{Console, ConsoleOptions, LOG, WARNINGS, complain, say, warn};
 use super::results;
-use super::session::{self, Files, MachineArguments, ThresholdArguments};
+use super::session::{self, CareArguments, Files, MachineArguments, ThresholdArguments};
 use jiff::Zoned;
 use skimjit_models::caffe::proto::SolverParameter;
-use skimjit_models::caffe::text;
+use skimjit_models::caffe::{read_solver_definition, text, unknown};
 use skimjit_models::{Error, Result};
 use skimjit_trainer::paths;
 use skimjit_trainer::prune::guided::{Guided, GuidedOptions};
@@ -132,6 +132,8 @@ struct CommonArguments {
     machine: MachineArguments,
     #[command(flatten)]
     thresholds: ThresholdArguments,
+    #[command(flatten)]
+    care: CareArguments,
     /// On a terminal, print the whole log and not only tests, warnings and the progress bar
     #[arg(long, conflicts_with = "quiet")]
     verbose: bool,
@@ -238,6 +240,7 @@ impl CommonArguments {
             solver: &file,
             weights: &self.weights,
             snapshot: self.snapshot.as_deref(),
+            care: self.care.care(),
         };
         let mut asked = session::requests()?;
         let change = |settings: &mut _| self.thresholds.apply(settings);
@@ -266,7 +269,15 @@ impl CommonArguments {
             .map_err(|error| Error::new(error.to_string()).file(&self.template))?;
         let in_file = |error: Error| error.file(&self.template);
         let mut base = if text::is_solver(&template) {
-            text::solver(&template).map_err(in_file)?.0
+            let care = self.care.care();
+            let solver = read_solver_definition(&self.template, care, &mut warn)?;
+            // The run's own definition would lack what networks inside of it have.
+            let nets = solver.net_param.iter().chain(&solver.train_net_param);
+            nets.chain(&solver.test_net_param)
+                .try_for_each(unknown::refuse_in_text)
+                .map_err(in_file)?;
+            WARNINGS.check()?;
+            solver
         } else {
             text::net(&template).map_err(in_file)?;
             self.usual()

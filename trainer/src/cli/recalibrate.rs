@@ -43,6 +43,7 @@ struct Summary {
 pub fn run(arguments: &Arguments) -> Result<()> {
     arguments.trial.machine.start()?;
     let source = arguments.trial.source()?;
+    arguments.trial.check_writable(&source)?;
     let mut engine = arguments.trial.machine.engine()?;
     let (net, mut feed) = source.open(Phase::Train, Phase::Train)?;
     let id = engine.add(net)?;

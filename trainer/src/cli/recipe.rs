@@ -1,10 +1,11 @@
 //! `skimjit-train recipe`.
 
-use super::console::{Console, ConsoleOptions, complain};
+use super::console::{Console, ConsoleOptions, WARNINGS, complain, warn};
 use super::results;
-use super::session::{self, Files, MachineArguments, ThresholdArguments};
+use super::session::{self, CareArguments, Files, MachineArguments, ThresholdArguments};
 use serde::{Deserialize, Serialize};
-use skimjit_models::caffe::text;
+use skimjit_models::caffe::proto::NetParameter;
+use skimjit_models::caffe::{read_definition, text, unknown};
 use skimjit_models::{Error, Result};
 use skimjit_trainer::cpu::CpuEngine;
 use skimjit_trainer::paths;
@@ -52,6 +53,8 @@ pub struct Arguments {
     machine: MachineArguments,
     #[command(flatten)]
     thresholds: ThresholdArguments,
+    #[command(flatten)]
+    care: CareArguments,
     /// On a terminal, print the whole log and not only tests, warnings and the progress bar
     #[arg(long, conflicts_with = "quiet")]
     verbose: bool,
@@ -111,6 +114,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .output
         .clone()
         .unwrap_or_else(|| PathBuf::from(&recipe.name));
+    // What is odd about the network is told once, not in every phase.
+    let net = read_definition(&recipe.net, arguments.care.care(), &mut warn)?;
+    WARNINGS.check()?;
+    unknown::refuse_in_layers(&net).map_err(|error| error.file(&recipe.net))?;
     let mut asked = session::requests()?;
     let mut weights = arguments.weights.clone().or_else(|| recipe.weights.clone());
     check(arguments, &recipe, &output, weights.as_deref())?;
@@ -200,13 +207,14 @@ impl Run<'_> {
 
     /// Builds the phase on the CPU without running or writing anything.
     fn check(&self, weights: Option<&Path>) -> Result<()> {
-        let net = self.recipe.network(&self.places(), self.phase)?;
+        let net = self.network()?;
         let mut definition = self.recipe.solver(self.phase)?;
         definition.net = None;
         definition.net_param = Some(net.clone());
         let mut settings = Settings::new(&definition)?;
         self.arguments.thresholds.apply(&mut settings);
-        let sources = sources(&definition, &self.recipe.net)?;
+        let care = self.arguments.care.care();
+        let sources = sources(&definition, &self.recipe.net, care, &mut |_| ())?;
         let paths: Vec<PathBuf> = weights.map(Path::to_owned).into_iter().collect();
         let files = session::read_weights(&paths)?;
         let start = Start {
@@ -256,6 +264,7 @@ impl Run<'_> {
             solver: &solver,
             weights: &weights,
             snapshot: snapshot.as_deref(),
+            care: self.arguments.care.care(),
         };
         let change = |settings: &mut _| self.arguments.thresholds.apply(settings);
         let mut solver = session::open(&files, &self.arguments.machine, change, &mut console)?;
@@ -278,7 +287,7 @@ impl Run<'_> {
 
     /// The methods of the phase; teachers that are phases are files by now.
     fn methods(&self) -> Result<Vec<Box<dyn Method>>> {
-        let net = self.recipe.network(&self.places(), self.phase)?;
+        let net = self.network()?;
         let build = |method: &MethodOptions| {
             let mut method = method.clone();
             if let MethodOptions::Distillation(options) = &mut method
@@ -292,13 +301,18 @@ impl Run<'_> {
         self.phase.methods.iter().map(build).collect()
     }
 
+    fn network(&self) -> Result<NetParameter> {
+        let care = self.arguments.care.care();
+        self.recipe.network(&self.places(), self.phase, care)
+    }
+
     fn places(&self) -> BTreeMap<String, PathBuf> {
         self.arguments.data.iter().cloned().collect()
     }
 
     /// Writes the network and the solver definition of the phase.
     fn write_definitions(&self) -> Result<Definitions> {
-        let net = self.recipe.network(&self.places(), self.phase)?;
+        let net = self.network()?;
         let mut solver = self.recipe.solver(self.phase)?;
         let batches = self.recipe.recalibration(self.phase, &solver, &net);
         let net_file = self.place.join(NET);

@@ -1,8 +1,8 @@
 //! What all commands that train share: the machine, the signals, the files to start from.
 
-use super::console::complain;
+use super::console::{WARNINGS, complain};
 use skimjit_models::caffe::proto::NetParameter;
-use skimjit_models::caffe::{read_caffemodel, read_solver, upgrade::upgrade_net};
+use skimjit_models::caffe::{Care, read_caffemodel, read_solver_definition, upgrade::upgrade_net};
 use skimjit_models::{Error, Result};
 use skimjit_trainer::cpu::CpuEngine;
 use skimjit_trainer::engine::Engine;
@@ -101,6 +101,24 @@ impl ThresholdArguments {
     }
 }
 
+/// How unknown fields of a network's definition are taken.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct CareArguments {
+    /// Use layers without the fields that are unknown, which may change what they compute; they are
+    /// warnings then, not an error
+    #[arg(long)]
+    pub ignore_unknown_fields: bool,
+}
+
+impl CareArguments {
+    /// The same for who reads a definition.
+    pub fn care(self) -> Care {
+        Care {
+            ignore_unknown_fields: self.ignore_unknown_fields,
+        }
+    }
+}
+
 /// Reads weights, upgraded.
 pub fn read_weights(paths: &[PathBuf]) -> Result<Vec<NetParameter>> {
     let read =
@@ -116,6 +134,8 @@ pub struct Files<'a> {
     pub weights: &'a [PathBuf],
     /// A solverstate to go on from.
     pub snapshot: Option<&'a Path>,
+    /// How unknown fields are taken.
+    pub care: Care,
 }
 
 /// Opens everything that a solver definition names.
@@ -125,10 +145,9 @@ pub fn open(
     change: impl FnOnce(&mut Settings),
     report: &mut dyn Report,
 ) -> Result<Solver> {
-    let (solver, warnings) = read_solver(files.solver)?;
-    warnings
-        .iter()
-        .for_each(|warning| report.line(&format!("warning: {warning}")));
+    let solver = read_solver_definition(files.solver, files.care, &mut |warning| {
+        report.line(&format!("warning: {warning}"));
+    })?;
     let in_file = |error: Error| error.file(files.solver);
     let folder = files.solver.parent().unwrap_or(Path::new(""));
     let nets = solver.net.iter().chain(&solver.train_net);
@@ -138,7 +157,10 @@ pub fn open(
     let mut settings = Settings::new(&solver).map_err(in_file)?;
     settings.snapshot_prefix = default_prefix(&solver, files.solver);
     change(&mut settings);
-    let sources = sources(&solver, files.solver).map_err(in_file)?;
+    let sources = sources(&solver, files.solver, files.care, &mut |warning| {
+        report.line(&format!("warning: {warning}"));
+    });
+    let sources = sources.map_err(in_file)?;
     let mut given = files.weights.to_vec();
     if given.is_empty() && files.snapshot.is_none() {
         given.extend(
@@ -171,6 +193,7 @@ pub fn open(
         told.iter()
             .for_each(|told| report.line(&format!("warning: {told}")));
     }
+    WARNINGS.check()?;
     Ok(solver)
 }
 

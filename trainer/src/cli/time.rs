@@ -1,10 +1,11 @@
 //! `skimjit-train time`.
 
-use super::session::MachineArguments;
+use super::console::{WARNINGS, warn};
+use super::session::{CareArguments, MachineArguments};
 use super::trial::{bar, print};
 use serde::Serialize;
 use skimjit_models::caffe::proto::{NetState, Phase, SolverParameter};
-use skimjit_models::caffe::{read_prototxt, upgrade::upgrade_net};
+use skimjit_models::caffe::read_definition;
 use skimjit_models::{Error, Result};
 use skimjit_trainer::engine::NodeTime;
 use skimjit_trainer::paths;
@@ -30,6 +31,8 @@ pub struct Arguments {
     /// Steps to measure, after 2 that are not
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     iterations: u32,
+    #[command(flatten)]
+    care: CareArguments,
     #[command(flatten)]
     machine: MachineArguments,
     /// Print JSON
@@ -81,8 +84,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn open(arguments: &Arguments) -> Result<Solver> {
-    let (definition, _) = read_prototxt(&arguments.model)?;
-    let mut definition = upgrade_net(definition).map_err(|error| error.file(&arguments.model))?;
+    let mut definition = read_definition(&arguments.model, arguments.care.care(), &mut warn)?;
+    WARNINGS.check()?;
     let folder = arguments.model.parent().unwrap_or(Path::new(""));
     paths::find_matrices(&mut definition, folder);
     let train = Source {

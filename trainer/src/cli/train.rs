@@ -2,7 +2,7 @@
 
 use super::console::{Console, ConsoleOptions, say};
 use super::results;
-use super::session::{self, Files, MachineArguments, ThresholdArguments};
+use super::session::{self, CareArguments, Files, MachineArguments, ThresholdArguments};
 use skimjit_models::Result;
 use std::path::PathBuf;
 
@@ -38,6 +38,8 @@ pub struct Arguments {
     machine: MachineArguments,
     #[command(flatten)]
     thresholds: ThresholdArguments,
+    #[command(flatten)]
+    care: CareArguments,
     /// On a terminal, print the whole log and not only tests, warnings and the progress bar
     #[arg(long, conflicts_with = "quiet")]
     verbose: bool,
@@ -64,6 +66,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         solver: &arguments.solver,
         weights: &arguments.weights,
         snapshot: arguments.snapshot.as_deref(),
+        care: arguments.care.care(),
     };
     let mut asked = session::requests()?;
     let change = |settings: &mut _| arguments.thresholds.apply(settings);

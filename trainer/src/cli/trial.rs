@@ -1,10 +1,10 @@
 //! What commands share that judge or change a trained network without training it.
 
-use super::console::complain;
-use super::session::{MachineArguments, read_weights};
+use super::console::{WARNINGS, complain, warn};
+use super::session::{CareArguments, MachineArguments, read_weights};
 use indicatif::{ProgressBar, ProgressStyle};
 use skimjit_models::caffe::proto::NetParameter;
-use skimjit_models::caffe::{read_prototxt, upgrade::upgrade_net, write_caffemodel};
+use skimjit_models::caffe::{read_definition, unknown, write_caffemodel};
 use skimjit_models::{Error, Percent, Result};
 use skimjit_trainer::net::Net;
 use skimjit_trainer::paths;
@@ -32,14 +32,16 @@ pub struct TrialArguments {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
     #[command(flatten)]
+    pub care: CareArguments,
+    #[command(flatten)]
     pub machine: MachineArguments,
 }
 
 impl TrialArguments {
     /// Reads definition and weights.
     pub fn source(&self) -> Result<Source> {
-        let (definition, _) = read_prototxt(&self.model)?;
-        let mut definition = upgrade_net(definition).map_err(|error| error.file(&self.model))?;
+        let mut definition = read_definition(&self.model, self.care.care(), &mut warn)?;
+        WARNINGS.check()?;
         paths::find_matrices(
             &mut definition,
             self.model.parent().unwrap_or(Path::new("")),
@@ -51,13 +53,20 @@ impl TrialArguments {
             seed: self.seed,
         })
     }
+    /// Refuses weights that could not be written with all that their file says, for commands that do.
+    pub fn check_writable(&self, source: &Source) -> Result<()> {
+        let (Some(last), Some(file)) = (source.weights.last(), self.weights.last()) else {
+            return Ok(());
+        };
+        unknown::refuse_moved(last).map_err(|error| error.file(file))
+    }
     /// Refuses weights of another network; tells what matches in part.
     pub fn compare(&self, source: &Source, net: &Net) -> Result<()> {
         let named = self.weights.iter().map(PathBuf::as_path);
         let named: Vec<_> = named.zip(&source.weights).collect();
         let told = compare(net, &named)?;
         told.iter().for_each(|told| complain("warning", told));
-        Ok(())
+        WARNINGS.check()
     }
 }
 

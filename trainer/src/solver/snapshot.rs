@@ -182,6 +182,7 @@ fn blob(shape: &Shape, data: Vec<f32>) -> BlobProto {
     BlobProto {
         shape: Some(BlobShape {
             dim: shape.dims().iter().map(|&dim| dim.into()).collect(),
+            ..BlobShape::default()
         }),
         data,
         ..BlobProto::default()
@@ -362,6 +363,7 @@ impl Solver {
             learned_net: Some(model.display().to_string()),
             history: history.into_iter().flatten().collect(),
             current_step: Some(self.current_step),
+            ..SolverState::default()
         }
     }
 

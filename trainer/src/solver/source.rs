@@ -6,7 +6,7 @@ use crate::paths;
 use skimjit_data::{Feed, FeedOptions};
 use skimjit_models::caffe::filter::{filter_net, merge};
 use skimjit_models::caffe::proto::{NetParameter, NetState, Phase, SolverParameter};
-use skimjit_models::caffe::{read_prototxt, upgrade::upgrade_net};
+use skimjit_models::caffe::{Care, Warning, read_definition, upgrade::upgrade_net};
 use skimjit_models::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -103,19 +103,36 @@ pub struct Sources {
     pub tests: Vec<Source>,
 }
 
-/// Finds the networks of the solver definition in `file`.
-pub fn sources(solver: &SolverParameter, file: &Path) -> Result<Sources> {
+/// Finds the networks of the solver definition in `file`. What is odd about their files is told once.
+pub fn sources(
+    solver: &SolverParameter,
+    file: &Path,
+    care: Care,
+    tell: &mut dyn FnMut(&Warning),
+) -> Result<Sources> {
+    let mut told: Vec<Warning> = Vec::new();
+    let mut once = |warning: &Warning| {
+        if !told.contains(warning) {
+            told.push(warning.clone());
+            tell(warning);
+        }
+    };
+    let reader = &mut Reader {
+        file,
+        care,
+        tell: &mut once,
+    };
     let generic = one_of(
         solver.net.as_deref().filter(|net| !net.is_empty()),
         solver.net_param.as_ref(),
         "net",
-        file,
+        reader,
     )?;
     let own = one_of(
         solver.train_net.as_deref().filter(|net| !net.is_empty()),
         solver.train_net_param.as_ref(),
         "train_net",
-        file,
+        reader,
     )?;
     let (definition, from) = match (&generic, own) {
         (Some(_), Some(_)) => {
@@ -135,23 +152,31 @@ pub fn sources(solver: &SolverParameter, file: &Path) -> Result<Sources> {
             &solver.train_state.clone().unwrap_or_default(),
         ),
     };
-    let tests = tests(solver, file, generic)?;
+    let tests = tests(solver, reader, generic)?;
     Ok(Sources { train, tests })
 }
 
 type Definition = (NetParameter, PathBuf);
 
+/// Reads the definitions that a solver names.
+struct Reader<'a> {
+    /// The solver's.
+    file: &'a Path,
+    care: Care,
+    tell: &'a mut dyn FnMut(&Warning),
+}
+
 fn tests(
     solver: &SolverParameter,
-    file: &Path,
+    reader: &mut Reader<'_>,
     generic: Option<Definition>,
 ) -> Result<Vec<Source>> {
     let mut definitions: Vec<Definition> = Vec::new();
     for net in &solver.test_net_param {
-        definitions.push((upgrade_net(net.clone())?, file.to_owned()));
+        definitions.push((upgrade_net(net.clone())?, reader.file.to_owned()));
     }
     for net in &solver.test_net {
-        definitions.push(read(net, file)?);
+        definitions.push(reader.read(net)?);
     }
     let wanted = solver.test_iter.len();
     let expected = match &generic {
@@ -200,25 +225,27 @@ fn one_of(
     path: Option<&str>,
     inline: Option<&NetParameter>,
     field: &str,
-    file: &Path,
+    reader: &mut Reader<'_>,
 ) -> Result<Option<Definition>> {
     match (path, inline) {
         (Some(_), Some(_)) => {
             Err(fault(field, format!("{field} and {field}_param")).expected("one of them"))
         }
-        (Some(path), None) => read(path, file)
+        (Some(path), None) => reader
+            .read(path)
             .map(Some)
             .map_err(|error| error.field(field)),
-        (None, Some(net)) => Ok(Some((upgrade_net(net.clone())?, file.to_owned()))),
+        (None, Some(net)) => Ok(Some((upgrade_net(net.clone())?, reader.file.to_owned()))),
         (None, None) => Ok(None),
     }
 }
 
-/// A definition by its path.
-fn read(path: &str, solver: &Path) -> Result<Definition> {
-    let path = paths::find(path, solver.parent().unwrap_or(Path::new("")));
-    let (net, _) = read_prototxt(&path)?;
-    let mut net = upgrade_net(net).map_err(|error| error.file(&path))?;
-    paths::find_matrices(&mut net, path.parent().unwrap_or(Path::new("")));
-    Ok((net, path))
+impl Reader<'_> {
+    /// A definition by its path.
+    fn read(&mut self, path: &str) -> Result<Definition> {
+        let path = paths::find(path, self.file.parent().unwrap_or(Path::new("")));
+        let mut net = read_definition(&path, self.care, self.tell)?;
+        paths::find_matrices(&mut net, path.parent().unwrap_or(Path::new("")));
+        Ok((net, path))
+    }
 }

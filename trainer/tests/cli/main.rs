@@ -10,3 +10,4 @@ mod recipes;
 mod refusals;
 mod solver;
 mod support;
+mod unknown_fields;

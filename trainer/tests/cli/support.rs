@@ -3,7 +3,7 @@
 use skimjit_data::lmdb::Writer;
 use skimjit_models::caffe::datum::{Datum, Pixels};
 use skimjit_models::caffe::proto::NetParameter;
-use skimjit_models::caffe::{read_caffemodel, read_solver};
+use skimjit_models::caffe::{Care, read_caffemodel, read_solver};
 use skimjit_trainer::cpu::CpuEngine;
 use skimjit_trainer::solver::report::Silent;
 use skimjit_trainer::solver::settings::Settings;
@@ -170,7 +170,7 @@ impl Workplace {
             .path(&default_prefix(&definition, &file))
             .display()
             .to_string();
-        let sources = sources(&definition, &file).unwrap();
+        let sources = sources(&definition, &file, Care::default(), &mut |_| ()).unwrap();
         let mut weights: Vec<NetParameter> = start
             .weights
             .iter()

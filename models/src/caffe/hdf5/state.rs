@@ -18,6 +18,7 @@ pub(in crate::caffe) fn parse_state(bytes: Vec<u8>) -> Result<SolverState> {
         learned_net: Some(text),
         current_step: Some(number("current_step")?),
         history: history(&root, &mut memory).map_err(|error| error.field("history"))?,
+        ..SolverState::default()
     })
 }
 

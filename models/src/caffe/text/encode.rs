@@ -1,18 +1,20 @@
 //! From text to the binary form, guided by the message tables.
 
 use super::super::limits::MAX_TEXT_DEPTH;
+use super::super::proto::UnknownField;
 use super::super::schema::{Enum, Field, Kind, Message};
-use super::super::warning::Warning;
+use super::super::unknown::{self, Unknown};
 use super::lexer::{Lexer, Position, Token};
 use super::literal;
 use crate::{Error, Result};
+use prost::Message as _;
 
-/// Encodes a whole text as one message.
-pub(super) fn encode(text: &[u8], message: &'static Message) -> Result<(Vec<u8>, Vec<Warning>)> {
+/// Encodes a whole text as one message. Its unknown fields are in the lists of their messages too.
+pub(super) fn encode(text: &[u8], message: &'static Message) -> Result<(Vec<u8>, Vec<Unknown>)> {
     let mut parser = Parser::new(text)?;
     let mut bytes = Vec::new();
     parser.fields(Some(message), None, &mut bytes)?;
-    Ok((bytes, parser.warnings))
+    Ok((bytes, parser.unknown))
 }
 
 /// Names of the fields outside all braces, up to the first fault.
@@ -38,7 +40,7 @@ struct Parser<'a> {
     position: Position,
     /// Names of the fields that the next token is inside of.
     path: Vec<&'a str>,
-    warnings: Vec<Warning>,
+    unknown: Vec<Unknown>,
 }
 
 impl<'a> Parser<'a> {
@@ -50,7 +52,7 @@ impl<'a> Parser<'a> {
             token,
             position,
             path: Vec::new(),
-            warnings: Vec::new(),
+            unknown: Vec::new(),
         })
     }
 
@@ -129,10 +131,7 @@ impl<'a> Parser<'a> {
         let known = message.and_then(|message| message.by_name(name));
         let Some((index, field)) = known else {
             if let Some(message) = message {
-                let text = format!("unknown field \"{name}\" of {}", message.name);
-                let (line, column) = self.position;
-                self.warnings
-                    .push(Warning::new(text).position(line, column));
+                self.note_unknown(name, message, out);
             }
             self.take()?;
             return self.value_of_unknown();
@@ -156,6 +155,27 @@ impl<'a> Parser<'a> {
             return self.list(|parser| parser.element(field, out));
         }
         self.element(field, out)
+    }
+
+    /// Keeps the name and the place of an unknown field with its message.
+    fn note_unknown(&mut self, name: &str, message: &'static Message, out: &mut Vec<u8>) {
+        let (line, column) = self.position;
+        self.unknown.push(Unknown {
+            path: self
+                .path
+                .split_last()
+                .map_or_else(String::new, |(_, outer)| outer.join(".")),
+            message: message.name.to_owned(),
+            name: name.to_owned(),
+            position: Some(self.position),
+        });
+        let record = UnknownField {
+            name: Some(name.to_owned()),
+            line: Some(line),
+            column: Some(column),
+            ..UnknownField::default()
+        };
+        unknown::put(out, unknown::NUMBER, &record.encode_to_vec());
     }
 
     /// Elements up to `]`, of which the `[` has been taken.

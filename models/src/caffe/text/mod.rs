@@ -13,6 +13,7 @@ use super::limits::{MAX_TEXT_BYTES, TEXT_MEMORY};
 use super::proto::{NetParameter, SolverParameter};
 use super::schema::Message;
 use super::schema_table::{NET_PARAMETER, SOLVER_PARAMETER};
+use super::unknown;
 use super::warning::Warning;
 use crate::{Error, Result};
 use prost::Message as _;
@@ -32,7 +33,7 @@ pub fn solver(text: &[u8]) -> Result<(SolverParameter, Vec<Warning>)> {
     parse(text, SOLVER_PARAMETER)
 }
 
-/// A network definition as text.
+/// A network definition as text, without the fields that are unknown: see [`unknown::refuse_in_text`].
 pub fn net_text(net: &NetParameter) -> String {
     print::print(&net.encode_to_vec(), NET_PARAMETER)
 }
@@ -65,7 +66,7 @@ fn parse<M: prost::Message + Default>(
             .expected("a text file (prototxt)")
             .hint("weights are given beside the prototxt, not instead of it"));
     }
-    let (mut bytes, warnings) = encode::encode(text, message)?;
-    let message = binary::decode(&mut bytes, message, text.len() as u64 * TEXT_MEMORY)?;
-    Ok((message, warnings))
+    let (bytes, unknown) = encode::encode(text, message)?;
+    let message = binary::decode_text(&bytes, message, text.len() as u64 * TEXT_MEMORY)?;
+    Ok((message, unknown::warnings(&unknown)))
 }

@@ -48,6 +48,7 @@ fn upgrade_inputs(net: &mut NetParameter) -> Result<()> {
         }
         let shape = |dims: &[i32]| BlobShape {
             dim: dims.iter().map(|&dim| dim.into()).collect(),
+            ..BlobShape::default()
         };
         shapes = dims.chunks(4).map(shape).collect();
     } else if shapes.len() != names.len() {
@@ -59,7 +60,10 @@ fn upgrade_inputs(net: &mut NetParameter) -> Result<()> {
         name: Some("input".to_owned()),
         r#type: Some("Input".to_owned()),
         top: names,
-        input_param: Some(Box::new(InputParameter { shape: shapes })),
+        input_param: Some(Box::new(InputParameter {
+            shape: shapes,
+            ..InputParameter::default()
+        })),
         ..LayerParameter::default()
     };
     net.layer.insert(0, layer);

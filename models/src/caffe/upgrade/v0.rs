@@ -4,6 +4,7 @@ use super::super::proto::v1_layer_parameter::LayerType;
 use super::super::proto::{
     V0LayerParameter, V1LayerParameter, pooling_parameter, v0_layer_parameter,
 };
+use super::super::unknown::moved;
 use crate::{Error, Result};
 use std::collections::HashMap;
 
@@ -86,6 +87,10 @@ fn layer(mut layer: V1LayerParameter) -> Result<V1LayerParameter> {
         })?;
         layer.r#type = Some(new.into());
     }
+    let unknown = std::mem::take(&mut old.unknown_fields);
+    layer
+        .unknown_fields
+        .extend(moved(unknown, "V0LayerParameter"));
     move_fields(&mut old, &mut layer);
     // Everything that had a place is taken.
     if old != V0LayerParameter::default() {

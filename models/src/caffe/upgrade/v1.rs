@@ -2,6 +2,7 @@
 
 use super::super::proto::v1_layer_parameter::LayerType;
 use super::super::proto::{LayerParameter, ParamSpec, TransformationParameter, V1LayerParameter};
+use super::super::unknown::moved;
 use crate::{Error, Result};
 
 /// Today's form of a V1 layer.
@@ -58,6 +59,7 @@ pub(super) fn upgrade(mut old: V1LayerParameter) -> Result<LayerParameter> {
         tanh_param: old.tanh_param,
         threshold_param: old.threshold_param,
         window_data_param: old.window_data_param,
+        unknown_fields: moved(old.unknown_fields, "V1LayerParameter"),
         ..LayerParameter::default()
     })
 }
