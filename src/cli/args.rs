@@ -19,7 +19,7 @@ pub const MOST_IMAGES: i64 = 1 << 16;
 /// The network.
 #[derive(clap::Args)]
 pub struct ModelArguments {
-    /// Network: a .skim, .caffemodel or .caffemodel.h5 file
+    /// Network: a .skim, .caffemodel or .caffemodel.h5 file, or with --allow-missing-weights a prototxt
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
     #[command(flatten)]
@@ -43,6 +43,10 @@ pub struct ReadingArguments {
     pub allow_missing_weights: bool,
     #[command(flatten)]
     pub care: CareArguments,
+    /// In-place layers change every blob that Caffe keeps in the same memory, as there; without it each
+    /// blob keeps its own value, and a warning tells where that makes a difference
+    #[arg(long)]
+    pub caffe_in_place: bool,
 }
 
 /// How unknown fields of a Caffe network are taken.
@@ -98,6 +102,7 @@ impl ReadingArguments {
             zero_below: self.zero_below,
             allow_missing_weights: self.allow_missing_weights,
             ignore_unknown_fields: self.care.ignore_unknown_fields,
+            caffe_in_place: self.caffe_in_place,
             ..LoadOptions::default()
         }
     }

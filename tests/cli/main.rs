@@ -11,6 +11,7 @@ mod examples;
 mod export;
 mod help;
 mod inputs;
+mod messages;
 mod perf;
 mod preprocessing;
 mod proof;
