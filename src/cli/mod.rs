@@ -46,6 +46,7 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use output::Output;
 use skimjit::{Error, Result};
+use skimjit_host::memory;
 use std::process::ExitCode;
 
 /// Runs pruned Caffe networks fast on x86 CPUs.
@@ -53,12 +54,18 @@ use std::process::ExitCode;
 #[command(name = "skimjit", version, max_term_width = 100, after_help = AFTER_HELP)]
 #[command(arg_required_else_help = false)]
 struct Cli {
+    /// Memory that the contents of a file may take: bytes, or with K, M, G
+    #[arg(long, value_name = "SIZE", global = true, hide = true, value_parser = memory::parse_size)]
+    memory_limit: Option<u64>,
     #[command(subcommand)]
     command: Command,
 }
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 ok, 1 a check failed, 2 wrong usage, 3 bad input.
+
+With any command, --memory-limit SIZE (512M, 4G) bounds the memory that a file may ask for; without
+it, what is free does.
 
 Example:
   skimjit bench --net caffenet";
@@ -122,7 +129,7 @@ impl Command {
 pub fn main() -> ExitCode {
     let mut out = Output::stdout();
     let result = match Cli::try_parse() {
-        Ok(cli) => cli.command.run(&mut out),
+        Ok(cli) => limit_memory(cli.memory_limit).and_then(|()| cli.command.run(&mut out)),
         Err(error) => explain(&error, &mut out),
     };
     match result.and_then(|()| out.finish()) {
@@ -132,6 +139,16 @@ pub fn main() -> ExitCode {
             ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// What the command line says, or else the environment.
+fn limit_memory(bytes: Option<u64>) -> Result<()> {
+    let limit = match bytes {
+        Some(bytes) => Some(bytes),
+        None => skimjit::knobs::memory_limit()?,
+    };
+    memory::set_limit(limit);
+    Ok(())
 }
 
 fn exit_code(error: &Error) -> u8 {

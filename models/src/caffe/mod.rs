@@ -19,6 +19,7 @@ pub mod text;
 pub mod upgrade;
 mod warning;
 
+pub use hdf5::{Numbers, read_numbers as read_hdf5_numbers};
 pub use warning::Warning;
 
 use crate::{Error, Result, Tensor};

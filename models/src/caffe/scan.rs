@@ -8,6 +8,7 @@
 use super::limits::BASE_MEMORY;
 use super::schema::{Field, Kind, Message, wire};
 use crate::{Error, Result};
+use skimjit_host::memory;
 
 /// Bookkeeping of one heap allocation, and the unused part of the list that holds it.
 const ALLOCATION: u64 = 32;
@@ -24,7 +25,8 @@ pub(super) fn scan(bytes: &mut [u8], message: &'static Message, allowance: u64) 
         limit,
         path: Vec::new(),
     };
-    scan.message(bytes, 0, message)
+    scan.message(bytes, 0, message)?;
+    Ok(memory::check(scan.memory)?)
 }
 
 struct Scan {
