@@ -5,9 +5,10 @@
 //! to 8 bytes and floats of 2, 4 and 8 bytes, either byte order, C or Fortran order. Everything
 //! becomes `f32`, rounded to nearest.
 
+use skimjit_host::memory;
 use skimjit_models::{Error, Result, Shape, Tensor};
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 /// Largest file that is read, in bytes.
@@ -22,11 +23,7 @@ const ALIGNMENT: usize = 64;
 /// Reads a file; errors name it.
 pub fn read_npy(path: &Path) -> Result<Tensor> {
     let unreadable = |error: io::Error| Error::new(error.to_string()).file(path);
-    let mut bytes = Vec::new();
-    let file = fs::File::open(path).map_err(unreadable)?;
-    file.take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
+    let bytes = memory::read_file(path, MAX_FILE_BYTES).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(Error::new("a larger file")
             .file(path)
@@ -60,6 +57,7 @@ pub fn parse_npy(bytes: &[u8]) -> Result<Tensor> {
         return Err(Error::new(format!("{} bytes of elements", data.len()))
             .expected(format!("{needed} bytes for shape {shape}")));
     }
+    memory::check(2 * size_of::<f32>() as u64 * shape.count() as u64)?;
     let elements = header.element.convert(data);
     let elements = if header.fortran {
         to_c_order(&shape, &elements)

@@ -1,6 +1,7 @@
 //! Environment variables. Nothing else reads the environment; the values travel down as options.
 
 use crate::error::{Error, Result};
+use skimjit_host::memory;
 use skimjit_runtime::MOST_THREADS;
 use skimjit_runtime::jit::Isa;
 use std::path::PathBuf;
@@ -37,6 +38,12 @@ const PERF_MAP: Knob = Knob {
     effect: "1 names generated code for perf in /tmp/perf-<process id>.map",
 };
 
+const MEMORY_LIMIT: Knob = Knob {
+    name: "SKIMJIT_MEMORY_LIMIT",
+    values: "a size, such as 4G",
+    default: "what is free",
+    effect: "memory that a file may ask for where no --memory-limit is given",
+};
 const TUNE_CACHE: Knob = Knob {
     name: "SKIMJIT_TUNE_CACHE",
     values: "a file",
@@ -57,7 +64,15 @@ const HOME: Knob = Knob {
 };
 
 /// All of them.
-pub const KNOBS: [Knob; 6] = [MAX_ISA, THREADS, PERF_MAP, TUNE_CACHE, XDG_CACHE_HOME, HOME];
+pub const KNOBS: [Knob; 7] = [
+    MAX_ISA,
+    THREADS,
+    PERF_MAP,
+    MEMORY_LIMIT,
+    TUNE_CACHE,
+    XDG_CACHE_HOME,
+    HOME,
+];
 
 impl Knob {
     /// Value in the environment; empty counts as not set.
@@ -92,6 +107,12 @@ pub fn threads() -> Result<Option<usize>> {
         _ => Err(THREADS.refuse(&text)),
     };
     THREADS.value().map(parse).transpose()
+}
+
+/// Memory that what one file asks for may take, where the command line names none.
+pub fn memory_limit() -> Result<Option<u64>> {
+    let parse = |text: String| memory::parse_size(&text).map_err(|_| MEMORY_LIMIT.refuse(&text));
+    MEMORY_LIMIT.value().map(parse).transpose()
 }
 
 /// Whether generated code is named for perf.

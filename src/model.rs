@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::tune::Tuning;
+use skimjit_host::memory;
 use skimjit_models::artifact::{self, Kind, Reader, Writer};
 use skimjit_models::{
     Graph, Preprocess, Shape, Tensor, ValueId, caffe, import, passes, preprocess,
@@ -12,7 +13,6 @@ use skimjit_runtime::mapping::FileMap;
 use skimjit_runtime::recipe::{self, Recipe};
 use skimjit_runtime::{
     KernelInspector, KernelStore, Options, Plan, PlanError, Port, Session, ThreadPool, Tuner,
-    machine,
 };
 use std::collections::HashMap;
 use std::io::{BufWriter, Write};
@@ -468,10 +468,7 @@ impl Model {
         let (graph, plan) = self.plan_with(options, isa, shared)?;
         let plan = Arc::new(plan);
         let needed = plan.session_bytes(pool.threads());
-        match machine::free_memory() {
-            Some(free) if needed > free => return Err(PlanError::too_large(needed, free).into()),
-            _ => {}
-        }
+        memory::check(needed).map_err(|more| PlanError::too_large(more.bytes, more.budget))?;
         Ok(Engine {
             graph,
             plan,

@@ -4,8 +4,14 @@
 //! budget, by default what the computer has free now. Allocations fail by ending the process, so this is the
 //! only place where a size can be refused with a message.
 
-use std::fs;
+use rustix::process::{Resource, getrlimit};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Below this nobody is hurt, and reading the computer's state would cost more than it protects.
+const ALWAYS: u64 = 1 << 20;
 
 /// 0: not set.
 static LIMIT: AtomicU64 = AtomicU64::new(0);
@@ -21,13 +27,20 @@ pub struct TooMuch {
 
 impl std::fmt::Display for TooMuch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let (bytes, budget) = (size_text(self.bytes), size_text(self.budget));
         write!(
             f,
-            "needs {} MiB of memory, expected at most {} MiB",
-            mib(self.bytes),
-            mib(self.budget)
+            "contents that take {bytes} of memory, expected at most {budget}; that is what is free, or what \
+             --memory-limit allows"
         )
+    }
+}
+
+/// A size for messages.
+pub fn size_text(bytes: u64) -> String {
+    match bytes {
+        0..=0xf_ffff => format!("{bytes} bytes"),
+        _ => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
     }
 }
 
@@ -48,8 +61,6 @@ pub fn budget() -> u64 {
 
 /// Refuses what the budget does not cover.
 pub fn check(bytes: u64) -> Result<(), TooMuch> {
-    /// Below this nobody is hurt, and reading the computer's state would cost more than it protects.
-    const ALWAYS: u64 = 1 << 20;
     if bytes <= ALWAYS && LIMIT.load(Ordering::Relaxed) == 0 {
         return Ok(());
     }
@@ -59,8 +70,68 @@ pub fn check(bytes: u64) -> Result<(), TooMuch> {
     }
 }
 
+/// An empty vector with room for `count` elements, of which the budget knows.
+pub fn reserved<T>(count: usize) -> Result<Vec<T>, TooMuch> {
+    let bytes = (count as u64).saturating_mul(size_of::<T>() as u64);
+    check(bytes)?;
+    let mut elements = Vec::new();
+    let budget = |_| TooMuch {
+        bytes,
+        budget: budget(),
+    };
+    elements.try_reserve_exact(count).map_err(budget)?;
+    Ok(elements)
+}
+
+/// The bytes of a file, at most one more than `most`: so that a file of the largest size can be told from a
+/// larger one. Beyond the budget it is an error, which says so.
+pub fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    read_all(file, size, most)
+}
+
+/// The same of anything that is read; `expected` is the size that it is likely to have.
+pub fn read_all(from: impl Read, expected: u64, most: u64) -> io::Result<Vec<u8>> {
+    let too_much = |error: TooMuch| io::Error::new(io::ErrorKind::OutOfMemory, error);
+    let expected = usize::try_from(expected.min(most)).unwrap_or(usize::MAX);
+    let mut bytes = reserved(expected).map_err(too_much)?;
+    // What has no size of its own (a pipe, what is packed) is read as far as the budget goes.
+    let budget = match most {
+        0..=ALWAYS => most,
+        _ => most.min(budget().max(expected as u64)),
+    };
+    from.take(budget.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > budget && budget < most {
+        return Err(too_much(TooMuch {
+            bytes: bytes.len() as u64,
+            budget,
+        }));
+    }
+    Ok(bytes)
+}
+
+/// A size as people write it: `512M`, `4GiB`, `1073741824`. The letters are powers of 1024.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let refused = || format!("{text:?} is no size; expected bytes, or a number with K, M, G or T");
+    let text = text.trim();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err(refused()),
+    };
+    let number: u64 = digits.trim().parse().map_err(|_| refused())?;
+    let bytes = number.checked_mul(1 << shift).filter(|&bytes| bytes > 0);
+    bytes.ok_or_else(refused)
+}
+
 /// Bytes that this process can still get: what the kernel calls available, within the limits of its control
-/// groups.
+/// groups and of the process itself.
 pub fn free() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let available = text.lines().find_map(|line| {
@@ -68,7 +139,18 @@ pub fn free() -> Option<u64> {
         let kib: u64 = kib.trim().strip_suffix("kB")?.trim().parse().ok()?;
         Some(kib << 10)
     });
-    available.into_iter().chain(left_in_control_groups()).min()
+    let left = available.into_iter().chain(left_in_control_groups());
+    left.chain(left_of_addresses()).min()
+}
+
+/// Of the address space that the process was allowed (`ulimit -v`), less a part for stacks and for what lies
+/// between allocations.
+fn left_of_addresses() -> Option<u64> {
+    let most = getrlimit(Resource::As).current?;
+    let text = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split(' ').next()?.parse().ok()?;
+    let used = pages.saturating_mul(rustix::param::page_size() as u64);
+    Some(most.saturating_sub(used) / 8 * 7)
 }
 
 /// What the tightest control group leaves.
@@ -124,12 +206,41 @@ mod tests {
         set_limit(Some(2 << 20));
         assert_eq!(check(2 << 20), Ok(()));
         let error = check((2 << 20) + 1).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "needs 3 MiB of memory, expected at most 2 MiB"
-        );
+        let text = "contents that take 2.0 MiB of memory, expected at most 2.0 MiB; ";
+        assert!(error.to_string().starts_with(text), "{error}");
+        assert_eq!(size_text(1000), "1000 bytes");
         set_limit(None);
         assert_eq!(check(3 << 20), Ok(()));
+    }
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in [
+            ("4096", 4096),
+            ("2k", 2048),
+            ("3 MiB", 3 << 20),
+            ("1G", 1 << 30),
+        ] {
+            assert_eq!(parse_size(text), Ok(bytes));
+        }
+        for text in ["", "G", "0", "-1", "1.5G", "1X", "99999999T", "\u{e9}"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_vector_beyond_the_budget_is_refused() {
+        assert_eq!(reserved::<f32>(3).unwrap().capacity(), 3);
+        assert!(reserved::<f32>(usize::MAX).is_err());
+        assert!(reserved::<f32>(1 << 60).is_err());
+    }
+
+    #[test]
+    fn what_is_read_ends_one_byte_behind_the_most() {
+        assert_eq!(read_all(&[7; 9][..], 3, 4).unwrap(), [7; 5]);
+        assert_eq!(read_all(&[7; 9][..], 100, 1 << 30).unwrap(), [7; 9]);
+        assert!(read_all(io::empty(), 1 << 62, 1 << 62).is_err());
+        assert!(read_file(Path::new("/dev/zero"), 10).unwrap().len() == 11);
     }
 
     #[test]

@@ -52,9 +52,10 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// A new folder beside the target, which must not exist.
+    /// A new folder beside the target, which must not exist, or be a folder with nothing in it.
     pub fn create(target: &Path) -> io::Result<Self> {
-        if target.exists() {
+        let empty = |folder: &Path| fs::read_dir(folder).is_ok_and(|mut all| all.next().is_none());
+        if target.exists() && !empty(target) {
             return Err(io::Error::from(io::ErrorKind::AlreadyExists));
         }
         let part = Builder::new()

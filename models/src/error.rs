@@ -1,6 +1,7 @@
 //! The one error type of this crate: where the fault is, what was found, what was expected.
 
 use crate::caffe::Warning;
+use skimjit_host::memory::{TooMuch, size_text};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -110,3 +111,12 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<TooMuch> for Error {
+    fn from(error: TooMuch) -> Self {
+        let (bytes, budget) = (size_text(error.bytes), size_text(error.budget));
+        Self::new(format!("contents that take {bytes} of memory"))
+            .expected(format!("at most {budget}"))
+            .hint("that is what is free, or what --memory-limit allows")
+    }
+}

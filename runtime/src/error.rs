@@ -43,7 +43,7 @@ impl PlanError {
         let mib = |bytes: u64| bytes >> 20;
         let message = format!(
             "found a network that needs {} MiB of memory for one run, expected at most the {} MiB \
-             that are free; use smaller inputs or a smaller batch",
+             that are free or allowed; use smaller inputs or a smaller batch",
             mib(needed),
             mib(free)
         );

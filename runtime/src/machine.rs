@@ -62,9 +62,9 @@ pub fn measure_team(isa: Isa, pool: &ThreadPool) -> Option<TeamPeak> {
     })
 }
 
-/// Memory that can be had without swapping, in bytes; `None` where the system does not tell.
+/// Memory that this process can have without swapping, in bytes; `None` where the system does not tell.
 pub fn free_memory() -> Option<u64> {
-    memory("MemAvailable:")
+    skimjit_host::memory::free()
 }
 
 /// Memory of the machine, in bytes; `None` where the system does not tell.

@@ -45,6 +45,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use output::Output;
 use skimjit::{Error, Result};
+use skimjit_host::memory;
 use std::process::ExitCode;
 
 /// Runs pruned Caffe networks fast on x86 CPUs.
@@ -55,10 +56,14 @@ struct Cli {
     /// Tables with all their columns, lines as wide as they come [otherwise: at most 100 characters]
     #[arg(long, global = true, display_order = 1000)]
     wide: bool,
+    /// Memory that the contents of a file may take: bytes, or with K, M, G [default: what is free]
+    #[arg(long, value_name = "SIZE", global = true, value_parser = memory::parse_size)]
+    #[arg(display_order = 1001)]
+    memory_limit: Option<u64>,
     #[command(subcommand)]
     command: Command,
     /// Warnings are errors
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 1002)]
     strict: bool,
 }
 
@@ -70,6 +75,7 @@ impl Cli {
         if self.wide {
             out.widen();
         }
+        limit_memory(self.memory_limit)?;
         self.command.run(out)?;
         Ok(output::WARNINGS.check()?)
     }
@@ -77,6 +83,9 @@ impl Cli {
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 ok, 1 a check failed, 2 wrong usage, 3 bad input.
+
+With any command, --memory-limit SIZE (512M, 4G) bounds the memory that a file may ask for; without
+it, what is free does.
 
 Example:
   skimjit bench --net caffenet";
@@ -174,6 +183,16 @@ fn parse() -> std::result::Result<Cli, clap::Error> {
 
 /// A space at which no line is broken.
 const UNBROKEN: &str = "\u{a0}";
+
+/// What the command line says, or else the environment.
+fn limit_memory(bytes: Option<u64>) -> Result<()> {
+    let limit = match bytes {
+        Some(bytes) => Some(bytes),
+        None => skimjit::knobs::memory_limit()?,
+    };
+    memory::set_limit(limit);
+    Ok(())
+}
 
 fn exit_code(error: &Error) -> u8 {
     match error {

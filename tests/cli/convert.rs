@@ -549,3 +549,131 @@ fn real_mnist_and_cifar_files_keep_their_pixels() {
     let report = place.json(&["convert-dataset", "cifar10", &batch, "cifar10"]);
     assert_eq!(report["records"], 500);
 }
+
+/// The program, allowed to write files of so many blocks of 512 bytes.
+fn with_full_disk(place: &Workplace, blocks: u32, arguments: &[&str]) -> crate::support::Outcome {
+    let script = format!("trap '' XFSZ; ulimit -f {blocks} && exec \"$0\" \"$@\"");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_skimjit")]);
+    command.args(arguments).current_dir(place.path(""));
+    crate::support::outcome(&mut command)
+}
+
+fn names(place: &Workplace) -> Vec<String> {
+    let entries = std::fs::read_dir(place.path("")).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_leaves_no_data_base() {
+    let place = pictures(9);
+    let list: String = (0..20_000)
+        .map(|n| format!("{}.png {n}\n", n % 9))
+        .collect();
+    place.write("list.txt", list);
+    let before = names(&place);
+    for backend in ["lmdb", "leveldb"] {
+        for blocks in [0, 8, 64, 500] {
+            let arguments = [
+                "convert-imageset",
+                "pictures",
+                "list.txt",
+                "base",
+                "--backend",
+                backend,
+            ];
+            let result = with_full_disk(&place, blocks, &arguments);
+            let what = format!("{backend}, {blocks} blocks: {}", result.stderr);
+            assert_eq!(result.code, Some(3), "{what}");
+            assert_eq!(result.stderr.lines().count(), 1, "{what}");
+            assert!(result.stderr.contains("base"), "{what}");
+            assert_eq!(names(&place), before, "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_conversion_that_is_killed_leaves_no_data_base() {
+    let place = pictures(9);
+    let list: String = (0..200_000)
+        .map(|n| format!("{}.png {n}\n", n % 9))
+        .collect();
+    place.write("list.txt", list);
+    for backend in ["lmdb", "leveldb"] {
+        let arguments = [
+            "convert-imageset",
+            "pictures",
+            "list.txt",
+            "base",
+            "--backend",
+            backend,
+        ];
+        let mut running = place.command(&arguments).spawn().unwrap();
+        let begun = || names(&place).iter().any(|name| name.starts_with(".base."));
+        while !begun() && running.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert!(
+            running.try_wait().unwrap().is_none(),
+            "{backend}: ended by itself"
+        );
+        running.kill().unwrap();
+        running.wait().unwrap();
+        assert!(!place.path("base").exists(), "{backend}");
+        for name in names(&place)
+            .iter()
+            .filter(|name| name.starts_with(".base."))
+        {
+            std::fs::remove_dir_all(place.path(name)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_picture_that_is_cut_off_is_an_error_wherever_it_is() {
+    let place = pictures(2);
+    let whole = std::fs::read(place.path("pictures/1.png")).unwrap();
+    let jpeg = place.json(&[
+        "convert-imageset",
+        "pictures",
+        "list.txt",
+        "whole",
+        "--encoded",
+        "--encode-type",
+        "jpg",
+    ]);
+    assert_eq!(jpeg["records"], 2);
+    place.write("pictures/1.png", &whole[..whole.len() / 3]);
+    for options in [&[][..], &["--encoded"]] {
+        let result = place.skimjit(
+            &[
+                &["convert-imageset", "pictures", "list.txt", "base"],
+                options,
+            ]
+            .concat(),
+        );
+        assert_eq!(result.code, Some(3), "{}", result.stderr);
+        assert!(result.stderr.contains("1.png"), "{}", result.stderr);
+        assert!(!place.path("base").exists());
+    }
+    // The same in a record.
+    let mut writer = Writer::create(&place.path("cut")).unwrap();
+    for (key, mut datum) in records(&place.path("whole")) {
+        if let Pixels::Encoded(file) = &mut datum.pixels {
+            file.truncate(file.len() * 3 / 10);
+        }
+        writer.put(key.as_bytes(), datum.encode().unwrap()).unwrap();
+    }
+    writer.finish().unwrap();
+    let result = place.skimjit(&["compute-image-mean", "cut"]);
+    assert_eq!(result.code, Some(3), "{}", result.stderr);
+    assert!(
+        result.stderr.contains("record \"00000000_0.png\""),
+        "{}",
+        result.stderr
+    );
+}

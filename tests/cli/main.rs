@@ -11,6 +11,7 @@ mod examples;
 mod export;
 mod help;
 mod inputs;
+mod memory;
 mod messages;
 mod perf;
 mod preprocessing;

@@ -1,5 +1,6 @@
 //! The files of CIFAR-10: binary batches, gzipped or not, and sheets of pictures as PNG.
 
+use crate::picture::{ChannelOrder, Picture as Sheet};
 use crate::unpack;
 use skimjit_models::{Error, Result};
 use std::path::Path;
@@ -73,14 +74,12 @@ pub fn read_sheets(sheets: &[impl AsRef<Path>], labels: &Path) -> Result<Vec<Pic
 fn read_sheet(path: &Path) -> Result<Vec<Picture>> {
     let pixels = (SIDE * SIDE) as usize;
     let bytes = unpack::read(path, MAX_PICTURES * PICTURE_BYTES as u64)?;
-    let sheet = image::load_from_memory(&bytes)
-        .map_err(|error| Error::new(format!("no readable picture ({error})")))?;
+    let sheet = Sheet::decode(&bytes, Some(CHANNELS), ChannelOrder::Rgb)?;
     if sheet.width() as usize != pixels {
         let size = format!("a sheet of {}x{}", sheet.width(), sheet.height());
         return Err(Error::new(size).expected(format!("a width of {pixels}, a picture per row")));
     }
-    let sheet = sheet.into_rgb8().into_raw();
-    let pictures = sheet.chunks_exact(PICTURE_BYTES).map(|row| {
+    let pictures = sheet.data().chunks_exact(PICTURE_BYTES).map(|row| {
         let plane = |channel: usize| row.iter().skip(channel).step_by(CHANNELS as usize);
         let planes = (0..CHANNELS as usize).flat_map(plane).copied().collect();
         Picture { label: 0, planes }

@@ -22,31 +22,20 @@ pub struct Reader {
 
 enum Kind {
     Lmdb(lmdb::Reader),
-    /// It begins again behind the last record, which is seen from the first key.
-    LevelDb {
-        reader: leveldb::Reader,
-        first: Option<Vec<u8>>,
-        ended: bool,
-    },
+    LevelDb(leveldb::Reader),
 }
 
 impl Reader {
     /// Opens a data base; its files say which kind it is.
     pub fn open(path: &Path) -> Result<Self> {
         let kind = if path.join("CURRENT").is_file() {
-            let reader = leveldb::Reader::open(path)?;
-            let (first, ended) = (None, false);
-            Kind::LevelDb {
-                reader,
-                first,
-                ended,
-            }
+            Kind::LevelDb(leveldb::Reader::open(path)?)
         } else {
             Kind::Lmdb(lmdb::Reader::open(path)?)
         };
         let path = match &kind {
             Kind::Lmdb(reader) => reader.path(),
-            Kind::LevelDb { .. } => path,
+            Kind::LevelDb(reader) => reader.path(),
         };
         let path = path.to_owned();
         Ok(Self { path, kind })
@@ -56,7 +45,7 @@ impl Reader {
     pub fn records(&self) -> Option<u64> {
         match &self.kind {
             Kind::Lmdb(reader) => Some(reader.len()),
-            Kind::LevelDb { .. } => None,
+            Kind::LevelDb(_) => None,
         }
     }
 
@@ -70,17 +59,7 @@ impl Reader {
     pub fn next(&mut self) -> Result<Option<Record>> {
         match &mut self.kind {
             Kind::Lmdb(reader) => reader.next(),
-            Kind::LevelDb { ended: true, .. } => Ok(None),
-            Kind::LevelDb {
-                reader,
-                first,
-                ended,
-            } => {
-                let record = reader.next()?;
-                *ended = first.as_ref() == Some(&record.key);
-                first.get_or_insert_with(|| record.key.clone());
-                Ok((!*ended).then_some(record))
-            }
+            Kind::LevelDb(reader) => reader.next(),
         }
     }
 }

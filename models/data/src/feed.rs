@@ -3,6 +3,7 @@
 use crate::random::Random;
 use crate::source::{DataBase, Decoding, Hdf5List, ImageList, Item, Raw, Source};
 use crate::transform::{Transform, find};
+use skimjit_host::memory;
 use skimjit_models::caffe::proto::{LayerParameter, NetParameter, Phase};
 use skimjit_models::{Error, Result, Shape, Tensor};
 use std::collections::BTreeMap;
@@ -325,6 +326,14 @@ impl Layer {
             name: name.clone(),
             shape: shape.clone(),
         };
+        // The batch that is used and those that are read ahead.
+        let batches = options.ahead.max(1) as u64 + 1;
+        let counts = shapes.iter().map(|shape| shape.count() as u64);
+        let bytes = size_of::<f32>() as u64 * counts.sum::<u64>();
+        memory::check(bytes.saturating_mul(batches)).map_err(|error| {
+            let error = Error::from(error).field("batch_size");
+            error.hint("a smaller batch needs less; --memory-limit allows more")
+        })?;
         queue.skip(options.skip, batch)?;
         Ok(Self {
             name: layer.name().to_owned(),

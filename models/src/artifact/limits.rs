@@ -9,6 +9,10 @@ pub const MAX_NAME_BYTES: usize = 256;
 pub const MAX_TENSOR_ELEMENTS: usize = 1 << 28;
 /// Elements of all weights of a graph (4 GiB of `f32`).
 pub const MAX_GRAPH_ELEMENTS: usize = 1 << 30;
+/// Bytes of decoded weights that any file may ask for.
+pub const BASE_WEIGHT_BYTES: u64 = 1 << 30;
+/// The same for every byte of the file beyond that: a thousandth of the weights, as indices into a codebook.
+pub const WEIGHT_BYTES_PER_BYTE: u64 = 4096;
 /// Bytes of the graph section.
 pub const MAX_GRAPH_BYTES: usize = 1 << 26;
 /// Values, and also nodes, of a graph.

@@ -15,7 +15,8 @@ mod bits;
 
 pub use container::{Kind, Reader, Section, Writer};
 
-use crate::{Error, Graph, Result, Tensor};
+use crate::{Error, Graph, Result, Shape, Tensor};
+use skimjit_host::memory;
 
 /// Name of the single section of kind [`Kind::GRAPH`].
 pub const GRAPH_SECTION: &str = "graph";
@@ -41,6 +42,7 @@ pub fn write_graph(writer: &mut Writer<'_>, graph: &Graph) -> Result<()> {
 /// Reads what [`write_graph`] wrote, and checks it as if it came from a stranger.
 pub fn read_graph(reader: &Reader<'_>) -> Result<Graph> {
     let record = graph::decode(required(reader, Kind::GRAPH, GRAPH_SECTION)?)?;
+    check_memory(reader, record.weight_shapes())?;
     let mut tensors = Vec::with_capacity(record.weight_shapes().len());
     for (index, shape) in record.weight_shapes().iter().enumerate() {
         let name = weight_section(index);
@@ -50,6 +52,20 @@ pub fn read_graph(reader: &Reader<'_>) -> Result<Graph> {
         tensors.push(Tensor::new(shape.clone(), data));
     }
     record.into_graph(tensors)
+}
+
+/// Zeros take no room in a file: what all weights take once decoded is checked before the first one is.
+fn check_memory(reader: &Reader<'_>, shapes: &[Shape]) -> Result<()> {
+    let counts = shapes.iter().map(|shape| shape.count() as u64);
+    let bytes = size_of::<f32>() as u64 * counts.sum::<u64>();
+    let stored: usize = reader.sections().iter().map(|part| part.bytes.len()).sum();
+    let most = (stored as u64).saturating_mul(limits::WEIGHT_BYTES_PER_BYTE);
+    if bytes > most.max(limits::BASE_WEIGHT_BYTES) {
+        return Err(Error::new(format!("weights of {} MiB", bytes >> 20))
+            .expected("no more than a file of this size can hold")
+            .hint("the file is damaged, or was made to take memory: compile the network again"));
+    }
+    Ok(memory::check(bytes)?)
 }
 
 fn required<'a>(reader: &Reader<'a>, kind: Kind, name: &str) -> Result<&'a [u8]> {

@@ -14,6 +14,7 @@
 use super::bits::{BitReader, BitWriter, best_parameter};
 use super::limits::MAX_TENSOR_ELEMENTS;
 use crate::{Error, Result};
+use skimjit_host::memory;
 use std::collections::HashMap;
 
 const HEADER_BYTES: usize = 32;
@@ -197,11 +198,9 @@ pub fn decode(bytes: &[u8], count: usize) -> Result<Vec<f32>> {
     if let (Positions::All, Values::F32) = (parts.positions, parts.values) {
         return Ok(parts.stored.chunks_exact(4).map(f32_of).collect());
     }
-    let mut weights = Vec::new();
-    if weights.try_reserve_exact(count).is_err() {
-        return Err(Error::new(format!("{count} elements")).expected("what fits the memory"));
-    }
-    weights.resize(count, 0.0);
+    memory::check(size_of::<f32>() as u64 * count as u64)?;
+    // Zeroed pages cost nothing until they are written.
+    let mut weights = vec![0.0; count];
     // `for_each` yields positions below `count` only.
     parts.for_each(count, |at, value| weights[at] = value)?;
     Ok(weights)
@@ -235,6 +234,7 @@ pub fn decode_sparse(bytes: &[u8], rows: u32, cols: u32) -> Result<SparseMatrix>
     let count = count.ok_or_else(|| too_large(u64::from(rows) * u64::from(cols)))?;
     let parts = Parts::new(bytes, count)?;
     let stored = parts.stored.len() / parts.values.bytes();
+    memory::check(4 * (rows as u64 + 1 + 2 * stored as u64))?;
     let mut matrix = SparseMatrix {
         row_start: Vec::with_capacity(rows as usize + 1),
         col: Vec::with_capacity(stored),

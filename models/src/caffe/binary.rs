@@ -5,19 +5,13 @@ use super::scan;
 use super::schema::Message;
 use super::unknown;
 use crate::{Error, Result};
-use std::io::Read;
+use skimjit_host::memory;
 use std::path::Path;
 
 /// Reads a whole file of limited size.
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
     let unreadable = |error: std::io::Error| Error::new(error.to_string()).file(path);
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    let size = file.metadata().map_err(unreadable)?.len();
-    let mut bytes = Vec::with_capacity(size.min(MAX_FILE_BYTES) as usize);
-    // One byte more than allowed tells a file of the largest size from a larger one.
-    file.take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
+    let bytes = memory::read_file(path, MAX_FILE_BYTES).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(Error::new("a file of 2 GiB or more")
             .file(path)

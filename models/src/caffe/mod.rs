@@ -23,6 +23,7 @@ mod warning;
 mod wire;
 
 pub use foreign::{is_definition, is_text};
+pub use hdf5::{Numbers, read_numbers as read_hdf5_numbers};
 pub use warning::{Care, Tally, Warning};
 
 use crate::{Error, Result, Tensor};

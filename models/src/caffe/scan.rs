@@ -10,6 +10,7 @@ use super::proto::UnknownField;
 use super::schema::{Field, Kind, Message, wire};
 use super::unknown;
 use crate::{Error, Result};
+use skimjit_host::memory;
 
 /// Bookkeeping of one heap allocation, and the unused part of the list that holds it.
 const ALLOCATION: u64 = 32;
@@ -31,6 +32,7 @@ pub(super) fn scan(bytes: &[u8], message: &'static Message, allowance: u64) -> R
         unknown: false,
     };
     scan.message(bytes, 0, message)?;
+    memory::check(scan.memory)?;
     Ok(scan.unknown)
 }
 

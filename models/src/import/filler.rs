@@ -6,6 +6,7 @@ use crate::caffe::proto::filler_parameter::VarianceNorm;
 use crate::{Error, Result, Shape, Tensor};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use skimjit_host::memory;
 
 /// A number that tells the tensors of a network apart (FNV-1a of layer and index).
 pub(super) fn stream(layer: &str, index: usize) -> u64 {
@@ -30,6 +31,7 @@ pub(super) fn fill(filler: &FillerParameter, shape: Shape, stream: u64) -> Resul
     let mut random = Random::new(stream);
     let fan = fan(filler, &shape);
     let count = shape.count();
+    memory::check(size_of::<f32>() as u64 * count as u64)?;
     let mut draw = |next: &mut dyn FnMut(&mut Random) -> f64| -> Vec<f32> {
         (0..count).map(|_| next(&mut random) as f32).collect()
     };

@@ -19,6 +19,7 @@ mod trial;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use console::{WARNINGS, complain};
+use skimjit_host::memory;
 use skimjit_models::Result;
 use std::process::ExitCode;
 
@@ -27,10 +28,14 @@ use std::process::ExitCode;
 #[command(name = "skimjit-train", version, max_term_width = 100, after_help = AFTER_HELP)]
 #[command(arg_required_else_help = false)]
 struct Cli {
+    /// Memory that the contents of a file may take: bytes, or with K, M, G [default: what is free]
+    #[arg(long, value_name = "SIZE", global = true, value_parser = memory::parse_size)]
+    #[arg(display_order = 1001)]
+    memory_limit: Option<u64>,
     #[command(subcommand)]
     command: Command,
     /// Warnings are errors
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 1002)]
     strict: bool,
 }
 
@@ -46,6 +51,9 @@ impl Cli {
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 ok, 1 a goal was missed, 2 wrong usage, 3 bad input or a run that failed.
+
+With any command, --memory-limit SIZE (512M, 4G) bounds the memory that a file may ask for; without
+it, what is free does.
 
 Example:
   skimjit-train train --solver solver.prototxt --log run";
@@ -89,6 +97,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };
+    memory::set_limit(cli.memory_limit);
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -221,3 +221,25 @@ fn wrong_files_are_refused() {
         let _ = read_solverstate(&file);
     }
 }
+
+/// A file of 8 KB whose elements claim 128 KiB each.
+#[test]
+fn data_that_claim_more_memory_than_there_is_are_one_error() {
+    let place = Workplace::with_tiny_network();
+    let bad = include_bytes!("../../../models/tests/claims/crash.h5");
+    std::fs::write(place.path("crash.h5"), bad).unwrap();
+    place.write("list.txt", "crash.h5\n");
+    place.write(
+        "net.prototxt",
+        "layer { name: \"d\" type: \"HDF5Data\" top: \"data\" top: \"label\"
+           hdf5_data_param { source: \"list.txt\" batch_size: 2 } }
+         layer { name: \"f\" type: \"InnerProduct\" bottom: \"data\" top: \"f\"
+           inner_product_param { num_output: 2 } }
+         layer { name: \"loss\" type: \"EuclideanLoss\" bottom: \"f\" bottom: \"f\" top: \"loss\" }",
+    );
+    place.solver("max_iter: 1");
+    let result = place.run(&RUN);
+    assert_eq!(result.code, Some(3), "{}", result.stderr);
+    assert!(result.stderr.contains("crash.h5"), "{}", result.stderr);
+    assert_eq!(result.stderr.lines().count(), 1, "{}", result.stderr);
+}

@@ -3,6 +3,7 @@
 
 use super::page::{HEADER_BYTES, Kind, META_BYTES, Meta, Page, ValueAt};
 use super::{DATA_FILE, Record};
+use skimjit_host::memory;
 use skimjit_models::{Error, Result};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -211,7 +212,8 @@ impl Reader {
         }
         // Before memory is taken for it.
         self.check_range(number, HEADER_BYTES + bytes)?;
-        let mut value = vec![0; bytes];
+        let mut value = memory::reserved(bytes)?;
+        value.resize(bytes, 0);
         self.read_at(number, HEADER_BYTES, &mut value)?;
         Ok(value)
     }

@@ -2,7 +2,8 @@
 
 use super::{DATA_FILE, Record, show};
 use heed::types::Bytes;
-use heed::{CommitOrAbort, Env, EnvOpenOptions, MdbError, PutFlags};
+use heed::{CommitOrAbort, Env, EnvFlags, EnvOpenOptions, MdbError, PutFlags};
+use skimjit_host::whole::Folder;
 use skimjit_models::{Error, Result};
 use std::fs::File;
 use std::io::ErrorKind;
@@ -19,27 +20,20 @@ const LOCK_FILE: &str = "lock.mdb";
 /// Longest key of LMDB.
 const MAX_KEY_BYTES: usize = 511;
 
-/// A data base that is being made. One that is dropped before [`Writer::finish`] is removed again, so
-/// that an error leaves no half data set that looks like a whole one.
+/// A data base that is being made, in a folder of its own that takes the data base's name when all is in it:
+/// neither an error nor the end of the process leaves a half data set that looks like a whole one.
+///
+/// What does not fit the disk is an error: the C library writes with system calls, and reads by its map only
+/// what is written. Its file of locks, which it would write by a map, is left to those who read.
 pub struct Writer {
     path: PathBuf,
+    // In front of the folder: it is closed before that is removed.
     env: Env,
+    folder: Folder,
     map_bytes: usize,
     waiting: Vec<Record>,
     waiting_bytes: usize,
     written: u64,
-    finished: bool,
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if !self.finished {
-            // A folder with other files in it stays.
-            let _ = std::fs::remove_file(self.path.join(DATA_FILE));
-            let _ = std::fs::remove_file(self.path.join(LOCK_FILE));
-            let _ = std::fs::remove_dir(&self.path);
-        }
-    }
 }
 
 impl Writer {
@@ -50,33 +44,33 @@ impl Writer {
 
     fn with_map(path: &Path, map_bytes: usize) -> Result<Self> {
         let failed = |error: heed::Error| fault(&error).file(path);
-        if path.is_file() {
-            return Err(exists(path));
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(|error| failed(error.into()))?;
         }
-        std::fs::create_dir_all(path).map_err(|error| failed(error.into()))?;
+        let folder = Folder::create(path).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => exists(path),
+            _ => failed(error.into()),
+        })?;
         // Made here, empty, for all users whom the user's mask allows; the library would shut them out.
         for name in [DATA_FILE, LOCK_FILE] {
-            match File::create_new(path.join(name)) {
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                    return Err(failed(error.into()));
-                }
-                Err(_) if name == DATA_FILE => return Err(exists(path)),
-                _ => {}
-            }
+            let made = File::create_new(folder.path().join(name));
+            made.map_err(|error| failed(error.into()))?;
         }
         let mut options = EnvOpenOptions::new();
         options.map_size(map_bytes);
-        // SAFETY: the file is new and empty, so nothing has changed it behind LMDB's back, and all
-        // records go through this environment, which this writer keeps to itself.
-        let env = unsafe { options.open(path) }.map_err(failed)?;
+        // SAFETY: the file is new, empty and in a folder of its own, so nothing has changed it behind
+        // LMDB's back, and all records go through this environment, which this writer keeps to itself:
+        // without locks, as nobody else has it open.
+        let env = unsafe { options.flags(EnvFlags::NO_LOCK).open(folder.path()) };
+        let env = env.map_err(failed)?;
         Ok(Self {
             path: path.to_owned(),
             env,
+            folder,
             map_bytes,
             waiting: Vec::new(),
             waiting_bytes: 0,
             written: 0,
-            finished: false,
         })
     }
 
@@ -103,7 +97,9 @@ impl Writer {
     /// Writes what is left; returns the number of records.
     pub fn finish(mut self) -> Result<u64> {
         self.commit()?;
-        self.finished = true;
+        drop(self.env);
+        let named = self.folder.finish();
+        named.map_err(|error| fault(&error.into()).file(&self.path))?;
         Ok(self.written)
     }
 

@@ -1,6 +1,7 @@
 //! Records of an LMDB or LevelDB data base.
 
 use super::{Raw, Source};
+use crate::lmdb::Record;
 use crate::{leveldb, lmdb};
 use skimjit_models::caffe::proto::data_parameter::Db;
 use skimjit_models::{Error, Result};
@@ -15,6 +16,21 @@ pub struct DataBase {
 enum Reader {
     Lmdb(lmdb::Reader),
     LevelDb(leveldb::Reader),
+}
+
+impl Reader {
+    fn next(&mut self) -> Result<Option<Record>> {
+        match self {
+            Self::Lmdb(reader) => reader.next(),
+            Self::LevelDb(reader) => reader.next(),
+        }
+    }
+    fn rewind(&mut self) {
+        match self {
+            Self::Lmdb(reader) => reader.rewind(),
+            Self::LevelDb(reader) => reader.rewind(),
+        }
+    }
 }
 
 impl DataBase {
@@ -40,20 +56,17 @@ impl DataBase {
 
 impl Source for DataBase {
     fn next(&mut self) -> Result<Raw> {
-        let record = match &mut self.reader {
-            Reader::LevelDb(reader) => reader.next()?,
-            Reader::Lmdb(reader) => match reader.next()? {
-                Some(record) => record,
-                None => {
-                    reader.rewind();
-                    let none = || {
-                        Error::new("no records")
-                            .file(&self.path)
-                            .expected("at least one")
-                    };
-                    reader.next()?.ok_or_else(none)?
-                }
-            },
+        let record = match self.reader.next()? {
+            Some(record) => record,
+            None => {
+                self.reader.rewind();
+                let none = || {
+                    Error::new("no records")
+                        .file(&self.path)
+                        .expected("at least one")
+                };
+                self.reader.next()?.ok_or_else(none)?
+            }
         };
         Ok(Raw::Datum {
             key: lmdb::show(&record.key),

@@ -4,9 +4,11 @@ use super::{Raw, Source};
 use crate::random::Random;
 use crate::transform::find;
 use hdf5_pure::{Dataset, File};
+use skimjit_host::{foreign, memory};
 use skimjit_models::caffe::limits::{BASE_MEMORY, HDF5_MEMORY, MAX_TEXT_BYTES};
 use skimjit_models::caffe::proto::Hdf5DataParameter;
-use skimjit_models::{Error, Result, Shape};
+use skimjit_models::caffe::{Numbers, read_hdf5_numbers};
+use skimjit_models::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// See the module.
@@ -80,11 +82,12 @@ fn read_list(path: &Path, folder: Option<&Path>) -> Result<Vec<PathBuf>> {
             .file(path)
             .expected("a text file with the path of an HDF5 file per line")
     };
-    let size = std::fs::metadata(path).map_or(0, |file| file.len());
-    if size > MAX_TEXT_BYTES as u64 {
-        return Err(unreadable(format!("{size} bytes")));
+    let bytes = memory::read_file(path, MAX_TEXT_BYTES as u64);
+    let bytes = bytes.map_err(|error| unreadable(error.to_string()))?;
+    if bytes.len() > MAX_TEXT_BYTES {
+        return Err(unreadable("a larger file".to_owned()));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|_| unreadable("no UTF-8 text".to_owned()))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     // Beside the list too: copies of definitions lie elsewhere.
     let place = |line: &str| match find(line, folder) {
@@ -106,8 +109,9 @@ impl Table {
                 .hint("the file is cut off, damaged, or no HDF5 file")
         };
         let size = std::fs::metadata(path).map_or(0, |file| file.len());
-        let mut memory = BASE_MEMORY + size * HDF5_MEMORY;
+        let mut allowed = BASE_MEMORY + size * HDF5_MEMORY;
         let read = || {
+            memory::check(size)?;
             let file = File::open(path).map_err(unreadable)?;
             let mut table = Self::default();
             let mut count = None;
@@ -116,7 +120,8 @@ impl Table {
                     .root()
                     .dataset(top)
                     .map_err(|error| unreadable(error).field(format!("data set {top:?}")))?;
-                let (rows, dims, values) = read_set(&set, &mut memory)?;
+                let (rows, dims, values) = read_set(&set, &mut allowed)
+                    .map_err(|error| error.field(format!("data set {top:?}")))?;
                 if let Some(wanted) = wanted.filter(|wanted| wanted[index] != dims) {
                     return Err(Error::new(format!("rows of {dims:?}"))
                         .field(format!("data set {top:?}"))
@@ -136,8 +141,9 @@ impl Table {
                 false => Ok(table),
             }
         };
-        let mut read = read;
-        read().map_err(|error| error.file(path))
+        let gave_up = |_| Error::new("HDF5 that cannot be read").hint("the file is damaged");
+        let read = foreign::call(read).map_err(gave_up);
+        read.and_then(|read| read).map_err(|error| error.file(path))
     }
 
     fn row(&self, number: usize) -> Vec<Vec<f32>> {
@@ -151,45 +157,10 @@ impl Table {
 
 /// Rows, dims of a row, values.
 fn read_set(set: &Dataset, memory: &mut u64) -> Result<(usize, Vec<u32>, Vec<f32>)> {
-    let unreadable =
-        |error: hdf5_pure::Error| Error::new(format!("a data set that cannot be read ({error})"));
-    let dims = set.shape().map_err(unreadable)?;
-    let small: Option<Vec<u32>> = dims.iter().map(|&dim| u32::try_from(dim).ok()).collect();
-    let Some([rows, row @ ..]) = small.as_deref() else {
-        return Err(Error::new(format!("dims {dims:?}")).expected("at least one, of 32 bits"));
+    let Numbers { dims, values } = read_hdf5_numbers(set, memory)?;
+    let [rows, row @ ..] = &*dims else {
+        return Err(Error::new("a single value").expected("rows: at least one dim"));
     };
-    let count = Shape::new(&dims.iter().map(|&dim| dim as u32).collect::<Vec<_>>()[..])?.count();
-    *memory = memory.checked_sub(4 * count as u64).ok_or_else(|| {
-        Error::new(format!("a data set of {count} elements"))
-            .expected("no more than a file of this size can hold")
-    })?;
-    let values = set.read_f32().or_else(|first| {
-        // Labels are often whole numbers.
-        let doubles = set
-            .read_f64()
-            .map(|v| v.into_iter().map(|x| x as f32).collect());
-        let longs = || {
-            set.read_i64()
-                .map(|v| v.into_iter().map(|x| x as f32).collect())
-        };
-        let ints = || {
-            set.read_i32()
-                .map(|v| v.into_iter().map(|x| x as f32).collect())
-        };
-        let bytes = || {
-            set.read_u8()
-                .map(|v| v.into_iter().map(f32::from).collect())
-        };
-        doubles
-            .or_else(|_| longs())
-            .or_else(|_| ints())
-            .or_else(|_| bytes())
-            .map_err(|_: hdf5_pure::Error| first)
-    });
-    let values: Vec<f32> = values.map_err(unreadable)?;
-    if values.len() != count {
-        return Err(Error::new(format!("{} values", values.len())).expected(count.to_string()));
-    }
     Ok((*rows as usize, row.to_vec(), values))
 }
 

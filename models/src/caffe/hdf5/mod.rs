@@ -1,8 +1,11 @@
 //! Weights in HDF5 files: `/data/<layer>/<blob index>`, one float dataset each; and solver states.
 
+mod numbers;
 mod state;
 mod write;
 
+pub use numbers::{Numbers, read_numbers};
+use numbers::{check_numbers, check_size};
 pub(super) use state::parse_state;
 pub(super) use write::{write_state, write_weights};
 
@@ -11,17 +14,29 @@ use super::limits::{BASE_MEMORY, HDF5_MEMORY, MAX_HDF5_BLOBS, MAX_HDF5_DEPTH, MA
 use super::proto::{BlobProto, LayerParameter, NetParameter};
 use crate::{Error, Result, Shape, Tensor};
 use hdf5_pure::{Dataset, File, Group};
+use skimjit_host::{foreign, memory};
 
 /// Bytes that every HDF5 file begins with.
 pub(super) const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
 
 /// Reads layer names and blobs from the contents of a file.
 pub(super) fn parse(bytes: Vec<u8>) -> Result<NetParameter> {
+    checked(|| parse_weights(bytes))
+}
+
+/// The result of `work`, or an error where the library panics.
+fn checked<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let gave_up = |_| Error::new("HDF5 that cannot be read").hint("the file is damaged");
+    foreign::call(work).map_err(gave_up)?
+}
+
+fn parse_weights(bytes: Vec<u8>) -> Result<NetParameter> {
     let mut reader = Reader {
         memory: BASE_MEMORY + bytes.len() as u64 * HDF5_MEMORY,
         groups: MAX_HDF5_GROUPS,
         layers: Vec::new(),
     };
+    memory::check(bytes.len() as u64)?;
     let file = File::from_bytes(bytes).map_err(|error| unreadable(&error))?;
     let data = file.root().group("data").map_err(|_| {
         Error::new("no group \"data\"").expected("a .caffemodel.h5 file").hint(
@@ -109,23 +124,10 @@ impl Reader {
     }
 }
 
-/// Reads a dataset of floats, which takes its bytes from `memory`.
+/// Reads a dataset of numbers, which takes its bytes from `memory`.
 fn read_blob(dataset: &Dataset, memory: &mut u64) -> Result<BlobProto> {
-    let dims = dataset.shape().map_err(|error| unreadable(&error))?;
-    let small: Option<Vec<u32>> = dims.iter().map(|&dim| u32::try_from(dim).ok()).collect();
-    let small = small.ok_or_else(|| Error::new(format!("dims {dims:?}")).expected("32 bits"))?;
-    let shape = Shape::new(small)?;
-    let bytes = size_of::<f32>() as u64 * shape.count() as u64;
-    *memory = memory.checked_sub(bytes).ok_or_else(|| {
-        Error::new(format!("a dataset of {shape} elements"))
-            .expected("no more than a file of this size can hold")
-    })?;
-    let data = dataset.read_f32().map_err(|error| unreadable(&error))?;
-    if data.len() != shape.count() {
-        return Err(Error::new(format!("{} values", data.len()))
-            .expected(format!("{}, as its shape {shape} says", shape.count())));
-    }
-    Ok(blob::from_tensor(Tensor::new(shape, data)))
+    let Numbers { dims, values } = read_numbers(dataset, memory)?;
+    Ok(blob::from_tensor(Tensor::new(Shape::new(dims)?, values)))
 }
 
 fn unreadable(error: &hdf5_pure::Error) -> Error {

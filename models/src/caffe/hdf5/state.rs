@@ -1,14 +1,20 @@
 //! States of solvers: `iter`, `learned_net`, `current_step`, and `/history/<number>`.
 
-use super::{read_blob, unreadable};
+use super::{check_numbers, check_size, checked, read_blob, unreadable};
 use crate::caffe::limits::{BASE_MEMORY, HDF5_MEMORY, MAX_HDF5_HISTORY, MAX_HDF5_TEXT};
 use crate::caffe::proto::{BlobProto, SolverState};
 use crate::{Error, Result};
 use hdf5_pure::{DType, Dataset, Datatype, File, Group, VlenStringReadOptions};
+use skimjit_host::memory;
 
 /// Reads the contents of a `.solverstate.h5` file.
 pub(in crate::caffe) fn parse_state(bytes: Vec<u8>) -> Result<SolverState> {
+    checked(|| parse(bytes))
+}
+
+fn parse(bytes: Vec<u8>) -> Result<SolverState> {
     let mut memory = BASE_MEMORY + bytes.len() as u64 * HDF5_MEMORY;
+    memory::check(bytes.len() as u64)?;
     let file = File::from_bytes(bytes).map_err(|error| unreadable(&error))?;
     let root = file.root();
     let number = |name: &str| number(&root, name).map_err(|error| error.field(name));
@@ -32,6 +38,7 @@ fn dataset(root: &Group, name: &str) -> Result<Dataset> {
 
 fn number(root: &Group, name: &str) -> Result<i32> {
     let set = dataset(root, name)?;
+    check_numbers(&set)?;
     single(&set)?;
     let values = set.read_i32().map_err(|error| unreadable(&error))?;
     let value = values.first().copied();
@@ -41,10 +48,11 @@ fn number(root: &Group, name: &str) -> Result<i32> {
 /// Refuses more than one element.
 fn single(set: &Dataset) -> Result<()> {
     let dims = set.shape().map_err(|error| unreadable(&error))?;
-    if dims.iter().all(|&dim| dim == 1) {
-        return Ok(());
+    if dims.iter().any(|&dim| dim != 1) {
+        return Err(Error::new(format!("dims {dims:?}")).expected("one element"));
     }
-    Err(Error::new(format!("dims {dims:?}")).expected("one element"))
+    // Of text too, the size of an element and of a chunk are claims.
+    check_size(set, &mut BASE_MEMORY.clone()).map(drop)
 }
 
 fn text(root: &Group, name: &str) -> Result<String> {

@@ -1,18 +1,26 @@
-//! Pictures (JPEG, PNG) as network inputs.
+//! Pictures (JPEG, PNG, BMP, GIF, TIFF, WebP, PNM) as network inputs.
 //!
 //! The steps and their order are Caffe's: decode, resize, crop the centre, subtract the mean, scale.
-//! Transparency is ignored and a camera's orientation mark is obeyed, as OpenCV does for Caffe.
+//! Transparency is ignored and a camera's orientation mark is obeyed, as OpenCV does for Caffe; 16 bits
+//! become 8; of moving pictures the first is taken. A file that is cut off is an error, never half a
+//! picture.
+
+mod decode;
+mod jpeg;
+
+pub use decode::FORMATS;
 
 use image::codecs::{jpeg::JpegEncoder, png::PngEncoder};
-use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder};
-use image::{ImageError, ImageReader, Limits};
+use image::{DynamicImage, ExtendedColorType, ImageEncoder};
+use skimjit_host::memory;
 pub use skimjit_models::preprocess::{ChannelOrder, MAX_SIDE, Mean, Preprocess, Resize};
 use skimjit_models::{Error, Result, Shape, Tensor};
-use std::io::{BufRead, Cursor, Seek};
 use std::path::Path;
 
-/// Memory that decoding one picture may take, in bytes.
-pub const MAX_DECODE_BYTES: u64 = 1 << 30;
+/// Bytes of the pixels of one picture.
+pub const MAX_DECODE_BYTES: u64 = 1 << 29;
+/// Largest file of a picture, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 30;
 
 /// Quality of JPEG files that are made: OpenCV's, and so Caffe's.
 const JPEG_QUALITY: u8 = 95;
@@ -196,17 +204,24 @@ impl MeanView<'_> {
 }
 
 impl Picture {
-    /// Decodes a JPEG or PNG file to 1 channel (brightness) or 3.
+    /// Decodes a picture's file to 1 channel (brightness) or 3.
     pub fn open(path: &Path, channels: u32, order: ChannelOrder) -> Result<Self> {
-        let image = decode(path).map_err(|error| unreadable(&error).file(path))?;
-        Self::from_image(&image, channels, order).map_err(|error| error.file(path))
+        let read = || {
+            let unreadable = |error: std::io::Error| Error::new(error.to_string());
+            let file = memory::read_file(path, MAX_FILE_BYTES).map_err(unreadable)?;
+            if file.len() as u64 > MAX_FILE_BYTES {
+                return Err(Error::new("a larger file")
+                    .expected(format!("a picture of at most {MAX_FILE_BYTES} bytes")));
+            }
+            Self::decode(&file, Some(channels), order)
+        };
+        read().map_err(|error| error.file(path))
     }
-    /// Decodes the contents of a JPEG or PNG file to `channels`, or to as many as it has: 1 or 3.
+    /// Decodes the contents of a picture's file to `channels`, or to as many as it has: 1 or 3.
     pub fn decode(file: &[u8], channels: Option<u32>, order: ChannelOrder) -> Result<Self> {
-        let image =
-            decode_from(ImageReader::new(Cursor::new(file))).map_err(|error| unreadable(&error))?;
+        let image = decode::decode(file)?;
         let own = if image.color().has_color() { 3 } else { 1 };
-        Self::from_image(&image, channels.unwrap_or(own), order)
+        Self::from_image(image, channels.unwrap_or(own), order)
     }
     /// Takes pixels as they are: interleaved, row by row.
     pub fn from_pixels(width: u32, height: u32, channels: u32, data: Vec<u8>) -> Result<Self> {
@@ -227,19 +242,20 @@ impl Picture {
         ))
         .expected(format!("sides of 1 to {MAX_SIDE}, 1 or 3 channels")))
     }
-    fn from_image(image: &DynamicImage, channels: u32, order: ChannelOrder) -> Result<Self> {
+    fn from_image(image: DynamicImage, channels: u32, order: ChannelOrder) -> Result<Self> {
         let gray = !image.color().has_color();
+        let (width, height) = (image.width(), image.height());
         let data = match (channels, order) {
             // Gray stays gray: no detour over a weighted sum of three equal channels.
-            (1, _) if gray => image.to_luma8().into_raw(),
+            (1, _) if gray => image.into_luma8().into_raw(),
             (1, _) => image
-                .to_rgb8()
+                .into_rgb8()
                 .pixels()
                 .map(|pixel| luma(pixel.0))
                 .collect(),
-            (3, ChannelOrder::Rgb) => image.to_rgb8().into_raw(),
+            (3, ChannelOrder::Rgb) => image.into_rgb8().into_raw(),
             (3, ChannelOrder::Bgr) => {
-                let mut data = image.to_rgb8().into_raw();
+                let mut data = image.into_rgb8().into_raw();
                 data.chunks_exact_mut(3).for_each(<[u8]>::reverse);
                 data
             }
@@ -251,7 +267,7 @@ impl Picture {
                 );
             }
         };
-        Self::from_pixels(image.width(), image.height(), channels, data)
+        Self::from_pixels(width, height, channels, data)
     }
     /// Channels: 1 or 3.
     pub fn channels(&self) -> u32 {
@@ -402,33 +418,6 @@ fn luma([red, green, blue]: [u8; 3]) -> u8 {
     ((sum + 500) / 1000) as u8
 }
 
-/// One line, whatever the decoder says.
-fn unreadable(error: &ImageError) -> Error {
-    let text = error.to_string();
-    let words: Vec<&str> = text.split_whitespace().collect();
-    Error::new(format!("no readable picture ({})", words.join(" ")))
-}
-
-fn decode(path: &Path) -> std::result::Result<DynamicImage, ImageError> {
-    decode_from(ImageReader::open(path)?)
-}
-
-fn decode_from<R: BufRead + Seek>(
-    reader: ImageReader<R>,
-) -> std::result::Result<DynamicImage, ImageError> {
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_DECODE_BYTES);
-    let mut reader = reader.with_guessed_format()?;
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder()?;
-    let orientation = decoder.orientation()?;
-    let mut image = DynamicImage::from_decoder(decoder)?;
-    image.apply_orientation(orientation);
-    Ok(image)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -558,14 +547,14 @@ mod tests {
             1,
             image::Rgba([10, 20, 30, 0]),
         ));
-        let rgb = Picture::from_image(&colour, 3, ChannelOrder::Rgb).unwrap();
-        let bgr = Picture::from_image(&colour, 3, ChannelOrder::Bgr).unwrap();
+        let rgb = Picture::from_image(colour.clone(), 3, ChannelOrder::Rgb).unwrap();
+        let bgr = Picture::from_image(colour.clone(), 3, ChannelOrder::Bgr).unwrap();
         assert_eq!(
             (rgb.data(), bgr.data()),
             (&[10, 20, 30][..], &[30, 20, 10][..])
         );
         assert_eq!(
-            Picture::from_image(&colour, 1, ChannelOrder::Bgr)
+            Picture::from_image(colour.clone(), 1, ChannelOrder::Bgr)
                 .unwrap()
                 .data(),
             [18]
@@ -576,17 +565,17 @@ mod tests {
             image::LumaA([77, 9]),
         ));
         assert_eq!(
-            Picture::from_image(&gray, 3, ChannelOrder::Bgr)
+            Picture::from_image(gray.clone(), 3, ChannelOrder::Bgr)
                 .unwrap()
                 .data(),
             [77; 3]
         );
         assert_eq!(
-            Picture::from_image(&gray, 1, ChannelOrder::Bgr)
+            Picture::from_image(gray.clone(), 1, ChannelOrder::Bgr)
                 .unwrap()
                 .data(),
             [77]
         );
-        assert!(Picture::from_image(&gray, 2, ChannelOrder::Bgr).is_err());
+        assert!(Picture::from_image(gray.clone(), 2, ChannelOrder::Bgr).is_err());
     }
 }
