@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::tune::Tuning;
+use skimjit_host::whole;
 use skimjit_models::artifact::{self, Kind, Reader, Writer};
 use skimjit_models::{Graph, Shape, Tensor, ValueId, import, passes};
 use skimjit_runtime::jit::Isa;
@@ -13,7 +14,7 @@ use skimjit_runtime::{
     machine,
 };
 use std::collections::HashMap;
-use std::io::{BufWriter, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -444,23 +445,8 @@ impl Model {
             recipe::SECTION,
             Recipe::of(&engine.plan).encode(),
         )?;
-        let failed = |error: &std::io::Error| {
-            let error = skimjit_models::Error::new(format!("an error when writing: {error}"));
-            Error::from(error.file(path).hint("check the path and the free space"))
-        };
-        // Written beside the target and renamed, so that a reader never sees half a file.
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
-        let file = std::fs::File::create(&part).map_err(|error| failed(&error))?;
-        let mut out = BufWriter::new(file);
-        let written = writer.write_to(&mut out).and_then(|()| out.flush());
-        written
-            .and_then(|()| std::fs::rename(&part, path))
-            .map_err(|error| {
-                let _ = std::fs::remove_file(&part);
-                failed(&error)
-            })
+        let written = whole::write_with(path, |out| writer.write_to(out));
+        written.map_err(|error: io::Error| skimjit_models::Error::unwritable(path, &error).into())
     }
 }
 

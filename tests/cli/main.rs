@@ -7,6 +7,7 @@ mod code_info;
 mod convert;
 mod detections;
 mod dump;
+mod escapes;
 mod export;
 mod help;
 mod perf;
@@ -19,6 +20,7 @@ mod support;
 mod testing;
 mod tools;
 mod tune;
+mod whole;
 
 use serde_json::Value;
 use skimjit::array::{read_npy, write_npy};

@@ -4,6 +4,7 @@ use super::limits::{BINARY_MEMORY, MAX_FILE_BYTES};
 use super::scan;
 use super::schema::Message;
 use crate::{Error, Result};
+use skimjit_host::whole;
 use std::io::Read;
 use std::path::Path;
 
@@ -93,6 +94,5 @@ pub(super) fn write(path: &Path, message: &impl prost::Message) -> Result<()> {
                 "at most {MAX_FILE_BYTES}, as Caffe's format allows"
             )));
     }
-    std::fs::write(path, message.encode_to_vec())
-        .map_err(|error| Error::new(error.to_string()).file(path))
+    whole::write(path, message.encode_to_vec()).map_err(|error| Error::unwritable(path, &error))
 }

@@ -1,6 +1,6 @@
 //! `skimjit-train cost`.
 
-use super::console::{complain, say};
+use super::console::{complain, say, write_file};
 use super::trial::warn_of_shares;
 use skimjit_data::{Feed, FeedOptions};
 use skimjit_models::caffe::filter::filter_net;
@@ -69,8 +69,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let table = table.ok_or_else(|| Error::new("no levels").field("--levels"))?;
     let text =
         serde_json::to_string_pretty(&table).map_err(|error| Error::new(error.to_string()))?;
-    std::fs::write(&arguments.output, text)
-        .map_err(|error| Error::new(error.to_string()).file(&arguments.output))?;
+    write_file(&arguments.output, text)?;
     print(&table, &arguments.output);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `skimjit-train time`.
 
 use super::session::MachineArguments;
-use super::trial::{bar, print};
+use super::trial::{bar, print, print_json};
 use serde::Serialize;
 use skimjit_models::caffe::proto::{NetState, Phase, SolverParameter};
 use skimjit_models::caffe::{read_prototxt, upgrade::upgrade_net};
@@ -74,7 +74,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let times = measure(arguments, &mut solver)?;
     if arguments.json {
         let text = serde_json::to_string_pretty(&times);
-        return print(&text.map_err(|error| Error::new(error.to_string()))?);
+        return print_json(text);
     }
     table(&times)
 }
