@@ -5,7 +5,7 @@
 //! to 8 bytes and floats of 2, 4 and 8 bytes, either byte order, C or Fortran order. Everything
 //! becomes `f32`, rounded to nearest.
 
-use skimjit_host::memory;
+use skimjit_host::{memory, whole};
 use skimjit_models::{Error, Result, Shape, Tensor};
 use std::fs;
 use std::io::{self, Write};
@@ -69,12 +69,8 @@ pub fn parse_npy(bytes: &[u8]) -> Result<Tensor> {
 
 /// Writes a tensor as little-endian `f32` in C order.
 pub fn write_npy(path: &Path, tensor: &Tensor) -> Result<()> {
-    let write = || -> io::Result<()> {
-        let mut out = io::BufWriter::new(fs::File::create(path)?);
-        write_npy_to(&mut out, tensor)?;
-        out.flush()
-    };
-    write().map_err(|error| Error::new(error.to_string()).file(path))
+    whole::write_with(path, |out| write_npy_to(out, tensor))
+        .map_err(|error: io::Error| Error::unwritable(path, &error))
 }
 
 /// As [`write_npy`], to any writer; calls `write` once per element, so buffer it.

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::tune::Tuning;
-use skimjit_host::memory;
+use skimjit_host::{memory, whole};
 use skimjit_models::artifact::{self, Kind, Reader, Writer};
 use skimjit_models::{
     Graph, Preprocess, Shape, Tensor, ValueId, caffe, import, passes, preprocess,
@@ -15,7 +15,7 @@ use skimjit_runtime::{
     KernelInspector, KernelStore, Options, Plan, PlanError, Port, Session, ThreadPool, Tuner,
 };
 use std::collections::HashMap;
-use std::io::{BufWriter, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -544,23 +544,8 @@ impl Model {
         if !self.labels.is_empty() {
             artifact::pictures::write_labels(&mut writer, &self.labels)?;
         }
-        let failed = |error: &std::io::Error| {
-            let error = skimjit_models::Error::new(format!("an error when writing: {error}"));
-            Error::from(error.file(path).hint("check the path and the free space"))
-        };
-        // Written beside the target and renamed, so that a reader never sees half a file.
-        let mut part = path.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
-        let file = std::fs::File::create(&part).map_err(|error| failed(&error))?;
-        let mut out = BufWriter::new(file);
-        let written = writer.write_to(&mut out).and_then(|()| out.flush());
-        written
-            .and_then(|()| std::fs::rename(&part, path))
-            .map_err(|error| {
-                let _ = std::fs::remove_file(&part);
-                failed(&error)
-            })
+        let written = whole::write_with(path, |out| writer.write_to(out));
+        written.map_err(|error: io::Error| skimjit_models::Error::unwritable(path, &error).into())
     }
 }
 

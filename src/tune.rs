@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use skimjit_host::whole;
 use skimjit_runtime::jit::CpuInfo;
 use skimjit_runtime::kernels::registry;
 use skimjit_runtime::{Memory, OnTrial, Times, TrialKey};
@@ -132,6 +133,8 @@ impl TuneCache {
         if state.new.is_empty() {
             return Ok(());
         }
+        // Held until the file is replaced: what others write meanwhile would be lost.
+        let _turn = turn(path)?;
         let mut trials = read(path).unwrap_or_default();
         let age = trials.values().map(|trial| trial.age).max().unwrap_or(0) + 1;
         for key in &state.new {
@@ -251,29 +254,28 @@ fn bound(trials: &mut BTreeMap<String, Trial>, most: usize) {
     }
 }
 
-/// Written beside the target and renamed, so that a reader never sees half a file.
-fn write(path: &Path, file: &File) -> Result<()> {
-    let failed = |error: std::io::Error| {
-        let error = skimjit_models::Error::new(format!("an error when writing: {error}"));
-        Error::from(error.file(path).hint("name another file with --tune-cache"))
-    };
-    let text = serde_json::to_string_pretty(file).map_err(std::io::Error::other);
-    let text = text.map_err(failed)?;
+/// Waits until no other process merges its times into the file; the turn ends when the lock is dropped.
+fn turn(path: &Path) -> Result<fs::File> {
+    let failed = |error: std::io::Error| unwritable(path, &error);
     if let Some(folder) = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
     {
         fs::create_dir_all(folder).map_err(failed)?;
     }
-    let mut part = path.as_os_str().to_owned();
-    // Other processes may write the same file.
-    part.push(format!(".{}.part", std::process::id()));
-    let part = PathBuf::from(part);
-    let written = fs::write(&part, text).and_then(|()| fs::rename(&part, path));
-    written.map_err(|error| {
-        let _ = fs::remove_file(&part);
-        failed(error)
-    })
+    whole::lock(path).map_err(failed)
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Error {
+    let mut error = skimjit_models::Error::unwritable(path, error);
+    error.hint = Some("name another file with --tune-cache".to_owned());
+    error.into()
+}
+
+fn write(path: &Path, file: &File) -> Result<()> {
+    let text = serde_json::to_string_pretty(file).map_err(std::io::Error::other);
+    let written = text.and_then(|text| whole::write(path, text));
+    written.map_err(|error| unwritable(path, &error))
 }
 
 #[cfg(test)]
@@ -318,6 +320,25 @@ mod tests {
             ..key(1, 1)
         };
         assert_eq!(third.recall(&coincides), None);
+    }
+
+    #[test]
+    fn nothing_is_lost_when_many_save_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tune.json");
+        let caches: Vec<TuneCache> = (0..16).map(|_| TuneCache::open(&path).0).collect();
+        std::thread::scope(|scope| {
+            for (number, cache) in (0..).zip(&caches) {
+                scope.spawn(move || {
+                    cache.keep(&key(number, 1), &times(5.0));
+                    cache.save().unwrap();
+                });
+            }
+        });
+        let (all, _) = TuneCache::open(&path);
+        for number in 0..16 {
+            assert_eq!(all.recall(&key(number, 1)), Some(times(5.0)), "{number}");
+        }
     }
 
     #[test]

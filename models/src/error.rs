@@ -38,6 +38,12 @@ impl Error {
             ..Self::default()
         }
     }
+    /// For a file that could not be written; there is no part of it.
+    pub fn unwritable(file: impl AsRef<Path>, error: &std::io::Error) -> Self {
+        Self::new(format!("an error when writing: {error}"))
+            .file(file)
+            .hint("check the path, its permissions and the free space")
+    }
     /// Adds the file, unless one is set already.
     #[must_use]
     pub fn file(mut self, file: impl AsRef<Path>) -> Self {

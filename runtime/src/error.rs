@@ -38,6 +38,15 @@ impl PlanError {
             message,
         }
     }
+    pub(crate) fn untold(layer: &str, error: &std::io::Error) -> Self {
+        let message = format!(
+            "tools cannot be told of its code: {error}; check the folder and the free space"
+        );
+        Self {
+            layer: Some(layer.to_owned()),
+            message,
+        }
+    }
     /// A plan that needs `needed` bytes to run where there are `free`.
     pub fn too_large(needed: u64, free: u64) -> Self {
         let mib = |bytes: u64| bytes >> 20;

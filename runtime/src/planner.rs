@@ -483,7 +483,7 @@ impl<'g> Planner<'g> {
                 });
             }
             let segment = draft.segment;
-            let step = self.compile(draft, &region, &mut bases, &placement);
+            let step = self.compile(draft, &region, &mut bases, &placement)?;
             segments[segment].steps.push(step);
         }
         let port = |&value: &ValueId| self.port(value);
@@ -518,7 +518,7 @@ impl<'g> Planner<'g> {
         region: &Arc<CodeRegion>,
         bases: &mut impl Iterator<Item = usize>,
         placement: &crate::buffers::Placement,
-    ) -> Step {
+    ) -> Result<Step, PlanError> {
         let mut sum = 0.0;
         let cumulated = draft.costs.iter().map(|&cost| {
             sum += cost;
@@ -530,6 +530,7 @@ impl<'g> Planner<'g> {
             DraftWork::Kernel(kernel) => {
                 let observed = self.options.observer.is_some();
                 let code = kernel.new_code().filter(|_| observed).cloned();
+                let mut untold = None;
                 let base = || {
                     let base = bases.next().expect("one base per new kernel");
                     if let (Some(observer), Some(code)) = (&self.options.observer, &code) {
@@ -541,16 +542,20 @@ impl<'g> Planner<'g> {
                             entries: &code.entries,
                             source: None,
                         };
-                        // A profiler that cannot be told is no reason to fail.
-                        let _ = observer.register(&published);
+                        untold = observer.register(&published).err();
                     }
                     base
                 };
-                Work::Kernel(kernel.compiled(region, base, self.options.kernels.as_deref()))
+                let compiled = kernel.compiled(region, base, self.options.kernels.as_deref());
+                // Who asked for it would wait for what never comes.
+                if let Some(error) = untold {
+                    return Err(PlanError::untold(&draft.layer, &error));
+                }
+                Work::Kernel(compiled)
             }
         };
         let operand = |id: &BufferId| placement.operand(&self.buffers, *id);
-        Step {
+        Ok(Step {
             layer: draft.layer,
             node: draft.node,
             label: draft.label,
@@ -559,7 +564,7 @@ impl<'g> Planner<'g> {
             dst: operand(&draft.dst),
             cumulated,
             whole_batch: draft.whole_batch,
-        }
+        })
     }
 
     fn port(&self, value: ValueId) -> Port {

@@ -23,9 +23,10 @@ mod linker;
 use crate::runtime::program::{self, Interface, Program};
 use crate::runtime::{Plan, PlanError};
 use crate::{Error, Result, models};
+use skimjit_host::whole;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// See the module.
 pub struct AheadOfTime {
@@ -98,20 +99,21 @@ impl AheadOfTime {
 
     /// Writes a shared library, with the system's linker.
     pub fn write_shared_library(&self, path: &Path) -> Result<()> {
-        let object = beside(path, "part.o");
-        self.write_object(&object)?;
-        let part = beside(path, "part");
         let name = path.file_name().unwrap_or_default();
-        let linked = linker::link(&object, &part, name);
-        let _ = std::fs::remove_file(&object);
-        let renamed = linked.and_then(|()| {
-            let renamed = std::fs::rename(&part, path);
-            renamed.map_err(|error| unwritable(path, &error))
+        let contents = self.object()?;
+        let mut linked = Ok(());
+        let written = whole::write_by_name(path, |library| {
+            // What the linker reads lies beside what it writes, and is gone afterwards.
+            let unfinished = whole::Scratch::create(&path.with_extension("o"))?;
+            unfinished.file()?.write_all(&contents)?;
+            linked = linker::link(unfinished.path(), library, name);
+            match linked {
+                Ok(()) => Ok(()),
+                Err(_) => Err(io::Error::other("the linker failed")),
+            }
         });
-        if renamed.is_err() {
-            let _ = std::fs::remove_file(&part);
-        }
-        renamed
+        // Why it failed says more than that it did.
+        linked.and(written.map_err(|error: io::Error| unwritable(path, &error)))
     }
 }
 
@@ -128,32 +130,10 @@ fn is_identifier(name: &str) -> bool {
     !name.is_empty() && identifier(name) == name
 }
 
-fn beside(path: &Path, extension: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(extension);
-    PathBuf::from(name)
-}
-
-/// Written beside the target and renamed, so that nobody ever sees half a file.
 fn write(path: &Path, contents: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
-    let part = beside(path, "part");
-    let written = File::create(&part).and_then(|file| {
-        let mut out = BufWriter::new(file);
-        contents(&mut out)?;
-        out.flush()
-    });
-    let renamed = written.and_then(|()| std::fs::rename(&part, path));
-    renamed.map_err(|error| {
-        let _ = std::fs::remove_file(&part);
-        unwritable(path, &error)
-    })
+    whole::write_with(path, contents).map_err(|error| unwritable(path, &error))
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Error {
-    let error = models::Error::new(format!("an error when writing: {error}"));
-    error
-        .file(path)
-        .hint("check the path and the free space")
-        .into()
+    models::Error::unwritable(path, error).into()
 }

@@ -10,6 +10,7 @@ use skimjit::runtime::recipe::Recipe;
 use skimjit::{
     CompileOptions, Engine, Error, Isa, LoadOptions, Model, Result, TuneCache, Tuning, knobs,
 };
+use skimjit_host::printable;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -365,6 +366,7 @@ pub fn measured<T>(
     if let Some(tuning) = &mut options.tuning {
         let spinner = spinner.clone();
         tuning.on_trial = Some(Arc::new(move |layer, number, count| {
+            let layer = printable::cell(layer);
             spinner.set_message(format!("measuring layer {number} of {count}: {layer}"));
         }));
     }

@@ -2,7 +2,8 @@
 
 use skimjit::Result;
 use skimjit::models::{Error as InputError, Shape, Tensor};
-use std::io::{self, BufWriter, Write};
+use skimjit_host::whole;
+use std::io::{self, Write};
 use std::path::Path;
 
 /// Largest file that is read, in bytes.
@@ -25,13 +26,8 @@ pub fn write(
     threshold: f32,
     note: &str,
 ) -> Result<()> {
-    let written = std::fs::File::create(path)
-        .and_then(|file| write_to(BufWriter::new(file), size, data, threshold, note));
-    Ok(written.map_err(|error| {
-        InputError::new(format!("an error when writing: {error}"))
-            .file(path)
-            .hint("check the path and the free space")
-    })?)
+    let written = whole::write_with(path, |out| write_to(out, size, data, threshold, note));
+    Ok(written.map_err(|error: io::Error| InputError::unwritable(path, &error))?)
 }
 
 fn write_to(

@@ -147,6 +147,11 @@ impl Command {
 
 /// Parses the command line, runs the command, reports.
 pub fn main() -> ExitCode {
+    if let Err(error) = skimjit_host::interrupt::clean_up_on_signals() {
+        let text =
+            format!("signals cannot be caught: {error}; what is interrupted may leave .part files");
+        output::complain("warning", &text);
+    }
     let mut out = Output::stdout();
     let result = match parse() {
         Ok(cli) => cli.run(&mut out),

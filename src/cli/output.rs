@@ -4,8 +4,10 @@ use super::table::{Table, WIDTH, wrap};
 use skimjit::models;
 use skimjit::models::caffe::Tally;
 use skimjit::{Error, Result};
+use skimjit_host::{printable, whole};
 use std::fmt::Display;
 use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
+use std::path::Path;
 
 /// Standard output. A reader that goes away (`| head`) only ends the printing; other errors are kept
 /// for [`Output::finish`].
@@ -28,40 +30,48 @@ impl Output {
     pub fn widen(&mut self) {
         self.wide = true;
     }
-    /// Prints text as it is.
+    /// Prints lines; what a terminal would obey or hide is escaped, here for all commands.
     pub fn text(&mut self, text: &str) {
+        self.write(&printable::lines(text));
+    }
+    /// Prints a line, or the lines of a table.
+    pub fn line(&mut self, line: impl Line) {
+        self.write(&line.lines());
+        self.write("\n");
+    }
+    fn write(&mut self, text: &str) {
         if self.failed.is_none() {
             self.failed = self.sink.write_all(text.as_bytes()).err();
         }
     }
-    /// Prints a table.
+    /// Prints a table. Its cells are single lines.
     pub fn table(&mut self, table: &Table) {
-        self.line(table.text(self.wide));
+        self.text(&table.text(self.wide));
+        self.write("\n");
     }
     /// Prints a sentence, broken between words where it is long.
-    pub fn sentence(&mut self, text: impl Display) {
-        let text = text.to_string();
+    pub fn sentence(&mut self, text: impl Line) {
+        let text = text.lines();
         match self.wide {
-            true => self.line(text),
-            false => self.line(wrap(&text, WIDTH).join("\n")),
+            true => self.text(&text),
+            false => self.text(&wrap(&text, WIDTH).join("\n")),
         }
-    }
-    /// Prints a line as it is.
-    pub fn line(&mut self, line: impl Display) {
-        self.text(&format!("{line}\n"));
+        self.write("\n");
     }
     /// Prints a JSON document.
     pub fn json(&mut self, value: &impl serde::Serialize) -> Result<()> {
         let text = serde_json::to_string_pretty(value);
         let text = text.map_err(|error| models::Error::new(error.to_string()).field("JSON"))?;
-        self.line(text);
+        self.write(&printable::json(&text));
+        self.write("\n");
         Ok(())
     }
     /// Prints a JSON document on one line.
     pub fn json_line(&mut self, value: &impl serde::Serialize) -> Result<()> {
         let text = serde_json::to_string(value);
         let text = text.map_err(|error| models::Error::new(error.to_string()).field("JSON"))?;
-        self.line(text);
+        self.write(&printable::json(&text));
+        self.write("\n");
         Ok(())
     }
     /// Writes bytes that are no text.
@@ -102,12 +112,32 @@ pub fn warn(text: impl Display) {
     complain("warning", &text.to_string());
 }
 
+/// What is printed on a line of its own.
+pub trait Line {
+    /// Its text, in which names can end no line.
+    fn lines(&self) -> String;
+}
+
+macro_rules! single_line {
+    ($($text:ty),*) => {$(
+        impl Line for $text {
+            fn lines(&self) -> String {
+                printable::line(&self.to_string()).into_owned()
+            }
+        }
+    )*};
+}
+
+single_line!(&str, String, &String, std::path::Display<'_>);
+
+/// Writes a file, whole or not at all.
+pub fn write_file(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
+    let written = whole::write(path, contents);
+    Ok(written.map_err(|error| models::Error::unwritable(path, &error))?)
+}
+
 /// Prints `<what>: <text>` on standard error, as one line whatever names the text contains.
 pub fn complain(what: &str, text: &str) {
-    let text: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
     // Nobody is left to tell when this fails.
-    let _ = writeln!(io::stderr(), "{what}: {text}");
+    let _ = writeln!(io::stderr(), "{what}: {}", printable::line(text));
 }

@@ -1,12 +1,12 @@
 //! `skimjit synth`.
 
-use super::output::{self, Output};
+use super::output::{self, Output, write_file};
 use super::progress;
 use serde::Serialize;
+use skimjit::Result;
 use skimjit::models::Percent;
 use skimjit::models::caffe;
 use skimjit::models::zoo::{self, Net, Sparsity};
-use skimjit::{Result, models};
 use std::path::PathBuf;
 
 /// Writes a caffemodel of a well-known network with made-up weights of chosen sparsity.
@@ -55,8 +55,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let made = progress::spin("making weights", || zoo::synthesize(net, sparsity, seed))?;
     caffe::write_caffemodel(&made, &arguments.output)?;
     if let Some(file) = &arguments.prototxt_out {
-        let written = std::fs::write(file, net.prototxt);
-        written.map_err(|error| models::Error::new(error.to_string()).file(file))?;
+        write_file(file, net.prototxt)?;
     }
     let is_pruned = |kind: &str| matches!(kind, "Convolution" | "InnerProduct");
     let pruned = made.layer.iter().filter(|layer| is_pruned(layer.r#type()));

@@ -1,5 +1,7 @@
 //! Text tables and the numbers in them.
 
+use skimjit_host::printable;
+
 /// Widest line of a table or sentence, in characters, unless `--wide` is given: what a terminal beside an
 /// editor shows, and what a mail keeps.
 pub const WIDTH: usize = 100;
@@ -66,11 +68,16 @@ impl Table {
     }
     /// Adds a row; missing cells are empty.
     pub fn row(&mut self, cells: impl Into<Vec<String>>) {
-        self.rows.push(Row::Cells(cells.into()));
+        let mut cells = cells.into();
+        for cell in &mut cells {
+            *cell = printable::cell(cell).into_owned();
+        }
+        self.rows.push(Row::Cells(cells));
     }
     /// Adds a line across all columns.
     pub fn note(&mut self, text: String) {
-        self.rows.push(Row::Note(text));
+        self.rows
+            .push(Row::Note(printable::line(&text).into_owned()));
     }
     /// The lines. Without `wide`, extra columns are left out, and what is still wider than [`WIDTH`] is
     /// made narrower: words go on in the next line, names lose their middle.
@@ -243,6 +250,13 @@ pub fn milliseconds(ms: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cells_are_single_lines() {
+        let mut table = Table::new([left("layer")]);
+        table.row(["a\n\u{1b}[2Jb".into()]);
+        assert_eq!(table.to_string(), "layer\na\\n\\u{1b}[2Jb");
+    }
 
     #[test]
     fn columns_are_aligned_and_lines_not_padded() {

@@ -1,7 +1,7 @@
 //! `skimjit upgrade`.
 
 use super::args::same_file;
-use super::output::{self, Output};
+use super::output::{self, Output, write_file};
 use clap::ValueEnum;
 use serde::Serialize;
 use skimjit::models::Error as InputError;
@@ -112,7 +112,7 @@ fn convert(arguments: &Arguments) -> Result<(&'static str, Vec<String>)> {
             }
             let old = solver.solver_type.is_some();
             upgrade::upgrade_solver(&mut solver).map_err(in_file)?;
-            write(output, &text::solver_text(&solver))?;
+            write_file(output, text::solver_text(&solver))?;
             let upgrades = old.then(|| "solver_type became type".to_owned());
             Ok(("solver definition", upgrades.into_iter().collect()))
         }
@@ -122,7 +122,7 @@ fn convert(arguments: &Arguments) -> Result<(&'static str, Vec<String>)> {
             }
             let upgrades = upgrades(&net);
             let net = upgrade::upgrade_net(net).map_err(in_file)?;
-            write(output, &text::net_text(&net))?;
+            write_file(output, text::net_text(&net))?;
             Ok(("network definition", upgrades))
         }
         Contents::Weights(net) => {
@@ -208,13 +208,4 @@ fn upgrades(net: &NetParameter) -> Vec<String> {
         "BatchNorm layers whose statistics were learned",
     );
     found
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    let written = std::fs::write(path, text);
-    Ok(written.map_err(|error| {
-        InputError::new(format!("an error when writing: {error}"))
-            .file(path)
-            .hint("check the path and the free space")
-    })?)
 }

@@ -13,6 +13,7 @@ use crate::runtime::jit::observe::gdb::Registration;
 use crate::runtime::jit::observe::{CodeObserver, JitDump, PerfMap, PublishedCode, Source};
 use crate::runtime::kernels::{Built, Problem, Weights, registry};
 use crate::{Error, Result, models};
+use skimjit_host::whole;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -49,17 +50,15 @@ pub struct CodeInfo {
     jitdump: Option<JitDump>,
     vtune: Option<Arc<dyn CodeObserver>>,
     /// Listings of kernels that are not published yet, by layer.
-    sources: Mutex<HashMap<String, Source>>,
+    sources: Mutex<HashMap<String, io::Result<Source>>>,
     registrations: Mutex<Vec<Registration>>,
 }
 
 impl CodeInfo {
     /// Listings, the jitdump and objects go into `folder`, which is made.
     pub fn new(isa: Isa, tools: Tools, folder: &Path) -> Result<Self> {
-        let failed = |path: &Path, error: &io::Error| {
-            let error = models::Error::new(format!("an error when writing: {error}"));
-            Error::from(error.file(path).hint("check the folder and the free space"))
-        };
+        let failed =
+            |path: &Path, error: &io::Error| Error::from(models::Error::unwritable(path, error));
         if tools.want_lines() {
             std::fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
         }
@@ -112,6 +111,11 @@ pub fn symbol(layer: &str) -> String {
     format!("skimjit_{}", layer.chars().map(safe).collect::<String>())
 }
 
+/// The error with the file's name.
+fn at(file: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", file.display()))
+}
+
 impl KernelInspector for CodeInfo {
     fn inspect(
         &self,
@@ -134,18 +138,19 @@ impl KernelInspector for CodeInfo {
             text += &format!("{:06x}  {}{note}{}\n", line.offset, line.text, line.note);
         }
         let file = self.file(layer, "lst");
-        // Without a listing, tools still know the layer's name.
-        if std::fs::write(&file, text).is_ok() {
-            let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-            sources.insert(layer.to_owned(), Source { file, lines: rows });
-        }
+        // What failed is told when the code is registered: here nobody listens.
+        let written = whole::write(&file, text).map_err(|error| at(&file, &error));
+        let source = written.map(|()| Source { file, lines: rows });
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.insert(layer.to_owned(), source);
     }
 }
 
 impl CodeObserver for CodeInfo {
     fn register(&self, code: &PublishedCode<'_>) -> io::Result<()> {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let source = sources.remove(code.name);
+        let source = sources.remove(code.name).transpose()?;
+        drop(sources);
         let code = PublishedCode {
             name: code.name,
             addresses: code.addresses.clone(),
@@ -157,14 +162,16 @@ impl CodeObserver for CodeInfo {
             map.register(&code)?;
         }
         if let Some(dump) = &self.jitdump {
-            dump.register(&code)?;
+            dump.register(&code)
+                .map_err(|error| at(dump.path(), &error))?;
         }
         if let Some(vtune) = &self.vtune {
             vtune.register(&code)?;
         }
         if self.tools.objects {
             let object = elf::object(&symbol(code.name), &code, elf::Placement::Relocatable)?;
-            std::fs::write(self.file(code.name, "o"), object)?;
+            let file = self.file(code.name, "o");
+            whole::write(&file, object).map_err(|error| at(&file, &error))?;
         }
         if self.tools.gdb {
             let object = elf::object(&symbol(code.name), &code, elf::Placement::Loaded)?;

@@ -7,6 +7,7 @@ mod code_info;
 mod convert;
 mod detections;
 mod dump;
+mod escapes;
 mod examples;
 mod export;
 mod help;
@@ -25,8 +26,9 @@ mod testing;
 mod timing;
 mod tools;
 mod tune;
-mod width;
 mod unknown_fields;
+mod whole;
+mod width;
 
 use serde_json::Value;
 use skimjit::array::{read_npy, write_npy};

@@ -1,9 +1,11 @@
 //! Kernels chosen by timing them: the tune cache, and what `explain` says.
 
-use crate::support::Workplace;
+use crate::support::{Workplace, outcome};
 use crate::{find, number};
 use serde_json::Value;
-use skimjit::models::zoo;
+use skimjit::models::caffe::{blob, parse_prototxt, write_caffemodel};
+use skimjit::models::{Shape, Tensor, zoo};
+use std::process::Stdio;
 
 /// A folder with a pruned network.
 fn workplace() -> Workplace {
@@ -33,6 +35,53 @@ fn count(report: &Value, basis: &str) -> usize {
         .iter()
         .filter(|choice| choice.1 == basis)
         .count()
+}
+
+/// Networks of one inner product each, all different, compiled at the same time with one cache.
+#[test]
+fn compilations_at_once_lose_nothing() {
+    let place = Workplace::new();
+    let names: Vec<String> = (1..=8).map(|number| format!("n{number}")).collect();
+    for (number, name) in (1..).zip(&names) {
+        let text = format!(
+            "layer {{ name: 'data' type: 'Input' top: 'data' input_param {{ shape {{ dim: 1 dim: 32 }} }} }}
+             layer {{ name: 'ip' type: 'InnerProduct' bottom: 'data' top: 'ip'
+               inner_product_param {{ num_output: {} }} }}",
+            16 * number
+        );
+        let (mut net, _) = parse_prototxt(&text, name).unwrap();
+        place.write(&format!("{name}.prototxt"), text);
+        let data = |count: usize| (0..count).map(|x| x as f32 + 1.0).collect();
+        let blob = |dims: &[u32]| {
+            let shape = Shape::new(dims).unwrap();
+            let count = shape.count();
+            blob::from_tensor(Tensor::new(shape, data(count)))
+        };
+        net.layer[1].blobs = vec![blob(&[16 * number, 32]), blob(&[16 * number])];
+        write_caffemodel(&net, &place.path(&format!("{name}.caffemodel"))).unwrap();
+    }
+    let arguments = |name: &str, more: &[&str]| {
+        let (model, artifact) = (format!("{name}.caffemodel"), format!("{name}.skim"));
+        let mut all = vec!["compile".to_owned(), model, "-o".to_owned(), artifact];
+        all.extend(["--no-verify", "--threads", "1"].map(str::to_owned));
+        all.extend(more.iter().map(|&word| word.to_owned()));
+        all
+    };
+    let run = |name: &str, more: &[&str]| {
+        let arguments = arguments(name, more);
+        place.command(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let started: Vec<_> = names
+        .iter()
+        .map(|name| run(name, &[]).stdout(Stdio::null()).spawn().unwrap())
+        .collect();
+    for mut process in started {
+        assert!(process.wait().unwrap().success());
+    }
+    for name in &names {
+        let result = outcome(&mut run(name, &["--frozen"]));
+        assert_eq!(result.code, Some(0), "{name}: {}", result.stderr);
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Writes arrays to HDF5 files, as HDF5Data layers read them: one dataset of floats per name.
 
 use hdf5_pure::FileBuilder;
+use skimjit_host::whole;
 use skimjit_models::{Error, Result, Tensor};
 use std::path::Path;
 
@@ -13,11 +14,9 @@ pub fn write_hdf5(path: &Path, arrays: &[(&str, &Tensor)]) -> Result<()> {
         let dataset = file.create_dataset(&name.replace('/', "_"));
         dataset.with_f32_data(array.data()).with_shape(&dims);
     }
-    file.write(path).map_err(|error| {
-        Error::new(format!("an error when writing: {error}"))
-            .file(path)
-            .hint("check the path and the free space")
-    })
+    let unwritable = |error: std::io::Error| Error::unwritable(path, &error);
+    let bytes = file.finish().map_err(std::io::Error::other);
+    whole::write(path, bytes.map_err(unwritable)?).map_err(unwritable)
 }
 
 #[cfg(test)]

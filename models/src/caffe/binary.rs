@@ -5,7 +5,7 @@ use super::scan;
 use super::schema::Message;
 use super::unknown;
 use crate::{Error, Result};
-use skimjit_host::memory;
+use skimjit_host::{memory, whole};
 use std::path::Path;
 
 /// Reads a whole file of limited size.
@@ -77,5 +77,5 @@ pub(super) fn write<M: prost::Message>(
     if let Some(restored) = unknown::restore(&bytes, table).map_err(|error| error.file(path))? {
         bytes = restored;
     }
-    std::fs::write(path, bytes).map_err(|error| Error::new(error.to_string()).file(path))
+    whole::write(path, bytes).map_err(|error| Error::unwritable(path, &error))
 }

@@ -77,11 +77,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         svg::text(&picture)
     };
     let path = &arguments.output;
-    std::fs::write(path, text).map_err(|error| {
-        InputError::new(format!("an error when writing: {error}"))
-            .file(path)
-            .hint("check the path and the free space")
-    })?;
+    output::write_file(path, &text)?;
     out.line(format!(
         "{}: {} layers in {} boxes",
         path.display(),

@@ -78,7 +78,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let graph = model.graph();
     let chosen = chosen(arguments, graph)?;
     if let Some(folder) = &arguments.folder {
-        std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
+        std::fs::create_dir_all(folder).map_err(|error| InputError::unwritable(folder, &error))?;
     }
     let bar = progress::bar("layers", chosen.len() as u64);
     let layers: Vec<Layer> = chosen
@@ -220,12 +220,6 @@ fn write_bias(path: &Path, bias: &Tensor) -> Result<()> {
         path,
         &Tensor::new(flat, bias.data().to_vec()),
     )?)
-}
-
-fn unwritable(path: &Path, error: &std::io::Error) -> InputError {
-    InputError::new(format!("an error when writing: {error}"))
-        .file(path)
-        .hint("check the path and the free space")
 }
 
 fn table(layers: &[Layer]) -> Table {

@@ -4,11 +4,11 @@ use safetensors::tensor::{Dtype, View};
 use skimjit::array;
 use skimjit::models::caffe::{blob, proto::NetParameter};
 use skimjit::models::{Error, Tensor};
+use skimjit_host::whole;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
 
 type Result<T> = std::result::Result<T, Error>;
 
@@ -27,29 +27,6 @@ pub fn named(net: &NetParameter) -> Result<BTreeMap<String, Tensor>> {
         }
     }
     Ok(all)
-}
-
-pub fn failed(path: &Path) -> impl Fn(String) -> Error {
-    move |text: String| {
-        Error::new(format!("an error when writing: {text}"))
-            .file(path)
-            .hint("check the path and the free space")
-    }
-}
-
-/// Lets a file be written beside its place and puts it there when it is whole.
-pub fn whole(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let mut part = path.as_os_str().to_owned();
-    part.push(".part");
-    let part = PathBuf::from(part);
-    let renamed =
-        |()| std::fs::rename(&part, path).map_err(|error| failed(path)(error.to_string()));
-    write(&part).and_then(renamed).map_err(|mut error| {
-        // Best effort: the error that matters is the first one.
-        let _ = std::fs::remove_file(&part);
-        error.file = error.file.map(|_| path.to_owned());
-        error
-    })
 }
 
 /// A tensor as the library takes it.
@@ -80,29 +57,26 @@ pub fn write_safetensors(tensors: &BTreeMap<String, Tensor>, path: &Path) -> Res
         let shape = dims.map(|&dim| dim as usize).collect();
         (name.clone(), Named { tensor, shape })
     });
-    let written = safetensors::serialize_to_file(views, None, path);
-    written.map_err(|error| failed(path)(error.to_string()))
+    let written = whole::write_by_name(path, |part| {
+        safetensors::serialize_to_file(views, None, part).map_err(io::Error::other)
+    });
+    written.map_err(|error| Error::unwritable(path, &error))
 }
 
 pub fn write_npz(tensors: &BTreeMap<String, Tensor>, path: &Path) -> Result<()> {
-    let failed = failed(path);
-    let file = File::create(path).map_err(|error| failed(error.to_string()))?;
-    let mut archive = zip::ZipWriter::new(BufWriter::new(file));
-    let options = zip::write::SimpleFileOptions::default()
-        .compression_method(zip::CompressionMethod::Stored)
-        .large_file(true);
-    for (name, tensor) in tensors {
-        archive
-            .start_file(format!("{name}.npy"), options)
-            .map_err(|error| failed(error.to_string()))?;
-        let mut elements = BufWriter::new(&mut archive);
-        let written = array::write_npy_to(&mut elements, tensor).and_then(|()| elements.flush());
-        written.map_err(|error| failed(error.to_string()))?;
-    }
-    let sink = archive
-        .finish()
-        .map_err(|error| failed(error.to_string()))?;
-    sink.into_inner()
-        .map_err(|error| failed(error.to_string()))?;
-    Ok(())
+    let written = whole::write_with(path, |out| {
+        let mut archive = zip::ZipWriter::new(out);
+        let options = zip::write::SimpleFileOptions::default()
+            .compression_method(zip::CompressionMethod::Stored)
+            .large_file(true);
+        for (name, tensor) in tensors {
+            archive.start_file(format!("{name}.npy"), options)?;
+            let mut elements = BufWriter::new(&mut archive);
+            array::write_npy_to(&mut elements, tensor)?;
+            elements.flush()?;
+        }
+        archive.finish()?;
+        Ok(())
+    });
+    written.map_err(|error: io::Error| Error::unwritable(path, &error))
 }

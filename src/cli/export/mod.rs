@@ -82,13 +82,14 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         write_definition(&net, file, arguments.model.reading.care)?;
     }
     progress::spin("writing", || {
-        formats::whole(&arguments.output, |file| match format {
+        let file = &arguments.output;
+        match format {
             Format::Safetensors => formats::write_safetensors(&tensors, file),
             Format::Npz => formats::write_npz(&tensors, file),
             Format::Caffemodel => {
                 network::complete(&net).and_then(|net| caffe::write_caffemodel(net, file))
             }
-        })
+        }
     })?;
     let data = || tensors.values().flat_map(Tensor::data);
     let report = Report {
@@ -176,6 +177,5 @@ fn write_definition(net: &NetParameter, file: &Path, care: CareArguments) -> Res
         // A text has names only.
         unknown::refuse_in_text(&net)?;
     }
-    let written = std::fs::write(file, text::net_text(&net));
-    Ok(written.map_err(|error| formats::failed(file)(error.to_string()))?)
+    output::write_file(file, text::net_text(&net))
 }

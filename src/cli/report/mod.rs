@@ -7,9 +7,8 @@ mod roofline;
 use super::args::{EngineArguments, ModelArguments, TuneArguments, iterations_parser};
 use super::draw;
 use super::explain::Subject;
-use super::output::Output;
+use super::output::{self, Output};
 use skimjit::Result;
-use skimjit::models::Error as InputError;
 use std::path::PathBuf;
 
 /// Writes a page about a network on this machine, to be looked at in a browser: time of each layer
@@ -45,11 +44,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let analysis = subject.analyse()?;
     let text = page::html(&analysis, &draw::svg(analysis.engine.graph()));
     let path = &arguments.output;
-    std::fs::write(path, &text).map_err(|error| {
-        InputError::new(format!("an error when writing: {error}"))
-            .file(path)
-            .hint("check the path and the free space")
-    })?;
+    output::write_file(path, &text)?;
     let network = &analysis.report.network;
     out.line(format!(
         "{}: {} layers, {} ms, {:.2} times the limit, {:.0} % in dense kernels",

@@ -3,6 +3,7 @@
 use super::results::judged;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Zoned;
+use skimjit_host::{printable, whole};
 use skimjit_models::caffe::{Tally, Warning};
 use skimjit_models::{Error, Result};
 use skimjit_trainer::solver::report::{Metrics, Output, Progress, Report};
@@ -32,18 +33,29 @@ pub fn complain(what: &str, text: &str) {
     if what == WARNING {
         WARNINGS.add();
     }
-    let text: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
     // Nobody is left to tell when this fails.
-    let _ = writeln!(io::stderr(), "{what}: {text}");
+    let _ = writeln!(io::stderr(), "{what}: {}", printable::line(text));
+}
+
+/// Writes a file whole or not at all; its folder is made.
+pub fn write_file(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
+    folder_for(path)
+        .and_then(|()| whole::write(path, contents))
+        .map_err(|error| Error::unwritable(path, &error))
+}
+
+/// Makes the folder that a file is to lie in.
+pub fn folder_for(path: &Path) -> io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    folder.map_or(Ok(()), fs::create_dir_all)
 }
 
 /// Prints a line on standard output.
 pub fn say(text: &str) {
     // A reader that goes away ends the printing only.
-    let _ = writeln!(io::stdout(), "{text}");
+    let _ = writeln!(io::stdout(), "{}", printable::lines(text));
 }
 
 /// How much of the log standard error gets; the log's file gets all of it.
@@ -162,7 +174,7 @@ impl Console {
     /// Prints a line above the bar, or plainly where there is no terminal.
     fn print(&self, text: &str) {
         self.bar.suspend(|| {
-            let _ = writeln!(io::stderr(), "{text}");
+            let _ = writeln!(io::stderr(), "{}", printable::lines(text));
         });
     }
 
@@ -212,7 +224,8 @@ impl Report for Console {
             WARNINGS.add();
         }
         if let Some(log) = &mut self.log {
-            let result = log.write_all(format!("{}{text}\n", prefix()).as_bytes());
+            let line = format!("{}{}\n", prefix(), printable::line(text));
+            let result = log.write_all(line.as_bytes());
             self.note(result);
         }
         if self.shown.shows(text) {
@@ -246,7 +259,7 @@ impl Report for Console {
             self.note(result);
         }
         if self.json {
-            let result = writeln!(io::stdout(), "{text}");
+            let result = writeln!(io::stdout(), "{}", printable::json(&text));
             self.note(result);
         }
     }

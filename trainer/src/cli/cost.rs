@@ -1,6 +1,6 @@
 //! `skimjit-train cost`.
 
-use super::console::{WARNINGS, complain, say, warn};
+use super::console::{WARNINGS, complain, say, warn, write_file};
 use super::session::CareArguments;
 use super::trial::warn_of_shares;
 use skimjit_data::{Feed, FeedOptions};
@@ -72,8 +72,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let table = table.ok_or_else(|| Error::new("no levels").field("--levels"))?;
     let text =
         serde_json::to_string_pretty(&table).map_err(|error| Error::new(error.to_string()))?;
-    std::fs::write(&arguments.output, text)
-        .map_err(|error| Error::new(error.to_string()).file(&arguments.output))?;
+    write_file(&arguments.output, text)?;
     print(&table, &arguments.output);
     Ok(())
 }

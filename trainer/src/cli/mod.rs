@@ -93,6 +93,11 @@ impl Command {
 
 /// Parses the command line, runs the command, reports.
 pub fn main() -> ExitCode {
+    if let Err(error) = skimjit_host::interrupt::clean_up_on_signals() {
+        let text =
+            format!("signals cannot be caught: {error}; what is interrupted may leave .part files");
+        complain("warning", &text);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return explain(&error),

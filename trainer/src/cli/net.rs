@@ -1,6 +1,6 @@
 //! `skimjit-train net`.
 
-use super::console::complain;
+use super::console::{complain, write_file};
 use super::trial::print;
 use skimjit_models::caffe::proto::{NetParameter, SolverParameter};
 use skimjit_models::caffe::text;
@@ -78,9 +78,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let Some(output) = &arguments.output else {
         return print(text::net_text(&definition).trim_end());
     };
-    write(output, &text::net_text(&definition))?;
+    write_file(output, &text::net_text(&definition))?;
     if let Some(solver) = &arguments.solver {
-        write(solver, &text::solver_text(&solver_for(output, &definition)))?;
+        write_file(solver, &text::solver_text(&solver_for(output, &definition)))?;
         let command = format!("skimjit-train train --solver {}", solver.display());
         complain("written", &format!("{command} trains it"));
     }
@@ -147,8 +147,4 @@ fn solver_for(net: &Path, definition: &NetParameter) -> SolverParameter {
         random_seed: Some(1),
         ..SolverParameter::default()
     }
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).map_err(|error| Error::new(error.to_string()).file(path))
 }

@@ -1,7 +1,8 @@
 //! `skimjit-train oneshot`.
 
-use super::trial::{TrialArguments, bar, describe, print, save, warn_of_shares};
+use super::trial::{TrialArguments, bar, describe, print, print_json, save, warn_of_shares};
 use serde::Serialize;
+use skimjit_host::printable;
 use skimjit_models::caffe::proto::Phase;
 use skimjit_models::percent::NoPercent;
 use skimjit_models::{Error, Percent, Result};
@@ -108,7 +109,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let before = judge(engine.as_mut())?;
     let bar = bar(targets.len());
     let mut progress = |report: &LayerReport| {
-        bar.set_message(report.layer.clone());
+        bar.set_message(printable::cell(&report.layer).into_owned());
         bar.inc(1);
     };
     let layers = one_shot(
@@ -186,7 +187,7 @@ fn targets(arguments: &Arguments, engine: &dyn Engine, stream: &Stream) -> Resul
 fn tell(arguments: &Arguments, summary: &Summary, norms: bool) -> Result<()> {
     if arguments.json {
         let text = serde_json::to_string(summary);
-        return print(&text.map_err(|error| Error::new(error.to_string()))?);
+        return print_json(text);
     }
     let widest = summary.layers.iter().map(|one| one.layer.len()).max();
     let width = widest.unwrap_or(0).max(5);
@@ -201,7 +202,7 @@ fn tell(arguments: &Arguments, summary: &Summary, norms: bool) -> Result<()> {
         };
         print(&format!(
             "{:width$} {:>10} {:>8.2}% {:>11.4}% {:>11.4}%{blocks}",
-            one.layer,
+            printable::cell(&one.layer),
             one.weights,
             100.0 * one.sparsity,
             100.0 * one.error,

@@ -1,6 +1,6 @@
 //! `skimjit-train prune` and `skimjit-train finetune`: what SkimCaffe's train_script.sh did.
 
-use super::console::{Console, ConsoleOptions, LOG, WARNINGS, complain, say, warn};
+use super::console::{Console, ConsoleOptions, LOG, WARNINGS, complain, say, warn, write_file};
 use super::results;
 use super::session::{self, CareArguments, Files, MachineArguments, ThresholdArguments};
 use jiff::Zoned;
@@ -12,7 +12,6 @@ use skimjit_trainer::prune::guided::{Guided, GuidedOptions};
 use skimjit_trainer::prune::mask::Frozen;
 use skimjit_trainer::solver::method::Method;
 use skimjit_trainer::solver::report::Report as _;
-use skimjit_trainer::solver::snapshot::write_whole;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -224,9 +223,7 @@ impl CommonArguments {
         let folder = parent.join(format!("{}_{date}", name.join("_")));
         let Made { text, told } = self.solver(own, &folder)?;
         let file = folder.join("solver.prototxt");
-        write_whole(&file, |path| {
-            std::fs::write(path, &text).map_err(|error| Error::new(error.to_string()).file(path))
-        })?;
+        write_file(&file, &text)?;
         say(&folder.display().to_string());
         self.machine.start()?;
         let mut console = Console::new(&ConsoleOptions {
@@ -399,5 +396,5 @@ fn write_terms(folder: &Path) -> Result<()> {
         }
     }
     let path = folder.join("loss.info");
-    std::fs::write(&path, terms).map_err(|error| Error::new(error.to_string()).file(&path))
+    write_file(&path, terms)
 }

@@ -1,6 +1,6 @@
 //! `skimjit-train recalibrate`.
 
-use super::trial::{TrialArguments, describe, print, save};
+use super::trial::{TrialArguments, describe, print, print_json, save};
 use serde::Serialize;
 use skimjit_models::caffe::proto::Phase;
 use skimjit_models::{Error, Result};
@@ -72,8 +72,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         after,
     };
     if arguments.json {
-        let text = serde_json::to_string(&summary);
-        return print(&text.map_err(|error| Error::new(error.to_string()))?);
+        return print_json(serde_json::to_string(&summary));
     }
     print(&format!(
         "{layers} BatchNorm layers from {} batches",

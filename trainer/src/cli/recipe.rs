@@ -1,9 +1,11 @@
 //! `skimjit-train recipe`.
 
-use super::console::{Console, ConsoleOptions, WARNINGS, complain, warn};
+use super::console::{Console, ConsoleOptions, WARNINGS, complain, warn, write_file};
 use super::results;
 use super::session::{self, CareArguments, Files, MachineArguments, ThresholdArguments};
+use super::trial::print_json;
 use serde::{Deserialize, Serialize};
+use skimjit_host::printable;
 use skimjit_models::caffe::proto::NetParameter;
 use skimjit_models::caffe::{read_definition, text, unknown};
 use skimjit_models::{Error, Result};
@@ -14,7 +16,6 @@ use skimjit_trainer::recipe::{MethodOptions, Phase, Recipe, in_phase};
 use skimjit_trainer::solver::method::Method;
 use skimjit_trainer::solver::report::{Output, Report as _, Silent};
 use skimjit_trainer::solver::settings::Settings;
-use skimjit_trainer::solver::snapshot::write_whole;
 use skimjit_trainer::solver::source::sources;
 use skimjit_trainer::solver::{Request, Solver, Start};
 use skimjit_trainer::weights::compare;
@@ -323,13 +324,8 @@ impl Run<'_> {
         };
         solver.net = named(NET);
         solver.snapshot_prefix = named("snapshot");
-        let write = |path: &Path, text: String| {
-            write_whole(path, |path| {
-                std::fs::write(path, text).map_err(|error| Error::new(error.to_string()).file(path))
-            })
-        };
-        write(&net_file, text::net_text(&net))?;
-        write(&file, text::solver_text(&solver))?;
+        write_file(&net_file, text::net_text(&net))?;
+        write_file(&file, text::solver_text(&solver))?;
         Ok(Definitions { file, batches })
     }
 
@@ -354,9 +350,7 @@ impl Run<'_> {
         };
         let text = serde_json::to_string_pretty(&finished)
             .map_err(|error| Error::new(error.to_string()))?;
-        write_whole(&self.place.join(FINISHED), |path| {
-            std::fs::write(path, text).map_err(|error| Error::new(error.to_string()).file(path))
-        })?;
+        write_file(&self.place.join(FINISHED), text)?;
         Ok(finished)
     }
 }
@@ -384,13 +378,10 @@ fn print(all: &[Finished], arguments: &Arguments, folder: &Path, next: Option<&s
     let mut out = std::io::stdout();
     let mut line = |text: String| {
         // A reader that goes away ends the printing only.
-        let _ = writeln!(out, "{text}");
+        let _ = writeln!(out, "{}", printable::lines(&text));
     };
     if arguments.json {
-        let text =
-            serde_json::to_string_pretty(all).map_err(|error| Error::new(error.to_string()))?;
-        line(text);
-        return Ok(());
+        return print_json(serde_json::to_string_pretty(all));
     }
     for finished in all {
         let outputs = finished.tests.iter().flatten();

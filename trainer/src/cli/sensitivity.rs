@@ -1,10 +1,11 @@
 //! `skimjit-train sensitivity`.
 
-use super::trial::{TrialArguments, bar, describe, print, warn_of_shares};
+use super::console::write_file;
+use super::trial::{TrialArguments, bar, describe, print, print_json, warn_of_shares};
+use skimjit_host::printable;
 use skimjit_models::caffe::proto::Phase;
-use skimjit_models::{Error, Percent, Result};
+use skimjit_models::{Percent, Result};
 use skimjit_trainer::prune::sensitivity::{Point, Sensitivity, scan};
-use skimjit_trainer::solver::snapshot::write_whole;
 use skimjit_trainer::trial::{Judgement, prunable};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -52,7 +53,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let params = prunable(engine.params(), &layers)?;
     let bar = bar(params.len() * arguments.levels.len());
     let mut progress = |point: &Point| {
-        bar.set_message(point.layer.clone());
+        bar.set_message(printable::cell(&point.layer).into_owned());
         bar.inc(1);
     };
     let levels = arguments.levels.iter().map(|level| level.share());
@@ -60,15 +61,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let found = scan(engine.as_mut(), &stream, &params, &levels, &mut progress)?;
     bar.finish_and_clear();
     if let Some(path) = &arguments.output {
-        let text = csv(&found);
-        write_whole(path, |part| {
-            std::fs::write(part, &text)
-                .map_err(|error| Error::new(format!("an error when writing: {error}")).file(path))
-        })?;
+        write_file(path, csv(&found))?;
     }
     if arguments.json {
         let text = serde_json::to_string(&found);
-        return print(&text.map_err(|error| Error::new(error.to_string()))?);
+        return print_json(text);
     }
     print(table(&found).trim_end())
 }
@@ -100,7 +97,7 @@ fn table(found: &Sensitivity) -> String {
         let _ = write!(
             text,
             "{:width$} {:>10} {:>8.2}%",
-            point.layer,
+            printable::cell(&point.layer),
             point.weights,
             100.0 * point.sparsity
         );

@@ -221,12 +221,11 @@ pub fn requests() -> Result<impl FnMut() -> Option<Request>> {
     let flag = || Arc::new(AtomicBool::new(false));
     let (stop, snapshot) = (flag(), flag());
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
-            .map_err(failed)?;
         signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(failed)?;
     }
     signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::clone(&snapshot))
         .map_err(failed)?;
+    skimjit_host::interrupt::be_patient();
     Ok(move || {
         if stop.load(Ordering::Relaxed) {
             return Some(Request::Stop);

@@ -2,7 +2,7 @@
 
 use super::console::{WARNINGS, warn};
 use super::session::{CareArguments, MachineArguments};
-use super::trial::{bar, print};
+use super::trial::{bar, print, print_json};
 use serde::Serialize;
 use skimjit_models::caffe::proto::{NetState, Phase, SolverParameter};
 use skimjit_models::caffe::read_definition;
@@ -78,7 +78,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let times = measure(arguments, &mut solver)?;
     if arguments.json {
         let text = serde_json::to_string_pretty(&times);
-        return print(&text.map_err(|error| Error::new(error.to_string()))?);
+        return print_json(text);
     }
     table(&times)
 }

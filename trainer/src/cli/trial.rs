@@ -1,14 +1,14 @@
 //! What commands share that judge or change a trained network without training it.
 
-use super::console::{WARNINGS, complain, warn};
+use super::console::{WARNINGS, complain, folder_for, warn};
 use super::session::{CareArguments, MachineArguments, read_weights};
 use indicatif::{ProgressBar, ProgressStyle};
+use skimjit_host::printable;
 use skimjit_models::caffe::proto::NetParameter;
 use skimjit_models::caffe::{read_definition, unknown, write_caffemodel};
 use skimjit_models::{Error, Percent, Result};
 use skimjit_trainer::net::Net;
 use skimjit_trainer::paths;
-use skimjit_trainer::solver::snapshot::write_whole;
 use skimjit_trainer::trial::{Judgement, Source};
 use skimjit_trainer::weights::compare;
 use std::io::{self, Write};
@@ -80,12 +80,20 @@ pub fn warn_of_shares<'a>(option: &str, percents: impl IntoIterator<Item = &'a P
 
 /// Writes weights as a whole or not at all.
 pub fn save(net: &NetParameter, path: &Path) -> Result<()> {
-    write_whole(path, |path| write_caffemodel(net, path))
+    folder_for(path).map_err(|error| Error::unwritable(path, &error))?;
+    write_caffemodel(net, path)
+}
+
+/// Prints a JSON document.
+pub fn print_json(text: serde_json::Result<String>) -> Result<()> {
+    let text = text.map_err(|error| Error::new(error.to_string()))?;
+    let result = writeln!(io::stdout(), "{}", printable::json(&text));
+    result.map_err(|error| Error::new(format!("an error when writing the result: {error}")))
 }
 
 /// Prints a line on standard output.
 pub fn print(text: &str) -> Result<()> {
-    let result = writeln!(io::stdout(), "{text}");
+    let result = writeln!(io::stdout(), "{}", printable::lines(text));
     result.map_err(|error| Error::new(format!("an error when writing the result: {error}")))
 }
 

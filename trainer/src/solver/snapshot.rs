@@ -1,7 +1,6 @@
 //! Snapshots: caffemodel and solverstate as Caffe's, and beside them what pruning methods keep.
 //!
-//! Every file is written under another name, brought to disk, and renamed: under its own name it is
-//! whole. The solverstate comes last, so that where there is one, the rest is there too.
+//! Every file appears whole or not at all. The solverstate comes last, so that where there is one, the rest is there too.
 
 use super::Solver;
 use super::report::{Metrics, Report};
@@ -13,7 +12,7 @@ use skimjit_models::caffe::{
     write_caffemodel_hdf5, write_solverstate, write_solverstate_hdf5,
 };
 use skimjit_models::{Error, Result, Shape};
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// State of a run as a snapshot has it.
@@ -189,39 +188,17 @@ fn blob(shape: &Shape, data: Vec<f32>) -> BlobProto {
     }
 }
 
-/// Writes a file as a whole or not at all.
-pub fn write_whole(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    const HINT: &str = "check the folder and the free space; earlier snapshots are still there";
-    let failed = |error: std::io::Error| {
-        Error::new(format!("an error when writing: {error}"))
-            .file(path)
-            .hint(HINT)
-    };
-    if let Some(folder) = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-    {
-        fs::create_dir_all(folder).map_err(failed)?;
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    let part = PathBuf::from(name);
-    let written = write(&part)
-        .and_then(|()| {
-            File::open(&part)
-                .and_then(|file| file.sync_all())
-                .map_err(failed)
+/// Makes the folder of a file of the snapshot and has it written; an error says that nothing is lost.
+fn save(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let folder = path.parent();
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+    folder
+        .map_or(Ok(()), fs::create_dir_all)
+        .map_err(|error| Error::unwritable(path, &error))
+        .and_then(|()| write(path))
+        .map_err(|error| {
+            error.hint("check the folder and the free space; earlier snapshots are still there")
         })
-        .and_then(|()| fs::rename(&part, path).map_err(failed));
-    if written.is_err() {
-        // What is left of it is of no use; that it may not be there is no further error.
-        let _ = fs::remove_file(&part);
-    }
-    written.map_err(|mut error| {
-        error.file = Some(path.to_owned());
-        error.hint.get_or_insert_with(|| HINT.to_owned());
-        error
-    })
 }
 
 impl Solver {
@@ -249,7 +226,7 @@ impl Solver {
         ));
         let net = self.trained();
         self.engine.check()?;
-        write_whole(&model, |path| match hdf5 {
+        save(&model, |path| match hdf5 {
             true => write_caffemodel_hdf5(&net, path),
             false => write_caffemodel(&net, path),
         })?;
@@ -257,7 +234,7 @@ impl Solver {
         let extra_net = self.extra();
         self.engine.check()?;
         if let Some(net) = extra_net {
-            write_whole(&extra, |path| write_caffemodel(&net, path))?;
+            save(&extra, |path| write_caffemodel(&net, path))?;
         }
         report.line(&format!(
             "Snapshotting solver state to {format} file {}",
@@ -265,7 +242,7 @@ impl Solver {
         ));
         let solver = self.solver_state(&model);
         self.engine.check()?;
-        write_whole(&state, |path| match hdf5 {
+        save(&state, |path| match hdf5 {
             true => write_solverstate_hdf5(&solver, path),
             false => write_solverstate(&solver, path),
         })?;

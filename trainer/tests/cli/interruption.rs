@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 /// Iteration of the newest solverstate; every file under a final name is read.
 fn newest(place: &Workplace) -> Option<u64> {
     let mut newest = None;
-    for name in place.files("snap") {
+    // What a killed run was writing is hidden.
+    let files = place.files("snap");
+    for name in files.into_iter().filter(|name| !name.starts_with('.')) {
         let path = place.path("snap").join(&name);
         let Some((stem, extension)) = name.rsplit_once('.') else {
             panic!("{name}");
@@ -24,7 +26,6 @@ fn newest(place: &Workplace) -> Option<u64> {
                 assert!(model.is_file(), "{name} without its weights");
                 newest = newest.max(number);
             }
-            "part" => {}
             _ => panic!("{name}"),
         }
     }

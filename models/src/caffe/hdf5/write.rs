@@ -5,6 +5,7 @@ use crate::caffe::limits::{MAX_HDF5_BLOBS, MAX_HDF5_DEPTH};
 use crate::caffe::proto::{BlobProto, NetParameter, SolverState};
 use crate::{Error, Result, Shape};
 use hdf5_pure::{CharacterSet, Datatype, FileBuilder, GroupBuilder, LibVer, StringPadding};
+use skimjit_host::whole;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -32,7 +33,7 @@ pub(in crate::caffe) fn write_weights(net: &NetParameter, path: &Path) -> Result
         diff.write(&mut group, gradients)?;
         file.add_group(group.finish());
     }
-    file.write(path).map_err(|error| unwritable(&error))
+    write(file, path)
 }
 
 /// Writes the state of a solver.
@@ -58,7 +59,12 @@ pub(in crate::caffe) fn write_state(state: &SolverState, path: &Path) -> Result<
         add.map_err(|error| error.field(format!("history[{number}]")))?;
     }
     file.add_group(history.finish());
-    file.write(path).map_err(|error| unwritable(&error))
+    write(file, path)
+}
+
+fn write(file: FileBuilder, path: &Path) -> Result<()> {
+    let bytes = file.finish().map_err(|error| unwritable(&error))?;
+    whole::write(path, bytes).map_err(|error| Error::unwritable(path, &error))
 }
 
 /// As the library that Caffe was written for reads it.

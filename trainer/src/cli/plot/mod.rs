@@ -4,9 +4,11 @@ mod chart;
 mod page;
 mod series;
 
+use super::console::write_file;
+use skimjit_host::whole;
 use skimjit_models::{Error, Result};
 use skimjit_trainer::history::History;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Draws what a run or a recipe has done: accuracy, loss, learning rate and the zeros of every layer over
 /// iterations.
@@ -38,24 +40,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let svg = chart::svg(&history).map_err(|text| Error::new(text).file(file("svg")))?;
     let title = arguments.folder.display().to_string();
-    write(&file("svg"), svg.as_bytes())?;
-    write(&file("html"), page::html(&title, &history, &svg).as_bytes())?;
+    write_file(&file("svg"), &svg)?;
+    write_file(&file("html"), page::html(&title, &history, &svg))?;
     let png = file("png");
-    chart::png(&history, &png).map_err(|text| {
-        Error::new(text)
-            .file(&png)
-            .hint("check the folder and the free space")
-    })?;
+    let drawn = whole::write_by_name(&png, |part| {
+        chart::png(&history, part).map_err(std::io::Error::other)
+    });
+    drawn.map_err(|error| Error::unwritable(&png, &error))?;
     for extension in ["svg", "png", "html"] {
         super::console::say(&file(extension).display().to_string());
     }
     Ok(())
-}
-
-fn write(path: &Path, contents: &[u8]) -> Result<()> {
-    std::fs::write(path, contents).map_err(|error| {
-        Error::new(format!("an error when writing: {error}"))
-            .file(path)
-            .hint("check the folder and the free space")
-    })
 }
