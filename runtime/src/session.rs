@@ -1,17 +1,22 @@
 //! Runs a plan. One session per concurrent caller; plans are shared. One of the few files with
 //! `unsafe`.
 
-use crate::RunError;
 use crate::arena::{Arena, ArenaPtr};
 use crate::plan::{Operand, Place, Plan, Port, Reference, Segment, Step, Work};
+use crate::planner::finite;
 use crate::pool::{ThreadPool, share};
 use crate::profile::Profile;
+use crate::{PlanError, RunError};
+use skimjit_host::memory;
 use skimjit_kernels::{KernelIo, Planes, stage::Staging};
 use skimjit_models::{Shape, TensorRef};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+/// Elements of an input from which on the team looks at it together.
+const SHARED_CHECK: usize = 1 << 17;
 /// Most operands of a layer that runs on the reference.
 pub const MOST_OPERANDS: usize = 64;
 
@@ -27,20 +32,34 @@ pub struct Session {
 
 impl Session {
     /// Allocates everything a run needs.
+    ///
+    /// # Panics
+    /// When there is no memory for it: see [`Session::try_new`].
     pub fn new(plan: Arc<Plan>, pool: Arc<ThreadPool>) -> Self {
+        Self::try_new(plan, pool).unwrap_or_else(|error| panic!("{error}"))
+    }
+    /// Allocates everything a run needs, if that is within the budget of memory and there is so much.
+    pub fn try_new(plan: Arc<Plan>, pool: Arc<ThreadPool>) -> Result<Self, PlanError> {
         let threads = pool.threads();
-        let many = |count: usize, elems: usize| (0..count).map(|_| Arena::new(elems)).collect();
+        let needed = plan.session_bytes(threads);
+        memory::check(needed).map_err(|more| PlanError::too_large(more.bytes, more.budget))?;
+        let many = |count: usize, elems: usize| -> Option<Vec<Arena>> {
+            (0..count).map(|_| Arena::new(elems)).collect()
+        };
         let images = many(plan.image_arenas(threads), plan.image_elems + 64);
         let scratch = many(threads, plan.scratch_elems + 64);
         let batch = Arena::new(plan.batch_elems + 64);
-        Self {
+        let (Some(images), Some(scratch), Some(batch)) = (images, scratch, batch) else {
+            return Err(PlanError::no_memory(needed));
+        };
+        Ok(Self {
             plan,
             pool,
             images,
             batch,
             scratch,
             profile: None,
-        }
+        })
     }
     /// The plan.
     pub fn plan(&self) -> &Arc<Plan> {
@@ -65,6 +84,7 @@ impl Session {
     pub fn run(&mut self, inputs: &[&[f32]], outputs: &mut [&mut [f32]]) -> Result<(), RunError> {
         let n = self.check(inputs, outputs)?;
         let started = Instant::now();
+        self.check_finite(inputs)?;
         let plan = self.plan.clone();
         let mut first = 0;
         while first < n {
@@ -116,6 +136,30 @@ impl Session {
             }
         }
         Ok(n)
+    }
+
+    /// Refuses infinities and NaN: what they give depends on which zeros a kernel multiplies by.
+    fn check_finite(&self, inputs: &[&[f32]]) -> Result<(), RunError> {
+        let threads = self.pool.threads();
+        for (port, input) in self.plan.inputs.iter().zip(inputs) {
+            let all = if threads == 1 || input.len() < SHARED_CHECK {
+                finite(input)
+            } else {
+                let all = AtomicBool::new(true);
+                let part = input.len().div_ceil(threads);
+                self.pool.run(&|member| {
+                    let part = input.chunks(part).nth(member).unwrap_or_default();
+                    if !finite(part) {
+                        all.store(false, Ordering::Relaxed);
+                    }
+                });
+                all.into_inner()
+            };
+            if !all {
+                return Err(RunError::not_finite(port, input));
+            }
+        }
+        Ok(())
     }
 
     fn run_batch(

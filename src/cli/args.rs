@@ -4,8 +4,8 @@ use super::{output, progress};
 use clap::ValueEnum;
 use skimjit::code_info::{CodeInfo, Tools};
 use skimjit::models::Shape;
-use skimjit::runtime::MOST_THREADS;
 use skimjit::runtime::recipe::Recipe;
+use skimjit::runtime::{MOST_THREADS, usable_cores};
 use skimjit::{
     CompileOptions, Engine, Error, Isa, LoadOptions, Model, Result, TuneCache, Tuning, knobs,
 };
@@ -199,12 +199,16 @@ impl MachineArguments {
             _ => Ok(Isa::detect(Some(asked))?),
         }
     }
-    /// Threads, or `None` for one per core.
+    /// Threads, or `None` for one per core; warns of more than that.
     pub fn threads(&self) -> Result<Option<usize>> {
-        match self.threads {
-            Some(threads) => Ok(Some(threads.into())),
-            None => knobs::threads(),
+        let (threads, source) = match self.threads {
+            Some(threads) => (Some(threads.into()), "--threads"),
+            None => (knobs::threads()?, "SKIMJIT_THREADS"),
+        };
+        if let Some(threads) = threads {
+            warn_of_turns(source, threads);
         }
+        Ok(threads)
     }
     /// Options with these and the environment's values.
     pub fn options(&self) -> Result<CompileOptions> {
@@ -344,6 +348,25 @@ pub fn settle(model: &Model, options: &CompileOptions) -> Result<CompileOptions>
         variants: Recipe::of(engine.plan()).variants_for(engine.plan().isa),
         ..options.clone()
     })
+}
+
+/// Says, once, that threads will take turns on the cores.
+fn warn_of_turns(source: &str, threads: usize) {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    let cores = usable_cores();
+    if threads > cores {
+        ONCE.call_once(|| {
+            let cores = match cores {
+                1 => "the only core".to_owned(),
+                cores => format!("the {cores} cores"),
+            };
+            let text = format!(
+                "{source}: {threads} threads take turns on {cores} that this process may use (its CPU \
+                 affinity and its control group's quota count); more threads than cores are never faster"
+            );
+            output::complain("warning", &text);
+        });
+    }
 }
 
 /// Numbers of threads.
