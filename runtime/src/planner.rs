@@ -295,10 +295,6 @@ impl<'g> Planner<'g> {
             .or_else(|| self.known(value, Form::Columns))
             .expect("values are computed before use");
         match (from, form) {
-            (Form::Planes, Form::Columns) => {
-                let rows = self.need(value, Form::Rows);
-                self.convert(value, rows, Form::Columns)
-            }
             (Form::Columns, Form::Planes) => {
                 let rows = self.need(value, Form::Rows);
                 self.convert(value, rows, Form::Planes)

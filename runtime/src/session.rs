@@ -390,7 +390,7 @@ impl Region<'_> {
             }
             Work::Stage(staging) => self.stage(staging, sources[0], dst, tasks),
             Work::Copy => copy(step, sources[0], dst, tasks),
-            Work::ToColumns => self.rows_to_columns(step, team, dst, tasks),
+            Work::ToColumns => self.to_columns(step, team, dst, tasks),
             Work::FromColumns => self.columns_to_rows(step, team, sources[0], tasks),
             Work::Reference(reference) => evaluate(reference, sources, dst),
         }
@@ -411,17 +411,19 @@ impl Region<'_> {
         }
     }
 
-    fn rows_to_columns(&self, step: &Step, team: Team, dst: *mut f32, elements: Range<usize>) {
+    fn to_columns(&self, step: &Step, team: Team, dst: *mut f32, elements: Range<usize>) {
         let (from, pitch) = (step.src[0].planes, step.dst.planes.pitch as usize);
         for image in 0..self.count {
             let src = self.address(&step.src[0], image, team).cast_const();
-            for e in elements
+            let hw = from.hw() as usize;
+            for (channel, pixel) in elements
                 .clone()
-                .flat_map(|c| c * from.hw() as usize..(c + 1) * from.hw() as usize)
+                .flat_map(|channel| (0..hw).map(move |pixel| (channel, pixel)))
             {
-                // SAFETY: element e of a row and column entry (e, image) lie inside their buffers;
-                // this member alone writes the columns of its elements.
-                unsafe { write(dst, e * pitch + image, 1)[0] = read(src, e, 1)[0] };
+                let (at, e) = (channel * from.pitch as usize + pixel, channel * hw + pixel);
+                // SAFETY: the pixel of the source and column entry (e, image) lie inside their
+                // buffers; this member alone writes the columns of its channels.
+                unsafe { write(dst, e * pitch + image, 1)[0] = read(src, at, 1)[0] };
             }
         }
     }
@@ -431,7 +433,7 @@ impl Region<'_> {
         for image in 0..self.count {
             let dst = self.address(&step.dst, image, team);
             for e in elements.clone() {
-                // SAFETY: as in `rows_to_columns`, with the roles exchanged.
+                // SAFETY: as in `to_columns`, with the roles exchanged.
                 unsafe { write(dst, e, 1)[0] = read(src, e * pitch + image, 1)[0] };
             }
         }

@@ -199,16 +199,13 @@ impl MachineArguments {
             _ => Ok(Isa::detect(Some(asked))?),
         }
     }
-    /// Threads, or `None` for one per core; warns of more than that.
+    /// Threads, or `None` for one per core; warns of more than that, which are not started.
     pub fn threads(&self) -> Result<Option<usize>> {
         let (threads, source) = match self.threads {
             Some(threads) => (Some(threads.into()), "--threads"),
             None => (knobs::threads()?, "SKIMJIT_THREADS"),
         };
-        if let Some(threads) = threads {
-            warn_of_turns(source, threads);
-        }
-        Ok(threads)
+        Ok(threads.map(|threads| on_usable_cores(source, threads)))
     }
     /// Options with these and the environment's values.
     pub fn options(&self) -> Result<CompileOptions> {
@@ -350,23 +347,22 @@ pub fn settle(model: &Model, options: &CompileOptions) -> Result<CompileOptions>
     })
 }
 
-/// Says, once, that threads will take turns on the cores.
-fn warn_of_turns(source: &str, threads: usize) {
+/// As many threads as there are cores to run them, at most; says, once, when that is fewer than asked for.
+fn on_usable_cores(source: &str, threads: usize) -> usize {
     static ONCE: std::sync::Once = std::sync::Once::new();
     let cores = usable_cores();
     if threads > cores {
         ONCE.call_once(|| {
-            let cores = match cores {
-                1 => "the only core".to_owned(),
-                cores => format!("the {cores} cores"),
-            };
+            let some = if cores == 1 { "1 core" } else { &format!("{cores} cores") };
             let text = format!(
-                "{source}: {threads} threads take turns on {cores} that this process may use (its CPU \
-                 affinity and its control group's quota count); more threads than cores are never faster"
+                "{source}: found {threads} threads for {some} that this process may use (its CPU \
+                 affinity and its control group's quota count); {cores} of them run, more would only \
+                 wait for each other"
             );
             output::complain("warning", &text);
         });
     }
+    threads.min(cores)
 }
 
 /// Numbers of threads.

@@ -42,7 +42,7 @@ fn more_threads_than_cores_are_warned_of_once() {
     assert_eq!(many.code, Some(0), "{}", many.stderr);
     let warnings = many
         .stderr
-        .matches("warning: --threads: 200 threads take turns");
+        .matches("warning: --threads: found 200 threads for");
     assert_eq!(warnings.count(), 1, "{}", many.stderr);
     let result = place.skimjit(&[&run[..], &["--threads", "1"]].concat());
     assert_eq!((result.code, &result.stderr[..]), (Some(0), ""));
@@ -53,7 +53,7 @@ fn more_threads_than_cores_are_warned_of_once() {
         .unwrap();
     let text = String::from_utf8_lossy(&knob.stderr).into_owned();
     assert!(
-        text.contains("SKIMJIT_THREADS: 200 threads take turns"),
+        text.contains("SKIMJIT_THREADS: found 200 threads for"),
         "{text}"
     );
     let usual = place.skimjit(&run);
