@@ -238,7 +238,7 @@ impl AnyShapeSession {
         let mut held = self.held.iter();
         let held = match held.position(|held| Arc::ptr_eq(&held.engine, &engine)) {
             Some(index) => self.held.remove(index),
-            None => self.add(engine),
+            None => self.add(engine)?,
         };
         self.held.push(held);
         // Just pushed.
@@ -246,7 +246,7 @@ impl AnyShapeSession {
     }
 
     /// Memory for another shape, in place of that for shapes used long ago.
-    fn add(&mut self, engine: Arc<Engine>) -> Held {
+    fn add(&mut self, engine: Arc<Engine>) -> Result<Held> {
         let bytes = engine.plan().session_bytes(engine.threads());
         let idle = |held: &[Held]| held.iter().map(|held| held.bytes).sum::<u64>();
         while self.held.len() >= self.engines.0.most_shapes
@@ -254,10 +254,10 @@ impl AnyShapeSession {
         {
             self.held.remove(0);
         }
-        Held {
-            session: engine.session(),
+        Ok(Held {
+            session: engine.try_session_on(engine.pool())?,
             engine,
             bytes,
-        }
+        })
     }
 }

@@ -9,12 +9,12 @@ use skimjit_models::{
 };
 use skimjit_runtime::jit::Isa;
 use skimjit_runtime::jit::observe::CodeObserver;
-use skimjit_runtime::mapping::FileMap;
 use skimjit_runtime::recipe::{self, Recipe};
 use skimjit_runtime::{
     KernelInspector, KernelStore, Options, Plan, PlanError, Port, Session, ThreadPool, Tuner,
+    usable_cores,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -113,7 +113,7 @@ pub struct CompileOptions {
     pub batch: Option<u32>,
     /// Instruction set, at most what the machine has; default: the best there is.
     pub isa: Option<Isa>,
-    /// Threads, the caller included; 0: one per core.
+    /// Threads, the caller included; 0: one per core that the process may use.
     pub threads: usize,
     /// Blobs to keep beside the outputs.
     pub keep: Keep,
@@ -134,7 +134,7 @@ impl CompileOptions {
     /// A team of the threads asked for.
     pub(crate) fn pool(&self) -> Result<ThreadPool> {
         let threads = match self.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            0 => usable_cores(),
             threads => threads,
         };
         ThreadPool::new(threads).map_err(Error::Usage)
@@ -286,8 +286,8 @@ impl Model {
     }
 
     fn from_artifact(path: &Path) -> Result<Self> {
-        let map = FileMap::open(path).map_err(|error| unreadable(path, &error))?;
-        Self::read_artifact(map.bytes(), path)
+        let bytes = read_whole(path).map_err(|error| unreadable(path, &error))?;
+        Self::read_artifact(&bytes, path)
     }
 
     fn read_artifact(bytes: &[u8], path: &Path) -> Result<Self> {
@@ -442,10 +442,16 @@ impl Model {
                 }
             }
             Keep::All => {
-                let last = |id: &ValueId| graph.find(&graph.value(*id).name) == Some(*id);
-                let all: Vec<ValueId> = graph.nodes.iter().map(|node| node.output).collect();
-                let missing = |id: &ValueId| last(id) && !graph.outputs.contains(id);
-                let extra: Vec<ValueId> = all.into_iter().filter(missing).collect();
+                let values = graph.values.iter().enumerate();
+                let named = values.map(|(id, value)| (&value.name[..], ValueId(id as u32)));
+                // Of values with one name, the last.
+                let last: HashMap<&str, ValueId> = named.collect();
+                let outputs: HashSet<ValueId> = graph.outputs.iter().copied().collect();
+                let missing = |id: &ValueId| {
+                    last.get(&graph.value(*id).name[..]) == Some(id) && !outputs.contains(id)
+                };
+                let all = graph.nodes.iter().map(|node| node.output);
+                let extra: Vec<ValueId> = all.filter(missing).collect();
                 graph.outputs.extend(extra);
             }
         }
@@ -579,6 +585,21 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Error {
         .into()
 }
 
+/// A copy of a file: what others do to the file while it is used changes nothing. Mapped memory would fault
+/// where the file is cut.
+fn read_whole(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read;
+    let file = std::fs::File::open(path)?;
+    let len = file.metadata()?.len();
+    memory::check(len).map_err(std::io::Error::other)?;
+    let mut bytes = Vec::with_capacity(len as usize);
+    file.take(len).read_to_end(&mut bytes)?;
+    match bytes.is_empty() {
+        true => Err(std::io::Error::other("the file is empty")),
+        false => Ok(bytes),
+    }
+}
+
 /// The start of a file, in which its kind shows.
 fn start_of(path: &Path) -> Result<Vec<u8>> {
     use std::io::Read;
@@ -614,8 +635,19 @@ impl Engine {
         self.pool.threads()
     }
     /// Memory to run the network in; one per concurrent caller.
+    ///
+    /// # Panics
+    /// When there is no memory for it: see [`Engine::try_session_on`].
     pub fn session(&self) -> Session {
         Session::new(self.plan.clone(), self.pool.clone())
+    }
+    /// The threads that [`Engine::session`] runs on.
+    pub(crate) fn pool(&self) -> &Arc<ThreadPool> {
+        &self.pool
+    }
+    /// [`Engine::session_on`], or an error when there is no memory for it.
+    pub fn try_session_on(&self, pool: &Arc<ThreadPool>) -> Result<Session> {
+        Ok(Session::try_new(self.plan.clone(), pool.clone())?)
     }
     /// The same on other threads: sessions of one team take turns, those of different teams run at the
     /// same time.

@@ -12,11 +12,13 @@ pub struct Arena {
 
 // The plan decides who writes what; the arena only hands out addresses.
 impl Arena {
-    /// All zero.
-    pub fn new(elems: usize) -> Self {
-        Self {
-            lines: vec![Line([0.0; 16]); elems.div_ceil(16)],
-        }
+    /// All zero; `None` when there is no memory for it.
+    pub fn new(elems: usize) -> Option<Self> {
+        let count = elems.div_ceil(16);
+        let mut lines = Vec::new();
+        lines.try_reserve_exact(count).ok()?;
+        lines.resize(count, Line([0.0; 16]));
+        Some(Self { lines })
     }
     /// Elements.
     pub fn elems(&self) -> usize {

@@ -2,10 +2,14 @@
 
 use crate::plan::{Operand, Place};
 use skimjit_kernels::{Extent, Planes};
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 
 /// Index into [`Buffers`].
 pub type BufferId = usize;
+
+/// First and last step.
+pub type Span = (usize, usize);
 
 /// How a value is laid out.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -69,18 +73,62 @@ enum Class {
         hw: u32,
         pitch: u32,
     },
-    /// `row` is the image stride of a batch's rows, which must form one array.
-    Gapless {
-        home: Home,
-        row: usize,
-    },
+    /// Rows of one image.
+    Image,
+    /// Rows of all images as one array, or a value of the batch as a whole: any of them may follow another.
+    Batch,
+    /// The user's.
+    Outside,
 }
 
 /// A piece of an arena that buffers of one class use one after the other.
 struct Slot {
     before: usize,
     after: usize,
-    free_from: usize,
+}
+
+/// The slots of one class.
+#[derive(Default)]
+struct Slots {
+    list: Vec<Slot>,
+    /// Those that nobody uses, by size.
+    free: BTreeSet<(usize, usize)>,
+    /// Those in use, by the step after which they are free.
+    used: BinaryHeap<Reverse<(usize, usize)>>,
+}
+
+impl Slots {
+    /// A slot for steps `first..=last`, grown where it is too small. Steps must not go backwards.
+    fn take(&mut self, (first, last): (usize, usize), before: usize, after: usize) -> usize {
+        while let Some(&Reverse((step, index))) = self.used.peek() {
+            if step > first {
+                break;
+            }
+            self.used.pop();
+            self.free.insert((self.list[index].after, index));
+        }
+        // The smallest that is large enough, else the largest.
+        let mut enough = self.free.range((after, 0)..);
+        let found = enough.next().or_else(|| self.free.last()).copied();
+        let index = match found {
+            Some(found) => {
+                self.free.remove(&found);
+                found.1
+            }
+            None => {
+                self.list.push(Slot {
+                    before: 0,
+                    after: 0,
+                });
+                self.list.len() - 1
+            }
+        };
+        let slot = &mut self.list[index];
+        slot.before = slot.before.max(before);
+        slot.after = slot.after.max(after);
+        self.used.push(Reverse((last + 1, index)));
+        index
+    }
 }
 
 impl Buffers {
@@ -144,53 +192,67 @@ impl Buffers {
 
     fn class(&self, id: BufferId) -> Class {
         let Buffer { planes, home, .. } = &self.list[id];
-        if planes.gap() == 0 {
-            let row = if *home == Home::Batch {
-                planes.elems()
-            } else {
-                0
-            };
-            Class::Gapless { home: *home, row }
-        } else {
-            Class::Gapped {
+        match home {
+            Home::Input(_) | Home::Output(_) => Class::Outside,
+            _ if planes.gap() > 0 => Class::Gapped {
                 home: *home,
                 hw: planes.hw(),
                 pitch: planes.pitch,
+            },
+            Home::Image => Class::Image,
+            Home::Batch | Home::Whole => Class::Batch,
+        }
+    }
+
+    /// Elements behind the base that kernels touch: of one image where each has a part of its own.
+    fn after(&self, id: BufferId, batch: usize) -> usize {
+        let Buffer {
+            planes,
+            home,
+            extent,
+            ..
+        } = &self.list[id];
+        match home {
+            Home::Batch if planes.gap() == 0 => planes.elems() * (batch - 1) + extent.after,
+            _ => extent.after,
+        }
+    }
+
+    /// First and last step during which the buffer is in use.
+    fn lifetime(&self, id: BufferId, class: Class, spans: &[Span]) -> (usize, usize) {
+        let (first, last) = self.list[id].alive.unwrap_or_default();
+        match class {
+            // Images do not follow each other step by step, and such buffers may lie across the parts of
+            // several images.
+            Class::Batch => {
+                let span = |step: usize| spans.get(step).copied().unwrap_or((step, step));
+                (span(first).0, span(last).1)
             }
+            _ => (first, last),
         }
     }
 
     /// Assigns memory by lifetime: a slot is reused by buffers of the same class once its previous
-    /// user is dead.
-    pub fn place(&self, batch: usize) -> Placement {
-        let mut order: Vec<BufferId> = (0..self.list.len())
-            .filter(|&id| self.list[id].part_of.is_none() && self.list[id].alive.is_some())
+    /// user is dead. `spans`: for each step the first and last that other images may be at meanwhile.
+    pub fn place(&self, batch: usize, spans: &[Span]) -> Placement {
+        let roots = (0..self.list.len())
+            .filter(|&id| self.list[id].part_of.is_none() && self.list[id].alive.is_some());
+        let mut order: Vec<((usize, usize), BufferId, Class)> = roots
+            .map(|id| (id, self.class(id)))
+            .filter(|&(_, class)| class != Class::Outside)
+            .map(|(id, class)| (self.lifetime(id, class, spans), id, class))
             .collect();
-        order.sort_by_key(|&id| self.list[id].alive);
-        let mut slots: HashMap<Class, Vec<Slot>> = HashMap::new();
+        order.sort_by_key(|&(alive, id, _)| (alive, id));
+        let mut slots: HashMap<Class, Slots> = HashMap::new();
         let mut classes: Vec<Class> = Vec::new();
         let mut slot_of: HashMap<BufferId, (Class, usize)> = HashMap::new();
-        for id in order {
-            let Buffer { extent, alive, .. } = &self.list[id];
-            let (first, last) = alive.unwrap_or_default();
-            let class = self.class(id);
-            if !slots.contains_key(&class) {
+        for (alive, id, class) in order {
+            let list = slots.entry(class).or_insert_with(|| {
                 classes.push(class);
-            }
-            let list = slots.entry(class).or_default();
-            let index = best_slot(list, first, extent.after).unwrap_or_else(|| {
-                list.push(Slot {
-                    before: 0,
-                    after: 0,
-                    free_from: 0,
-                });
-                list.len() - 1
+                Slots::default()
             });
-            let slot = &mut list[index];
-            slot.before = slot.before.max(extent.before);
-            slot.after = slot.after.max(extent.after);
-            slot.free_from = last + 1;
-            slot_of.insert(id, (class, index));
+            let (before, after) = (self.list[id].extent.before, self.after(id, batch));
+            slot_of.insert(id, (class, list.take(alive, before, after)));
         }
         self.lay_out(batch, &classes, &slots, &slot_of)
     }
@@ -199,24 +261,21 @@ impl Buffers {
         &self,
         batch: usize,
         classes: &[Class],
-        slots: &HashMap<Class, Vec<Slot>>,
+        slots: &HashMap<Class, Slots>,
         slot_of: &HashMap<BufferId, (Class, usize)>,
     ) -> Placement {
         let mut sizes = [0usize; 2];
         let mut bases: HashMap<(Class, usize), (usize, usize)> = HashMap::new();
         for class in classes {
-            let (Class::Gapped { home, .. } | Class::Gapless { home, .. }) = class;
-            for (index, slot) in slots[class].iter().enumerate() {
-                let (arena, images) = match home {
-                    Home::Image => (0, 1),
-                    Home::Batch => (1, batch),
-                    Home::Whole => (1, 1),
-                    Home::Input(_) | Home::Output(_) => continue,
-                };
-                let stride = match class {
-                    Class::Gapless { row, .. } => *row,
-                    Class::Gapped { .. } => (slot.before + slot.after).next_multiple_of(16),
-                };
+            // Parts of images where they must not touch each other's.
+            let (arena, images) = match class {
+                Class::Image => (0, 1),
+                Class::Gapped { home, .. } if *home == Home::Image => (0, 1),
+                Class::Gapped { home, .. } if *home == Home::Batch => (1, batch),
+                _ => (1, 1),
+            };
+            for (index, slot) in slots[class].list.iter().enumerate() {
+                let stride = (slot.before + slot.after).next_multiple_of(16);
                 let base = sizes[arena] + slot.before.next_multiple_of(16);
                 bases.insert((*class, index), (base, stride));
                 // Slack for over-reads, and an odd number of lines between slots.
@@ -236,18 +295,17 @@ impl Buffers {
                         _ => Place::Image { offset: 0 },
                     };
                 };
+                let offset = base + offset;
+                let planes = &self.list[root].planes;
                 match self.list[root].home {
-                    Home::Image => Place::Image {
-                        offset: base + offset,
+                    Home::Image => Place::Image { offset },
+                    // The rows of a batch form one array.
+                    Home::Batch if planes.gap() == 0 => Place::Batch {
+                        offset,
+                        stride: planes.elems(),
                     },
-                    Home::Batch => Place::Batch {
-                        offset: base + offset,
-                        stride,
-                    },
-                    _ => Place::Batch {
-                        offset: base + offset,
-                        stride: 0,
-                    },
+                    Home::Batch => Place::Batch { offset, stride },
+                    _ => Place::Batch { offset, stride: 0 },
                 }
             })
             .collect();
@@ -257,22 +315,6 @@ impl Buffers {
             batch_elems: sizes[1],
         }
     }
-}
-
-/// Free slot whose size fits best: the smallest that is large enough, else the largest.
-fn best_slot(slots: &[Slot], step: usize, wanted: usize) -> Option<usize> {
-    let free = || {
-        slots
-            .iter()
-            .enumerate()
-            .filter(|(_, slot)| slot.free_from <= step)
-    };
-    let enough = free()
-        .filter(|(_, slot)| slot.after >= wanted)
-        .min_by_key(|(_, slot)| slot.after);
-    enough
-        .or_else(|| free().max_by_key(|(_, slot)| slot.after))
-        .map(|(index, _)| index)
 }
 
 impl Placement {

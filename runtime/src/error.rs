@@ -61,6 +61,18 @@ impl PlanError {
             message,
         }
     }
+    /// The system gave less than it says is free: a limit of this process.
+    pub(crate) fn no_memory(needed: u64) -> Self {
+        let message = format!(
+            "found no memory for one run of the network, expected {} MiB; raise this process's limit \
+             (ulimit -v), or use smaller inputs or a smaller batch",
+            needed.div_ceil(1 << 20)
+        );
+        Self {
+            layer: None,
+            message,
+        }
+    }
     pub(crate) fn frozen(layer: &str, variants: &[&str], threads: usize) -> Self {
         let message = format!(
             "found no measurement of {} with {threads} threads on this machine, expected one in the \
@@ -181,6 +193,15 @@ pub enum RunError {
         /// How many images were found, where only complete batches of the network can be run.
         images: Option<usize>,
     },
+    /// An input with an element that is infinite or not a number.
+    NotFinite {
+        /// Blob.
+        name: String,
+        /// Image of the input, and element of that image.
+        at: (usize, usize),
+        /// The element.
+        found: String,
+    },
     /// An output of the wrong length.
     Output {
         /// Blob.
@@ -217,6 +238,18 @@ impl RunError {
     }
 }
 
+impl RunError {
+    /// The first element that is not finite; there is one.
+    pub(crate) fn not_finite(port: &Port, input: &[f32]) -> Self {
+        let at = input.iter().position(|x| !x.is_finite()).unwrap_or(0);
+        Self::NotFinite {
+            name: port.name.clone(),
+            at: (at / port.elems.max(1), at % port.elems.max(1)),
+            found: input.get(at).copied().unwrap_or(f32::NAN).to_string(),
+        }
+    }
+}
+
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -242,6 +275,15 @@ impl fmt::Display for RunError {
                         format!("{images} images need a plan of their own (--batch {images})"),
                     None => "other sizes need a plan of their own (--input-shape)".to_owned(),
                 }
+            ),
+            Self::NotFinite {
+                name,
+                at: (image, element),
+                found,
+            } => write!(
+                f,
+                "input \"{name}\": found {found} at element {element} of image {image}, expected finite \
+                 numbers; look at what made the input"
             ),
             Self::Output {
                 name,

@@ -49,7 +49,7 @@ pub enum Work {
     Stage(Staging),
     /// Planes copied to another layout.
     Copy,
-    /// Rows of a batch become columns: element e of image n goes to `e·pitch + n`.
+    /// Rows or planes of a batch become columns: element e of image n goes to `e·pitch + n`.
     ToColumns,
     /// The reverse.
     FromColumns,

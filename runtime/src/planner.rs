@@ -8,10 +8,11 @@ mod select;
 mod trial;
 mod tune;
 
-use crate::buffers::{BufferId, Buffers, Form, Home};
+use crate::buffers::{BufferId, Buffers, Form, Home, Span};
 use crate::plan::{Choice, Listing, Plan, Port, Segment, Step, Work};
 use crate::{Options, PlanError};
 use kernel::Kernel;
+use lower::FusedSums;
 use skimjit_kernels::jit::observe::PublishedCode;
 use skimjit_kernels::jit::{Code, CodeRegion, Isa};
 use skimjit_kernels::{Extent, Planes, limits};
@@ -67,8 +68,12 @@ pub(crate) struct Planner<'g> {
     drafts: Vec<Draft>,
     choices: Vec<Choice>,
     scratch_bytes: usize,
-    /// Convolutions that also do the sum behind them: conv node → sum node.
-    fused_sums: HashMap<usize, usize>,
+    /// Convolutions that also do the sum behind them.
+    fused_sums: FusedSums,
+    /// Nodes that read each value.
+    readers: Vec<Vec<usize>>,
+    /// Weights that are all finite numbers.
+    finite_weights: Vec<bool>,
     /// Segment steps are appended to.
     current: usize,
 }
@@ -143,6 +148,8 @@ impl<'g> Planner<'g> {
             choices: Vec::new(),
             scratch_bytes: 0,
             fused_sums: lower::fusible_sums(graph),
+            readers: readers(graph),
+            finite_weights: options.map(&graph.weights, |weight| finite(weight.data())),
             current: 0,
         };
         planner.describe_values();
@@ -250,8 +257,12 @@ impl<'g> Planner<'g> {
                 self.buffers.add_part(whole, offset, info.planes)
             }
             _ => {
-                let planes = self.planes_of(value, form);
-                self.buffers.add(planes, info.home)
+                let home = match form {
+                    // They hold all images.
+                    Form::Columns => Home::Whole,
+                    Form::Planes | Form::Rows => info.home,
+                };
+                self.buffers.add(self.planes_of(value, form), home)
             }
         };
         self.forms.insert((value, form), buffer);
@@ -284,10 +295,6 @@ impl<'g> Planner<'g> {
             .or_else(|| self.known(value, Form::Columns))
             .expect("values are computed before use");
         match (from, form) {
-            (Form::Planes, Form::Columns) => {
-                let rows = self.need(value, Form::Rows);
-                self.convert(value, rows, Form::Columns)
-            }
             (Form::Columns, Form::Planes) => {
                 let rows = self.need(value, Form::Rows);
                 self.convert(value, rows, Form::Planes)
@@ -452,8 +459,22 @@ impl<'g> Planner<'g> {
         }
     }
 
+    /// For each step the first and last that other images may be at while one is there.
+    fn spans(&self) -> Vec<Span> {
+        let mut spans: Vec<Span> = (0..self.drafts.len()).map(|step| (step, step)).collect();
+        let mut first = 0;
+        for segment in self.drafts.chunk_by(|a, b| a.segment == b.segment) {
+            let last = first + segment.len() - 1;
+            if self.per_image[segment[0].segment] {
+                spans[first..=last].fill((first, last));
+            }
+            first = last + 1;
+        }
+        spans
+    }
+
     fn finish(mut self) -> Result<Plan, PlanError> {
-        let placement = self.buffers.place(self.batch as usize);
+        let placement = self.buffers.place(self.batch as usize, &self.spans());
         let drafts = std::mem::take(&mut self.drafts);
         let kernels = || drafts.iter().filter_map(Draft::kernel);
         let codes: Vec<&Code> = kernels().filter_map(Kernel::new_code).collect();
@@ -593,6 +614,24 @@ impl Draft {
             DraftWork::Other(_) => None,
         }
     }
+}
+
+/// True when all are finite numbers.
+pub(crate) fn finite(values: &[f32]) -> bool {
+    // Without a branch for each, so that several are looked at together.
+    let block = |block: &[f32]| block.iter().fold(true, |all, x| all & x.is_finite());
+    values.chunks(1 << 12).all(block)
+}
+
+/// Nodes that read each value.
+fn readers(graph: &Graph) -> Vec<Vec<usize>> {
+    let mut readers = vec![Vec::new(); graph.values.len()];
+    for (index, node) in graph.nodes.iter().enumerate() {
+        for id in &node.inputs {
+            readers[id.0 as usize].push(index);
+        }
+    }
+    readers
 }
 
 /// Channels, height and width of one image; further axes count as width.

@@ -9,8 +9,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-/// Spins before a waiting thread gives its core away.
+/// Spins before a waiting thread gives its core away, where each thread has a core of its own.
 const SPINS: u32 = 20_000;
+
+/// Spins before a waiting thread of a team gives its core away: none when the team has more members than
+/// cores, because the one it waits for may need this core.
+fn patience(threads: usize) -> u32 {
+    if threads > usable_cores() { 1 } else { SPINS }
+}
+
+/// Cores that this process may use: those that the affinity of the calling thread allows, or fewer where a
+/// control group has a quota of processor time. At least 1.
+pub fn usable_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Most members of a team.
 pub const MOST_THREADS: usize = 256;
 
@@ -28,6 +41,8 @@ struct Shared {
     finished: AtomicUsize,
     panicked: AtomicBool,
     barrier: Barrier,
+    /// Spins before a waiting member gives its core away.
+    patience: u32,
 }
 
 struct State {
@@ -68,6 +83,7 @@ impl ThreadPool {
             finished: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
             barrier: Barrier::new(threads),
+            patience: patience(threads),
         });
         let workers = (threads > 1).then(|| start(&shared, threads)).transpose()?;
         Ok(Self {
@@ -109,7 +125,9 @@ impl ThreadPool {
         if mine.is_err() {
             self.shared.barrier.abandon();
         }
-        wait_until(|| self.shared.finished.load(Ordering::Acquire) == self.threads - 1);
+        wait_until(self.shared.patience, || {
+            self.shared.finished.load(Ordering::Acquire) == self.threads - 1
+        });
         let theirs = self.shared.panicked.swap(false, Ordering::Relaxed);
         assert!(mine.is_ok() && !theirs, "a worker thread panicked");
     }
@@ -137,7 +155,7 @@ impl ThreadPool {
 
     /// Waits, inside a region, until every member has arrived.
     pub fn barrier(&self) {
-        self.shared.barrier.wait();
+        self.shared.barrier.wait(self.shared.patience);
     }
 }
 
@@ -172,7 +190,7 @@ impl Shared {
 
     /// Waits for a region newer than `seen`: spins, then sleeps.
     fn next(&self, seen: usize) -> Option<(usize, JobPtr)> {
-        for _ in 0..SPINS {
+        for _ in 0..self.patience {
             if self.region.load(Ordering::Acquire) != seen {
                 break;
             }
@@ -205,12 +223,13 @@ fn start(shared: &Arc<Shared>, threads: usize) -> Result<rayon::ThreadPool, Stri
     Ok(workers)
 }
 
-/// Spins, yielding the core now and then, until `done`.
-fn wait_until(done: impl Fn() -> bool) {
+/// Spins, giving the core away every `patience` spins, until `done`.
+fn wait_until(patience: u32, done: impl Fn() -> bool) {
     let mut spins = 0;
     while !done() {
         spins += 1;
-        if spins % SPINS == 0 {
+        if spins == patience {
+            spins = 0;
             std::thread::yield_now();
         } else {
             std::hint::spin_loop();
@@ -244,7 +263,7 @@ impl Barrier {
     fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);
     }
-    fn wait(&self) {
+    fn wait(&self, patience: u32) {
         if self.members == 1 {
             return;
         }
@@ -254,7 +273,9 @@ impl Barrier {
             self.generation.store(generation + 1, Ordering::Release);
         } else {
             let abandoned = || self.abandoned.load(Ordering::Acquire);
-            wait_until(|| self.generation.load(Ordering::Acquire) != generation || abandoned());
+            wait_until(patience, || {
+                self.generation.load(Ordering::Acquire) != generation || abandoned()
+            });
             assert!(!abandoned(), "another member of the team panicked");
         }
     }

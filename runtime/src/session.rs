@@ -1,17 +1,22 @@
 //! Runs a plan. One session per concurrent caller; plans are shared. One of the few files with
 //! `unsafe`.
 
-use crate::RunError;
 use crate::arena::{Arena, ArenaPtr};
 use crate::plan::{Operand, Place, Plan, Port, Reference, Segment, Step, Work};
+use crate::planner::finite;
 use crate::pool::{ThreadPool, share};
 use crate::profile::Profile;
+use crate::{PlanError, RunError};
+use skimjit_host::memory;
 use skimjit_kernels::{KernelIo, Planes, stage::Staging};
 use skimjit_models::{Shape, TensorRef};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+/// Elements of an input from which on the team looks at it together.
+const SHARED_CHECK: usize = 1 << 17;
 /// Most operands of a layer that runs on the reference.
 pub const MOST_OPERANDS: usize = 64;
 
@@ -27,20 +32,34 @@ pub struct Session {
 
 impl Session {
     /// Allocates everything a run needs.
+    ///
+    /// # Panics
+    /// When there is no memory for it: see [`Session::try_new`].
     pub fn new(plan: Arc<Plan>, pool: Arc<ThreadPool>) -> Self {
+        Self::try_new(plan, pool).unwrap_or_else(|error| panic!("{error}"))
+    }
+    /// Allocates everything a run needs, if that is within the budget of memory and there is so much.
+    pub fn try_new(plan: Arc<Plan>, pool: Arc<ThreadPool>) -> Result<Self, PlanError> {
         let threads = pool.threads();
-        let many = |count: usize, elems: usize| (0..count).map(|_| Arena::new(elems)).collect();
+        let needed = plan.session_bytes(threads);
+        memory::check(needed).map_err(|more| PlanError::too_large(more.bytes, more.budget))?;
+        let many = |count: usize, elems: usize| -> Option<Vec<Arena>> {
+            (0..count).map(|_| Arena::new(elems)).collect()
+        };
         let images = many(plan.image_arenas(threads), plan.image_elems + 64);
         let scratch = many(threads, plan.scratch_elems + 64);
         let batch = Arena::new(plan.batch_elems + 64);
-        Self {
+        let (Some(images), Some(scratch), Some(batch)) = (images, scratch, batch) else {
+            return Err(PlanError::no_memory(needed));
+        };
+        Ok(Self {
             plan,
             pool,
             images,
             batch,
             scratch,
             profile: None,
-        }
+        })
     }
     /// The plan.
     pub fn plan(&self) -> &Arc<Plan> {
@@ -69,6 +88,7 @@ impl Session {
     pub fn run(&mut self, inputs: &[&[f32]], outputs: &mut [&mut [f32]]) -> Result<(), RunError> {
         let n = self.check(inputs, outputs)?;
         let started = Instant::now();
+        self.check_finite(inputs)?;
         let plan = self.plan.clone();
         let mut first = 0;
         while first < n {
@@ -120,6 +140,30 @@ impl Session {
             }
         }
         Ok(n)
+    }
+
+    /// Refuses infinities and NaN: what they give depends on which zeros a kernel multiplies by.
+    fn check_finite(&self, inputs: &[&[f32]]) -> Result<(), RunError> {
+        let threads = self.pool.threads();
+        for (port, input) in self.plan.inputs.iter().zip(inputs) {
+            let all = if threads == 1 || input.len() < SHARED_CHECK {
+                finite(input)
+            } else {
+                let all = AtomicBool::new(true);
+                let part = input.len().div_ceil(threads);
+                self.pool.run(&|member| {
+                    let part = input.chunks(part).nth(member).unwrap_or_default();
+                    if !finite(part) {
+                        all.store(false, Ordering::Relaxed);
+                    }
+                });
+                all.into_inner()
+            };
+            if !all {
+                return Err(RunError::not_finite(port, input));
+            }
+        }
+        Ok(())
     }
 
     fn run_batch(
@@ -353,7 +397,7 @@ impl Region<'_> {
             }
             Work::Stage(staging) => self.stage(staging, sources[0], dst, tasks),
             Work::Copy => copy(step, sources[0], dst, tasks),
-            Work::ToColumns => self.rows_to_columns(step, team, dst, tasks),
+            Work::ToColumns => self.to_columns(step, team, dst, tasks),
             Work::FromColumns => self.columns_to_rows(step, team, sources[0], tasks),
             Work::Reference(reference) => evaluate(reference, sources, dst),
         }
@@ -374,17 +418,19 @@ impl Region<'_> {
         }
     }
 
-    fn rows_to_columns(&self, step: &Step, team: Team, dst: *mut f32, elements: Range<usize>) {
+    fn to_columns(&self, step: &Step, team: Team, dst: *mut f32, elements: Range<usize>) {
         let (from, pitch) = (step.src[0].planes, step.dst.planes.pitch as usize);
         for image in 0..self.count {
             let src = self.address(&step.src[0], image, team).cast_const();
-            for e in elements
+            let hw = from.hw() as usize;
+            for (channel, pixel) in elements
                 .clone()
-                .flat_map(|c| c * from.hw() as usize..(c + 1) * from.hw() as usize)
+                .flat_map(|channel| (0..hw).map(move |pixel| (channel, pixel)))
             {
-                // SAFETY: element e of a row and column entry (e, image) lie inside their buffers;
-                // this member alone writes the columns of its elements.
-                unsafe { write(dst, e * pitch + image, 1)[0] = read(src, e, 1)[0] };
+                let (at, e) = (channel * from.pitch as usize + pixel, channel * hw + pixel);
+                // SAFETY: the pixel of the source and column entry (e, image) lie inside their
+                // buffers; this member alone writes the columns of its channels.
+                unsafe { write(dst, e * pitch + image, 1)[0] = read(src, at, 1)[0] };
             }
         }
     }
@@ -394,7 +440,7 @@ impl Region<'_> {
         for image in 0..self.count {
             let dst = self.address(&step.dst, image, team);
             for e in elements.clone() {
-                // SAFETY: as in `rows_to_columns`, with the roles exchanged.
+                // SAFETY: as in `to_columns`, with the roles exchanged.
                 unsafe { write(dst, e, 1)[0] = read(src, e * pitch + image, 1)[0] };
             }
         }

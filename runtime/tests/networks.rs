@@ -72,6 +72,34 @@ fn every_isa_thread_count_and_batch_agrees_with_the_interpreter() {
     }
 }
 
+/// The rule of ARCHITECTURE.md: the plan decides the bits, nothing else does.
+#[test]
+fn an_image_has_the_same_bits_in_any_place_beside_any_others_and_in_a_batch_that_is_not_full() {
+    let n = 13;
+    let row = 3 * 31 * 31;
+    let input = Random(21).tensor(&[n as u32, 3, 31, 31], 1.0);
+    for isa in isas() {
+        for batch in [1, 2, 3, 8, 16] {
+            let graph = everything(batch);
+            let together = run(&graph, isa, 2, input.data(), n);
+            for image in [0, 2, 7, 12] {
+                let alone = run(&graph, isa, 3, &input.data()[image * row..][..row], 1);
+                for (alone, together) in alone.iter().zip(&together) {
+                    let same = &together[image * alone.len()..][..alone.len()];
+                    let bits = |values: &[f32]| -> Vec<u32> {
+                        values.iter().map(|value| value.to_bits()).collect()
+                    };
+                    assert_eq!(
+                        bits(alone),
+                        bits(same),
+                        "{isa}, batch {batch}, image {image}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 /// Layers that mix images read parts of a concatenation and of a slice, whose rows lie apart.
 #[test]
 fn layers_that_mix_images_read_parts_of_other_blobs() {

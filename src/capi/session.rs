@@ -88,10 +88,8 @@ pub extern "C" fn skimjit_session_create(
     guard(|| {
         session.check("session")?;
         let engine = &needed("model", model)?.engine;
-        let runner = match team {
-            Some(team) => engine.session_on(&team.pool),
-            None => engine.session(),
-        };
+        let pool = team.map_or(engine.pool(), |team| &team.pool);
+        let runner = engine.try_session_on(pool)?;
         session.set(Box::into_raw(Box::new(Session::new(runner))));
         Ok(())
     })

@@ -2,7 +2,7 @@
 
 use super::failure::{Failure, Outcome, Status, guard, guard_value, needed};
 use super::memory::Out;
-use skimjit_runtime::{MOST_THREADS, ThreadPool};
+use skimjit_runtime::{MOST_THREADS, ThreadPool, usable_cores};
 use std::sync::Arc;
 
 /// A team of threads that compute one run together. The thread that calls `skimjit_session_run` is one
@@ -44,12 +44,10 @@ pub extern "C" fn skimjit_team_free(team: Option<Box<Team>>) {
     });
 }
 
-/// Threads by number, 0 standing for one per core.
+/// Threads by number, 0 standing for one per core that the process may use.
 pub fn pool(threads: u32) -> Outcome<Arc<ThreadPool>> {
     let threads = match threads as usize {
-        0 => std::thread::available_parallelism()
-            .map_or(1, usize::from)
-            .min(MOST_THREADS),
+        0 => usable_cores().min(MOST_THREADS),
         threads if threads <= MOST_THREADS => threads,
         found => {
             return Err(Failure::argument(format!(

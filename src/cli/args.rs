@@ -5,8 +5,8 @@ use clap::ValueEnum;
 use skimjit::code_info::{CodeInfo, Tools};
 use skimjit::models::Shape;
 use skimjit::models::caffe::Care;
-use skimjit::runtime::{Basis, MOST_THREADS};
 use skimjit::runtime::recipe::Recipe;
+use skimjit::runtime::{Basis, MOST_THREADS, usable_cores};
 use skimjit::{
     CompileOptions, Engine, Error, Isa, LoadOptions, Model, Result, TuneCache, Tuning, knobs,
 };
@@ -236,12 +236,13 @@ impl MachineArguments {
             _ => Ok(Isa::detect(Some(asked))?),
         }
     }
-    /// Threads, or `None` for one per core.
+    /// Threads, or `None` for one per core; warns of more than that, which are not started.
     pub fn threads(&self) -> Result<Option<usize>> {
-        match self.threads {
-            Some(threads) => Ok(Some(threads.into())),
-            None => knobs::threads(),
-        }
+        let (threads, source) = match self.threads {
+            Some(threads) => (Some(threads.into()), "--threads"),
+            None => (knobs::threads()?, "SKIMJIT_THREADS"),
+        };
+        Ok(threads.map(|threads| on_usable_cores(source, threads)))
     }
     /// Options with these and the environment's values.
     pub fn options(&self) -> Result<CompileOptions> {
@@ -394,6 +395,24 @@ pub fn settle(model: &Model, options: &CompileOptions) -> Result<CompileOptions>
         variants: Recipe::of(engine.plan()).variants_for(engine.plan().isa),
         ..options.clone()
     })
+}
+
+/// As many threads as there are cores to run them, at most; says, once, when that is fewer than asked for.
+fn on_usable_cores(source: &str, threads: usize) -> usize {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    let cores = usable_cores();
+    if threads > cores {
+        ONCE.call_once(|| {
+            let some = if cores == 1 { "1 core" } else { &format!("{cores} cores") };
+            let text = format!(
+                "{source}: found {threads} threads for {some} that this process may use (its CPU \
+                 affinity and its control group's quota count); {cores} of them run, more would only \
+                 wait for each other"
+            );
+            output::complain("warning", &text);
+        });
+    }
+    threads.min(cores)
 }
 
 /// Numbers of threads.

@@ -5,9 +5,9 @@ use super::output::Output;
 use super::progress;
 use super::table::{Table, left, right};
 use serde::Serialize;
-use skimjit::runtime::ThreadPool;
 use skimjit::runtime::jit::CpuInfo;
 use skimjit::runtime::machine::{self, Peak, TeamPeak};
+use skimjit::runtime::{ThreadPool, usable_cores};
 use skimjit::{Error, Isa, Result, knobs};
 
 /// Tells what this machine is and what it can do: CPU, instruction sets, caches, cores, memory, and
@@ -109,8 +109,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
 
 /// Limits of one core and of all threads.
 fn measure(sets: &[Isa], threads: Option<usize>) -> Result<(Vec<Limits>, Vec<TeamLimits>)> {
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = threads.unwrap_or_else(cores);
+    let threads = threads.unwrap_or_else(usable_cores);
     progress::spin("measuring", || {
         let limits = sets.iter().filter_map(|&isa| {
             let peak = machine::measure(isa)?;

@@ -20,6 +20,7 @@ mod proof;
 mod published;
 mod report;
 mod reshape;
+mod robustness;
 mod sequences;
 mod support;
 mod testing;
@@ -273,7 +274,8 @@ fn a_difference_is_named_and_exits_with_1() {
     assert!(result.stderr.contains("\"conv1\""), "{}", result.stderr);
 }
 
-/// Checklist 39.
+/// Checklist 39. For another batch an inner product of many weights adds in another order: see
+/// ARCHITECTURE.md. These have few.
 #[test]
 fn results_do_not_depend_on_batch_and_threads() {
     let place = Workplace::with_tiny_network();

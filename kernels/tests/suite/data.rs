@@ -73,8 +73,13 @@ impl Data {
 
 fn source(spec: &Spec, count: usize, random: &mut Random) -> Vec<f32> {
     let mut values = random.values(count, spec.scale);
+    // Few enough that most sums have none.
+    let rarity = match &spec.problem {
+        Problem::Conv(_) | Problem::Fc(_) => 600,
+        _ => 12,
+    };
     for value in values.iter_mut().filter(|_| spec.special) {
-        match random.below(12) {
+        match random.below(rarity) {
             0 => *value = f32::NAN,
             1 => *value = f32::NEG_INFINITY,
             2 => *value = f32::INFINITY,

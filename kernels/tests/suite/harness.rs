@@ -280,7 +280,9 @@ impl Run<'_> {
             let index = c * planes.hw() as usize + pixel;
             let (value, tolerance) = (self.expected.value[index], self.expected.tolerance[index]);
             let difference = (f64::from(found) - value).abs();
-            let same = f64::from(found) == value || (found.is_nan() && value.is_nan());
+            let may_be_nan = self.expected.may_be_nan.get(index) == Some(&true);
+            let same =
+                f64::from(found) == value || (found.is_nan() && (value.is_nan() || may_be_nan));
             if !same && (difference > tolerance || difference.is_nan() || value.is_infinite()) {
                 let (y, x) = (pixel as u32 / planes.w, pixel as u32 % planes.w);
                 return Err(format!(

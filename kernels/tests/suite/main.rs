@@ -51,6 +51,12 @@ fn inner_products() {
     run(table::fc());
 }
 
+/// What the zeros of weights, and elements outside of a sum, are multiplied by never shows in other sums.
+#[test]
+fn sums_of_values_that_are_not_finite() {
+    run(table::special_sums());
+}
+
 #[test]
 fn poolings() {
     run(table::pools());

@@ -24,9 +24,62 @@ const TINY: f64 = f32::MIN_POSITIVE as f64;
 pub struct Expected {
     pub value: Vec<f64>,
     pub tolerance: Vec<f64>,
+    /// Elements that may be NaN instead: sums over operands that are not finite, which weights of zero may
+    /// have been multiplied by.
+    pub may_be_nan: Vec<bool>,
+}
+
+impl Expected {
+    fn new(value: Vec<f64>, tolerance: Vec<f64>) -> Self {
+        Self {
+            value,
+            tolerance,
+            may_be_nan: vec![],
+        }
+    }
 }
 
 pub fn expected(spec: &Spec, data: &Data) -> Expected {
+    let mut expected = values(spec, data);
+    if spec.special {
+        expected.may_be_nan = sums_over_special(&spec.problem, data);
+    }
+    expected
+}
+
+/// Elements of a weighted sum that has an operand that is not finite.
+fn sums_over_special(problem: &Problem, data: &Data) -> Vec<bool> {
+    let special = |x: &f32| if x.is_finite() { 0.0 } else { 1.0 };
+    let (layout, values) = &data.src[0];
+    let found = Data {
+        src: vec![(*layout, values.iter().map(special).collect())],
+        values: vec![1.0; data.values.len()],
+        bias: vec![],
+        dst: data.dst,
+        pattern: data.pattern.clone(),
+    };
+    let counts = match problem {
+        Problem::Conv(p) => {
+            let plain = ConvProblem {
+                relu: None,
+                residual: false,
+                ..p.clone()
+            };
+            conv(&plain, &found)
+        }
+        Problem::Fc(p) => fc(
+            &FcProblem {
+                relu: None,
+                ..p.clone()
+            },
+            &found,
+        ),
+        _ => return vec![],
+    };
+    counts.value.iter().map(|&count| count > 0.0).collect()
+}
+
+fn values(spec: &Spec, data: &Data) -> Expected {
     match &spec.problem {
         Problem::Conv(p) => conv(p, data),
         Problem::Fc(p) => fc(p, data),
@@ -105,7 +158,7 @@ impl Sums<'_> {
                 post(f64::from(sum) + residual, tolerance, self.slope)
             })
             .unzip();
-        Expected { value, tolerance }
+        Expected::new(value, tolerance)
     }
 }
 
@@ -219,7 +272,7 @@ fn pool(p: &PoolProblem, data: &Data) -> Expected {
                 .collect()
         }
     };
-    Expected { value, tolerance }
+    Expected::new(value, tolerance)
 }
 
 fn lrn(p: &LrnProblem, data: &Data) -> Expected {
@@ -247,7 +300,7 @@ fn lrn(p: &LrnProblem, data: &Data) -> Expected {
         .iter()
         .map(|value| value.abs() * relative + TINY)
         .collect();
-    Expected { value, tolerance }
+    Expected::new(value, tolerance)
 }
 
 fn channelwise(p: &ChannelwiseProblem, data: &Data) -> Expected {
@@ -342,7 +395,7 @@ fn eltwise(p: &EltwiseProblem, data: &Data) -> Expected {
             )
         })
         .unzip();
-    Expected { value, tolerance }
+    Expected::new(value, tolerance)
 }
 
 fn softmax(p: &SoftmaxProblem, data: &Data) -> Expected {
@@ -366,5 +419,5 @@ fn softmax(p: &SoftmaxProblem, data: &Data) -> Expected {
             tolerance[at(c)] = value[at(c)] * relative + (channels + 32) as f64 * 2.0 * TINY;
         }
     }
-    Expected { value, tolerance }
+    Expected::new(value, tolerance)
 }

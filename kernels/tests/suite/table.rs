@@ -412,10 +412,19 @@ pub fn channelwises() -> Vec<Spec> {
                 leaky,
             };
             let spec = Spec::new(Problem::Channelwise(problem)).no_bias();
-            specs.push(spec.density(90).seed(i as u64));
+            let spec = spec.density(90).seed(i as u64);
+            specs.push(spec.clone());
+            specs.push(spec.special());
         }
     }
     specs
+}
+
+/// Convolutions and inner products of operands with infinities and NaN.
+pub fn special_sums() -> Vec<Spec> {
+    let mut specs: Vec<Spec> = conv_windows().into_iter().step_by(3).collect();
+    specs.extend(fc());
+    specs.into_iter().map(Spec::special).collect()
 }
 
 /// Sums, products and maxima.

@@ -179,14 +179,18 @@ fn strip(net: &mut NetParameter, mut gone: HashSet<String>, losses: bool) {
         if losses && layer.r#type() == "SoftmaxWithLoss" && has_scores {
             gone.extend(layer.top.iter().cloned());
             let softmax = namer.softmax(layer);
-            gone.retain(|name| !softmax.top.contains(name));
+            softmax.top.iter().for_each(|top| {
+                gone.remove(top);
+            });
             net.layer.push(softmax);
         } else if layer.bottom.iter().any(|bottom| gone.contains(bottom))
             || losses && is_loss(layer.r#type())
         {
             gone.extend(layer.top);
         } else {
-            gone.retain(|name| !layer.top.contains(name));
+            layer.top.iter().for_each(|top| {
+                gone.remove(top);
+            });
             net.layer.push(layer);
         }
     }

@@ -328,8 +328,8 @@ fn import_all(
     inputs::prepare(&mut net, options).map_err(in_file)?;
     store.note_topology(&net);
     // Weights of layers that the options removed are no surprise.
-    let left: HashSet<&str> = net.layer.iter().map(|layer| layer.name()).collect();
-    for name in names.iter().filter(|name| !left.contains(name.as_str())) {
+    let kept: HashSet<&str> = net.layer.iter().map(LayerParameter::name).collect();
+    for name in names.iter().filter(|name| !kept.contains(name.as_str())) {
         store.ignore(name);
     }
     let directory = file.as_deref().and_then(Path::parent).map(Path::to_owned);
@@ -419,8 +419,11 @@ fn unused_weights(layer: &str, file: Option<&PathBuf>) -> Warning {
 fn upgraded(net: NetParameter) -> Result<NetParameter> {
     let inputs = net.input.clone();
     let mut net = upgrade_net(net)?;
-    let made = |name: &String| net.layer.iter().any(|layer| layer.top.contains(name));
-    let missing: Vec<String> = inputs.into_iter().filter(|name| !made(name)).collect();
+    let made = tops(&net);
+    let missing: Vec<String> = inputs
+        .into_iter()
+        .filter(|name| !made.contains(name))
+        .collect();
     if !missing.is_empty() {
         let input = LayerParameter {
             name: Some("input".to_owned()),
@@ -453,11 +456,24 @@ fn filtered(net: NetParameter, options: &ImportOptions, stored: bool) -> Result<
         Vec::new()
     };
     let mut net = filter_net(net, &state)?;
+    let mut made = if data.is_empty() {
+        HashSet::new()
+    } else {
+        tops(&net)
+    };
+    let mut kept = Vec::new();
     for layer in data.into_iter().rev() {
-        let made = |top: &String| net.layer.iter().any(|layer| layer.top.contains(top));
-        if !layer.top.iter().any(made) {
-            net.layer.insert(0, layer);
+        if !layer.top.iter().any(|top| made.contains(top)) {
+            made.extend(layer.top.iter().cloned());
+            kept.push(layer);
         }
     }
+    net.layer.splice(0..0, kept.into_iter().rev());
     Ok(net)
+}
+
+/// Names of all blobs that layers make.
+fn tops(net: &NetParameter) -> HashSet<String> {
+    let tops = net.layer.iter().flat_map(|layer| &layer.top);
+    tops.cloned().collect()
 }

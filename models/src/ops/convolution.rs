@@ -164,7 +164,10 @@ impl Convolution {
                 };
                 let row = ((n * ic + first_ic + c) * ih + iy) * iw + first_ix;
                 let weight = f64::from(kernel[(c * kh + u) * kw + v]);
-                add_row(sums, weight, &src.data[row..], stride);
+                // A weight of zero is absent: it does not make an infinity NaN.
+                if weight != 0.0 {
+                    add_row(sums, weight, &src.data[row..], stride);
+                }
             }
         }
     }

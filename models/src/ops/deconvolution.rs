@@ -83,7 +83,10 @@ impl Deconvolution<'_> {
                 for c in o / group_oc * group_ic..(o / group_oc + 1) * group_ic {
                     let weight = kernel[((c * group_oc + o % group_oc) * kh + u) * kw + v];
                     let x = src.data[((n * ic + c) * ih + iy) * iw + ix];
-                    sum += f64::from(weight) * f64::from(x);
+                    // A weight of zero is absent: it does not make an infinity NaN.
+                    if weight != 0.0 {
+                        sum += f64::from(weight) * f64::from(x);
+                    }
                 }
             }
         }

@@ -103,9 +103,11 @@ impl InnerProduct {
             .zip(matrix.chunks_exact(src.len()))
             .enumerate()
         {
+            // A weight of zero is absent: it does not make an infinity NaN.
             let sum: f64 = row
                 .iter()
                 .zip(src)
+                .filter(|&(&w, _)| w != 0.0)
                 .map(|(&w, &x)| f64::from(w) * f64::from(x))
                 .sum();
             *value = self.post.apply(bias_of(weights, self.bias, o) + sum) as f32;
@@ -119,7 +121,9 @@ impl InnerProduct {
             let mut sums = [0.0; BLOCK];
             for (row, &x) in matrix.chunks_exact(self.outputs as usize).zip(src) {
                 for (sum, &w) in sums.iter_mut().zip(&row[begin..begin + dst.len()]) {
-                    *sum += f64::from(w) * f64::from(x);
+                    if w != 0.0 {
+                        *sum += f64::from(w) * f64::from(x);
+                    }
                 }
             }
             for (j, (value, sum)) in dst.iter_mut().zip(sums).enumerate() {

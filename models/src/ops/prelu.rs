@@ -1,7 +1,7 @@
 //! Parametric ReLU.
 
+use super::operands;
 use super::operation::Operation;
-use super::{operands, window};
 use crate::{Result, Shape, Tensor, TensorRef, WeightId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -39,7 +39,10 @@ impl Operation for PRelu {
             let channel = index % output_shape.dim(1) as usize;
             let slope = f64::from(slopes[channel % slopes.len()]);
             for (value, &x) in dst.iter_mut().zip(src) {
-                *value = window::relu(x.into(), slope) as f32;
+                // Unlike a ReLU's, a slope of 0 is a factor like others: 0·−∞ is NaN.
+                let x = f64::from(x);
+                let y = if x > 0.0 { x } else { slope * x };
+                *value = y as f32;
             }
         }
     }

@@ -9,34 +9,54 @@ use crate::{Graph, Op, ValueId};
 /// copy stays.
 #[must_use]
 pub fn run(mut graph: Graph) -> Graph {
-    while let Some((index, from, to)) = find(&graph) {
-        graph.nodes.remove(index);
-        let replace = |id: &mut ValueId| {
-            if *id == from {
-                *id = to;
-            }
+    let uses = Uses::of(&graph);
+    let mut places = Places::of(&graph);
+    let mut gone = vec![false; graph.nodes.len()];
+    for (node, gone) in graph.nodes.iter().zip(&mut gone) {
+        let (Op::Identity, &[original]) = (&node.op, node.inputs.as_slice()) else {
+            continue;
         };
-        for node in &mut graph.nodes {
-            node.inputs.iter_mut().for_each(replace);
-            replace(&mut node.output);
+        let (original, copy) = (places.find(original), node.output);
+        *gone = true;
+        if !uses.is_output(copy) {
+            places.give(copy, original);
+        } else if uses.producer(original).is_some() && !uses.is_output(original) {
+            places.give(original, copy);
+        } else {
+            *gone = false;
         }
+    }
+    let mut gone = gone.into_iter();
+    graph.nodes.retain(|_| gone.next() == Some(false));
+    for node in &mut graph.nodes {
+        let values = node.inputs.iter_mut().chain([&mut node.output]);
+        values.for_each(|id| *id = places.find(*id));
     }
     dead(graph)
 }
 
-/// A copy that can go: its node, and the value whose place another takes.
-fn find(graph: &Graph) -> Option<(usize, ValueId, ValueId)> {
-    let uses = Uses::of(graph);
-    graph.nodes.iter().enumerate().find_map(|(index, node)| {
-        let (Op::Identity, &[original]) = (&node.op, node.inputs.as_slice()) else {
-            return None;
-        };
-        if !uses.is_output(node.output) {
-            return Some((index, node.output, original));
+/// Which value stands for each.
+struct Places(Vec<ValueId>);
+
+impl Places {
+    /// Each for itself.
+    fn of(graph: &Graph) -> Self {
+        Self((0..graph.values.len() as u32).map(ValueId).collect())
+    }
+
+    /// Lets `other` stand for `id` and for what `id` stands for.
+    fn give(&mut self, id: ValueId, other: ValueId) {
+        self.0[id.0 as usize] = other;
+    }
+
+    fn find(&self, mut id: ValueId) -> ValueId {
+        // An output stands for itself and all others stand for an original or for an output, so this is
+        // at most two steps.
+        while self.0[id.0 as usize] != id {
+            id = self.0[id.0 as usize];
         }
-        let movable = uses.producer(original).is_some() && !uses.is_output(original);
-        movable.then_some((index, original, node.output))
-    })
+        id
+    }
 }
 
 #[cfg(test)]

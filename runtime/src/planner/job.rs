@@ -31,7 +31,7 @@ pub(super) struct Job<'g> {
 impl<'g> Planner<'g> {
     /// The kernel problem of a node; `None` for nodes that are views or run on the reference.
     pub(super) fn job(&self, node: usize) -> Option<Job<'g>> {
-        if self.coupled[node] || self.fused_sums.values().any(|&sum| sum == node) {
+        if self.coupled[node] || self.fused_sums.contains(node) || !self.has_finite_weights(node) {
             return None;
         }
         match &self.graph.nodes[node].op {
@@ -64,6 +64,13 @@ impl<'g> Planner<'g> {
         }
     }
 
+    /// Kernels may multiply by the zeros around planes, and what that gives with an infinite weight is no
+    /// zero.
+    fn has_finite_weights(&self, node: usize) -> bool {
+        let weights = self.graph.nodes[node].op.weights();
+        weights.iter().all(|id| self.finite_weights[id.0 as usize])
+    }
+
     /// A job without weights, on the node's own operands and result.
     fn plain(&self, node: usize, problem: Problem) -> Job<'g> {
         let described = &self.graph.nodes[node];
@@ -92,7 +99,7 @@ impl<'g> Planner<'g> {
 
     fn convolution(&self, node: usize, op: &'g ops::Convolution) -> Job<'g> {
         let graph = self.graph;
-        let sum = self.fused_sums.get(&node).copied();
+        let sum = self.fused_sums.of(node);
         let input = self.operand(node, 0);
         let output = sum.map_or(self.result(node), |sum| self.result(sum));
         let (src, dst) = (self.info(input), self.info(output));
@@ -208,6 +215,8 @@ impl<'g> Planner<'g> {
     fn activation(&self, node: usize, op: Activation) -> Option<Job<'g>> {
         let channels = self.info(self.operand(node, 0)).planes.c as usize;
         match op {
+            // A maximum alone: a slope of 0 as a factor would make NaN of an infinity.
+            Activation::ReLU { slope: 0.0 } => Some(self.rectified(node)),
             Activation::ReLU { slope } => {
                 let constants = [1.0, 0.0, slope].repeat(channels);
                 Some(self.channelwise(node, constants, false, true))
@@ -222,6 +231,19 @@ impl<'g> Planner<'g> {
             }
             _ => None,
         }
+    }
+
+    /// A ReLU by itself; operand and result have one layout.
+    fn rectified(&self, node: usize) -> Job<'g> {
+        let planes = self.info(self.result(node)).planes;
+        debug_assert_eq!(planes, self.info(self.operand(node, 0)).planes);
+        let problem = Problem::Eltwise(EltwiseProblem {
+            elems: planes.elems() as u32,
+            operands: 1,
+            kind: EltwiseKind::Max,
+            relu: Some(Relu::new(0.0)),
+        });
+        self.plain(node, problem)
     }
 
     fn prelu(&self, node: usize, slope: WeightId) -> Job<'g> {

@@ -9,7 +9,7 @@ use crate::plan::{Reference, Work};
 use skimjit_kernels::{Planes, Problem};
 use skimjit_models::ops::EltwiseOp;
 use skimjit_models::{Graph, Op, Shape, ValueId, ops};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Zeros that same-size convolutions read behind planes of each size.
 pub(super) fn gaps(graph: &Graph) -> HashMap<(u32, u32), u32> {
@@ -28,8 +28,37 @@ pub(super) fn gaps(graph: &Graph) -> HashMap<(u32, u32), u32> {
     gaps
 }
 
-/// Sums of two operands that the convolution computing one of them can do: conv node → sum node.
-pub(super) fn fusible_sums(graph: &Graph) -> HashMap<usize, usize> {
+/// Sums that the convolution before them does.
+#[derive(Default)]
+pub(super) struct FusedSums {
+    /// Sum of each convolution, by node.
+    sums: HashMap<usize, usize>,
+    fused: HashSet<usize>,
+}
+
+impl FusedSums {
+    fn add(&mut self, conv: usize, sum: usize) {
+        self.sums.insert(conv, sum);
+        self.fused.insert(sum);
+    }
+    /// The sum that a convolution does.
+    pub fn of(&self, conv: usize) -> Option<usize> {
+        self.sums.get(&conv).copied()
+    }
+    /// True for a sum that a convolution does.
+    pub fn contains(&self, sum: usize) -> bool {
+        self.fused.contains(&sum)
+    }
+    /// The sum behind a convolution is computed by itself.
+    fn split(&mut self, conv: usize) {
+        if let Some(sum) = self.sums.remove(&conv) {
+            self.fused.remove(&sum);
+        }
+    }
+}
+
+/// Sums of two operands that the convolution computing one of them can do.
+pub(super) fn fusible_sums(graph: &Graph) -> FusedSums {
     let producer: HashMap<ValueId, usize> = graph
         .nodes
         .iter()
@@ -43,7 +72,7 @@ pub(super) fn fusible_sums(graph: &Graph) -> HashMap<usize, usize> {
         .flat_map(|node| &node.inputs)
         .chain(&graph.outputs);
     operands.for_each(|&id| *uses.entry(id).or_default() += 1);
-    let mut fused = HashMap::new();
+    let mut fused = FusedSums::default();
     for (index, node) in graph.nodes.iter().enumerate() {
         let Op::Eltwise(ops::Eltwise {
             op: EltwiseOp::Sum { coefficients },
@@ -64,7 +93,7 @@ pub(super) fn fusible_sums(graph: &Graph) -> HashMap<usize, usize> {
         let plain = matches!(&graph.nodes[conv].op, Op::Convolution(op) if op.post.relu.is_none());
         let (_, h, w) = image_dims(graph.shape(last));
         if plain && uses[&last] == 1 && node.inputs[0] != node.inputs[1] && h * w > 1 {
-            fused.insert(conv, index);
+            fused.add(conv, index);
         }
     }
     fused
@@ -78,7 +107,7 @@ impl Planner<'_> {
         job: Option<Job<'_>>,
         chosen: Option<Chosen>,
     ) -> Result<(), PlanError> {
-        if self.fused_sums.values().any(|&sum| sum == node) {
+        if self.fused_sums.contains(node) {
             self.note(node, "fused");
             return Ok(());
         }
@@ -135,15 +164,12 @@ impl Planner<'_> {
 
     /// True when every consumer is an inner product over columns.
     fn only_columns(&self, value: ValueId) -> bool {
-        let consumers = self.graph.nodes.iter().enumerate();
-        !self.graph.outputs.contains(&value)
-            && consumers
-                .filter(|(_, node)| node.inputs.contains(&value))
-                .all(|(index, node)| {
-                    matches!(node.op, Op::InnerProduct(ref op) if op.axis == 1)
-                        && !self.per_image[self.segment_of[index]]
-                        && !self.coupled[index]
-                })
+        let columns = |&index: &usize| {
+            matches!(&self.graph.nodes[index].op, Op::InnerProduct(op) if op.axis == 1)
+                && !self.per_image[self.segment_of[index]]
+                && !self.coupled[index]
+        };
+        !self.graph.outputs.contains(&value) && self.readers[value.0 as usize].iter().all(columns)
     }
 
     fn copy(&mut self, node: usize, source: BufferId, target: BufferId, tasks: usize) {
@@ -230,7 +256,7 @@ impl Planner<'_> {
     fn reference(&mut self, node: usize) -> Result<(), PlanError> {
         let graph = self.graph;
         // A sum behind a convolution without kernel is computed by itself.
-        self.fused_sums.remove(&node);
+        self.fused_sums.split(node);
         let whole = self.coupled[node];
         let shape = |id: ValueId| -> Shape {
             let shape = self.shape(id);

@@ -3,6 +3,7 @@
 use crate::buffers::{BufferId, Buffers, Home, Placement};
 use crate::plan::{Plan, Segment, Step, Work};
 use crate::{PlanError, Session, ThreadPool};
+use skimjit_host::memory;
 use skimjit_kernels::jit::{CodeRegion, CpuInfo, Isa};
 use skimjit_kernels::{Built, CompiledKernel, Extent, Planes, Problem};
 use std::sync::Arc;
@@ -92,11 +93,13 @@ pub(super) struct Outcome {
 }
 
 impl Trial<'_> {
-    /// Times the kernels.
+    /// Times the kernels; none where there is no kernel, or no memory for one more network of one layer.
     pub fn run(&self, built: Vec<Option<Built>>) -> Result<Outcome, PlanError> {
         let mut contenders = Vec::with_capacity(built.len());
+        let mut bytes = 0;
         for built in built {
-            contenders.push(built.map(|built| self.contender(built)).transpose()?);
+            let contender = built.map(|built| self.contender(built, &mut bytes));
+            contenders.push(contender.transpose()?.flatten());
         }
         let sweep = Sweep::new();
         let started = Instant::now();
@@ -125,17 +128,32 @@ impl Trial<'_> {
         })
     }
 
-    fn contender(&self, built: Built) -> Result<Contender, PlanError> {
+    /// `bytes` is what the contenders before it take. The first must fit; others are left out where they
+    /// would leave less than is taken.
+    fn contender(&self, built: Built, bytes: &mut u64) -> Result<Option<Contender>, PlanError> {
         let plan = self.plan(built)?;
+        let more = plan.session_bytes(self.pool.threads());
+        let wanted = if *bytes == 0 {
+            more
+        } else {
+            2 * (*bytes + more)
+        };
+        if let Err(found) = memory::check(wanted) {
+            return match *bytes {
+                0 => Err(PlanError::too_large(found.bytes, found.budget)),
+                _ => Ok(None),
+            };
+        }
+        *bytes += more;
         let steps = plan.segments[0].steps.len() - 1;
-        Ok(Contender {
-            session: Session::new(Arc::new(plan), self.pool.clone()),
+        Ok(Some(Contender {
+            session: Session::try_new(Arc::new(plan), self.pool.clone())?,
             steps,
             best_ns: None,
             disturbed_ns: None,
             quiet_rounds: 0,
             out: false,
-        })
+        }))
     }
 
     /// A plan without inputs and outputs: a copy that writes the source, the staged copy, the kernel.
@@ -220,7 +238,7 @@ impl Trial<'_> {
         batch: usize,
     ) -> (Placement, Vec<Step>) {
         let memory = self.memory(&built);
-        let placement = memory.buffers.place(batch);
+        let placement = memory.buffers.place(batch, &[]);
         let operand = |&id: &BufferId| placement.operand(&memory.buffers, id);
         let step = |work, label, src: &[BufferId], dst, costs| Step {
             layer: String::new(),

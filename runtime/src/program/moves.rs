@@ -8,7 +8,7 @@
 use super::image::Emitter;
 use super::rearrange::Run;
 use skimjit_jit::asm::{Cond, Gp, Label, Mem, V, VectorAsm};
-use skimjit_kernels::stage::Staging;
+use skimjit_kernels::{Planes, stage::Staging};
 
 const HEADER_BYTES: i32 = 128;
 const PERMUTATION: i32 = 64;
@@ -85,6 +85,19 @@ pub(super) fn strided_table<A: VectorAsm>(len: u32, strides: [u32; 2]) -> Vec<u8
         strides,
     };
     table::<A>(1, [0, 0], &[row])
+}
+
+/// Every pixel of some planes, `pitch` elements apart in the result.
+pub(super) fn columns_table<A: VectorAsm>(planes: Planes, pitch: u32) -> Vec<u8> {
+    let row = Row {
+        dst: 0,
+        src: 0,
+        len: planes.hw(),
+        kind: Kind::Strided,
+        strides: [1, pitch],
+    };
+    let column = u64::from(planes.hw()) * u64::from(pitch);
+    table::<A>(planes.c.into(), [planes.pitch.into(), column], &[row])
 }
 
 /// Any runs.

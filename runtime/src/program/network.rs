@@ -421,7 +421,7 @@ fn copy_table<A: VectorAsm>(step: &Step) -> Vec<u8> {
     let (from, to): (Planes, Planes) = (step.src[0].planes, step.dst.planes);
     let channels = step.cumulated.len() as u32;
     match step.work {
-        Work::ToColumns => moves::strided_table::<A>(channels * from.hw(), [1, to.pitch]),
+        Work::ToColumns => moves::columns_table::<A>(from, to.pitch),
         Work::FromColumns => moves::strided_table::<A>(channels, [from.pitch, 1]),
         _ if from.gap() == 0 && to.gap() == 0 => {
             moves::copy_table::<A>(1, channels * from.hw(), [0, 0])
