@@ -1,5 +1,6 @@
 //! The error of the public API.
 
+use skimjit_models::caffe::Warning;
 use skimjit_runtime::jit::IsaError;
 use skimjit_runtime::{PlanError, RunError};
 use std::fmt;
@@ -22,6 +23,16 @@ pub enum Error {
     Usage(String),
     /// A check (`verify`) failed.
     Check(String),
+}
+
+impl Error {
+    /// What was odd about a file before its fault.
+    pub fn warnings(&self) -> &[Warning] {
+        match self {
+            Self::Input(error) => &error.warnings,
+            _ => &[],
+        }
+    }
 }
 
 impl fmt::Display for Error {

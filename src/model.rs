@@ -3,7 +3,9 @@
 use crate::error::{Error, Result};
 use crate::tune::Tuning;
 use skimjit_models::artifact::{self, Kind, Reader, Writer};
-use skimjit_models::{Graph, Preprocess, Shape, Tensor, ValueId, import, passes, preprocess};
+use skimjit_models::{
+    Graph, Preprocess, Shape, Tensor, ValueId, caffe, import, passes, preprocess,
+};
 use skimjit_runtime::jit::Isa;
 use skimjit_runtime::jit::observe::CodeObserver;
 use skimjit_runtime::mapping::FileMap;
@@ -35,6 +37,9 @@ pub struct LoadOptions {
     /// Shapes of what the data layers bring, by blob: they become inputs, labels too, and losses and
     /// accuracies stay. Only with `prototxt`.
     pub data_shapes: Vec<(String, Shape)>,
+    /// A blob whose memory an in-place layer changes in Caffe before it is read has the changed value, as
+    /// there; without it every blob keeps its own value, and a warning tells where Caffe's is another.
+    pub caffe_in_place: bool,
     /// Level for `include` and `exclude` rules.
     pub level: i32,
     /// Stages for `include` and `exclude` rules.
@@ -48,6 +53,7 @@ impl LoadOptions {
             (self.prototxt.is_some(), "another topology"),
             (self.zero_below.is_some(), "a threshold for weights"),
             (self.allow_missing_weights, "missing weights"),
+            (self.caffe_in_place, "Caffe's in-place layers"),
             (!self.data_shapes.is_empty(), "data layers"),
         ];
         match given.iter().find(|(given, _)| *given) {
@@ -63,6 +69,7 @@ impl LoadOptions {
             zero_below: self.zero_below,
             allow_missing_weights: self.allow_missing_weights,
             random_weights: self.random_weights,
+            caffe_in_place: self.caffe_in_place,
             data_to_input: self.data_shapes.is_empty(),
             data_shapes: self.data_shapes.clone(),
             strip_losses: !has_prototxt,
@@ -164,9 +171,14 @@ pub enum Keep {
 }
 
 impl Model {
-    /// Reads a `.skim` artifact, a `.caffemodel` or a `.caffemodel.h5`; the contents decide.
+    /// Reads a `.skim` artifact, a `.caffemodel` or a `.caffemodel.h5`; the contents decide. A prototxt is
+    /// read without weights when these may be missing.
     pub fn load(path: &Path, options: &LoadOptions) -> Result<Self> {
-        if is_artifact(path)? {
+        let start = start_of(path)?;
+        if options.prototxt.is_none() && caffe::is_definition(&start) {
+            return Self::from_definition(path, options);
+        }
+        if start.starts_with(&artifact::container::MAGIC) {
             options.refuse_for_artifact(path)?;
             let model = Self::from_artifact(path)?;
             return match &options.input_shape {
@@ -178,6 +190,38 @@ impl Model {
             };
         }
         Self::from_caffe(&[path.to_owned()], options)
+    }
+
+    /// Reads a definition that stands alone: weights in it are used, others may be missing if the options
+    /// say so.
+    fn from_definition(path: &Path, options: &LoadOptions) -> Result<Self> {
+        let (net, _) = caffe::read_prototxt(path)?;
+        let stored = net.layer.iter().any(|layer| !layer.blobs.is_empty());
+        if !stored && !options.allow_missing_weights {
+            let error =
+                skimjit_models::Error::new("a network definition (prototxt) without weights");
+            return Err(error
+                .file(path)
+                .expected("a .skim, .caffemodel or .caffemodel.h5 file")
+                .hint(
+                    "give the weights as MODEL and the definition with --prototxt; \
+                     --allow-missing-weights makes them with the layers' fillers instead, `time --model` \
+                     with random numbers",
+                )
+                .into());
+        }
+        let options = LoadOptions {
+            prototxt: Some(path.to_owned()),
+            ..options.clone()
+        };
+        let mut model = Self::from_caffe(&[], &options)?;
+        if !stored {
+            model.warnings.push(format!(
+                "{}: no weights: the layers' fillers make them, zeros where there is none",
+                path.display()
+            ));
+        }
+        Ok(model)
     }
 
     /// [`Model::load`] for what such a file contains; a topology may be given as text instead of
@@ -548,15 +592,16 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Error {
         .into()
 }
 
-fn is_artifact(path: &Path) -> Result<bool> {
+/// The start of a file, in which its kind shows.
+fn start_of(path: &Path) -> Result<Vec<u8>> {
     use std::io::Read;
+    const START: u64 = 1 << 16;
     let mut start = Vec::new();
     let file = std::fs::File::open(path).map_err(|error| unreadable(path, &error))?;
-    let magic = artifact::container::MAGIC;
-    file.take(magic.len() as u64)
+    file.take(START)
         .read_to_end(&mut start)
         .map_err(|error| unreadable(path, &error))?;
-    Ok(start == magic)
+    Ok(start)
 }
 
 /// A compiled network.

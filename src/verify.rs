@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::model::{CompileOptions, Engine, Keep, Model};
 use serde::Serialize;
-use skimjit_models::{Tensor, interpreter};
+use skimjit_models::{Graph, Op, Tensor, ValueId, interpreter};
 
 /// Comparison of one blob.
 #[derive(Clone, Debug, Serialize)]
@@ -20,6 +20,8 @@ pub struct BlobCheck {
     pub magnitude: f64,
     /// Largest difference over magnitude.
     pub relative: f64,
+    /// A sum grew beyond the largest float (3.4e38): the engine adds in float, the reference in double.
+    pub overflow: bool,
     /// Within the tolerance.
     pub passed: bool,
 }
@@ -59,7 +61,8 @@ pub fn verify(
     };
     let kept = model.compile(&keep)?;
     let reference = interpreter::run(&kept.graph().with_batch(n)?, inputs)?;
-    let layers = compare(&kept, inputs, &outputs_of(&kept, &reference), tolerance)?;
+    let mut layers = compare(&kept, inputs, &outputs_of(&kept, &reference), tolerance)?;
+    note_overflows(&mut layers, kept.graph(), &reference);
     drop(kept);
     let engine = model.compile(options)?;
     // With the same layers fused, the values are the same ones.
@@ -70,12 +73,57 @@ pub fn verify(
             outputs_of(&engine, &values)
         }
     };
-    let outputs = compare(&engine, inputs, &expected, tolerance)?;
+    let mut outputs = compare(&engine, inputs, &expected, tolerance)?;
+    // What went wrong in a layer is seen in the outputs behind it.
+    let overflow = layers.iter().any(|layer| layer.overflow);
+    for output in outputs.iter_mut().filter(|output| !output.passed) {
+        output.overflow |= overflow;
+    }
     Ok(Verification {
         tolerance,
         layers,
         outputs,
     })
+}
+
+/// Marks the differences of layers whose sums can grow beyond the largest float on the way, though the
+/// result in double is smaller, and those of values that are beyond it themselves.
+fn note_overflows(checks: &mut [BlobCheck], graph: &Graph, values: &[Tensor]) {
+    for (check, &output) in checks.iter_mut().zip(&graph.outputs) {
+        let node = graph.nodes.iter().find(|node| node.output == output);
+        let largest = |id: &ValueId| {
+            values
+                .get(id.0 as usize)
+                .map_or(0.0, |value| magnitude(value.data()))
+        };
+        let Some(node) = node else { continue };
+        let operand = node.inputs.iter().map(largest).fold(0.0, f64::max);
+        if !operand.is_finite() {
+            // It came with the operand, which has been told of.
+            check.overflow = false;
+        } else if !check.passed && largest_sum(graph, &node.op) * operand > f64::from(f32::MAX) {
+            check.overflow = true;
+        }
+    }
+}
+
+/// Largest sum of the magnitudes of an output's weights: times the largest operand, what its sum can reach.
+fn largest_sum(graph: &Graph, op: &Op) -> f64 {
+    let weights = match op {
+        Op::Convolution(op) | Op::Deconvolution(op) => graph.weight(op.weights),
+        Op::InnerProduct(op) => graph.weight(op.weights),
+        _ => return 1.0,
+    };
+    let rows = weights.shape().dim(0).max(1) as usize;
+    let row = (weights.data().len() / rows).max(1);
+    let sum = |row: &[f32]| row.iter().map(|&w| f64::from(w.abs())).sum::<f64>();
+    weights.data().chunks(row).map(sum).fold(0.0, f64::max)
+}
+
+fn magnitude(values: &[f32]) -> f64 {
+    values
+        .iter()
+        .fold(0.0, |most, x| most.max(f64::from(x.abs())))
 }
 
 /// The engine's outputs among all values of its graph.
@@ -146,9 +194,12 @@ pub fn check(
     if found.len() != expected.len() {
         difference = f64::INFINITY;
     }
-    let magnitude = expected
+    let magnitude = magnitude(expected);
+    let infinite = |values: &[f32]| values.iter().any(|value| value.is_infinite());
+    let lost = found
         .iter()
-        .fold(0f64, |most, x| most.max(f64::from(x.abs())));
+        .zip(expected)
+        .any(|(a, b)| !a.is_finite() && b.is_finite());
     let relative = if difference == 0.0 {
         0.0
     } else {
@@ -162,6 +213,28 @@ pub fn check(
         difference,
         magnitude,
         relative,
+        overflow: lost || infinite(expected),
         passed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(found: &[f32], expected: &[f32]) -> BlobCheck {
+        check("l".into(), "b".into(), "v".into(), found, expected, 1e-4)
+    }
+
+    #[test]
+    fn a_sum_beyond_float_is_an_overflow_and_not_only_a_difference() {
+        let infinite = of(&[f32::INFINITY, 1.0], &[1e38, 1.0]);
+        assert!(!infinite.passed && infinite.overflow);
+        let nothing = of(&[f32::NAN], &[1e38]);
+        assert!(!nothing.passed && nothing.overflow);
+        let both = of(&[f32::INFINITY], &[f32::INFINITY]);
+        assert!(both.passed && both.overflow);
+        let different = of(&[1.0], &[2.0]);
+        assert!(!different.passed && !different.overflow);
     }
 }

@@ -1,5 +1,6 @@
 //! The one error type of this crate: where the fault is, what was found, what was expected.
 
+use crate::caffe::Warning;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,8 @@ pub struct Error {
     pub expected: Option<String>,
     /// What the user can do about it.
     pub hint: Option<String>,
+    /// What was odd before the fault; not part of the text.
+    pub warnings: Vec<Warning>,
 }
 
 impl Error {
@@ -62,6 +65,12 @@ impl Error {
     #[must_use]
     pub fn expected(mut self, expected: impl Into<String>) -> Self {
         self.expected = Some(expected.into());
+        self
+    }
+    /// Adds the warnings that came before it, in front of those that it has.
+    #[must_use]
+    pub fn after(mut self, warnings: &[Warning]) -> Self {
+        self.warnings.splice(0..0, warnings.iter().cloned());
         self
     }
     /// Adds what the user can do.

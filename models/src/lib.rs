@@ -7,6 +7,7 @@
 
 pub mod artifact;
 pub mod caffe;
+mod closest;
 pub mod error;
 pub mod import;
 pub mod interpreter;
@@ -17,6 +18,7 @@ pub mod percent;
 pub mod preprocess;
 pub mod zoo;
 
+pub use closest::closest;
 pub use error::{Error, Result};
 pub use ir::{
     Graph, Node, Pattern, PatternStats, Shape, Tensor, TensorRef, Value, ValueId, WeightId,

@@ -172,7 +172,7 @@ fn files_of_another_kind_are_named() {
     };
     for (file, found) in [
         ("train_lenet_solver.prototxt", "a solver definition"),
-        ("lenet_iter_5000.caffemodel", "a binary file"),
+        ("lenet_iter_5000.caffemodel", "a caffemodel"),
     ] {
         let error = read_prototxt(&folder.join(file)).unwrap_err().to_string();
         assert!(error.contains(file) && error.contains(found), "{error}");

@@ -403,7 +403,7 @@ fn activations() {
     refused(
         "1 2",
         "Dropout",
-        "dropout_param { dropout_ratio: 1 }",
+        "dropout_param { dropout_ratio: 1.5 }",
         &["dropout_ratio"],
     );
 }

@@ -47,6 +47,35 @@ fn unknown_types_name_the_closest() {
     assert!(unknown.ends_with("the closest is Convolution"), "{unknown}");
     let case = refusal(&with_input("1 3 4 4", &layer("Relu", "")));
     assert!(case.ends_with("the closest is ReLU"), "{case}");
+    let own = refusal(&with_input("1 3 4 4", &layer("MyOwnFunction", "")));
+    assert!(
+        !own.contains("closest") && own.contains("of another Caffe"),
+        "{own}"
+    );
+}
+
+/// Layers of well-known forks are told by what they are, not by a name that is spelt alike.
+#[test]
+fn layers_of_forks_say_what_they_are() {
+    for (kind, words) in [
+        ("ShuffleChannel", "ShuffleNet"),
+        ("Interp", "bilinear"),
+        ("Reorg", "YOLO"),
+        ("Upsample", "SegNet"),
+        ("ROIPooling", "Fast R-CNN"),
+        ("Axpy", "SENet"),
+        ("BN", "BatchNorm layer and a Scale layer"),
+        ("CropCenter", "Crop layer"),
+        ("PriorBoxClustered", "OpenVINO"),
+    ] {
+        let refused = refusal(&with_input("1 3 4 4", &layer(kind, "")));
+        let known = format!("{kind} is known but not supported: ");
+        assert!(
+            refused.contains(&known) && refused.contains(words),
+            "{refused}"
+        );
+        assert!(!refused.contains("the closest"), "{refused}");
+    }
 }
 
 #[test]

@@ -270,3 +270,161 @@ fn a_caffemodel_can_be_its_own_topology() {
     assert_eq!(import_support::outputs(&graph), ["prob"]);
     assert_eq!(graph.weights[0].data(), [1.0; 12]);
 }
+
+fn shared_pair() -> NetParameter {
+    net(&with_input(
+        "1 1",
+        "layer { name: 'a' type: 'InnerProduct' bottom: 'data' top: 'x' param { name: 'w' }
+                 inner_product_param { num_output: 1 bias_term: false } }
+         layer { name: 'b' type: 'InnerProduct' bottom: 'x' top: 'y' param { name: 'w' }
+                 inner_product_param { num_output: 1 bias_term: false } }",
+    ))
+}
+
+/// Weights of layers, in the order of the file.
+fn file(layers: &[(&str, f32)]) -> NetParameter {
+    let mut file = NetParameter::default();
+    for &(name, value) in layers {
+        file.layer
+            .append(&mut weights(name, &[(&[1, 1], &[value])]).layer);
+    }
+    file
+}
+
+/// As Net::CopyTrainedLayersFrom does: layer after layer, file after file, into the same memory.
+#[test]
+fn the_last_copy_of_a_shared_parameter_wins() {
+    let cases: &[(&[&[(&str, f32)]], f32, bool)] = &[
+        (&[&[("a", 2.0), ("b", 10.0)]], 10.0, true),
+        (&[&[("b", 10.0), ("a", 2.0)]], 2.0, true),
+        (&[&[("a", 2.0), ("b", 10.0)], &[("a", 3.0)]], 3.0, true),
+        (&[&[("b", 10.0)], &[("a", 3.0)], &[("b", 4.0)]], 4.0, true),
+        (&[&[("a", 5.0), ("b", 5.0)]], 5.0, false),
+        (&[&[("b", 6.0)]], 6.0, false),
+    ];
+    for (files, value, warned) in cases {
+        let files = files.iter().map(|layers| file(layers)).collect();
+        let imported = import(shared_pair(), files, &ImportOptions::default()).unwrap();
+        assert_eq!(imported.graph.weights.len(), 1);
+        assert_eq!(imported.graph.weights[0].data(), [*value], "{cases:?}");
+        assert_eq!(import_support::run(&imported.graph)[0].data(), [0.0]);
+        let warnings: Vec<String> = imported.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(warnings.len(), usize::from(*warned), "{warnings:?}");
+        for words in ["\"a\"", "\"b\"", "parameter \"w\"", "different weights"] {
+            assert!(
+                warnings.iter().all(|warning| warning.contains(words)),
+                "{warnings:?}"
+            );
+        }
+    }
+}
+
+/// A copy that only the number of elements of has to fit has the shape of its own layer.
+#[test]
+fn the_last_copy_of_a_permissive_parameter_is_reshaped() {
+    let text = with_input(
+        "1 1 2 2",
+        "layer { name: 'c' type: 'Convolution' bottom: 'data' top: 'c' param { name: 'w' }
+                 convolution_param { num_output: 1 kernel_size: 2 bias_term: false } }
+         layer { name: 'f' type: 'InnerProduct' bottom: 'data' top: 'f'
+                 param { name: 'w' share_mode: PERMISSIVE }
+                 inner_product_param { num_output: 1 bias_term: false } }",
+    );
+    let mut both = weights("c", &[(&[1, 1, 2, 2], &[1.0, 2.0, 3.0, 4.0])]);
+    let mut second = weights("f", &[(&[1, 4], &[5.0, 6.0, 7.0, 8.0])]);
+    both.layer.append(&mut second.layer);
+    let imported = import(net(&text), vec![both], &ImportOptions::default()).unwrap();
+    for weight in &imported.graph.weights {
+        assert_eq!(weight.data(), [5.0, 6.0, 7.0, 8.0]);
+    }
+    assert_eq!(imported.warnings.len(), 1);
+}
+
+#[test]
+fn missing_weights_name_the_option_and_the_layer_under_another_name() {
+    let stored = |name: &str| {
+        let data = [0.0; 6];
+        weights(name, &[(&[2, 3], &data), (&[2], &[0.0; 2])])
+    };
+    let refusal = |files| import_fc(files).expect_err("refused").to_string();
+    let renamed = refusal(vec![stored("fc_ms")]);
+    for words in [
+        "--allow-missing-weights",
+        "\"fc_ms\"",
+        "2x3",
+        "the same name",
+    ] {
+        assert!(renamed.contains(words), "{renamed}");
+    }
+    // By shape, whatever the name; by name, whatever the shape.
+    assert!(refusal(vec![stored("other")]).contains("\"other\""));
+    let near = weights("fd", &[(&[9], &[0.0; 9])]);
+    assert!(refusal(vec![near]).contains("\"fd\""));
+    let far = refusal(vec![weights("conv1", &[(&[9], &[0.0; 9])])]);
+    assert!(
+        !far.contains("conv1") && far.contains("--allow-missing-weights"),
+        "{far}"
+    );
+    assert!(refusal(vec![]).contains("no weight file"));
+}
+
+const BATCH_NORM: &str =
+    "layer { name: 'b' type: 'BatchNorm' bottom: 'data' top: 'b' batch_norm_param { eps: 0 } }";
+
+fn five(factor: f32) -> NetParameter {
+    let blobs: [(&[i64], &[f32]); 5] = [
+        (&[2], &[1.0, 2.0]),
+        (&[2], &[4.0, 16.0]),
+        (&[1], &[factor]),
+        (&[2], &[3.0, 5.0]),
+        (&[2], &[10.0, 20.0]),
+    ];
+    weights("b", &blobs)
+}
+
+/// NVIDIA's BatchNorm with scale_bias: mean, variance, 1, scale, offset.
+#[test]
+fn five_blobs_are_a_batch_norm_and_a_scale() {
+    let text = with_input("1 2 1 1", BATCH_NORM);
+    let imported = import(net(&text), vec![five(1.0)], &ImportOptions::default()).unwrap();
+    // The input is 0 and 0.25.
+    let found = import_support::run(&imported.graph)[0].data().to_vec();
+    let expected = [
+        (0.0 - 1.0) / 2.0 * 3.0 + 10.0,
+        (0.25 - 2.0) / 4.0 * 5.0 + 20.0,
+    ];
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+    }
+    assert_eq!(imported.warnings.len(), 1);
+    assert!(imported.warnings[0].text.contains("NVIDIA"));
+    let scaled = import(net(&text), vec![five(2.0)], &ImportOptions::default());
+    let refused = scaled.expect_err("refused").to_string();
+    for words in ["NVIDIA", "blobs[2]", "expected 1", "Scale layer"] {
+        assert!(refused.contains(words), "{refused}");
+    }
+    let training = ImportOptions {
+        training: true,
+        ..ImportOptions::default()
+    };
+    assert!(import(net(&text), vec![five(1.0)], &training).is_err());
+}
+
+#[test]
+fn an_error_carries_the_warnings_before_it() {
+    let other = weights("a", &[(&[1, 1], &[2.0])]);
+    let text = with_input(
+        "1 2 1 1",
+        "layer { name: 'b' type: 'BatchNorm' bottom: 'data' top: 'b' }
+         layer { name: 'c' type: 'Nothing' bottom: 'b' top: 'c' }",
+    );
+    let refused = import(
+        net(&text),
+        vec![five(1.0), other],
+        &ImportOptions::default(),
+    );
+    let error = refused.expect_err("refused");
+    assert_eq!(error.warnings.len(), 1, "{:?}", error.warnings);
+    assert!(error.warnings[0].text.contains("5 blobs"));
+    assert!(!error.to_string().contains("5 blobs"));
+}

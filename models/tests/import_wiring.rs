@@ -135,3 +135,24 @@ fn old_definitions() {
     assert!(matches!(graph.nodes[0].op, Op::Convolution(_)));
     assert_eq!(dims(&graph, "c"), [1, 2, 2, 2]);
 }
+
+/// A data layer of the other phase is named, with what to do.
+#[test]
+fn a_blob_of_another_phase_is_named() {
+    let train = "layer { name: 'data' type: 'Data' top: 'data' top: 'label' include { phase: TRAIN }
+                         data_param { batch_size: 2 } transform_param { crop_size: 6 } }
+                 layer { name: 'c' type: 'Pooling' bottom: 'data' top: 'c' pooling_param { kernel_size: 3 } }";
+    let refused = refusal(train);
+    for words in [
+        "bottom[0]",
+        "layer \"data\" (Data)",
+        "only in phase TRAIN",
+        "Input layer",
+    ] {
+        assert!(refused.contains(words), "{refused}");
+    }
+    let excluded = train.replace("include { phase: TRAIN }", "exclude { phase: TEST }");
+    assert!(refusal(&excluded).contains("not in phase TEST"));
+    let staged = train.replace("phase: TRAIN", "stage: 'x'");
+    assert!(refusal(&staged).contains("rules leave it out"));
+}

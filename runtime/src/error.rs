@@ -169,6 +169,8 @@ pub enum RunError {
         unit: &'static str,
         /// Shape in words.
         shape: String,
+        /// How many images were found, where only complete batches of the network can be run.
+        images: Option<usize>,
     },
     /// An output of the wrong length.
     Output {
@@ -192,6 +194,8 @@ impl RunError {
         } else {
             (port.shape.count() / batch, "image")
         };
+        let image = (port.shape.count() / batch).max(1);
+        let images = (coupled && found > 0 && found.is_multiple_of(image)).then(|| found / image);
         let (name, shape) = (port.name.clone(), port.shape.to_string());
         Self::Input {
             name,
@@ -199,6 +203,7 @@ impl RunError {
             row,
             unit,
             shape,
+            images,
         }
     }
 }
@@ -217,11 +222,17 @@ impl fmt::Display for RunError {
                 row,
                 unit,
                 shape,
+                images,
             } => write!(
                 f,
                 "input \"{name}\": found {found} elements, expected the same number of images for \
                  every input and a multiple of {row} elements per {unit}; the network's shape is \
-                 {shape}, other sizes need a plan of their own"
+                 {shape}, {}",
+                match images {
+                    Some(images) =>
+                        format!("{images} images need a plan of their own (--batch {images})"),
+                    None => "other sizes need a plan of their own (--input-shape)".to_owned(),
+                }
             ),
             Self::Output {
                 name,

@@ -18,7 +18,7 @@ pub const MOST_IMAGES: i64 = 1 << 16;
 /// The network.
 #[derive(clap::Args)]
 pub struct ModelArguments {
-    /// Network: a .skim, .caffemodel or .caffemodel.h5 file
+    /// Network: a .skim, .caffemodel or .caffemodel.h5 file, or with --allow-missing-weights a prototxt
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
     #[command(flatten)]
@@ -40,6 +40,10 @@ pub struct ReadingArguments {
     /// Weights that no file has come from their layer's filler (zeros without one), not an error
     #[arg(long)]
     pub allow_missing_weights: bool,
+    /// In-place layers change every blob that Caffe keeps in the same memory, as there; without it each
+    /// blob keeps its own value, and a warning tells where that makes a difference
+    #[arg(long)]
+    pub caffe_in_place: bool,
 }
 
 impl ModelArguments {
@@ -68,6 +72,7 @@ impl ReadingArguments {
             input_shape: self.input_shape.clone(),
             zero_below: self.zero_below,
             allow_missing_weights: self.allow_missing_weights,
+            caffe_in_place: self.caffe_in_place,
             ..LoadOptions::default()
         }
     }

@@ -6,7 +6,6 @@ mod backend;
 mod bench;
 mod compile;
 mod compute_image_mean;
-mod contents;
 mod convert_dataset;
 mod convert_imageset;
 mod detections;
@@ -128,6 +127,8 @@ pub fn main() -> ExitCode {
     match result.and_then(|()| out.finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let warnings = error.warnings().iter();
+            warnings.for_each(|warning| output::complain("warning", &warning.to_string()));
             output::complain("error", &error.to_string());
             ExitCode::from(exit_code(&error))
         }

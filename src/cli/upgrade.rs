@@ -1,7 +1,6 @@
 //! `skimjit upgrade`.
 
 use super::args::same_file;
-use super::contents;
 use super::output::{self, Output};
 use clap::ValueEnum;
 use serde::Serialize;
@@ -151,7 +150,7 @@ fn read(path: &Path, kind: Option<KindArgument>) -> Result<Contents> {
 
 /// What the contents say.
 fn kind_of(bytes: &[u8]) -> KindArgument {
-    match contents::is_text(bytes) {
+    match caffe::is_text(bytes) {
         false => KindArgument::Weights,
         true if text::is_solver(bytes) => KindArgument::Solver,
         true => KindArgument::Net,

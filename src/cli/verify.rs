@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// Compares the engine with the reference interpreter, layer by layer.
 ///
-/// Names the first layer that differs. With --expect and --expect-blob, compares with given arrays
+/// Names the first layer that differs; sums beyond the largest float are called an overflow. With --expect and --expect-blob, compares with given arrays
 /// as well. With --kernels, proves from the generated code itself that the multiply-adds of every
 /// kernel are those of its layer's weights, none lost and none doubled, and that no load or store leaves
 /// its buffers. With --kernel, checks one kernel variant on one problem instead of a network; problems
@@ -248,11 +248,32 @@ fn check_kernel(arguments: &Arguments, kernel: &str, problem: &Problem) -> Resul
 
 /// The error for a check that failed.
 pub fn failure(failed: &BlobCheck, tolerance: f64) -> Error {
+    let place = format!(
+        "layer \"{}\", blob \"{}\" ({})",
+        failed.layer, failed.blob, failed.variant
+    );
+    if failed.overflow {
+        return Error::Check(format!(
+            "{place}: found an overflow: sums beyond 3.4e38, the largest float, in which the engine adds; \
+             the reference adds in double, and its largest value is {:.3e}; expected smaller numbers: scale \
+             the input, or the weights of the layers before",
+            failed.magnitude
+        ));
+    }
     Error::Check(format!(
-        "layer \"{}\", blob \"{}\" ({}): found a difference of {:.3e} of the largest value, expected \
-         at most {tolerance:.0e}",
-        failed.layer, failed.blob, failed.variant, failed.relative
+        "{place}: found a difference of {:.3e} of the largest value, expected at most {tolerance:.0e}",
+        failed.relative
     ))
+}
+
+/// How a check ended, in a word.
+fn result(check: &BlobCheck) -> &'static str {
+    match (check.passed, check.overflow) {
+        (true, false) => "ok",
+        (true, true) => "ok, overflows",
+        (false, false) => "DIFFERS",
+        (false, true) => "OVERFLOWS",
+    }
 }
 
 fn print(report: &Report, out: &mut Output) {
@@ -272,7 +293,6 @@ fn print(report: &Report, out: &mut Output) {
     ];
     for (what, checks) in sections {
         for check in checks {
-            let result = if check.passed { "ok" } else { "DIFFERS" };
             table.row([
                 format!("{what}{}", check.layer),
                 check.blob.clone(),
@@ -280,7 +300,7 @@ fn print(report: &Report, out: &mut Output) {
                 format!("{:.4e}", check.magnitude),
                 format!("{:.1e}", check.difference),
                 format!("{:.1e}", check.relative),
-                result.to_owned(),
+                result(check).to_owned(),
             ]);
         }
     }

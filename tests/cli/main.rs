@@ -10,6 +10,7 @@ mod dump;
 mod export;
 mod help;
 mod inputs;
+mod messages;
 mod perf;
 mod preprocessing;
 mod proof;

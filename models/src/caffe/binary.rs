@@ -27,21 +27,11 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Decodes a message file.
-pub(super) fn read<M: prost::Message + Default>(
-    path: &Path,
-    message: &'static Message,
-) -> Result<M> {
-    let mut bytes = read_file(path)?;
-    parse(&mut bytes, message).map_err(|error| error.file(path))
-}
-
 /// Decodes the contents of a message file.
 pub(super) fn parse<M: prost::Message + Default>(
     bytes: &mut [u8],
     message: &'static Message,
 ) -> Result<M> {
-    check_magic(bytes)?;
     let allowance = bytes.len() as u64 * BINARY_MEMORY;
     let is_text = bytes
         .iter()
@@ -61,26 +51,6 @@ pub(super) fn decode<M: prost::Message + Default>(
 ) -> Result<M> {
     scan::scan(bytes, message, allowance)?;
     M::decode(&*bytes).map_err(|error| Error::new(format!("no {}: {error}", message.name)))
-}
-
-/// Names the usual mistakes, which otherwise give riddles about lengths.
-fn check_magic(bytes: &[u8]) -> Result<()> {
-    let starts = |prefix: &[u8]| bytes.starts_with(prefix);
-    let (found, hint) = if bytes.is_empty() {
-        ("an empty file", "the download or the copy did not finish")
-    } else if starts(b"version https://git-lfs") {
-        (
-            "a Git LFS pointer",
-            "fetch the file itself with `git lfs pull`",
-        )
-    } else if starts(b"<!") || starts(b"<html") {
-        ("a web page", "download the raw file")
-    } else if starts(b"\x1f\x8b") || starts(b"PK\x03\x04") {
-        ("a compressed file", "unpack it first")
-    } else {
-        return Ok(());
-    };
-    Err(Error::new(found).expected("a binary Caffe file").hint(hint))
 }
 
 /// Writes a message file.

@@ -5,6 +5,7 @@ pub mod blob;
 pub mod datum;
 pub mod fields;
 pub mod filter;
+mod foreign;
 mod hdf5;
 pub mod limits;
 #[rustfmt::skip]
@@ -18,10 +19,13 @@ mod schema_table;
 pub mod text;
 pub mod upgrade;
 mod warning;
+mod wire;
 
+pub use foreign::{is_definition, is_text};
 pub use warning::Warning;
 
 use crate::{Error, Result, Tensor};
+use foreign::Wanted;
 use proto::{BlobProto, NetParameter, SolverParameter, SolverState};
 use schema_table::{BLOB_PROTO, NET_PARAMETER, SOLVER_STATE};
 use std::path::Path;
@@ -56,7 +60,14 @@ fn read_text<T>(
     path: &Path,
     parse: impl Fn(&[u8]) -> Result<(T, Vec<Warning>)>,
 ) -> Result<(T, Vec<Warning>)> {
-    in_file(parse(&binary::read_file(path)?), path)
+    let bytes = binary::read_file(path)?;
+    recognise(Wanted::Definition, path, &bytes)?;
+    in_file(parse(&bytes), path)
+}
+
+/// Refuses what is a file of another kind.
+fn recognise(wanted: Wanted, path: &Path, bytes: &[u8]) -> Result<()> {
+    foreign::check(wanted, path, bytes).map_err(|error| error.file(path))
 }
 
 fn in_file<T>(parsed: Result<(T, Vec<Warning>)>, file: &Path) -> Result<(T, Vec<Warning>)> {
@@ -79,6 +90,7 @@ pub fn read_caffemodel(path: &Path) -> Result<NetParameter> {
 /// Parses the contents of a caffemodel; `name` stands for the file in errors.
 pub fn parse_caffemodel(mut bytes: Vec<u8>, name: impl AsRef<Path>) -> Result<NetParameter> {
     let name = name.as_ref();
+    recognise(Wanted::Weights, name, &bytes)?;
     let net = if is_hdf5(name, &bytes) {
         hdf5::parse(bytes)
     } else {
@@ -104,6 +116,7 @@ pub fn write_caffemodel_hdf5(net: &NetParameter, path: &Path) -> Result<()> {
 /// Reads a solver's state (`.solverstate`, or `.solverstate.h5` in HDF5).
 pub fn read_solverstate(path: &Path) -> Result<SolverState> {
     let mut bytes = binary::read_file(path)?;
+    recognise(Wanted::State, path, &bytes)?;
     let state = if is_hdf5(path, &bytes) {
         hdf5::parse_state(bytes)
     } else {
@@ -124,7 +137,10 @@ pub fn write_solverstate(state: &SolverState, path: &Path) -> Result<()> {
 
 /// Reads a file of one array (`.binaryproto`), in the shape as stored.
 pub fn read_binaryproto(path: &Path) -> Result<Tensor> {
-    let mut blob: BlobProto = binary::read(path, BLOB_PROTO)?;
+    let mut bytes = binary::read_file(path)?;
+    recognise(Wanted::Array, path, &bytes)?;
+    let blob = binary::parse::<BlobProto>(&mut bytes, BLOB_PROTO);
+    let mut blob = blob.map_err(|error| error.file(path))?;
     blob::take_tensor(&mut blob).map_err(|error| error.file(path))
 }
 

@@ -146,10 +146,15 @@ pub(super) fn clip(layer: &mut Layer<'_>) -> Result<()> {
 /// Dropout: a copy at test time.
 pub(super) fn dropout(layer: &mut Layer<'_>) -> Result<()> {
     let ratio = param(&layer.def.dropout_param).dropout_ratio();
-    if !(0.0..1.0).contains(&ratio) {
+    // In tests nothing is dropped, whatever the share; in training, what is kept is divided by its share.
+    let (right, expected) = match layer.training() {
+        true => ((0.0..1.0).contains(&ratio), "0 or more and less than 1"),
+        false => ((0.0..=1.0).contains(&ratio), "0 to 1"),
+    };
+    if !right {
         return Err(layer
             .fault("dropout_param.dropout_ratio", ratio.to_string())
-            .expected("0 or more and less than 1"));
+            .expected(expected));
     }
     layer.node(Op::Identity)
 }

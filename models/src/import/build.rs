@@ -1,11 +1,13 @@
 //! Wires layers into the graph: which value a blob name means, and which blobs are results.
 
 use super::layer::Layer;
+use super::memory::{Memory, Overwritten, sole_readers};
 use super::store::Store;
-use super::{ImportOptions, batch, fields, table};
+use super::{ImportOptions, LeftOut, batch, fields, table};
 use crate::caffe::Warning;
 use crate::caffe::proto::{LayerParameter, NetParameter};
-use crate::{Error, Graph, Result, ValueId};
+use crate::ops::Reshape;
+use crate::{Error, Graph, Op, Result, Shape, ValueId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
@@ -21,6 +23,12 @@ pub(super) struct Net {
     pub directory: Option<PathBuf>,
     /// What is odd about layers.
     pub warnings: Vec<Warning>,
+    /// Layers that the rules of the phase have removed.
+    left_out: Vec<LeftOut>,
+    /// What Caffe's memory holds.
+    memory: Memory,
+    /// Overwritten blobs are read as Caffe reads them.
+    caffe_in_place: bool,
     /// What each blob name means at this point of the network.
     blobs: HashMap<String, ValueId>,
     /// Blobs that no layer has taken yet, by name.
@@ -39,11 +47,13 @@ pub(super) struct Built {
     pub losses: Vec<(ValueId, f32)>,
 }
 
-/// Builds the graph of a topology that is upgraded, filtered and in order.
+/// Builds the graph of a topology that is upgraded, filtered and in order. An error carries the warnings
+/// that came before it.
 pub(super) fn build(
     topology: &NetParameter,
     store: Store,
     directory: Option<PathBuf>,
+    left_out: Vec<LeftOut>,
     options: &ImportOptions,
 ) -> Result<Built> {
     if topology.layer.is_empty() {
@@ -62,21 +72,17 @@ pub(super) fn build(
         winograd_domain: options.winograd_domain,
         directory,
         warnings: Vec::new(),
+        left_out,
+        memory: Memory::new(options.training),
+        caffe_in_place: options.caffe_in_place,
         blobs: HashMap::new(),
         results: BTreeMap::new(),
         kept: BTreeMap::new(),
         losses: Vec::new(),
     };
-    for (index, layer) in topology.layer.iter().enumerate() {
-        let later = topology.layer.get(index..).unwrap_or_default();
-        net.add_layer(layer, later)
-            .map_err(|error| error.layer(layer.name()))?;
-    }
-    for (name, value) in net.kept {
-        net.results.entry(name).or_insert(value);
-    }
-    net.graph.outputs = net.results.into_values().collect();
-    batch::check_filtered(&net.graph)?;
+    let added = net.add_layers(topology);
+    net.warnings.append(&mut net.store.warnings);
+    added.map_err(|error| error.after(&net.warnings))?;
     Ok(Built {
         graph: net.graph,
         store: net.store,
@@ -86,6 +92,25 @@ pub(super) fn build(
 }
 
 impl Net {
+    fn add_layers(&mut self, topology: &NetParameter) -> Result<()> {
+        let alone = sole_readers(topology);
+        for (index, layer) in topology.layer.iter().enumerate() {
+            let later = topology.layer.get(index..).unwrap_or_default();
+            let alone = alone.get(index).map(Vec::as_slice).unwrap_or_default();
+            self.add_layer(layer, later, alone)
+                .map_err(|error| error.layer(layer.name()))?;
+        }
+        for (name, value) in std::mem::take(&mut self.kept) {
+            self.results.entry(name).or_insert(value);
+        }
+        for (name, value) in std::mem::take(&mut self.results) {
+            let reader = format!("the result {name:?}");
+            let output = self.as_in_caffe(value, &reader, &name)?;
+            self.graph.outputs.push(output);
+        }
+        batch::check_filtered(&self.graph)
+    }
+
     /// Name for the top that a loss layer leaves out: the layer's, unless a blob has it.
     pub fn automatic_name(&self, layer: &str) -> String {
         if self.blobs.contains_key(layer) || self.results.contains_key(layer) {
@@ -100,8 +125,14 @@ impl Net {
         self.kept.insert(name.to_owned(), value);
     }
 
-    /// Adds one layer; `later` starts with it and tells forward references from missing blobs.
-    fn add_layer(&mut self, layer: &LayerParameter, later: &[LayerParameter]) -> Result<()> {
+    /// Adds one layer; `later` starts with it and tells forward references from missing blobs. `alone` tells
+    /// which bottoms it is the only reader of.
+    fn add_layer(
+        &mut self,
+        layer: &LayerParameter,
+        later: &[LayerParameter],
+        alone: &[bool],
+    ) -> Result<()> {
         let row = table::find(layer)?;
         for (field, found, allowed) in [
             ("bottom", layer.bottom.len(), &row.bottoms),
@@ -115,8 +146,16 @@ impl Net {
                 );
             }
         }
-        let inputs = self.operands(layer, later)?;
+        let bottoms = self.operands(layer, later)?;
+        let mut inputs = bottoms.clone();
         self.check_tops(layer)?;
+        if row.tops != (0..=0) {
+            let reader = format!("layer {:?}", layer.name());
+            for input in &mut inputs {
+                let part = format!("{}/{}", layer.name(), self.graph.value(*input).name);
+                *input = self.as_in_caffe(*input, &reader, &part)?;
+            }
+        }
         for bottom in &layer.bottom {
             self.results.remove(bottom);
         }
@@ -124,8 +163,49 @@ impl Net {
         fields::check(&mut converted)?;
         (row.convert)(&mut converted)?;
         let outputs = converted.into_outputs();
+        self.memory
+            .place(layer, &self.graph, &bottoms, &outputs, alone);
         self.note_losses(layer, &outputs)?;
         self.define_tops(layer, outputs)
+    }
+
+    /// The value that a reader gets: the blob's own, or with the option what an in-place layer has put into
+    /// Caffe's memory of it. `node` names what may be added for that.
+    fn as_in_caffe(&mut self, value: ValueId, reader: &str, node: &str) -> Result<ValueId> {
+        let Some(Overwritten {
+            value: held,
+            writer,
+        }) = self.memory.overwritten(value)
+        else {
+            return Ok(value);
+        };
+        let blob = self.graph.value(value).name.clone();
+        let changed = self.graph.value(held).name.clone();
+        let (shape, from) = (
+            self.graph.shape(value).clone(),
+            self.graph.shape(held).clone(),
+        );
+        let here = match self.caffe_in_place {
+            true => "as asked for, it is used here too",
+            false => {
+                "here a blob keeps its own value; --caffe-in-place computes what Caffe does, for networks \
+                 that were trained with it"
+            }
+        };
+        self.warnings.push(Warning::new(format!(
+            "{reader} reads blob {blob:?} after the in-place layer {writer:?} changed blob {changed:?}, which \
+             has the same memory in Caffe: there the result of {writer:?} is read instead; {here}"
+        )));
+        if !self.caffe_in_place {
+            return Ok(value);
+        }
+        let op = match shape == from {
+            true => Op::Identity,
+            false => Op::Reshape(like(&shape, &from)),
+        };
+        let name = format!("{node} (as in Caffe)");
+        let output = self.graph.add_node(&name, op, vec![held], &blob)?;
+        Ok(output)
     }
 
     /// Tops with a weight in the loss: those that `loss_weight` says, or the first of a loss layer.
@@ -160,7 +240,10 @@ impl Net {
                         "layer {:?} makes it, but comes later: move it up, or break the cycle",
                         later.name()
                     )),
-                    None => error,
+                    None => match self.left_out.iter().find(|left| left.tops.contains(name)) {
+                        Some(left) => error.hint(left.advice()),
+                        None => error,
+                    },
                 }
             })
         };
@@ -198,5 +281,20 @@ impl Net {
             }
         }
         Ok(())
+    }
+}
+
+/// A Reshape to `shape`; the first dim follows the batch where it is the same.
+fn like(shape: &Shape, from: &Shape) -> Reshape {
+    let mut dims: Vec<i64> = shape.dims().iter().map(|&dim| dim.into()).collect();
+    if let (Some(first), Some(old)) = (dims.first_mut(), from.dims().first())
+        && *first == i64::from(*old)
+    {
+        *first = 0;
+    }
+    Reshape {
+        dims,
+        axis: 0,
+        num_axes: -1,
     }
 }

@@ -122,18 +122,38 @@ fn deduced_shape(layer: &LayerParameter) -> Result<Shape> {
         crop => [crop; 2],
     };
     if size.contains(&0) {
-        return Err(
-            Error::new(format!("a {} layer without crop_size", layer.r#type()))
-                .layer(layer.name())
-                .field("transform_param.crop_size")
-                .expected("a size of the images")
-                .hint("pass --input-shape N,C,H,W"),
-        );
+        return Err(unknown_size(layer));
     }
     let gray = transform.force_gray() || !color;
     let channels = if gray { 1 } else { COLOR_CHANNELS };
     Shape::new([batch.unwrap_or(1), channels, size[0], size[1]])
         .map_err(|error| error.layer(layer.name()))
+}
+
+/// Only the files that a layer reads tell the size of its data.
+fn unknown_size(layer: &LayerParameter) -> Error {
+    let kind = layer.r#type();
+    let (field, found) = match kind {
+        "HDF5Data" => ("hdf5_data_param.source", "whose files tell its shapes"),
+        "ImageData" => (
+            "image_data_param.new_height",
+            "without new_height and new_width, or transform_param.crop_size",
+        ),
+        "WindowData" => ("window_data_param.crop_size", "without crop_size"),
+        "AnnotatedData" => (
+            "transform_param.resize_param",
+            "without height and width, or transform_param.crop_size",
+        ),
+        _ => (
+            "transform_param.crop_size",
+            "without crop_size, whose data base tells its size",
+        ),
+    };
+    Error::new(format!("a {kind} layer {found}"))
+        .layer(layer.name())
+        .field(field)
+        .expected("the shape of the input")
+        .hint("pass --input-shape N,C,H,W")
 }
 
 /// Removes layers that need a blob that is gone and, with `losses`, all losses; a Softmax stays of

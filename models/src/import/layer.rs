@@ -40,6 +40,12 @@ impl<'a> Layer<'a> {
         self.net.training
     }
 
+    /// True when it is imported to be trained, or to be tested between iterations: a layer's blobs are then
+    /// written back in the order in which its nodes have them.
+    pub fn keeps_blobs(&self) -> bool {
+        self.net.training || self.net.winograd_domain
+    }
+
     /// Shape of operand `bottom`; the table has checked their number.
     pub fn shape(&self, bottom: usize) -> Shape {
         self.net.graph.shape(self.inputs[bottom]).clone()
@@ -156,7 +162,17 @@ impl<'a> Layer<'a> {
         self.net.store.shape(self.def.name(), blob)
     }
 
-    /// The same, or that of the parameter of another layer that this one shares.
+    /// Number of blobs in the weight files, before any check.
+    pub fn stored_blobs(&self) -> Option<usize> {
+        self.net.store.count(self.def.name())
+    }
+
+    /// A weight.
+    pub fn weight(&self, id: WeightId) -> &Tensor {
+        self.net.graph.weight(id)
+    }
+
+    /// The shape as stored, or that of the parameter of another layer that this one shares.
     pub fn known_shape(&self, blob: usize) -> Option<Shape> {
         let owner = self.net.store.owner(self.def, blob);
         owner

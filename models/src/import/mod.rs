@@ -17,6 +17,7 @@ mod input;
 mod inputs;
 mod layer;
 mod loss;
+mod memory;
 mod normalization;
 mod pictures;
 mod pooling;
@@ -65,6 +66,9 @@ pub struct ImportOptions {
     /// Weights of Winograd layers that are spatial kernels are brought to the Winograd domain, in which
     /// they are trained, instead of making the layer a Convolution.
     pub winograd_domain: bool,
+    /// A blob whose memory an in-place layer changes in Caffe before it is read has the changed value, as
+    /// there; without it every blob keeps its own, and a warning tells where Caffe's result is another.
+    pub caffe_in_place: bool,
     /// Chooses the numbers that fillers draw.
     pub seed: u64,
 }
@@ -82,6 +86,47 @@ pub struct Imported {
     pub preprocess: Option<Preprocess>,
     /// What was ignored.
     pub warnings: Vec<Warning>,
+}
+
+/// A layer that the rules of the phase have removed.
+struct LeftOut {
+    name: String,
+    kind: String,
+    tops: Vec<String>,
+    /// Phase that it is included in, or excluded from.
+    phase: Option<&'static str>,
+    excluded: bool,
+}
+
+impl LeftOut {
+    fn new(layer: &LayerParameter) -> Self {
+        let rules = layer.include.iter().chain(&layer.exclude);
+        let phase = rules.map(|rule| rule.phase.map(|_| rule.phase())).next();
+        Self {
+            name: layer.name().to_owned(),
+            kind: layer.r#type().to_owned(),
+            tops: layer.top.clone(),
+            phase: phase.flatten().map(|phase| phase.as_str_name()),
+            excluded: layer.include.is_empty(),
+        }
+    }
+
+    /// What to do where a layer needs it.
+    fn advice(&self) -> String {
+        let Self { name, kind, .. } = self;
+        let when = match (self.phase, self.excluded) {
+            (Some(phase), false) => format!("but only in phase {phase}"),
+            (Some(phase), true) => format!("but not in phase {phase}"),
+            (None, _) => "but its include and exclude rules leave it out".to_owned(),
+        };
+        let advice = match inputs::DATA_TYPES.contains(&kind.as_str()) {
+            true => {
+                "use the deploy definition, or put an Input layer with that top and a shape in its place"
+            }
+            false => "use a definition for this phase, or change the rules",
+        };
+        format!("layer {name:?} ({kind}) makes it, {when}: {advice}")
+    }
 }
 
 /// A message and the file it comes from.
@@ -122,7 +167,11 @@ pub fn load(
     let topology = prototxt
         .map(|file| Prototxt::File(file).read())
         .transpose()?;
-    let weights = weights.iter().map(read).collect::<Result<Vec<_>>>()?;
+    let weights = weights.iter().map(read).collect::<Result<Vec<_>>>();
+    let weights = weights.map_err(|error| match &topology {
+        Some((_, warnings)) => error.after(warnings),
+        None => error,
+    })?;
     load_named(topology, weights, options)
 }
 
@@ -207,11 +256,26 @@ pub fn supported_types() -> impl Iterator<Item = &'static str> {
     table::SUPPORTED.iter().map(|row| row.name)
 }
 
+/// Imports; an error carries the warnings that came before it, those given included.
 fn import_named(
     topology: Named<NetParameter>,
     weights: Vec<Named<NetParameter>>,
     options: &ImportOptions,
-    mut warnings: Vec<Warning>,
+    warnings: Vec<Warning>,
+) -> Result<Imported> {
+    match import_all(topology, weights, options) {
+        Ok(mut imported) => {
+            imported.warnings.splice(0..0, warnings);
+            Ok(imported)
+        }
+        Err(error) => Err(error.after(&warnings)),
+    }
+}
+
+fn import_all(
+    topology: Named<NetParameter>,
+    weights: Vec<Named<NetParameter>>,
+    options: &ImportOptions,
 ) -> Result<Imported> {
     let Named { net, file } = topology;
     let in_file = |error: Error| match &file {
@@ -237,7 +301,18 @@ fn import_named(
             file,
         });
     }
+    let all = net.layer.clone();
     let mut net = filtered(net, options, stored).map_err(in_file)?;
+    let stays = |layer: &LayerParameter| {
+        net.layer
+            .iter()
+            .any(|l| l.top == layer.top && l.name == layer.name)
+    };
+    let left_out = all
+        .iter()
+        .filter(|layer| !stays(layer))
+        .map(LeftOut::new)
+        .collect();
     let names: Vec<String> = net
         .layer
         .iter()
@@ -245,7 +320,7 @@ fn import_named(
         .collect();
     let preprocess = pictures::of(&net, file.as_deref())?.or(trained_with);
     inputs::prepare(&mut net, options).map_err(in_file)?;
-    store.note_shared(&net);
+    store.note_topology(&net);
     // Weights of layers that the options removed are no surprise.
     for name in names
         .iter()
@@ -254,13 +329,16 @@ fn import_named(
         store.ignore(name);
     }
     let directory = file.as_deref().and_then(Path::parent).map(Path::to_owned);
-    let built = build::build(&net, store, directory, options)
-        .map_err(|error| asked_shape(error, options))
-        .map_err(in_file)?;
-    warnings.extend(built.warnings.into_iter().map(|warning| match &file {
+    let warn_in_file = |warning: Warning| match &file {
         Some(file) => warning.file(file),
         None => warning,
-    }));
+    };
+    let built = build::build(&net, store, directory, left_out, options).map_err(|mut error| {
+        let own = std::mem::take(&mut error.warnings);
+        error.warnings = own.into_iter().map(warn_in_file).collect();
+        in_file(asked_shape(error, options))
+    })?;
+    let mut warnings: Vec<Warning> = built.warnings.into_iter().map(warn_in_file).collect();
     for (layer, file) in built.store.unused() {
         warnings.push(unused_weights(layer, file));
     }

@@ -3,7 +3,7 @@
 use super::layer::{Layer, param};
 use super::store::Wanted;
 use crate::caffe::proto::lrn_parameter::NormRegion;
-use crate::ops::{BatchNorm, Lrn, Mvn};
+use crate::ops::{BatchNorm, Lrn, Mvn, Scale};
 use crate::{Op, Result, Shape};
 
 /// LRN.
@@ -45,17 +45,11 @@ pub(super) fn lrn_op(layer: &Layer<'_>) -> Result<Lrn> {
 
 /// BatchNorm.
 pub(super) fn batch_norm(layer: &mut Layer<'_>) -> Result<()> {
+    if layer.stored_blobs() == Some(SCALED_BLOBS) {
+        return scaled_batch_norm(layer);
+    }
     let norm = param(&layer.def.batch_norm_param);
-    let input = layer.shape(0);
-    let channels = match input.rank() {
-        0 => {
-            return Err(layer
-                .fault("bottom[0]", "a scalar")
-                .expected("1 axis or more"));
-        }
-        1 => 1,
-        _ => input.dim(1),
-    };
+    let channels = channels(layer)?;
     let statistics = if layer.training() || norm.use_global_stats.unwrap_or(true) {
         let mut wanted = Vec::new();
         for count in [channels, channels, 1] {
@@ -71,6 +65,74 @@ pub(super) fn batch_norm(layer: &mut Layer<'_>) -> Result<()> {
         statistics,
         eps: norm.eps(),
     }))
+}
+
+/// Elements of a layer's statistics.
+fn channels(layer: &Layer<'_>) -> Result<u32> {
+    let input = layer.shape(0);
+    match input.rank() {
+        0 => Err(layer
+            .fault("bottom[0]", "a scalar")
+            .expected("1 axis or more")),
+        1 => Ok(1),
+        _ => Ok(input.dim(1)),
+    }
+}
+
+/// Blobs of NVIDIA's BatchNorm with `scale_bias`.
+const SCALED_BLOBS: usize = 5;
+
+/// The least that NVIDIA's BatchNorm adds to a variance.
+const LEAST_EPS: f32 = 1e-5;
+
+/// NVIDIA's BatchNorm with `scale_bias`: mean, variance, 1, scale and offset. It uses its statistics in
+/// tests whatever `use_global_stats` says.
+fn scaled_batch_norm(layer: &mut Layer<'_>) -> Result<()> {
+    let what = "5 blobs, as NVIDIA's BatchNorm with scale_bias has";
+    let advice =
+        "use a BatchNorm layer with the first three blobs and a Scale layer with the others";
+    if layer.keeps_blobs() {
+        return Err(layer.fault("blobs", what).expected("3").hint(advice));
+    }
+    if layer.shape(0).rank() < 2 {
+        let found = format!("shape {}", layer.shape(0));
+        return Err(layer.fault("bottom[0]", found).expected("2 axes or more"));
+    }
+    let count = channels(layer)?;
+    let mut wanted = Vec::new();
+    for (count, value) in [
+        (count, 0.0),
+        (count, 0.0),
+        (1, 1.0),
+        (count, 1.0),
+        (count, 0.0),
+    ] {
+        wanted.push(Wanted::or_value(Shape::new([count])?, None, value));
+    }
+    let ids = layer.weights(&wanted)?;
+    // Where it is another number, versions of the layer differ in whether they divide by it.
+    let factor = layer.weight(ids[2]).data().first().copied();
+    if factor != Some(1.0) {
+        let found = format!("{} in a layer of {what}", factor.unwrap_or_default());
+        let fault = layer.fault("blobs[2]", found).expected("1");
+        return Err(fault.hint(advice));
+    }
+    layer.warn(format!(
+        "found {what}: read as mean, variance, 1, scale and offset"
+    ));
+    let norm = Op::BatchNorm(BatchNorm {
+        statistics: Some([ids[0], ids[1], ids[2]]),
+        eps: param(&layer.def.batch_norm_param).eps().max(LEAST_EPS),
+    });
+    let input = layer.inputs[0];
+    let normalized = layer.hidden("norm", norm, vec![input])?;
+    let scale = Op::Scale(Scale {
+        axis: 1,
+        scale: Some(ids[3]),
+        bias: Some(ids[4]),
+        add_operand: false,
+    });
+    layer.top(0, scale, vec![normalized]).map(drop)
 }
 
 /// MKLBatchNorm without its own scale and offset: versions of the layer differ in the blobs that

@@ -1,11 +1,13 @@
 //! Weights of all files, by layer name, until the layers ask for them.
 
 use super::{ImportOptions, Named, filler};
+use crate::caffe::Warning;
 use crate::caffe::blob;
 use crate::caffe::proto::param_spec::DimCheckMode;
 use crate::caffe::proto::{BlobProto, FillerParameter, LayerParameter, NetParameter};
-use crate::{Error, Graph, Result, Shape, Tensor, WeightId};
-use std::collections::HashMap;
+use crate::{Error, Graph, Result, Shape, Tensor, WeightId, closest};
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 /// Blobs by layer name, and the parameters that layers share.
@@ -15,8 +17,14 @@ pub(super) struct Store {
     order: Vec<String>,
     /// Parameters with a name, once their first layer has them.
     owned: HashMap<String, WeightId>,
-    /// Layers and blob indices that use a named parameter.
-    sharers: HashMap<String, Vec<(String, usize)>>,
+    /// Who uses a named parameter, in the order of the topology.
+    sharers: HashMap<String, Vec<Sharer>>,
+    /// Names of the topology's layers.
+    topology: HashSet<String>,
+    /// What is odd about the weights.
+    pub warnings: Vec<Warning>,
+    /// Layers that were added, those that later ones replaced included.
+    added: usize,
     zero_below: Option<f32>,
     allow_missing: bool,
     random_weights: bool,
@@ -48,8 +56,30 @@ impl Wanted {
     }
 }
 
+/// A blob that is a named parameter.
+#[derive(Clone)]
+struct Sharer {
+    layer: String,
+    index: usize,
+    /// Only the number of elements has to fit.
+    permissive: bool,
+}
+
+/// A stored blob on its way into the graph.
+struct Taken {
+    layer: String,
+    /// Place of the layer among those of all files, and of the blob in the layer.
+    order: (usize, usize),
+    blob: BlobProto,
+    file: Option<PathBuf>,
+    /// Only the number of elements has to fit.
+    permissive: bool,
+}
+
 struct Stored {
     file: Option<PathBuf>,
+    /// How many layers of all files came before it.
+    order: usize,
     /// `None` once taken, or when the file leaves it out.
     blobs: Vec<Option<BlobProto>>,
     used: bool,
@@ -62,6 +92,9 @@ impl Store {
             order: Vec::new(),
             owned: HashMap::new(),
             sharers: HashMap::new(),
+            topology: HashSet::new(),
+            warnings: Vec::new(),
+            added: 0,
             zero_below: options.zero_below,
             allow_missing: options.allow_missing_weights,
             random_weights: options.random_weights,
@@ -84,9 +117,11 @@ impl Store {
                 .collect();
             let stored = Stored {
                 file: net.file.clone(),
+                order: self.added,
                 blobs,
                 used: false,
             };
+            self.added += 1;
             let name = layer.name().to_owned();
             if self.layers.insert(name.clone(), stored).is_none() {
                 self.order.push(name);
@@ -94,12 +129,17 @@ impl Store {
         }
     }
 
-    /// Notes which layers use parameters by name.
-    pub fn note_shared(&mut self, topology: &NetParameter) {
+    /// Notes which layers there are, and which of them use parameters by name.
+    pub fn note_topology(&mut self, topology: &NetParameter) {
         for layer in &topology.layer {
+            self.topology.insert(layer.name().to_owned());
             for (index, spec) in layer.param.iter().enumerate() {
                 if !spec.name().is_empty() {
-                    let sharer = (layer.name().to_owned(), index);
+                    let sharer = Sharer {
+                        layer: layer.name().to_owned(),
+                        index,
+                        permissive: spec.share_mode() == DimCheckMode::Permissive,
+                    };
                     self.sharers
                         .entry(spec.name().to_owned())
                         .or_default()
@@ -112,6 +152,11 @@ impl Store {
     /// Shape of a blob as stored.
     pub fn shape(&self, layer: &str, index: usize) -> Option<Shape> {
         blob::shape(self.layers.get(layer)?.blobs.get(index)?.as_ref()?).ok()
+    }
+
+    /// Number of blobs of a layer as stored.
+    pub fn count(&self, layer: &str) -> Option<usize> {
+        self.layers.get(layer).map(|stored| stored.blobs.len())
     }
 
     /// The weight of an earlier layer that a blob shares by name.
@@ -231,7 +276,7 @@ impl Store {
         random: bool,
     ) -> Result<Tensor> {
         let shape = &wanted.shape;
-        let Some((mut blob, file)) = self.take(layer, index) else {
+        let Some(mut taken) = self.take(layer, index) else {
             if self.allow_missing {
                 return self.filled(layer, index, wanted, random);
             }
@@ -239,15 +284,21 @@ impl Store {
                 .layer(layer.name())
                 .field(format!("blobs[{index}]"))
                 .expected(format!("a blob of shape {shape}"))
-                .hint("no weight file has a layer of that name with that blob"));
+                .hint(self.where_else(layer.name(), index, shape)));
         };
         let at = |error: Error, field: String| {
-            in_file(error, file.as_ref())
+            in_file(error, taken.file.as_ref())
                 .layer(layer.name())
                 .field(field)
         };
-        if !blob::shape_matches(&blob, shape) {
-            let found = match blob::shape(&blob) {
+        let found = blob::shape(&taken.blob);
+        let same_count = || {
+            found
+                .as_ref()
+                .is_ok_and(|found| found.count() == shape.count())
+        };
+        if !blob::shape_matches(&taken.blob, shape) && !(taken.permissive && same_count()) {
+            let found = match found {
                 Ok(found) => format!("shape {found}"),
                 Err(error) => error.found,
             };
@@ -255,34 +306,104 @@ impl Store {
                 .expected(shape.to_string())
                 .hint("the weights do not belong to this layer, or its parameters changed"));
         }
-        let tensor = blob::take_tensor(&mut blob).map_err(|mut error| {
+        let tensor = blob::take_tensor(&mut taken.blob).map_err(|mut error| {
             let part = error.field.take().unwrap_or_default();
             at(error, format!("blobs[{index}].{part}"))
         })?;
         Ok(Tensor::new(shape.clone(), tensor.into_data()))
     }
 
-    /// The layer's own blob, or that of another layer that uses the same named parameter.
-    fn take(
-        &mut self,
-        layer: &LayerParameter,
-        index: usize,
-    ) -> Option<(BlobProto, Option<PathBuf>)> {
-        let own = [(layer.name().to_owned(), index)];
-        let name = layer
-            .param
-            .get(index)
-            .map(|spec| spec.name())
-            .unwrap_or_default();
-        let others = self
-            .sharers
-            .get(name)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        own.iter().chain(others).find_map(|(layer, index)| {
-            let stored = self.layers.get_mut(layer)?;
-            Some((stored.blobs.get_mut(*index)?.take()?, stored.file.clone()))
+    /// Where the weights of a layer may be instead, and what to do without them.
+    fn where_else(&self, layer: &str, index: usize, shape: &Shape) -> String {
+        let fill = "--allow-missing-weights makes missing weights with the layers' fillers";
+        if self.layers.is_empty() {
+            return format!("there is no weight file, or none that has weights; {fill}");
+        }
+        let none = "no weight file has a layer of that name with that blob";
+        match self.renamed(layer, index, shape) {
+            Some((name, found)) => format!(
+                "{none}; the closest of those that no layer takes is {name:?}, which has one of shape \
+                 {found}: if it is this layer, give both the same name; {fill}"
+            ),
+            None => format!("{none}; {fill}"),
+        }
+    }
+
+    /// The stored layer without one in the topology that resembles a layer most: by the shape of the
+    /// blob, then by its name.
+    fn renamed(&self, layer: &str, index: usize, shape: &Shape) -> Option<(&str, Shape)> {
+        let free = self
+            .order
+            .iter()
+            .filter(|name| !self.topology.contains(*name));
+        let shaped: Vec<(&str, Shape)> = free
+            .filter_map(|name| Some((name.as_str(), self.shape(name, index)?)))
+            .collect();
+        let fitting: Vec<&str> = shaped
+            .iter()
+            .filter(|(_, found)| found == shape)
+            .map(|(name, _)| *name)
+            .collect();
+        let name = closest(layer, fitting.iter().copied())
+            .or(fitting.first().copied())
+            .or_else(|| closest(layer, shaped.iter().map(|(name, _)| *name)))?;
+        shaped.iter().find(|(known, _)| *known == name).cloned()
+    }
+
+    /// A layer's blob. Of a parameter that layers share by name, Caffe copies every layer's blob into the
+    /// same memory, layer after layer and file after file: the last one stays.
+    fn take(&mut self, layer: &LayerParameter, index: usize) -> Option<Taken> {
+        let own = Sharer {
+            layer: layer.name().to_owned(),
+            index,
+            permissive: false,
+        };
+        let spec = layer.param.get(index);
+        let name = spec.map(|spec| spec.name()).unwrap_or_default();
+        let sharers = self.sharers.get(name).cloned().unwrap_or_else(|| vec![own]);
+        let mut copies: Vec<Taken> = sharers
+            .into_iter()
+            .filter_map(|sharer| self.copy(sharer))
+            .collect();
+        copies.sort_by_key(|copy| copy.order);
+        let last = copies.pop()?;
+        let other = |copy: &&Taken| values(&copy.blob) != values(&last.blob);
+        if let Some(other) = copies.iter().rev().find(other) {
+            self.warnings.push(overwritten(name, other, &last));
+        }
+        Some(last)
+    }
+
+    fn copy(&mut self, sharer: Sharer) -> Option<Taken> {
+        let stored = self.layers.get_mut(&sharer.layer)?;
+        let blob = stored.blobs.get_mut(sharer.index)?.take()?;
+        Some(Taken {
+            layer: sharer.layer,
+            order: (stored.order, sharer.index),
+            blob,
+            file: stored.file.clone(),
+            permissive: sharer.permissive,
         })
+    }
+}
+
+/// The values of a blob; none for one that cannot be read.
+fn values(blob: &BlobProto) -> Cow<'_, [f32]> {
+    if blob.double_data.is_empty() && blob.raw_data.is_none() {
+        return Cow::Borrowed(&blob.data);
+    }
+    Cow::Owned(blob::take_values(&mut blob.clone()).unwrap_or_default())
+}
+
+fn overwritten(parameter: &str, first: &Taken, last: &Taken) -> Warning {
+    let warning = Warning::new(format!(
+        "layers {:?} and {:?} share the parameter {parameter:?}, and have different weights for it: those of \
+         {:?} are used by both, as Caffe copies them last",
+        first.layer, last.layer, last.layer
+    ));
+    match &last.file {
+        Some(file) => warning.file(file),
+        None => warning,
     }
 }
 

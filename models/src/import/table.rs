@@ -7,7 +7,7 @@ use super::{
 };
 use super::{pooling, recurrent, shape};
 use crate::caffe::proto::LayerParameter;
-use crate::{Error, Result};
+use crate::{Error, Result, closest};
 use std::ops::RangeInclusive;
 
 /// Turns a layer into nodes.
@@ -67,7 +67,7 @@ pub(super) static SUPPORTED: &[LayerType] = &[
         1..=1,
         1..=1,
         normalization::batch_norm,
-        "statistics of the batch with use_global_stats: false",
+        "statistics of the batch with use_global_stats: false; 5 blobs are NVIDIA's, with scale and offset",
     ),
     row(
         "BatchReindex",
@@ -285,7 +285,7 @@ pub(super) static SUPPORTED: &[LayerType] = &[
         1..=1,
         1..=2,
         pooling::pooling,
-        "MAX, AVE, and STOCHASTIC as at test time",
+        "MAX, AVE, and STOCHASTIC as at test time; an AVE of a window wholly outside gives 0 (Caffe: NaN)",
     ),
     row("Power", 1..=1, 1..=1, activation::power, ""),
     row(
@@ -356,9 +356,67 @@ pub(super) static SUPPORTED: &[LayerType] = &[
 
 /// Layer types that are known and refused, with the reason, sorted by name.
 pub(super) static REFUSED: &[(&str, &str)] = &[
+    (
+        "Axpy",
+        "scales one blob by another and adds a third (SENet); Scale and Eltwise layers do the same",
+    ),
+    (
+        "BN",
+        "batch normalisation of SegNet and others, with scale and shift; forks differ in the blobs that \
+      they store: use a BatchNorm layer and a Scale layer",
+    ),
+    ("ChannelShuffle", "another name of ShuffleChannel"),
+    (
+        "CropCenter",
+        "cuts pixels off at the edges (waifu2x); a Crop layer with a blob of the wanted size does the same",
+    ),
+    (
+        "DeformableConvolution",
+        "convolution with learned offsets, of Deformable ConvNets",
+    ),
     ("DetectionEvaluate", "needs boxes of a labelled data set"),
+    (
+        "Interp",
+        "bilinear resizing of PSPNet and DeepLab; a Deconvolution with a bilinear filler resizes by whole factors",
+    ),
     ("MultiBoxLoss", "needs boxes of a labelled data set"),
+    (
+        "PSROIPooling",
+        "position-sensitive pooling of regions, of R-FCN",
+    ),
+    (
+        "PriorBoxClustered",
+        "boxes of given widths and heights, of OpenVINO; not the sizes of PriorBox",
+    ),
+    ("Proposal", "regions of Faster R-CNN"),
     ("Python", "code outside the model"),
+    (
+        "ROIAlign",
+        "pooling of regions with interpolation, of Mask R-CNN",
+    ),
+    (
+        "ROIPooling",
+        "pooling of regions, of Fast R-CNN; the part of the network before it runs when it is cut off",
+    ),
+    ("Region", "boxes of YOLO"),
+    ("Reorg", "moves pixels into channels, of YOLO v2"),
+    (
+        "SELU",
+        "an activation; an ELU of alpha 1.67326 and a Power of scale 1.0507 do the same",
+    ),
+    (
+        "SeLu",
+        "an activation; an ELU of alpha 1.67326 and a Power of scale 1.0507 do the same",
+    ),
+    (
+        "ShuffleChannel",
+        "changes the order of channels between groups, of ShuffleNet; Reshape, Permute and Reshape do the same",
+    ),
+    ("SmoothL1Loss", "a loss of Fast R-CNN"),
+    (
+        "Upsample",
+        "copies or unpools pixels; forks differ in its meaning: SegNet takes the indices of a Pooling, YOLO a factor",
+    ),
 ];
 
 /// Row of a layer's type, or an error that helps.
@@ -374,14 +432,12 @@ pub(super) fn find(layer: &LayerParameter) -> Result<&'static LayerType> {
             .hint(format!("{kind} is known but not supported: {reason}")));
     }
     let names: Vec<&str> = SUPPORTED.iter().map(|row| row.name).collect();
-    let closest = names
-        .iter()
-        .copied()
-        .min_by_key(|name| distance(kind, name))
-        .unwrap_or_default();
-    Err(error
-        .expected(format!("one of {}", names.join(", ")))
-        .hint(format!("the closest is {closest}")))
+    let error = error.expected(format!("one of {}", names.join(", ")));
+    Err(match closest(kind, names) {
+        Some(closest) => error.hint(format!("the closest is {closest}")),
+        None => error
+            .hint("none of them is spelt alike: it is a layer of another Caffe, or of your own"),
+    })
 }
 
 /// The type; of a Python layer also what it runs.
@@ -393,23 +449,6 @@ fn named(layer: &LayerParameter) -> String {
         }
         _ => format!("{kind:?}"),
     }
-}
-
-/// Edits between two names, letter case not counted.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b) = (a.to_ascii_lowercase(), b.to_ascii_lowercase());
-    // A type name from a file can be of any length; its start tells enough.
-    let a: Vec<char> = a.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=a.len()).collect();
-    for (index, letter) in b.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
-        for (column, &other) in a.iter().enumerate() {
-            let replaced = diagonal + usize::from(other != letter);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[a.len()]
 }
 
 /// The tables as Markdown, for SUPPORTED.md.

@@ -6,7 +6,6 @@ mod picture;
 mod svg;
 
 use super::args::parse_shape;
-use super::contents;
 use super::output::{self, Output};
 use clap::ValueEnum;
 use picture::Picture;
@@ -153,5 +152,5 @@ fn is_text(path: &Path) -> Result<bool> {
     file.take(1 << 12)
         .read_to_end(&mut start)
         .map_err(unreadable)?;
-    Ok(contents::is_text(&start))
+    Ok(skimjit::models::caffe::is_text(&start))
 }

@@ -79,6 +79,8 @@ pub fn main() -> ExitCode {
     match cli.command.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let warnings = error.warnings.iter();
+            warnings.for_each(|warning| complain("warning", &warning.to_string()));
             complain("error", &error.to_string());
             ExitCode::from(3)
         }

@@ -407,3 +407,22 @@ fn full_disks() {
         &["net.prototxt/x_iter_1.caffemodel"],
     );
 }
+
+#[test]
+fn files_of_other_programs_are_named() {
+    let place = Workplace::with_tiny_network();
+    let path = |file: &str| place.path(file);
+    std::fs::write(path("net.onnx"), b"\x08\x07\x12\x07pytorch\x3a\x00\x42\x00").unwrap();
+    std::fs::write(path("yolo.weights"), [0, 0, 0, 0, 2, 0, 0, 0]).unwrap();
+    let onnx = ["net.onnx", "an ONNX model", "Caffe"];
+    assert_refused(&train(&place, &["--weights", "net.onnx"]), 3, &onnx);
+    assert_refused(&train(&place, &["--snapshot", "net.onnx"]), 3, &onnx);
+    let darknet = ["yolo.weights", "Darknet weights"];
+    assert_refused(&train(&place, &["--weights", "yolo.weights"]), 3, &darknet);
+    let definition = ["net.prototxt", "a network definition", ".caffemodel"];
+    assert_refused(
+        &train(&place, &["--weights", "net.prototxt"]),
+        3,
+        &definition,
+    );
+}

@@ -9,6 +9,7 @@ mod literal;
 mod print;
 
 use super::binary;
+use super::foreign::{self, Wanted};
 use super::limits::{MAX_TEXT_BYTES, TEXT_MEMORY};
 use super::proto::{NetParameter, SolverParameter};
 use super::schema::Message;
@@ -16,6 +17,7 @@ use super::schema_table::{NET_PARAMETER, SOLVER_PARAMETER};
 use super::warning::Warning;
 use crate::{Error, Result};
 use prost::Message as _;
+use std::path::Path;
 
 /// Parses a network definition, dropping the warnings.
 pub fn parse_net(text: &str) -> Result<NetParameter> {
@@ -52,6 +54,13 @@ pub fn is_solver(text: &[u8]) -> bool {
         .is_some_and(|(net, _)| net.is_none())
 }
 
+/// Whether a text is a network definition, as far as its top-level fields can be read.
+pub fn is_network(text: &[u8]) -> bool {
+    let layers = ["input", "layer", "layers"];
+    let fields = encode::top_level_fields(text);
+    fields.iter().any(|name| layers.contains(&name.as_str())) && !is_solver(text)
+}
+
 fn parse<M: prost::Message + Default>(
     text: &[u8],
     message: &'static Message,
@@ -65,7 +74,10 @@ fn parse<M: prost::Message + Default>(
             .expected("a text file (prototxt)")
             .hint("weights are given beside the prototxt, not instead of it"));
     }
-    let (mut bytes, warnings) = encode::encode(text, message)?;
+    // What is no text of this format may be that of another program.
+    let other = || foreign::check(Wanted::Definition, Path::new(""), text).err();
+    let encoded = encode::encode(text, message);
+    let (mut bytes, warnings) = encoded.map_err(|error| other().unwrap_or(error))?;
     let message = binary::decode(&mut bytes, message, text.len() as u64 * TEXT_MEMORY)?;
     Ok((message, warnings))
 }
