@@ -50,9 +50,8 @@ impl KernelInspector for Prover {
         }
         let proof = match narrowed(problem, weights).filter(|_| !self.whole) {
             Some(narrow) => narrow.prove(name, self.isa),
-            None => {
-                skimjit_verifier::verify(problem, weights, built).map_err(|fault| fault.to_string())
-            }
+            None => skimjit_verifier::verify(problem, weights, self.isa, built)
+                .map_err(|fault| fault.to_string()),
         };
         let kernel = format!("{layer}, {name}, {}", self.isa);
         match proof {
@@ -85,7 +84,8 @@ impl Narrow {
         let built = variant
             .build(&self.problem, weights, isa)
             .map_err(|error| error.to_string())?;
-        skimjit_verifier::verify(&self.problem, weights, &built).map_err(|fault| fault.to_string())
+        skimjit_verifier::verify(&self.problem, weights, isa, &built)
+            .map_err(|fault| fault.to_string())
     }
 }
 

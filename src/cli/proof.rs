@@ -6,7 +6,8 @@ use super::table::{Table, left, millions, right};
 use serde::Serialize;
 use skimjit::runtime::KernelInspector;
 use skimjit::runtime::kernels::{Built, Problem, Weights};
-use skimjit::{CompileOptions, Error, Model, Result};
+use skimjit::{CompileOptions, Error, Isa, Model, Result};
+use skimjit_verifier::Scope;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What was proved of a layer's kernel.
@@ -19,7 +20,7 @@ struct Line {
     instructions: u64,
     multiply_adds: u64,
     results: u64,
-    /// `false`: the layer has roots or exponentials; proved is that every result is defined.
+    /// `false`: bounds only. The layer has exponentials; proved is that every result is defined.
     values: bool,
     /// What the code does wrong.
     fault: Option<String>,
@@ -33,8 +34,10 @@ struct Report {
 }
 
 /// Collects the proofs.
-#[derive(Default)]
-struct Prover(Mutex<Vec<Line>>);
+struct Prover {
+    isa: Isa,
+    lines: Mutex<Vec<Line>>,
+}
 
 impl KernelInspector for Prover {
     fn inspect(
@@ -45,7 +48,7 @@ impl KernelInspector for Prover {
         weights: Weights<'_>,
         built: &Built,
     ) {
-        let proof = skimjit_verifier::verify(problem, weights, built);
+        let proof = skimjit_verifier::verify(problem, weights, self.isa, built);
         let known = proof.as_ref().ok();
         let line = Line {
             layer: layer.to_owned(),
@@ -54,19 +57,23 @@ impl KernelInspector for Prover {
             instructions: known.map_or(0, |proof| proof.instructions),
             multiply_adds: known.map_or(0, |proof| proof.multiply_adds),
             results: known.map_or(0, |proof| proof.results),
-            values: known.is_some_and(|proof| proof.values),
+            values: known.is_some_and(|proof| proof.scope == Scope::Values),
             fault: proof.err().map(|fault| fault.to_string()),
         };
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.push(line);
     }
 }
 
 pub fn run(model: &Model, mut options: CompileOptions, json: bool, out: &mut Output) -> Result<()> {
-    let prover = Arc::new(Prover::default());
+    let prover = Arc::new(Prover {
+        isa: Isa::detect(options.isa)?,
+        lines: Mutex::default(),
+    });
     options.inspector = Some(prover.clone());
     let engine = progress::spin("proving", || model.compile(&options))?;
-    let mut kernels = std::mem::take(&mut *prover.0.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut kernels =
+        std::mem::take(&mut *prover.lines.lock().unwrap_or_else(PoisonError::into_inner));
     let choices = &engine.plan().choices;
     // Threads finish in any order.
     kernels.sort_by_key(|line| choices.iter().position(|choice| choice.layer == line.layer));
@@ -104,7 +111,7 @@ fn print(report: &Report, out: &mut Output) {
         let proved = match (&line.fault, line.values) {
             (Some(fault), _) => fault.clone(),
             (None, true) => "values and bounds".to_owned(),
-            (None, false) => "bounds, all results defined".to_owned(),
+            (None, false) => "bounds only: all results defined".to_owned(),
         };
         table.row([
             line.layer.clone(),

@@ -3,8 +3,10 @@
 //! The kernel is built a second time with weights that are all different, and walked: the bits that a
 //! multiply-add takes as a factor tell the weight. Nothing has to be recorded while code is emitted.
 
-use crate::machine::{Machine, Program};
+use crate::extremes::Extremes;
+use crate::machine::Machine;
 use crate::memory::Memory;
+use crate::program::Program;
 use crate::{arguments, budget, layer};
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{Built, Problem, Variant, Weights};
@@ -38,7 +40,7 @@ pub fn annotate(
     weights: Weights<'_>,
     built: &Built,
 ) -> Vec<Line> {
-    let program = Program::decode(&built.code.bytes);
+    let program = Program::decode(&built.code.bytes, isa);
     let factors = factors(variant, isa, problem, weights, built, &program).unwrap_or_default();
     let line = |(offset, text): (u64, String)| {
         let weight = factors.get(&offset).and_then(|bits| {
@@ -65,7 +67,7 @@ fn factors(
     problem: &Problem,
     weights: Weights<'_>,
     built: &Built,
-    program: &Program,
+    program: &Program<'_>,
 ) -> Option<HashMap<u64, u32>> {
     if !matches!(problem, Problem::Conv(_) | Problem::Fc(_)) {
         return None;
@@ -90,11 +92,12 @@ fn factors(
 }
 
 /// Walks one task of each entry.
-fn walk(problem: &Problem, built: &Built, program: &Program) -> HashMap<u64, u32> {
+fn walk(problem: &Problem, built: &Built, program: &Program<'_>) -> HashMap<u64, u32> {
     let footprint = &built.footprint;
     let operands = layer::operands(problem, built);
     let packed = built.packed.bytes();
-    let mut memory = Memory::new(operands, footprint.dst, footprint.scratch_bytes, packed);
+    let mut memory = Memory::new(&operands, footprint.dst, footprint.scratch_bytes, packed);
+    let mut extremes = Extremes::default();
     let mut seen = HashSet::new();
     let mut all = HashMap::new();
     let budget = budget(problem, built);
@@ -102,8 +105,9 @@ fn walk(problem: &Problem, built: &Built, program: &Program) -> HashMap<u64, u32
         let Some(&entry) = built.entries.get(task.entry as usize) else {
             continue;
         };
-        memory.arguments = arguments(task, memory.sources.len());
-        let mut machine = Machine::new(program, &mut memory, budget);
+        extremes.forget();
+        memory.begin(0, arguments(task, operands.len()));
+        let mut machine = Machine::new(program, &mut memory, &mut extremes, budget);
         machine.factors = Some(HashMap::new());
         // Code that is wrong has fewer notes; proving is another matter.
         let _ = machine.call(entry as u64);

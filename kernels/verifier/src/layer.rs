@@ -1,11 +1,12 @@
 //! What a layer reads and what it has to compute, in the arithmetic of [`crate::value`].
 
+use crate::extremes::Extremes;
 use crate::memory::Cells;
-use crate::value::Lane;
+use crate::value::{Lane, opaque};
 use skimjit_kernels::stage::Staging;
 use skimjit_kernels::{
-    Built, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Extent, FcProblem, Planes,
-    PoolProblem, Problem, Relu, Weights,
+    Built, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Extent, FcProblem,
+    LrnProblem, Planes, PoolProblem, Problem, Relu, Weights,
 };
 use skimjit_models::ops::{PoolMethod, Pooling};
 
@@ -13,7 +14,7 @@ use skimjit_models::ops::{PoolMethod, Pooling};
 pub enum Expected {
     /// Every element, channels × pixels.
     Values(Vec<Lane>),
-    /// Roots and exponentials: that every element is written and depends on nothing undefined.
+    /// Exponentials: that every element is written and depends on nothing undefined.
     Defined,
 }
 
@@ -104,22 +105,28 @@ fn staged(staging: &Staging, extent: Extent) -> Cells {
 
 /// What the layer computes.
 pub fn expected(problem: &Problem, weights: Weights<'_>) -> Expected {
+    let extremes = &mut Extremes::default();
     Expected::Values(match problem {
-        Problem::Conv(p) => convolution(p, weights),
-        Problem::Fc(p) => inner_product(p, weights),
-        Problem::Pool(p) => pooling(p),
-        Problem::Channelwise(p) => channelwise(p, weights),
-        Problem::Eltwise(p) => eltwise(p),
-        Problem::Lrn(_) | Problem::Softmax(_) => return Expected::Defined,
+        Problem::Conv(p) => convolution(p, weights, extremes),
+        Problem::Fc(p) => inner_product(p, weights, extremes),
+        Problem::Pool(p) => pooling(p, extremes),
+        Problem::Channelwise(p) => channelwise(p, weights, extremes),
+        Problem::Eltwise(p) => eltwise(p, extremes),
+        Problem::Lrn(p) => normalisation(p),
+        Problem::Softmax(_) => return Expected::Defined,
     })
 }
 
-fn activated(value: Lane, relu: Option<Relu>) -> Lane {
+/// NaN stays NaN, as everywhere below where the input is the second operand.
+fn activated(value: Lane, relu: Option<Relu>, extremes: &mut Extremes) -> Lane {
     let Some(relu) = relu else { return value };
-    let positive = value.max(Lane::ZERO);
+    let positive = extremes.max(Lane::ZERO, value);
     match relu.slope() {
         0.0 => positive,
-        slope => positive.plus(value.min(Lane::ZERO).times(Lane::float(slope))),
+        slope => {
+            let below = extremes.min(Lane::ZERO, value);
+            positive.plus(below.times(Lane::float(slope)))
+        }
     }
 }
 
@@ -136,7 +143,7 @@ fn row<'a>(weights: Weights<'a>, row: u32) -> impl Iterator<Item = (u32, Lane)> 
     columns.map(move |&col| (col, Lane::float(values[col as usize])))
 }
 
-fn convolution(p: &ConvProblem, weights: Weights<'_>) -> Vec<Lane> {
+fn convolution(p: &ConvProblem, weights: Weights<'_>, extremes: &mut Extremes) -> Vec<Lane> {
     let pixels = p.dst.hw() as usize;
     let planes = |operand: usize, planes: &Planes| -> Vec<Lane> {
         let channels = (0..planes.c).flat_map(|c| (0..planes.hw()).map(move |pixel| (c, pixel)));
@@ -159,7 +166,8 @@ fn convolution(p: &ConvProblem, weights: Weights<'_>) -> Vec<Lane> {
                 true => input(1, oc, pixel as u32),
                 false => Lane::ZERO,
             };
-            result.push(activated(sum.plus(residual), p.relu));
+            extremes.forget();
+            result.push(activated(sum.plus(residual), p.relu, extremes));
         }
     }
     result
@@ -189,15 +197,20 @@ fn add_tap(p: &ConvProblem, tap: u32, weight: Lane, plane: &[Lane], sums: &mut [
     }
 }
 
-fn inner_product(p: &FcProblem, weights: Weights<'_>) -> Vec<Lane> {
-    let sum = |output: u32| {
+fn inner_product(p: &FcProblem, weights: Weights<'_>, extremes: &mut Extremes) -> Vec<Lane> {
+    let mut sum = |output: u32| {
+        extremes.forget();
         let products = row(weights, output).map(|(col, weight)| weight.times(input(0, col, 0)));
-        activated(products.fold(bias(weights, output), Lane::plus), p.relu)
+        activated(
+            products.fold(bias(weights, output), Lane::plus),
+            p.relu,
+            extremes,
+        )
     };
-    (0..p.outputs).map(sum).collect()
+    (0..p.outputs).map(&mut sum).collect()
 }
 
-fn pooling(p: &PoolProblem) -> Vec<Lane> {
+fn pooling(p: &PoolProblem, extremes: &mut Extremes) -> Vec<Lane> {
     let op = Pooling {
         method: p.method,
         window: p.window,
@@ -214,9 +227,12 @@ fn pooling(p: &PoolProblem) -> Vec<Lane> {
             let window = (rows.start..rows.end)
                 .flat_map(|y| (columns.start..columns.end).map(move |x| y * p.src.w + x));
             let window = window.map(|pixel| input(0, c, pixel));
+            extremes.forget();
+            // Only a greater value replaces the maximum, so NaN never does.
+            let mut greater = |max: Lane, value: Lane| extremes.max(value, max);
             result.push(match p.method {
-                PoolMethod::Max if p.relu => window.fold(Lane::ZERO, Lane::max),
-                PoolMethod::Max => window.fold(Lane::float(f32::MIN), Lane::max),
+                PoolMethod::Max if p.relu => window.fold(Lane::ZERO, greater),
+                PoolMethod::Max => window.fold(Lane::float(f32::MIN), &mut greater),
                 PoolMethod::Average => {
                     let [height, width] =
                         [rows.divisor, columns.divisor].map(|n| Lane::float(n as f32));
@@ -230,7 +246,7 @@ fn pooling(p: &PoolProblem) -> Vec<Lane> {
     result
 }
 
-fn channelwise(p: &ChannelwiseProblem, weights: Weights<'_>) -> Vec<Lane> {
+fn channelwise(p: &ChannelwiseProblem, weights: Weights<'_>, extremes: &mut Extremes) -> Vec<Lane> {
     let mut result = Vec::new();
     for c in 0..p.dst.c {
         let [scale, shift, slope] =
@@ -241,8 +257,9 @@ fn channelwise(p: &ChannelwiseProblem, weights: Weights<'_>) -> Vec<Lane> {
                 value = value.times(scale).plus(shift);
             }
             if p.leaky {
-                let below = value.min(Lane::ZERO).times(slope);
-                value = value.max(Lane::ZERO).plus(below);
+                extremes.forget();
+                let below = extremes.min(Lane::ZERO, value).times(slope);
+                value = extremes.max(Lane::ZERO, value).plus(below);
             }
             result.push(value);
         }
@@ -250,18 +267,51 @@ fn channelwise(p: &ChannelwiseProblem, weights: Weights<'_>) -> Vec<Lane> {
     result
 }
 
-fn eltwise(p: &EltwiseProblem) -> Vec<Lane> {
+fn eltwise(p: &EltwiseProblem, extremes: &mut Extremes) -> Vec<Lane> {
     let combine = |element: u32| {
-        let operands = (0..p.operands as usize).map(|operand| input(operand, element, 0));
+        extremes.forget();
+        let mut operands = (0..p.operands as usize).map(|operand| input(operand, element, 0));
         let value = match &p.kind {
             EltwiseKind::Sum(coefficients) => operands
                 .zip(coefficients)
                 .map(|(operand, &coefficient)| operand.times(Lane::float(coefficient)))
                 .fold(Lane::ZERO, Lane::plus),
             EltwiseKind::Product => operands.fold(Lane::float(1.0), Lane::times),
-            EltwiseKind::Max => operands.fold(Lane::float(f32::NEG_INFINITY), Lane::max),
+            EltwiseKind::Max => {
+                let first = operands.next().unwrap_or(Lane::POISON);
+                operands.fold(first, |max, value| extremes.max(value, max))
+            }
         };
-        activated(value, p.relu)
+        activated(value, p.relu, extremes)
     };
     (0..p.elems).map(combine).collect()
+}
+
+/// `src · (k + alpha/size · Σ src²)^−beta`, the power by roots.
+fn normalisation(p: &LrnProblem) -> Vec<Lane> {
+    let half = p.size / 2;
+    let [scale, k] = [p.alpha / p.size as f32, p.k].map(Lane::float);
+    let mut result = Vec::new();
+    for c in 0..p.planes.c {
+        let window = c.saturating_sub(half)..(c + half + 1).min(p.planes.c);
+        for pixel in 0..p.planes.hw() {
+            let square = |c: u32| input(0, c, pixel).times(input(0, c, pixel));
+            let sum = window.clone().map(square).fold(Lane::ZERO, Lane::plus);
+            let base = k.plus(sum.times(scale));
+            result.push(input(0, c, pixel).over(raised(base, p.beta)));
+        }
+    }
+    result
+}
+
+/// `base^beta` for the exponents that kernels have.
+fn raised(base: Lane, beta: f32) -> Lane {
+    let root = |x: Lane| opaque("sqrt", &[x]);
+    match beta {
+        1.0 => base,
+        0.5 => root(base),
+        0.75 => root(base).times(root(root(base))),
+        // No kernel has it: a value that no code computes.
+        _ => opaque("power", &[base, Lane::float(beta)]),
+    }
 }

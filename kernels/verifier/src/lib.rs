@@ -1,30 +1,81 @@
 //! Proof that a generated kernel computes its layer and stays inside its buffers.
 //!
 //! The code is decoded by another program than the one that wrote it (iced-x86) and walked, task by
-//! task, over made-up addresses. Every load and store is checked against the kernel's declared
-//! [`Footprint`](skimjit_kernels::Footprint). Lanes hold elements of a finite field instead of floats
-//! (see `value.rs`), inputs are random elements, and the results are compared with those of the layer's
-//! definition: a multiply-add that is lost, doubled, or reads the wrong pixel or weight changes a result. Of
-//! layers with roots or exponentials (LRN, softmax) it is proved that every result is written, from
-//! defined values only.
+//! task. The proof is closed: an instruction, operand form, prefix, mask, immediate or register that is
+//! not on the list of `rules.rs` is refused, by address and bytes, and so is whatever depends on a
+//! register, flag, mask or memory that the kernel has not set itself.
+//!
+//! # What is proved
+//!
+//! For the given weights, the problem's sizes and every input:
+//! * **Memory.** Every load and store of every instruction lies inside the kernel's declared
+//!   [`Footprint`](skimjit_kernels::Footprint), its packed data, its arguments, or the words that it has
+//!   pushed itself. Nothing but the result, scratch memory and those words is written; no element of
+//!   the result by two tasks; nothing beside the result's planes; no task reads what another one
+//!   wrote. Aligned moves are to addresses that are aligned wherever the buffers lie (operands are
+//!   promised the alignment of a float only).
+//! * **The System V convention.** `rbx`, `rbp`, `r12` to `r15`, `rsp` and the return address are at the
+//!   end what they were; the upper parts of vector registers are cleared. Direction flag, MXCSR and x87
+//!   stay as they were, no segment, no system call, no self-made jump target: no instruction for those
+//!   is on the list. Code for AVX2 has no instruction of AVX-512.
+//! * **No dependence on chance.** Registers, flags, masks, scratch memory and the stack start as
+//!   undefined, and memory around the operands too (see [`Footprint`](skimjit_kernels::Footprint) for
+//!   the gaps, which are zero). What depends on them reaches no result, no address and no jump.
+//! * **The end.** Every task ends within a number of instructions that the problem bounds.
+//! * **Values** ([`Scope::Values`]). Lanes hold elements of the field modulo 2⁶¹ − 1 instead of floats;
+//!   inputs are random elements, and results are compared with the layer's definition: both are the
+//!   same sum of products (wrong with a probability below 10⁻¹⁰ for all lanes of a kernel together). A
+//!   multiply-add that is lost, doubled, or reads a wrong pixel or weight changes a result. Maxima and
+//!   minima are compared as the sets of what they were taken of, so no order hides a fault, with the
+//!   constants that they start from and which operand wins over NaN. Square roots are a function that
+//!   is known by its name.
+//!
+//! # What is not proved
+//!
+//! * **Softmax: bounds only** ([`Scope::BoundsOnly`]). All of the above but the values: that every
+//!   result is written, from defined values. An exponential that is computed wrongly is not noticed;
+//!   the engine's own comparison with the reference is what looks at it.
+//! * Rounding: the order of additions, and whether a multiplication and an addition are fused.
+//! * The sign of zeros, and what infinities and NaN do in sums and products: a weight of zero times an
+//!   infinity, say. (Which operand of a maximum wins over NaN is proved.)
+//! * That the definition of the layer in this crate is Caffe's: tests compare kernels with the
+//!   reference.
+//! * The code around kernels: copies into staged or transposed forms, threads, and the caller's
+//!   promise about its buffers.
 #![forbid(unsafe_code)]
 
 mod annotation;
+mod extremes;
+mod fault;
 mod layer;
 mod machine;
 mod memory;
+mod program;
+mod rules;
 mod value;
 mod vector;
 
 pub use annotation::{Line, annotate};
+pub use fault::{Fault, Kind};
 
+use extremes::Extremes;
 use layer::Expected;
-use machine::{Executed, Machine, Program, Stop};
-use memory::{Memory, Region};
-use skimjit_kernels::{Built, KernelArgs, Problem, Task, Weights};
-use std::fmt;
+use machine::{Executed, Machine, Stop};
+use memory::{Cells, Memory, Pointer, Region, Value};
+use program::Program;
+use skimjit_kernels::jit::Isa;
+use skimjit_kernels::stage::Staging;
+use skimjit_kernels::{Built, Footprint, KernelArgs, Problem, Task, Weights};
 use std::mem::{offset_of, size_of};
-use value::Lane;
+
+/// How much is proved of the results.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Scope {
+    /// They have the layer's values.
+    Values,
+    /// Bounds only: they are written, inside the buffers, from defined values.
+    BoundsOnly,
+}
 
 /// What was proved of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,79 +86,101 @@ pub struct Proof {
     pub multiply_adds: u64,
     /// Results compared.
     pub results: u64,
-    /// Whether the results have the layer's values, or only are defined.
-    pub values: bool,
+    /// What is known of them.
+    pub scope: Scope,
 }
 
-/// How a kernel differs from its layer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The task that ran, if code was at fault.
-    pub task: Option<u32>,
-    /// Offset in the code.
-    pub offset: Option<u64>,
-    /// The instruction there.
-    pub instruction: String,
-    /// What it does.
-    pub what: String,
+/// A layer's definition, evaluated once: what kernels with the same memory are proved against.
+pub struct Definition<'a> {
+    problem: &'a Problem,
+    staging: Option<Staging>,
+    footprint: Footprint,
+    operands: Vec<Cells>,
+    expected: Expected,
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let (Some(task), Some(offset)) = (self.task, self.offset) {
-            write!(f, "task {task}, {offset:#x} ({}): ", self.instruction)?;
+impl<'a> Definition<'a> {
+    /// Of a layer, with operands as `built` wants them.
+    pub fn new(problem: &'a Problem, weights: Weights<'_>, built: &Built) -> Self {
+        Self {
+            problem,
+            staging: built.staging,
+            footprint: built.footprint,
+            operands: layer::operands(problem, built),
+            expected: layer::expected(problem, weights),
         }
-        f.write_str(&self.what)
+    }
+
+    /// Walks all tasks of a kernel for `isa` and compares its results with those of the layer.
+    pub fn prove(&self, isa: Isa, built: &Built) -> Result<Proof, Fault> {
+        if (built.staging, built.footprint) != (self.staging, self.footprint) {
+            return Err(Fault::of_results(
+                "the kernel has other operands".to_owned(),
+            ));
+        }
+        let program = Program::decode(&built.code.bytes, isa);
+        let mut memory = Memory::new(
+            &self.operands,
+            built.footprint.dst,
+            built.footprint.scratch_bytes,
+            built.packed.bytes(),
+        );
+        let executed = self.walk(built, &program, &mut memory)?;
+        Ok(Proof {
+            instructions: executed.instructions,
+            multiply_adds: executed.multiply_adds,
+            results: compare(self.problem, &memory, &self.expected)?,
+            scope: match self.expected {
+                Expected::Values(_) => Scope::Values,
+                Expected::Defined => Scope::BoundsOnly,
+            },
+        })
+    }
+
+    fn walk(
+        &self,
+        built: &Built,
+        program: &Program<'_>,
+        memory: &mut Memory<'_>,
+    ) -> Result<Executed, Fault> {
+        let mut executed = Executed::default();
+        let mut extremes = Extremes::default();
+        let budget = budget(self.problem, built);
+        for (number, task) in built.tasks.iter().enumerate() {
+            let number = number as u32;
+            memory.begin(number, arguments(task, self.operands.len()));
+            extremes.forget();
+            let left = budget.saturating_sub(executed.instructions);
+            let mut machine = Machine::new(program, memory, &mut extremes, left);
+            // An entry that does not exist is a place where no instruction starts.
+            let entry = built.entries.get(task.entry as usize);
+            let walked = machine.call(entry.map_or(u64::MAX - 1, |&entry| entry as u64));
+            executed.instructions += machine.executed.instructions;
+            executed.multiply_adds += machine.executed.multiply_adds;
+            walked.map_err(|Stop { ip, wrong }| {
+                let (bytes, instruction) = program.show(ip);
+                Fault {
+                    kind: wrong.kind,
+                    task: Some(number),
+                    offset: Some(ip),
+                    bytes,
+                    instruction,
+                    what: wrong.what,
+                }
+            })?;
+        }
+        Ok(executed)
     }
 }
 
-impl std::error::Error for Fault {}
-
-/// Walks all tasks of a kernel and compares its results with those of the layer.
-pub fn verify(problem: &Problem, weights: Weights<'_>, built: &Built) -> Result<Proof, Fault> {
-    let program = Program::decode(&built.code.bytes);
-    let packed = built.packed.bytes();
-    let footprint = &built.footprint;
-    let mut memory = Memory::new(
-        layer::operands(problem, built),
-        footprint.dst,
-        footprint.scratch_bytes,
-        packed,
-    );
-    let expected = layer::expected(problem, weights);
-    let mut executed = Executed::default();
-    let budget = budget(problem, built);
-    for (number, task) in built.tasks.iter().enumerate() {
-        let at = |offset: Option<u64>, what: String| Fault {
-            task: Some(number as u32),
-            offset,
-            instruction: offset
-                .map(|offset| program.text(offset))
-                .unwrap_or_default(),
-            what,
-        };
-        memory.task = number as u32;
-        memory.scratch.lanes.fill(Lane::POISON);
-        memory.arguments = arguments(task, memory.sources.len());
-        let Some(&entry) = built.entries.get(task.entry as usize) else {
-            return Err(at(
-                Some(0),
-                format!("starts at entry {}, which does not exist", task.entry),
-            ));
-        };
-        let mut machine = Machine::new(&program, &mut memory, budget - executed.instructions);
-        let walked = machine.call(entry as u64);
-        executed.instructions += machine.executed.instructions;
-        executed.multiply_adds += machine.executed.multiply_adds;
-        walked.map_err(|Stop { ip, wrong }| at(Some(ip), wrong.0))?;
-    }
-    let results = compare(problem, &memory, &expected)?;
-    Ok(Proof {
-        instructions: executed.instructions,
-        multiply_adds: executed.multiply_adds,
-        results,
-        values: matches!(expected, Expected::Values(_)),
-    })
+/// Proves one kernel of a layer for `isa`.
+pub fn verify(
+    problem: &Problem,
+    weights: Weights<'_>,
+    isa: Isa,
+    built: &Built,
+) -> Result<Proof, Fault> {
+    Definition::new(problem, weights, built).prove(isa, built)
 }
 
 /// Instructions after which a kernel does not end any more.
@@ -130,48 +203,41 @@ fn budget(problem: &Problem, built: &Built) -> u64 {
     100_000 + 8 * (macs + elems as u64 * 16 + code)
 }
 
-/// The argument structure of a task, as `CompiledKernel::run` fills it.
-fn arguments(task: &Task, operands: usize) -> Vec<u8> {
-    let mut bytes = vec![0; size_of::<KernelArgs>()];
-    let mut put = |offset: usize, value: u64| {
-        bytes[offset..offset + 8].copy_from_slice(&value.to_le_bytes());
-    };
-    let moved = |base: u64, by: i64| base.wrapping_add_signed(by);
+/// The argument structure of a task, as `CompiledKernel::run` fills it, in words of 8 bytes.
+fn arguments(task: &Task, operands: usize) -> Vec<Value> {
+    // What is no operand is a null pointer.
+    let mut words = vec![Value::Number(0); size_of::<KernelArgs>() / 8];
+    let mut put = |offset: usize, value: Value| words[offset / 8] = value;
+    let pointer = |region: Region, by: i64| Value::Pointer(Pointer::new(region, by));
     let sources = offset_of!(KernelArgs, src);
     for operand in 0..operands {
         // Operand 1 lies as the result does.
         let by = match operand {
-            0 => task.src,
             1 => task.dst,
             _ => task.src,
         };
         put(
             sources + 8 * operand,
-            moved(Region::Source(operand).base(), by),
+            pointer(Region::Source(operand as u8), by),
         );
     }
-    let packed = Region::Packed.base();
+    let packed = |by: u64| pointer(Region::Packed, by as i64);
     put(
         offset_of!(KernelArgs, dst),
-        moved(Region::Result.base(), task.dst),
+        pointer(Region::Result, task.dst),
     );
-    put(offset_of!(KernelArgs, wei), packed + task.wei);
-    put(offset_of!(KernelArgs, bias), packed + task.bias);
-    put(offset_of!(KernelArgs, aux), packed + task.aux);
-    put(offset_of!(KernelArgs, scratch), Region::Scratch.base());
-    put(offset_of!(KernelArgs, count), task.count);
-    bytes
+    put(offset_of!(KernelArgs, wei), packed(task.wei));
+    put(offset_of!(KernelArgs, bias), packed(task.bias));
+    put(offset_of!(KernelArgs, aux), packed(task.aux));
+    put(offset_of!(KernelArgs, scratch), pointer(Region::Scratch, 0));
+    put(offset_of!(KernelArgs, count), Value::Number(task.count));
+    words
 }
 
 /// Every result has its value, and nothing else is written.
 fn compare(problem: &Problem, memory: &Memory<'_>, expected: &Expected) -> Result<u64, Fault> {
     let (_, planes) = layer::layouts(problem);
-    let fault = |what: String| Fault {
-        task: None,
-        offset: None,
-        instruction: String::new(),
-        what,
-    };
+    let fault = Fault::of_results;
     let mut compared = 0;
     for (index, &found) in memory.result.lanes.iter().enumerate() {
         let element = index as i64 - memory.result.extent.before as i64;
@@ -197,7 +263,8 @@ fn compare(problem: &Problem, memory: &Memory<'_>, expected: &Expected) -> Resul
         }
         if let Expected::Values(values) = expected {
             let number = c as usize * planes.hw() as usize + pixel as usize;
-            if found.minus(values[number]) != Lane::ZERO {
+            let value = values.get(number).copied();
+            if !value.is_some_and(|value| found.minus(value).is_zero()) {
                 return Err(fault(format!(
                     "{} of the result is not the layer's value",
                     place()

@@ -1,67 +1,29 @@
-//! Walks generated code: registers, flags, control flow.
+//! Walks generated code: general-purpose registers, flags, the stack, control flow.
 
-use crate::memory::{Memory, Region, Wrong};
+use crate::extremes::Extremes;
+use crate::fault::Wrong;
+use crate::memory::{LANES, Lanes, Memory, Pointer, Region, Value};
+use crate::program::Program;
+use crate::rules::{Action, Address, Arithmetic, Operand, When};
 use crate::value::Lane;
-use iced_x86::{
-    Decoder, DecoderOptions, Formatter, Instruction, Mnemonic, NasmFormatter, OpKind, Register,
-};
 use std::collections::HashMap;
 
-/// Lanes of the widest register.
-pub const LANES: usize = 16;
 /// Where a call returns to when the kernel is done.
 const DONE: u64 = u64::MAX;
-/// Marks offsets at which no instruction starts.
-const NOTHING: u32 = u32::MAX;
-
-/// Decoded code.
-pub struct Program {
-    instructions: Vec<Instruction>,
-    /// Index of the instruction that starts at an offset.
-    starts: Vec<u32>,
-}
-
-impl Program {
-    pub fn decode(code: &[u8]) -> Self {
-        let mut starts = vec![NOTHING; code.len() + 1];
-        let mut instructions = Vec::new();
-        for instruction in Decoder::new(64, code, DecoderOptions::NONE) {
-            starts[instruction.ip() as usize] = instructions.len() as u32;
-            instructions.push(instruction);
-        }
-        Self {
-            instructions,
-            starts,
-        }
-    }
-
-    fn at(&self, offset: u64) -> Option<&Instruction> {
-        let start = usize::try_from(offset)
-            .ok()
-            .and_then(|offset| self.starts.get(offset))?;
-        self.instructions.get(*start as usize)
-    }
-
-    /// All instructions: offset and text.
-    pub fn listing(&self) -> impl Iterator<Item = (u64, String)> + '_ {
-        let mut formatter = NasmFormatter::new();
-        self.instructions.iter().map(move |instruction| {
-            let mut text = String::new();
-            formatter.format(instruction, &mut text);
-            (instruction.ip(), text)
-        })
-    }
-
-    /// The instruction at an offset, as text.
-    pub fn text(&self, offset: u64) -> String {
-        let mut text = String::new();
-        match self.at(offset) {
-            Some(instruction) => NasmFormatter::new().format(instruction, &mut text),
-            None => text.push_str("no instruction"),
-        }
-        text
-    }
-}
+/// Bytes of stack that a kernel may use.
+const STACK_BYTES: i64 = 1024;
+/// Offset of the return address of the kernel, the last thing on the stack that is known.
+const RETURN: i64 = STACK_BYTES - 8;
+/// Number of rsp.
+const STACK_POINTER: usize = 4;
+/// Number of rdi, the first argument.
+const ARGUMENT: usize = 7;
+/// Registers that a function keeps (System V ABI): rbx, rbp, r12 to r15.
+const KEPT: [u8; 6] = [3, 5, 12, 13, 14, 15];
+/// Registers whose upper halves slow down the caller's code for SSE.
+const LEGACY_VECTORS: usize = 16;
+/// Lanes that `vzeroupper` leaves.
+const LOWER_LANES: usize = 4;
 
 /// What was executed.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
@@ -72,28 +34,34 @@ pub struct Executed {
     pub multiply_adds: u64,
 }
 
-/// Flags after an arithmetic instruction, as far as conditional jumps read them.
-#[derive(Default)]
+/// Flags, as far as conditional jumps read them; `None`: undefined, or of what is not modelled.
+#[derive(Clone, Copy, Default)]
 struct Flags {
-    zero: bool,
-    carry: bool,
+    zero: Option<bool>,
+    carry: Option<bool>,
     /// Sign differs from overflow.
-    less: bool,
+    less: Option<bool>,
 }
 
-/// Registers.
+/// The processor during the call of one task.
 pub struct Machine<'p, 'm, 'b> {
-    program: &'p Program,
+    program: &'p Program<'p>,
     pub memory: &'m mut Memory<'b>,
+    pub extremes: &'m mut Extremes,
     pub executed: Executed,
     /// Raw bits that multiply-adds took as factors, by offset of the instruction, if they are wanted.
     pub factors: Option<HashMap<u64, u32>>,
     /// Instructions that may still run.
     budget: u64,
-    general: [u64; 16],
-    pub vectors: [[Lane; LANES]; 32],
-    pub masks: [u32; 8],
+    general: [Value; 16],
+    /// Words of 8 bytes.
+    stack: [Value; STACK_BYTES as usize / 8],
+    pub vectors: [Lanes; 32],
+    /// `None`: undefined.
+    pub masks: [Option<u16>; 8],
     flags: Flags,
+    /// A vector register that SSE code knows has something in its upper part.
+    upper_in_use: bool,
     /// Of the instruction that ran, if it was a multiply-add.
     pub factor: Option<u32>,
     /// Offset of the instruction that runs.
@@ -106,20 +74,30 @@ pub struct Stop {
     pub wrong: Wrong,
 }
 
-type Step = Result<(), Wrong>;
+/// How an instruction ended.
+pub type Done = Result<(), Wrong>;
 
 impl<'p, 'm, 'b> Machine<'p, 'm, 'b> {
-    pub fn new(program: &'p Program, memory: &'m mut Memory<'b>, budget: u64) -> Self {
+    /// A processor whose registers hold what the caller left in them: nothing that may be used.
+    pub fn new(
+        program: &'p Program<'p>,
+        memory: &'m mut Memory<'b>,
+        extremes: &'m mut Extremes,
+        budget: u64,
+    ) -> Self {
         Self {
             program,
             memory,
+            extremes,
             executed: Executed::default(),
             factors: None,
             budget,
-            general: [0; 16],
+            general: std::array::from_fn(|number| Value::Caller(number as u8)),
+            stack: [Value::Undefined; STACK_BYTES as usize / 8],
             vectors: [[Lane::POISON; LANES]; 32],
-            masks: [0; 8],
+            masks: [None; 8],
             flags: Flags::default(),
+            upper_in_use: false,
             factor: None,
             ip: 0,
         }
@@ -127,42 +105,54 @@ impl<'p, 'm, 'b> Machine<'p, 'm, 'b> {
 
     /// Runs the function at `entry` with a pointer to its arguments.
     pub fn call(&mut self, entry: u64) -> Result<(), Stop> {
-        self.vectors = [[Lane::POISON; LANES]; 32];
-        self.general[Register::RDI.number()] = Region::Arguments.base();
-        self.general[Register::RSP.number()] = Memory::stack_top();
+        self.general[ARGUMENT] = Value::Pointer(Pointer::new(Region::Arguments, 0));
+        self.general[STACK_POINTER] = Value::Pointer(Pointer::new(Region::Stack, STACK_BYTES));
         self.ip = entry;
-        let saved = self.callee_saved();
-        let run = self.push(DONE).and_then(|()| self.run());
-        let run = run.and_then(|()| match self.callee_saved() == saved {
-            true => Ok(()),
-            false => Err(Wrong(
-                "returns with a register changed that belongs to the caller".into(),
-            )),
-        });
+        let run = self.push(Value::Return(DONE)).and_then(|()| self.run());
         run.map_err(|wrong| Stop { ip: self.ip, wrong })
     }
 
-    /// Registers that a function keeps (System V ABI): rbx, rsp, rbp, r12 to r15.
-    fn callee_saved(&self) -> [u64; 7] {
-        [3, 4, 5, 12, 13, 14, 15].map(|number: usize| self.general[number])
+    /// What the caller relies on.
+    fn check_return(&self) -> Done {
+        let kept = |&number: &u8| self.general[usize::from(number)] == Value::Caller(number);
+        if !KEPT.iter().all(kept) {
+            return Err(Wrong::convention(
+                "returns with a register changed that belongs to the caller",
+            ));
+        }
+        if self.general[STACK_POINTER] != Value::Pointer(Pointer::new(Region::Stack, STACK_BYTES)) {
+            return Err(Wrong::convention("returns with another stack pointer"));
+        }
+        if self.upper_in_use {
+            return Err(Wrong::convention("returns without vzeroupper"));
+        }
+        Ok(())
     }
 
-    fn run(&mut self) -> Step {
+    fn run(&mut self) -> Done {
         let program = self.program;
-        while self.ip != DONE {
-            let instruction = program
-                .at(self.ip)
-                .ok_or_else(|| Wrong("jumps to where no instruction starts".into()))?;
+        loop {
+            let at = self.ip;
+            let step = program
+                .at(at)
+                .ok_or_else(|| Wrong::refused("jumps to where no instruction starts"))?;
             if self.executed.instructions >= self.budget {
-                return Err(Wrong(format!(
+                return Err(Wrong::convention(format!(
                     "still runs after {} instructions",
                     self.budget
                 )));
             }
             self.executed.instructions += 1;
-            let at = self.ip;
-            self.ip = instruction.next_ip();
-            if let Err(wrong) = self.step(instruction) {
+            self.ip = step.next;
+            let done = step
+                .action
+                .map_err(Wrong::refused)
+                .and_then(|action| self.step(&action));
+            let done = done.and_then(|()| match self.ip == DONE {
+                true => self.check_return(),
+                false => Ok(()),
+            });
+            if let Err(wrong) = done {
                 self.ip = at;
                 return Err(wrong);
             }
@@ -171,183 +161,307 @@ impl<'p, 'm, 'b> Machine<'p, 'm, 'b> {
             {
                 factors.insert(at, bits);
             }
+            if self.ip == DONE {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
-    fn step(&mut self, i: &Instruction) -> Step {
-        use Mnemonic as M;
-        match i.mnemonic() {
-            M::Nop
-            | M::Vzeroupper
-            | M::Prefetcht0
-            | M::Prefetcht1
-            | M::Prefetcht2
-            | M::Prefetchw
-            | M::Prefetchnta => Ok(()),
-            M::Jmp | M::Je | M::Jne | M::Jb | M::Jae | M::Jl | M::Jge => self.jump(i),
-            M::Call => {
-                self.push(self.ip)?;
-                self.ip = i.near_branch64();
+    fn step(&mut self, action: &Action) -> Done {
+        match *action {
+            Action::Nothing => Ok(()),
+            Action::Jump { to, when } => self.jump(to, when),
+            Action::Call(to) => {
+                self.push(Value::Return(self.ip))?;
+                self.ip = to;
                 Ok(())
             }
-            M::Ret => {
-                self.ip = self.pop()?;
-                Ok(())
-            }
-            M::Push => self.push(self.register(i.op0_register())),
-            M::Pop => {
+            Action::Return => match self.pop()? {
+                Value::Return(to) => {
+                    self.ip = to;
+                    Ok(())
+                }
+                _ => Err(Wrong::convention("returns to what is no return address")),
+            },
+            Action::Push(from) => self.push(self.register(from)),
+            Action::Pop(to) => {
                 let value = self.pop()?;
-                self.set(i.op0_register(), value);
+                self.set(to, value);
                 Ok(())
             }
-            M::Mov | M::Movzx | M::Movsxd | M::Lea => self.movement(i),
-            M::Add | M::Sub | M::Cmp | M::And | M::Dec | M::Imul | M::Shl | M::Shr => {
-                self.arithmetic(i)
+            Action::Set { to, from } => {
+                let value = self.operand(from);
+                self.set(to, value);
+                Ok(())
             }
-            _ => self.vector(i),
+            Action::Load {
+                to,
+                from,
+                bytes,
+                signed,
+            } => self.load(to, from, bytes, signed),
+            Action::Store { to, from } => {
+                let slot = self.slot(self.pointer(&to)?)?;
+                self.stack[slot] = self.register(from);
+                Ok(())
+            }
+            Action::AddressOf { to, from } => {
+                let value = self.sum(&from);
+                self.set(to, value);
+                Ok(())
+            }
+            Action::Arithmetic { what, to, a, b } => {
+                self.arithmetic(what, to, a, b);
+                Ok(())
+            }
+            Action::ZeroUpper => {
+                for register in &mut self.vectors[..LEGACY_VECTORS] {
+                    register[LOWER_LANES..].fill(Lane::ZERO);
+                }
+                self.upper_in_use = false;
+                Ok(())
+            }
+            Action::Vector(ref vector) => self.vector(vector),
         }
     }
 
-    fn jump(&mut self, i: &Instruction) -> Step {
-        use Mnemonic as M;
+    /// A register of 256 or 512 bits is written.
+    pub fn mark_upper(&mut self, register: u8) {
+        self.upper_in_use |= usize::from(register) < LEGACY_VECTORS;
+    }
+
+    fn jump(&mut self, to: u64, when: When) -> Done {
         let flags = &self.flags;
-        let taken = match i.mnemonic() {
-            M::Je => flags.zero,
-            M::Jne => !flags.zero,
-            M::Jb => flags.carry,
-            M::Jae => !flags.carry,
-            M::Jl => flags.less,
-            M::Jge => !flags.less,
-            _ => true,
+        let taken = match when {
+            When::Always => Some(true),
+            When::Equal => flags.zero,
+            When::NotEqual => flags.zero.map(|zero| !zero),
+            When::Below => flags.carry,
+            When::AboveEqual => flags.carry.map(|carry| !carry),
+            When::Less => flags.less,
+            When::GreaterEqual => flags.less.map(|less| !less),
         };
+        let taken = taken.ok_or_else(|| {
+            Wrong::refused("depends on flags that no instruction before it has defined")
+        })?;
         if taken {
-            self.ip = i.near_branch64();
+            self.ip = to;
         }
         Ok(())
     }
 
-    fn push(&mut self, value: u64) -> Step {
-        let top = self.general[Register::RSP.number()] - 8;
-        self.general[Register::RSP.number()] = top;
-        self.memory.store_u64(top, value)
-    }
-
-    fn pop(&mut self) -> Result<u64, Wrong> {
-        let top = self.general[Register::RSP.number()];
-        self.general[Register::RSP.number()] = top + 8;
-        self.memory.load_bytes(top, 8)
-    }
-
-    /// A general-purpose register; of the 32-bit ones, the low half.
-    pub fn register(&self, register: Register) -> u64 {
-        let value = self.general[register.number()];
-        match register.size() {
-            8 => value,
-            size => value & ((1 << (8 * size)) - 1),
+    /// Offset of the stack pointer.
+    fn top(&self) -> Result<i64, Wrong> {
+        match self.general[STACK_POINTER] {
+            Value::Pointer(Pointer {
+                region: Region::Stack,
+                offset,
+            }) => Ok(offset),
+            _ => Err(Wrong::convention("the stack pointer is lost")),
         }
     }
 
-    fn set(&mut self, register: Register, value: u64) {
-        // Writing 32 bits clears the upper half.
-        let value = if register.size() == 4 {
-            value & 0xFFFF_FFFF
-        } else {
-            value
-        };
-        self.general[register.number()] = value;
+    fn set_top(&mut self, offset: i64) {
+        self.general[STACK_POINTER] = Value::Pointer(Pointer::new(Region::Stack, offset));
     }
 
-    /// Address of the memory operand; a vector index is left to the caller.
-    pub fn address(&self, i: &Instruction) -> u64 {
-        let mut address = i.memory_displacement64();
-        if i.memory_base() != Register::None {
-            address = address.wrapping_add(self.register(i.memory_base()));
-        }
-        let index = i.memory_index();
-        if index != Register::None && !index.is_vector_register() {
-            let index = self.register(index);
-            address = address.wrapping_add(index.wrapping_mul(u64::from(i.memory_index_scale())));
-        }
-        address
-    }
-
-    /// A general-purpose operand.
-    fn operand(&self, i: &Instruction, index: u32, bytes: usize) -> Result<u64, Wrong> {
-        match i.op_kind(index) {
-            OpKind::Register => Ok(self.register(i.op_register(index))),
-            OpKind::Memory => self.memory.load_bytes(self.address(i), bytes),
-            _ => Ok(i.immediate(index)),
-        }
-    }
-
-    fn movement(&mut self, i: &Instruction) -> Step {
-        if i.op0_kind() == OpKind::Memory {
-            let value = self.operand(i, 1, 8)?;
-            return match i.memory_size().size() {
-                8 => self.memory.store_u64(self.address(i), value),
-                size => Err(Wrong(format!(
-                    "writes {size} bytes of a general-purpose register"
-                ))),
-            };
-        }
-        let value = match i.mnemonic() {
-            Mnemonic::Lea => self.address(i),
-            Mnemonic::Movsxd => self.operand(i, 1, 4)? as u32 as i32 as i64 as u64,
-            _ => self.operand(i, 1, i.memory_size().size().max(1))?,
-        };
-        self.set(i.op0_register(), value);
+    fn push(&mut self, value: Value) -> Done {
+        let top = self.top()? - 8;
+        let slot = usize::try_from(top / 8).ok().filter(|_| top >= 0);
+        let slot = slot.and_then(|slot| self.stack.get_mut(slot));
+        *slot.ok_or_else(|| {
+            Wrong::convention(format!("more than {STACK_BYTES} bytes of stack are used"))
+        })? = value;
+        self.set_top(top);
         Ok(())
     }
 
-    fn arithmetic(&mut self, i: &Instruction) -> Step {
-        use Mnemonic as M;
-        let target = i.op0_register();
-        if i.op0_kind() != OpKind::Register || target.size() < 4 {
-            return Err(Wrong("arithmetic of an unknown form".into()));
+    fn pop(&mut self) -> Result<Value, Wrong> {
+        let top = self.top()?;
+        let slot = usize::try_from(top / 8).ok();
+        let value = slot.and_then(|slot| self.stack.get(slot)).copied();
+        let value = value.ok_or_else(|| Wrong::convention("the caller's stack is popped"))?;
+        self.set_top(top + 8);
+        Ok(value)
+    }
+
+    /// A word that was pushed and not popped. The return address is none of them.
+    fn slot(&self, at: Pointer) -> Result<usize, Wrong> {
+        if at.region != Region::Stack {
+            return Err(Wrong::access(format!(
+                "a general-purpose register is written to {}",
+                at.region
+            )));
         }
-        let wide = target.size() == 8;
-        let narrow = |value: u64| if wide { value } else { value & 0xFFFF_FFFF };
-        let a = self.register(target);
-        let b = match (i.mnemonic(), i.op_count()) {
-            (M::Dec, _) => 1,
-            (_, 3) => self.operand(i, 2, 8)?,
-            _ => self.operand(i, 1, 8)?,
+        let pushed = (self.top()?..RETURN).contains(&at.offset) && at.offset % 8 == 0;
+        let slot = usize::try_from(at.offset / 8).ok();
+        slot.filter(|&slot| pushed && slot < self.stack.len())
+            .ok_or_else(|| Wrong::access(format!("{at} is no word that was pushed")))
+    }
+
+    /// A general-purpose register.
+    pub fn register(&self, number: u8) -> Value {
+        self.general[usize::from(number & 15)]
+    }
+
+    fn set(&mut self, number: u8, value: Value) {
+        self.general[usize::from(number & 15)] = value;
+    }
+
+    fn operand(&self, operand: Operand) -> Value {
+        match operand {
+            Operand::Register(number) => self.register(number),
+            Operand::Number(number) => Value::Number(number),
+        }
+    }
+
+    /// Base, index and displacement.
+    fn sum(&self, address: &Address) -> Value {
+        let displacement = Value::Number(address.displacement as u64);
+        let base = add(self.register(address.base), displacement);
+        match address.index {
+            None => base,
+            Some((index, 1)) => add(base, self.register(index)),
+            Some((index, scale)) => match self.register(index) {
+                Value::Number(index) => {
+                    add(base, Value::Number(index.wrapping_mul(u64::from(scale))))
+                }
+                _ => Value::Undefined,
+            },
+        }
+    }
+
+    /// Where a memory operand is; a vector index is left to the caller.
+    pub fn pointer(&self, address: &Address) -> Result<Pointer, Wrong> {
+        match self.sum(address) {
+            Value::Pointer(pointer) => Ok(pointer),
+            Value::Number(number) => Err(Wrong::access(format!(
+                "an access at {number:#x}, which is no buffer"
+            ))),
+            _ => Err(Wrong::refused("an address that is not defined")),
+        }
+    }
+
+    fn load(&mut self, to: u8, from: Address, bytes: u8, signed: bool) -> Done {
+        let from = self.pointer(&from)?;
+        let value = match from.region {
+            Region::Stack if bytes == 8 => self.stack[self.slot(from)?],
+            _ => self.memory.load_word(from, bytes)?,
         };
-        let b = narrow(b);
-        let result = match i.mnemonic() {
-            M::Add => a.wrapping_add(b),
-            M::Sub | M::Cmp | M::Dec => a.wrapping_sub(b),
-            M::And => a & b,
-            M::Imul if i.op_count() == 3 => self.operand(i, 1, 8)?.wrapping_mul(b),
-            M::Imul => a.wrapping_mul(b),
-            M::Shl => a << (b & if wide { 63 } else { 31 }),
-            _ => a >> (b & if wide { 63 } else { 31 }),
+        let value = match (value, signed) {
+            (Value::Number(number), true) => Value::Number(number as u32 as i32 as i64 as u64),
+            _ => value,
         };
-        let result = narrow(result);
-        self.flags.zero = result == 0;
-        let signed = |value: u64| {
-            if wide {
-                value as i64
-            } else {
-                i64::from(value as u32 as i32)
+        self.set(to, value);
+        Ok(())
+    }
+
+    fn arithmetic(&mut self, what: Arithmetic, to: u8, a: u8, b: Operand) {
+        let (a, b) = (self.register(a), self.operand(b));
+        let result = match what {
+            Arithmetic::Add => add(a, b),
+            Arithmetic::Sub | Arithmetic::Compare => subtract(a, b),
+            Arithmetic::And => and(a, b),
+            Arithmetic::Multiply => numbers(a, b, u64::wrapping_mul),
+            Arithmetic::ShiftLeft => numbers(a, b, |a, b| a << (b & 63)),
+            Arithmetic::ShiftRight => numbers(a, b, |a, b| a >> (b & 63)),
+        };
+        match (what, b) {
+            // A shift by nothing leaves the flags.
+            (Arithmetic::ShiftLeft | Arithmetic::ShiftRight, Value::Number(by)) if by & 63 == 0 => {
             }
-        };
-        match i.mnemonic() {
-            M::Sub | M::Cmp => (self.flags.carry, self.flags.less) = (a < b, signed(a) < signed(b)),
-            // Keeps the carry.
-            M::Dec => self.flags.less = signed(a) < 1,
-            M::And => (self.flags.carry, self.flags.less) = (false, signed(result) < 0),
-            M::Add => {
-                self.flags.carry = result < a;
-                let sum = i128::from(signed(a)) + i128::from(signed(b));
-                self.flags.less = sum < 0;
+            _ => self.flags = flags(what, a, b, result),
+        }
+        if what != Arithmetic::Compare {
+            self.set(to, result);
+        }
+    }
+}
+
+fn numbers(a: Value, b: Value, f: impl FnOnce(u64, u64) -> u64) -> Value {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => Value::Number(f(a, b)),
+        _ => Value::Undefined,
+    }
+}
+
+fn add(a: Value, b: Value) -> Value {
+    match (a, b) {
+        (Value::Pointer(pointer), Value::Number(by))
+        | (Value::Number(by), Value::Pointer(pointer)) => Value::Pointer(pointer.moved(by as i64)),
+        _ => numbers(a, b, u64::wrapping_add),
+    }
+}
+
+fn subtract(a: Value, b: Value) -> Value {
+    match (a, b) {
+        (Value::Pointer(pointer), Value::Number(by)) => {
+            Value::Pointer(pointer.moved((by as i64).wrapping_neg()))
+        }
+        (Value::Pointer(a), Value::Pointer(b)) if a.region == b.region => {
+            Value::Number(a.offset.wrapping_sub(b.offset) as u64)
+        }
+        _ => numbers(a, b, u64::wrapping_sub),
+    }
+}
+
+/// Pointers can be rounded down as far as their buffer is aligned.
+fn and(a: Value, b: Value) -> Value {
+    match (a, b) {
+        (Value::Pointer(pointer), Value::Number(mask)) => {
+            let unit = (mask as i64).wrapping_neg();
+            let rounds = unit > 0
+                && unit.count_ones() == 1
+                && unit <= pointer.region.alignment()
+                // The stack pointer's base is an entry of the convention, not of the buffer.
+                && pointer.region != Region::Stack;
+            match rounds {
+                true => Value::Pointer(Pointer::new(pointer.region, pointer.offset & mask as i64)),
+                false => Value::Undefined,
             }
-            _ => {}
         }
-        if i.mnemonic() != M::Cmp {
-            self.set(target, result);
-        }
-        Ok(())
+        _ => numbers(a, b, |a, b| a & b),
+    }
+}
+
+/// Flags after an instruction, those that are defined for what it worked on.
+fn flags(what: Arithmetic, a: Value, b: Value, result: Value) -> Flags {
+    if let (Value::Pointer(a), Value::Pointer(b)) = (a, b)
+        && matches!(what, Arithmetic::Sub | Arithmetic::Compare)
+        && a.region == b.region
+    {
+        // Buffers do not wrap around, and addresses are no negative numbers.
+        let less = Some(a.offset < b.offset);
+        return Flags {
+            zero: Some(a.offset == b.offset),
+            carry: less,
+            less,
+        };
+    }
+    let (Value::Number(a), Value::Number(b), Value::Number(result)) = (a, b, result) else {
+        return Flags::default();
+    };
+    let zero = Some(result == 0);
+    match what {
+        Arithmetic::Sub | Arithmetic::Compare => Flags {
+            zero,
+            carry: Some(a < b),
+            less: Some((a as i64) < b as i64),
+        },
+        Arithmetic::Add => Flags {
+            zero,
+            carry: Some(result < a),
+            less: Some(i128::from(a as i64) + i128::from(b as i64) < 0),
+        },
+        Arithmetic::And => Flags {
+            zero,
+            carry: Some(false),
+            less: Some((result as i64) < 0),
+        },
+        Arithmetic::ShiftLeft | Arithmetic::ShiftRight => Flags {
+            zero,
+            ..Flags::default()
+        },
+        Arithmetic::Multiply => Flags::default(),
     }
 }

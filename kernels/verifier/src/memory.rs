@@ -1,17 +1,23 @@
 //! The buffers of one call. Every access is checked against their footprint.
+//!
+//! Buffers have no addresses: a pointer is a buffer and an offset, so no arithmetic leads from one
+//! buffer to another, and nothing can depend on where a buffer happens to lie.
 
+use crate::fault::{Kind, Wrong};
 use crate::value::Lane;
 use skimjit_kernels::Extent;
 use std::fmt;
 
-/// Distance of buffers in the made-up address space: no displacement leads from one to another.
-const SPACING: u64 = 1 << 40;
+/// Lanes of the widest register.
+pub const LANES: usize = 16;
+/// The lanes of a register.
+pub type Lanes = [Lane; LANES];
 
 /// Which buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Region {
     /// An operand; 0 is the source.
-    Source(usize),
+    Source(u8),
     Result,
     Scratch,
     /// Packed weights and tables.
@@ -21,39 +27,15 @@ pub enum Region {
 }
 
 impl Region {
-    const ALL: [Self; 13] = [
-        Self::Result,
-        Self::Scratch,
-        Self::Packed,
-        Self::Arguments,
-        Self::Stack,
-        Self::Source(0),
-        Self::Source(1),
-        Self::Source(2),
-        Self::Source(3),
-        Self::Source(4),
-        Self::Source(5),
-        Self::Source(6),
-        Self::Source(7),
-    ];
-
-    fn index(self) -> usize {
-        Self::ALL
-            .iter()
-            .position(|&region| region == self)
-            .unwrap_or(0)
-    }
-
-    /// Address of the buffer's base.
-    pub fn base(self) -> u64 {
-        (self.index() as u64 + 1) * SPACING
-    }
-
-    /// Buffer and offset of an address.
-    fn of(address: u64) -> Option<(Self, i64)> {
-        let number = (address.wrapping_add(SPACING / 2) / SPACING) as usize;
-        let region = *Self::ALL.get(number.wrapping_sub(1))?;
-        Some((region, address.wrapping_sub(region.base()) as i64))
+    /// What the address of the buffer is known to be a multiple of. Operands are promised nothing but
+    /// that of their elements.
+    pub fn alignment(self) -> i64 {
+        match self {
+            Self::Source(_) | Self::Result => 4,
+            Self::Scratch | Self::Packed => 64,
+            Self::Arguments => 8,
+            Self::Stack => 16,
+        }
     }
 }
 
@@ -71,6 +53,47 @@ impl fmt::Display for Region {
     }
 }
 
+/// A place in memory: a buffer and a distance in bytes from its base.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pointer {
+    pub region: Region,
+    pub offset: i64,
+}
+
+impl Pointer {
+    pub fn new(region: Region, offset: i64) -> Self {
+        Self { region, offset }
+    }
+
+    pub fn moved(self, by: i64) -> Self {
+        Self::new(self.region, self.offset.wrapping_add(by))
+    }
+
+    /// Whether the address is a multiple of `bytes`, wherever the buffer lies.
+    pub fn aligned(self, bytes: i64) -> bool {
+        self.region.alignment() >= bytes && self.offset % bytes == 0
+    }
+}
+
+impl fmt::Display for Pointer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "offset {} of {}", self.offset, self.region)
+    }
+}
+
+/// What a general-purpose register or a slot of the stack holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Value {
+    Number(u64),
+    Pointer(Pointer),
+    /// What register number … held when the kernel was called.
+    Caller(u8),
+    /// Where a call goes on.
+    Return(u64),
+    /// Nothing that the code may depend on.
+    Undefined,
+}
+
 /// Lanes from `extent.before` elements before the base on.
 #[derive(Default)]
 pub struct Cells {
@@ -84,40 +107,45 @@ impl Cells {
         let lanes = vec![Lane::POISON; extent.before + extent.after];
         Self { extent, lanes }
     }
+
+    /// Index of the element at a byte offset; `None` outside and between elements.
     fn at(&self, offset: i64) -> Option<usize> {
-        let element = offset / 4 + self.extent.before as i64;
+        let element = (offset / 4).checked_add(self.extent.before as i64)?;
         let inside = offset % 4 == 0 && (0..self.lanes.len() as i64).contains(&element);
         inside.then_some(element as usize)
     }
+
+    /// Copies lanes 0 to `count` − 1.
+    fn copy(&self, offset: i64, count: usize, to: &mut Lanes) -> Option<()> {
+        let start = self.at(offset)?;
+        let from = self.lanes.get(start..start + count)?;
+        to[..count].copy_from_slice(from);
+        Some(())
+    }
 }
 
-/// Bytes of stack that a kernel may use.
-const STACK_BYTES: usize = 1024;
 /// Which task wrote an element: none.
 const NOBODY: u32 = u32::MAX;
 
-/// All buffers.
+/// All buffers but the stack, which is the machine's.
 pub struct Memory<'a> {
-    pub sources: Vec<Cells>,
+    sources: &'a [Cells],
     pub result: Cells,
-    pub scratch: Cells,
-    pub packed: &'a [u8],
-    pub arguments: Vec<u8>,
-    stack: Vec<u8>,
+    scratch: Cells,
+    packed: &'a [u8],
+    /// In words of 8 bytes.
+    arguments: Vec<Value>,
     /// Which task wrote each element of the result.
     writers: Vec<u32>,
     /// The task that runs.
-    pub task: u32,
+    task: u32,
 }
-
-/// What an access did wrong.
-pub struct Wrong(pub String);
 
 type Checked<T> = Result<T, Wrong>;
 
 impl<'a> Memory<'a> {
     pub fn new(
-        sources: Vec<Cells>,
+        sources: &'a [Cells],
         result: Extent,
         scratch_bytes: usize,
         packed: &'a [u8],
@@ -131,132 +159,146 @@ impl<'a> Memory<'a> {
             scratch: Cells::new(Extent { before: 0, after }),
             packed,
             arguments: Vec::new(),
-            stack: vec![0; STACK_BYTES],
-            task: 0,
+            task: NOBODY,
         }
     }
 
-    /// Where the stack starts; it grows down.
-    pub fn stack_top() -> u64 {
-        Region::Stack.base() + STACK_BYTES as u64
+    /// A task starts: nothing is left in scratch memory that it may use.
+    pub fn begin(&mut self, task: u32, arguments: Vec<Value>) {
+        self.task = task;
+        self.scratch.lanes.fill(Lane::POISON);
+        self.arguments = arguments;
     }
 
-    fn find(address: u64, what: &str) -> Checked<(Region, i64)> {
-        Region::of(address)
-            .ok_or_else(|| Wrong(format!("{what} at {address:#x}, which is no buffer")))
-    }
-
-    fn bytes_of(&self, region: Region) -> Option<&[u8]> {
-        match region {
-            Region::Packed => Some(self.packed),
-            Region::Arguments => Some(&self.arguments),
-            Region::Stack => Some(&self.stack),
-            _ => None,
+    /// A word or less into a general-purpose register.
+    pub fn load_word(&self, from: Pointer, bytes: u8) -> Checked<Value> {
+        match from.region {
+            Region::Packed => self.packed_bytes(from, bytes).map(Value::Number),
+            Region::Arguments => self.argument(from, bytes),
+            region => Err(Wrong::access(format!(
+                "{region} is read into a general-purpose register"
+            ))),
         }
     }
 
-    fn cells_of(&self, region: Region) -> Option<&Cells> {
+    fn argument(&self, from: Pointer, bytes: u8) -> Checked<Value> {
+        let slot = usize::try_from(from.offset / 8).ok();
+        let whole = bytes == 8 && from.offset % 8 == 0 && from.offset >= 0;
+        let value = slot
+            .filter(|_| whole)
+            .and_then(|slot| self.arguments.get(slot));
+        value.copied().ok_or_else(|| outside("reads", bytes, from))
+    }
+
+    /// Bytes of tables, the lowest first.
+    fn packed_bytes(&self, from: Pointer, count: u8) -> Checked<u64> {
+        let start = usize::try_from(from.offset).ok();
+        let bytes = start.and_then(|start| {
+            self.packed
+                .get(start..start.checked_add(usize::from(count))?)
+        });
+        let bytes = bytes.ok_or_else(|| outside("reads", count, from))?;
+        let joined = bytes
+            .iter()
+            .rev()
+            .fold(0, |value, &byte| value << 8 | u64::from(byte));
+        Ok(joined)
+    }
+
+    fn cells(&self, region: Region) -> Option<&Cells> {
         match region {
-            Region::Source(index) => self.sources.get(index),
+            Region::Source(index) => self.sources.get(usize::from(index)),
             Region::Result => Some(&self.result),
             Region::Scratch => Some(&self.scratch),
             _ => None,
         }
     }
 
-    /// Bytes of tables, arguments, stack or scratch memory.
-    pub fn load_bytes(&self, address: u64, count: usize) -> Checked<u64> {
-        let (region, offset) = Self::find(address, "a read")?;
-        let value = match self.bytes_of(region) {
-            Some(bytes) => usize::try_from(offset)
-                .ok()
-                .and_then(|start| bytes.get(start..start.checked_add(count)?))
-                .map(|bytes| {
-                    bytes
-                        .iter()
-                        .rev()
-                        .fold(0, |value, &byte| value << 8 | u64::from(byte))
-                }),
-            None if region == Region::Scratch => self.scratch_bits(offset, count)?,
-            None => {
-                return Err(Wrong(format!(
-                    "{region} is read into a general-purpose register"
-                )));
-            }
-        };
-        value.ok_or_else(|| outside("reads", count, region, offset))
-    }
-
-    fn scratch_bits(&self, offset: i64, count: usize) -> Checked<Option<u64>> {
-        let mut value = 0;
-        for part in [4, 0].into_iter().filter(|&part| part < count as i64) {
-            let Some(at) = self.scratch.at(offset + part) else {
-                return Ok(None);
-            };
-            let bits = self.scratch.lanes[at].as_bits();
-            let bits = bits.ok_or_else(|| {
-                Wrong("a number is read from scratch memory into a general-purpose register".into())
-            })?;
-            value = value << 32 | u64::from(bits);
+    /// Bytes of a table as a number: indices and masks.
+    pub fn load_bytes(&self, from: Pointer, bytes: u8) -> Checked<u64> {
+        match from.region {
+            Region::Packed => self.packed_bytes(from, bytes),
+            region => Err(Wrong::access(format!("{region} is read as a table"))),
         }
-        Ok(Some(value))
     }
 
-    /// 8 bytes to the stack or to scratch memory.
-    pub fn store_u64(&mut self, address: u64, value: u64) -> Checked<()> {
-        let (region, offset) = Self::find(address, "a write")?;
-        let wrong = || outside("writes", 8, region, offset);
-        match region {
-            Region::Stack => {
-                let start = usize::try_from(offset).map_err(|_| wrong())?;
-                let bytes = self.stack.get_mut(start..start + 8).ok_or_else(wrong)?;
-                bytes.copy_from_slice(&value.to_le_bytes());
-            }
-            Region::Scratch => {
-                for (part, bits) in [(0, value as u32), (4, (value >> 32) as u32)] {
-                    let at = self.scratch.at(offset + part).ok_or_else(wrong)?;
-                    self.scratch.lanes[at] = Lane::bits(bits);
-                }
-            }
-            _ => return Err(Wrong(format!("an address is written to {region}"))),
+    /// 4 bytes.
+    pub fn load(&self, from: Pointer) -> Checked<Lane> {
+        if from.region == Region::Packed {
+            return Ok(Lane::bits(self.packed_bytes(from, 4)? as u32));
+        }
+        let wrong = || outside("reads", 4, from);
+        let cells = self.cells(from.region).ok_or_else(wrong)?;
+        let at = cells.at(from.offset).ok_or_else(wrong)?;
+        if from.region == Region::Result {
+            self.check_reader(at)?;
+        }
+        Ok(cells.lanes[at])
+    }
+
+    /// Results of other tasks may be there or not.
+    fn check_reader(&self, at: usize) -> Checked<()> {
+        let writer = self.writers[at];
+        if writer != self.task && writer != NOBODY {
+            return Err(Wrong::access(format!(
+                "a result of task {writer} is read by task {}",
+                self.task
+            )));
         }
         Ok(())
     }
 
-    /// 4 bytes.
-    #[inline]
-    pub fn load(&self, address: u64) -> Checked<Lane> {
-        let (region, offset) = Self::find(address, "a read")?;
-        match self.cells_of(region) {
-            Some(cells) => cells
-                .at(offset)
-                .map(|at| cells.lanes[at])
-                .ok_or_else(|| outside("reads", 4, region, offset)),
-            None => Ok(Lane::bits(self.load_bytes(address, 4)? as u32)),
+    /// Lanes that are set in `active`, 4 bytes each; zero elsewhere.
+    pub fn load_lanes(&self, from: Pointer, active: u16) -> Checked<Lanes> {
+        let mut lanes = [Lane::ZERO; LANES];
+        let count = active.trailing_ones();
+        let whole = u32::from(active) == (1 << count) - 1;
+        let plain = matches!(from.region, Region::Source(_) | Region::Scratch);
+        if whole
+            && plain
+            && let Some(cells) = self.cells(from.region)
+            && cells
+                .copy(from.offset, count as usize, &mut lanes)
+                .is_some()
+        {
+            return Ok(lanes);
         }
+        for (number, lane) in lanes.iter_mut().enumerate() {
+            if active >> number & 1 == 1 {
+                *lane = self.load(from.moved(4 * number as i64))?;
+            }
+        }
+        Ok(lanes)
     }
 
     /// 4 bytes.
-    #[inline]
-    pub fn store(&mut self, address: u64, lane: Lane) -> Checked<()> {
-        let (region, offset) = Self::find(address, "a write")?;
-        let cells = match region {
-            Region::Result => &mut self.result,
-            Region::Scratch => &mut self.scratch,
-            _ => return Err(Wrong(format!("a write to {region}"))),
+    fn store(&mut self, to: Pointer, lane: Lane) -> Checked<()> {
+        let wrong = || outside("writes", 4, to);
+        let (cells, result) = match to.region {
+            Region::Result => (&mut self.result, true),
+            Region::Scratch => (&mut self.scratch, false),
+            region => return Err(Wrong::access(format!("a write to {region}"))),
         };
-        let at = cells
-            .at(offset)
-            .ok_or_else(|| outside("writes", 4, region, offset))?;
+        let at = cells.at(to.offset).ok_or_else(wrong)?;
         cells.lanes[at] = lane;
-        if region == Region::Result {
+        if result {
             let writer = std::mem::replace(&mut self.writers[at], self.task);
             if writer != NOBODY && writer != self.task {
-                let element = offset / 4;
-                return Err(Wrong(format!(
-                    "element {element} of the result is written by task {writer} and by task {}",
+                return Err(Wrong::access(format!(
+                    "element {} of the result is written by task {writer} and by task {}",
+                    to.offset / 4,
                     self.task
                 )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lanes that are set in `active`, 4 bytes each.
+    pub fn store_lanes(&mut self, to: Pointer, lanes: &Lanes, active: u16) -> Checked<()> {
+        for (number, &lane) in lanes.iter().enumerate() {
+            if active >> number & 1 == 1 {
+                self.store(to.moved(4 * number as i64), lane)?;
             }
         }
         Ok(())
@@ -268,8 +310,9 @@ impl<'a> Memory<'a> {
     }
 }
 
-fn outside(what: &str, count: usize, region: Region, offset: i64) -> Wrong {
-    Wrong(format!(
-        "{what} {count} bytes at offset {offset} of {region}, outside its footprint"
-    ))
+fn outside(what: &str, count: u8, at: Pointer) -> Wrong {
+    Wrong::new(
+        Kind::Access,
+        format!("{what} {count} bytes at {at}, outside its footprint"),
+    )
 }

@@ -88,9 +88,9 @@ const POOL: &str =
 fn found(variant: &str, isa: Isa, spec: &str, what: &str, seed: impl FnOnce(&mut Built)) {
     let case = Case::new(spec.parse().unwrap());
     let mut built = case.build(registry::find(variant).unwrap(), isa).unwrap();
-    case.verify(&built).expect("a right kernel");
+    case.verify(isa, &built).expect("a right kernel");
     seed(&mut built);
-    match case.verify(&built) {
+    match case.verify(isa, &built) {
         Ok(_) => panic!("{variant}, {isa}: {what} is not found"),
         Err(fault) => println!("{what}: {fault}"),
     }

@@ -7,6 +7,7 @@ use crate::table::{Dims, Layout, conv};
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{ConvProblem, FcProblem, Problem, Relu, registry};
 use skimjit_models::ops::Window;
+use skimjit_verifier::Scope;
 use std::collections::HashMap;
 
 const CONVOLUTIONS: u64 = 360;
@@ -125,8 +126,10 @@ fn prove(case: &Case, counts: &mut Counts, failures: &mut Vec<String>) {
             let Some(built) = case.build(variant, isa) else {
                 continue;
             };
-            match case.verify(&built) {
-                Ok(proof) if proof.values => *counts.entry((variant.name(), isa)).or_default() += 1,
+            match case.verify(isa, &built) {
+                Ok(proof) if proof.scope == Scope::Values => {
+                    *counts.entry((variant.name(), isa)).or_default() += 1
+                }
                 Ok(_) => {
                     failures.push(format!("{} {isa} {}: no values", variant.name(), case.spec))
                 }
