@@ -15,12 +15,14 @@ use std::path::{Path, PathBuf};
 
 /// Compares the engine with the reference interpreter, layer by layer.
 ///
-/// Names the first layer that differs; sums beyond the largest float are called an overflow. With --expect and --expect-blob, compares with given arrays
-/// as well. With --kernels, proves from the generated code itself that the multiply-adds of every
-/// kernel are those of its layer's weights, none lost and none doubled, and that no load or store leaves
-/// its buffers. With --kernel, checks one kernel variant on one problem instead of a network; problems
-/// are written like oneDNN's: g groups, mb images, ic ih iw input, oc oh ow output, kh kw kernel,
-/// sh sw stride, ph pw pad, dh dw dilation less 1; without ih and kh an inner product.
+/// Names the first layer that differs; sums beyond the largest float are called an overflow. With
+/// --expect and --expect-blob, compares with given arrays as well. With --kernels, proves from the
+/// generated code itself that the multiply-adds of every kernel are those of its layer's weights,
+/// none lost and none doubled, that no load or store leaves its buffers, and that it contains
+/// nothing but known instructions and keeps the calling convention (softmax: bounds only). With
+/// --kernel, checks one kernel variant on one problem instead of a network; problems are written
+/// like oneDNN's: g groups, mb images, ic ih iw input, oc oh ow output, kh kw kernel, sh sw stride,
+/// ph pw pad, dh dw dilation less 1; without ih and kh an inner product.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   skimjit verify net.caffemodel --input in.npy --expect prob.npy --expect-blob conv1=conv1.npy

@@ -22,7 +22,7 @@
 //!   undefined, and memory around the operands too (see [`Footprint`](skimjit_kernels::Footprint) for
 //!   the gaps, which are zero). What depends on them reaches no result, no address and no jump.
 //! * **The end.** Every task ends within a number of instructions that the problem bounds.
-//! * **Values** ([`Scope::Values`]). Lanes hold elements of the field modulo 2⁶¹ − 1 instead of floats;
+//! * **Values** ([`Scope::Values`]). Lanes hold elements of the field modulo 2⁵⁸ − 27 instead of floats;
 //!   inputs are random elements, and results are compared with the layer's definition: both are the
 //!   same sum of products (wrong with a probability below 10⁻¹⁰ for all lanes of a kernel together). A
 //!   multiply-add that is lost, doubled, or reads a wrong pixel or weight changes a result. Maxima and

@@ -1,10 +1,11 @@
 //! What a 32-bit lane holds while code is walked.
 //!
-//! Floating-point values are elements of the field of integers modulo p = 2⁶¹ − 1. A float m·2ᵉ is
-//! mapped to m·2ᵉ mod p, which exists for every e because 2⁶¹ = 1 there, and which respects sums and
-//! products: a sum of products has one image, whatever its order and whichever rounding the machine
-//! would have done. Inputs are random elements. Two polynomials of degree d that differ agree on random
-//! inputs with a probability of at most d / p (Schwartz, Zippel), here below 10⁻¹⁶.
+//! Floating-point values are elements of the field of integers modulo p = 2⁵⁸ − 27, a prime. A float
+//! m·2ᵉ is mapped to m·2ᵉ mod p, which exists for every e, and which respects sums and products: a sum
+//! of products has one image, whatever its order and whichever rounding the machine would have done.
+//! All powers of two that floats have are different modulo p (modulo 2⁶¹ − 1, say, 2⁶¹ would be 1).
+//! Inputs are random elements. Two polynomials of degree d that differ agree on random inputs with a
+//! probability of at most d / p (Schwartz, Zippel), here below 10⁻¹⁵.
 //!
 //! What is not a polynomial is a function of which only the name is known: an element that depends on
 //! the name and the operands, and on nothing else ([`opaque`]). Maxima and minima are sets of operands
@@ -14,8 +15,14 @@
 
 use std::fmt;
 
-/// 2⁶¹ − 1, a prime.
-const P: u64 = (1 << 61) - 1;
+/// Bits of an element.
+const ELEMENT_BITS: u32 = 58;
+/// 2⁵⁸ modulo [`P`].
+const FOLD: u64 = 27;
+/// A prime.
+const P: u64 = (1 << ELEMENT_BITS) - FOLD;
+/// Powers of two, from that of the smallest float on: 2⁻¹⁴⁹, ….
+const POWERS: [u64; 254] = powers();
 /// Marks lanes that hold raw bits: tables, masks, packed weights before arithmetic.
 const BITS: u64 = 1 << 63;
 /// A value that the code may read but must not use.
@@ -56,8 +63,8 @@ impl Lane {
             0 => (fraction, 1),
             exponent => (fraction | 0x80_0000, exponent),
         };
-        // value = mantissa · 2^(exponent − 150); 183 = 3 · 61.
-        let magnitude = times_power(mantissa, (exponent + 183 - 150) % 61);
+        // value = mantissa · 2^(exponent − 150).
+        let magnitude = product(mantissa, POWERS[exponent as usize - 1]);
         match value.is_sign_negative() {
             true => Self(magnitude).negated(),
             false => Self(magnitude),
@@ -76,7 +83,7 @@ impl Lane {
         Self(number % P)
     }
 
-    /// The element as a number below 2⁶¹; `None` for what must not be used.
+    /// The element as a number below p; `None` for what must not be used.
     pub fn as_element(self) -> Option<u64> {
         (!self.is_poison()).then(|| self.number().0 % P)
     }
@@ -171,19 +178,35 @@ pub fn opaque(what: &str, operands: &[Lane]) -> Lane {
     Lane(hash % P)
 }
 
-fn reduce(sum: u64) -> u64 {
-    let folded = (sum & P) + (sum >> 61);
-    if folded >= P { folded - P } else { folded }
+/// A sum of two elements, each at most p.
+const fn reduce(sum: u64) -> u64 {
+    if sum >= P { sum - P } else { sum }
 }
 
-fn product(a: u64, b: u64) -> u64 {
-    let wide = u128::from(a) * u128::from(b);
-    reduce((wide as u64 & P) + (wide >> 61) as u64)
+const fn product(a: u64, b: u64) -> u64 {
+    const LOW: u64 = (1 << ELEMENT_BITS) - 1;
+    let wide = a as u128 * b as u128;
+    // Below 2⁶³, then below 2⁵⁸ + 2¹⁰.
+    let folded = (wide as u64 & LOW) + (wide >> ELEMENT_BITS) as u64 * FOLD;
+    reduce((folded & LOW) + (folded >> ELEMENT_BITS) * FOLD)
 }
 
-/// `value · 2^by` for values below 2⁶¹.
-fn times_power(value: u64, by: u32) -> u64 {
-    product(reduce(value), 1 << by)
+const fn powers() -> [u64; 254] {
+    const HALF: u64 = P.div_ceil(2);
+    let mut power = 1;
+    let mut exponent = 0;
+    while exponent > -149 {
+        power = product(power, HALF);
+        exponent -= 1;
+    }
+    let mut powers = [0; 254];
+    let mut index = 0;
+    while index < powers.len() {
+        powers[index] = power;
+        power = reduce(2 * power);
+        index += 1;
+    }
+    powers
 }
 
 fn power(base: u64, mut exponent: u64) -> u64 {
@@ -234,7 +257,21 @@ mod tests {
             assert!(sum.is_zero() && sum.as_bits().is_none());
         }
         assert_eq!(Lane::float(1.0), Lane(1));
+        assert_eq!(Lane::float(-3.0).plus(Lane::float(4.0)), Lane(1));
         assert_eq!(Lane::float(-0.0), Lane::ZERO);
         assert!(Lane::POISON.times(Lane::ZERO).is_poison());
+    }
+
+    #[test]
+    fn scales_of_floats_are_different() {
+        // Products of four floats.
+        let mut seen = std::collections::HashSet::new();
+        let mut element = Lane::float(f32::from_bits(1));
+        for _ in 0..4 * 280 {
+            assert!(seen.insert(element.0));
+            element = element.times(Lane::float(2.0));
+        }
+        let [half, tiny] = [0x3F00_0000, 0x0200_0000].map(|bits| Lane::float(f32::from_bits(bits)));
+        assert_ne!(half, tiny);
     }
 }

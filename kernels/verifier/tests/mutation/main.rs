@@ -152,10 +152,12 @@ fn check(subject: &Subject, changes: impl IntoIterator<Item = Change>, tally: &M
         {
             if let Err(what) = same(outcome, wanted, scope) {
                 let (offset, byte) = change;
-                found.failures.push(format!(
+                let failure = format!(
                     "{}: byte {offset:#x} = {byte:#04x} is proved but {what}",
                     subject.name
-                ));
+                );
+                println!("{failure}");
+                found.failures.push(failure);
             }
         }
     };
