@@ -22,6 +22,9 @@ pub enum Extreme {
 /// Constants with an order, from the lowest.
 const CONSTANTS: [f32; 5] = [f32::NEG_INFINITY, f32::MIN, 0.0, f32::MAX, f32::INFINITY];
 
+/// Members that are remembered. Beyond that, sets are forgotten: a proof may then fail, not succeed.
+const MOST_MEMBERS: usize = 1 << 24;
+
 /// An element and whether its NaN is the result's.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Member {
@@ -80,6 +83,9 @@ impl Extremes {
         };
         if a == b {
             return Lane::element(b);
+        }
+        if self.members.len() > MOST_MEMBERS {
+            self.forget();
         }
         let mut set = std::mem::take(&mut self.set);
         set.clear();

@@ -510,23 +510,13 @@ impl Rule {
     }
 
     fn place(&self, i: &Instruction, index: u32) -> Result<Place, Reason> {
-        let rm = [0, 1, 2, 3].into_iter().take(i.op_count() as usize);
-        // The operand that may be memory is the one that is, or the last register.
-        let memory = rm.clone().find(|&index| i.op_kind(index) == OpKind::Memory);
+        let has_memory = (0..i.op_count()).any(|index| i.op_kind(index) == OpKind::Memory);
         match i.op_kind(index) {
-            OpKind::Register => match (self.form, memory) {
-                (Form::Memory, None) => Err(FORM),
-                _ => Ok(Place::Register(i.op_register(index).number() as u8)),
-            },
+            OpKind::Register if self.form == Form::Memory && !has_memory => Err(FORM),
+            OpKind::Register => Ok(Place::Register(i.op_register(index).number() as u8)),
             OpKind::Memory if self.form == Form::Register => Err(FORM),
-            OpKind::Memory => {
-                let address = address(i)?;
-                match i.is_broadcast() {
-                    false => Ok(Place::Memory(address)),
-                    true if self.form == Form::Broadcast => Ok(Place::Broadcast(address)),
-                    true => Err(FORM),
-                }
-            }
+            OpKind::Memory if !i.is_broadcast() => Ok(Place::Memory(address(i)?)),
+            OpKind::Memory if self.form == Form::Broadcast => Ok(Place::Broadcast(address(i)?)),
             OpKind::Immediate8 => Ok(Place::None),
             _ => Err(FORM),
         }

@@ -9,8 +9,8 @@ use skimjit_kernels::{Built, CompiledKernel, Extent, KernelIo, Planes, Problem};
 
 /// Filler of the result: what is not written keeps these bits.
 const SENTINEL: f32 = f32::from_bits(0x7fc0_5e17);
-/// Seconds after which a child is ended.
-const SECONDS: u32 = 20;
+/// Seconds of processor time after which a child is ended.
+const SECONDS: libc::rlim_t = 20;
 /// `SECCOMP_MODE_STRICT`: read, write, exit and return from signals only.
 const STRICT: libc::c_ulong = 1;
 
@@ -167,15 +167,16 @@ impl Bench {
             for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE] {
                 libc::signal(signal, libc::SIG_DFL);
             }
-            let none = libc::rlimit {
-                rlim_cur: 0,
-                rlim_max: 0,
-            };
-            libc::setrlimit(libc::RLIMIT_CORE, &none);
+            for (what, most) in [(libc::RLIMIT_CORE, 0), (libc::RLIMIT_CPU, SECONDS)] {
+                let limit = libc::rlimit {
+                    rlim_cur: most,
+                    rlim_max: most,
+                };
+                libc::setrlimit(what, &limit);
+            }
             for file in 0..64 {
                 libc::close(file);
             }
-            libc::alarm(SECONDS);
             libc::prctl(libc::PR_SET_SECCOMP, STRICT);
         }
         let mut src = [std::ptr::null(); 8];
