@@ -161,7 +161,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let warnings = error.warnings().iter();
-            warnings.for_each(|warning| output::complain("warning", &warning.to_string()));
+            warnings.for_each(output::warn);
             output::complain("error", &error.to_string());
             ExitCode::from(exit_code(&error))
         }

@@ -87,6 +87,7 @@ pub(super) fn build(
         unknown: Vec::new(),
     };
     let added = net.add_layers(topology);
+    net.warnings.extend(unknown::warnings(&net.unknown));
     net.warnings.append(&mut net.store.warnings);
     net.warnings.extend(unknown::warnings(&net.unknown));
     added.map_err(|error| error.after(&net.warnings))?;

@@ -339,7 +339,8 @@ fn import_all(
     };
     let built = build::build(&net, store, directory, left_out, options).map_err(|mut error| {
         let own = std::mem::take(&mut error.warnings);
-        error.warnings = own.into_iter().map(warn_in_file).collect();
+        let own = warnings.iter().cloned().chain(own);
+        error.warnings = own.map(warn_in_file).collect();
         in_file(asked_shape(error, options))
     })?;
     warnings.extend(built.warnings);
