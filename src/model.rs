@@ -233,6 +233,7 @@ impl Model {
     /// `options.prototxt`. The bytes are not needed afterwards.
     pub fn from_bytes(bytes: &[u8], prototxt: Option<&str>, options: &LoadOptions) -> Result<Self> {
         let name = Path::new("network in memory");
+        room_to_load(bytes.len() as u64)?;
         if bytes.starts_with(&artifact::container::MAGIC) {
             options.refuse_for_artifact(name)?;
             if prototxt.is_some() {
@@ -254,6 +255,8 @@ impl Model {
     /// Reads a Caffe network; several weight files are applied in order.
     pub fn from_caffe(weights: &[PathBuf], options: &LoadOptions) -> Result<Self> {
         let prototxt = options.prototxt.as_deref();
+        let size = |file: &PathBuf| std::fs::metadata(file).map_or(0, |found| found.len());
+        room_to_load(weights.iter().map(size).sum())?;
         let imported = import::load(prototxt, weights, &options.import(prototxt.is_some()))?;
         Ok(Self::from_imported(imported))
     }
@@ -286,6 +289,7 @@ impl Model {
     }
 
     fn from_artifact(path: &Path) -> Result<Self> {
+        room_to_load(std::fs::metadata(path).map_or(0, |found| found.len()))?;
         let bytes = read_whole(path).map_err(|error| unreadable(path, &error))?;
         Self::read_artifact(&bytes, path)
     }
@@ -471,7 +475,7 @@ impl Model {
     pub(crate) fn compile_with(&self, options: &CompileOptions, shared: &Shared) -> Result<Engine> {
         let isa = Isa::detect(options.isa)?;
         let pool = shared.pool.clone();
-        let (graph, plan) = self.plan_with(options, isa, shared)?;
+        let (graph, plan) = self.plan_with(options, isa, shared, false)?;
         let plan = Arc::new(plan);
         let needed = plan.session_bytes(pool.threads());
         memory::check(needed).map_err(|more| PlanError::too_large(more.bytes, more.budget))?;
@@ -484,14 +488,15 @@ impl Model {
     }
 
     /// Plans the network for any instruction set, this machine's or not: to be looked at or written to a
-    /// file. Only what this machine can run is timed.
+    /// file, not to be run; it needs no executable memory. Only what this machine can run is timed.
     pub fn plan(&self, options: &CompileOptions, isa: Isa) -> Result<Plan> {
         let mut options = options.clone();
         if Isa::detect(Some(isa)).is_err() {
             options.tuning = None;
         }
         let shared = Shared::alone(&options)?;
-        self.plan_with(&options, isa, &shared).map(|(_, plan)| plan)
+        self.plan_with(&options, isa, &shared, true)
+            .map(|(_, plan)| plan)
     }
 
     /// The graph that is planned, and its plan.
@@ -500,11 +505,13 @@ impl Model {
         options: &CompileOptions,
         isa: Isa,
         shared: &Shared,
+        stored: bool,
     ) -> Result<(Graph, Plan)> {
         let batch = options.batch.unwrap_or_else(|| self.batch());
         if batch == 0 {
             return Err(Error::Usage("batch: found 0, expected 1 or more".into()));
         }
+        room_to_plan(&self.graph)?;
         let graph = self.prepare(batch, &options.keep)?;
         // Who asks for measurements of another size does not want what was measured for the old one.
         let outdated = self.resized && options.tuning.is_some();
@@ -530,6 +537,7 @@ impl Model {
             tuner,
             kernels: shared.kernels.clone(),
             builders: shared.builders.clone(),
+            stored,
         };
         let plan = skimjit_runtime::plan(&graph, isa, &plan_options)?;
         Ok((graph, plan))
@@ -553,6 +561,28 @@ impl Model {
         let written = whole::write_with(path, |out| writer.write_to(out));
         written.map_err(|error: io::Error| skimjit_models::Error::unwritable(path, &error).into())
     }
+}
+
+/// What the small allocations of any network take, with room to spare.
+const SMALL_BYTES: u64 = 24 << 20;
+
+/// Refuses to read weights of so many bytes where the process may not have the memory.
+fn room_to_load(bytes: u64) -> Result<()> {
+    // As read, decoded, and once more while it is transformed.
+    room(bytes.saturating_mul(4).saturating_add(SMALL_BYTES))
+}
+
+/// Refuses to plan a network where the process may not have the memory: its allocations are many, and each of
+/// them would end the process.
+fn room_to_plan(graph: &Graph) -> Result<()> {
+    let weights = graph.weights.iter();
+    let bytes: u64 = weights.map(|weight| 4 * weight.data().len() as u64).sum();
+    // Passes copy what they change; code and packed weights of the candidates follow.
+    room(bytes.saturating_mul(8).saturating_add(SMALL_BYTES))
+}
+
+fn room(bytes: u64) -> Result<()> {
+    memory::check_addresses(bytes).map_err(|error| PlanError::short(&error).into())
 }
 
 /// Images of the first input.

@@ -145,7 +145,7 @@ pub fn free() -> Option<u64> {
 
 /// Of the address space that the process was allowed (`ulimit -v`), less a part for stacks and for what lies
 /// between allocations.
-fn left_of_addresses() -> Option<u64> {
+pub fn left_of_addresses() -> Option<u64> {
     let most = getrlimit(Resource::As).current?;
     let text = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = text.split(' ').next()?.parse().ok()?;
@@ -193,6 +193,16 @@ fn left_in_hierarchy(line: &str) -> Option<u64> {
 fn file_pages(stat: &str) -> u64 {
     let inactive = |line: &str| line.strip_prefix("inactive_file ")?.trim().parse().ok();
     stat.lines().find_map(inactive).unwrap_or(0)
+}
+
+/// Refuses work that the addresses that are left do not cover. For work of many small allocations, none of which
+/// can be refused with a message: `bytes` is a bound of what it takes, and counts only where the process has a
+/// limit of its own, since a bound that is too large would refuse what can be done.
+pub fn check_addresses(bytes: u64) -> Result<(), TooMuch> {
+    match left_of_addresses() {
+        Some(budget) if budget < bytes => Err(TooMuch { bytes, budget }),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub struct EntryPoint<A> {
 impl<A> EntryPoint<A> {
     /// The entry at byte `offset` of `region`; `None` outside its code.
     pub fn new(region: &Arc<CodeRegion>, offset: usize) -> Option<Self> {
-        region.pointer(offset)?;
+        region.bytes().get(offset)?;
         Some(Self {
             region: Arc::clone(region),
             offset,
@@ -46,7 +46,7 @@ impl<A> EntryPoint<A> {
     /// * What `args` points at must be valid for every access that the code is documented to make.
     pub unsafe fn call(&self, args: &A) {
         let Some(start) = self.region.pointer(self.offset) else {
-            unreachable!("new() checked that {self:?} is inside its region")
+            panic!("{self:?} is of code that was stored to be looked at, not to be run")
         };
         // SAFETY: `start` points into the executable mapping that `self.region` keeps alive, and the
         // caller vouches that a function of this type starts there.

@@ -1,5 +1,5 @@
 //! Executable memory. A region is written while it is not executable and executed while it is not
-//! writable; it never is both.
+//! writable; it never is both. Code that is only to be looked at or written to a file is never executable.
 
 use std::fmt;
 use std::io;
@@ -25,6 +25,7 @@ pub struct CodeRegion {
     mapping: Mmap,
     /// Bytes of code; the mapping is padded to whole pages.
     len: usize,
+    executable: bool,
 }
 
 /// Why code could not be made executable.
@@ -60,24 +61,37 @@ impl CodeRegion {
 
     /// Publishes several codes side by side, each aligned to 64 bytes; returns the offset of each.
     pub fn publish_all(codes: &[&Code]) -> Result<(Arc<Self>, Vec<usize>), RegionError> {
-        let (bases, len) = place(codes)?;
-        // An empty mapping is an error to the system; empty code is not one to us.
-        let mut writable = MmapMut::map_anon(len.max(1))
-            .map_err(|source| RegionError::Map { bytes: len, source })?;
-        if len >= HUGE_PAGE_BYTES {
-            // A hint: without huge pages the code only runs a little slower.
-            let _ = writable.advise(memmap2::Advice::HugePage);
-        }
-        let mut end = 0;
-        for (code, &base) in codes.iter().zip(&bases) {
-            writable[end..base].fill(PADDING);
-            end = base + code.bytes.len();
-            writable[base..end].copy_from_slice(&code.bytes);
-        }
+        let (writable, len, bases) = written(codes)?;
         let mapping = writable
             .make_exec()
             .map_err(|source| RegionError::Protect { bytes: len, source })?;
-        Ok((Arc::new(Self { mapping, len }), bases))
+        let executable = true;
+        Ok((
+            Arc::new(Self {
+                mapping,
+                len,
+                executable,
+            }),
+            bases,
+        ))
+    }
+
+    /// As [`CodeRegion::publish_all`], for code that is not run: systems that forbid generated code allow
+    /// it. Calling it panics.
+    pub fn store_all(codes: &[&Code]) -> Result<(Arc<Self>, Vec<usize>), RegionError> {
+        let (writable, len, bases) = written(codes)?;
+        let mapping = writable
+            .make_read_only()
+            .map_err(|source| RegionError::Protect { bytes: len, source })?;
+        let executable = false;
+        Ok((
+            Arc::new(Self {
+                mapping,
+                len,
+                executable,
+            }),
+            bases,
+        ))
     }
 
     /// Bytes of code, gaps between codes included.
@@ -101,10 +115,30 @@ impl CodeRegion {
         start..start + self.len
     }
 
-    /// Pointer to the byte at `offset`, if it is code.
+    /// Pointer to the byte at `offset`, if it is code that can be run.
     pub(crate) fn pointer(&self, offset: usize) -> Option<*const u8> {
-        self.bytes().get(offset).map(std::ptr::from_ref)
+        let code = self.bytes().get(offset).filter(|_| self.executable);
+        code.map(std::ptr::from_ref)
     }
+}
+
+/// Code side by side in memory of its own: the memory, the bytes in use, and the offset of each.
+fn written(codes: &[&Code]) -> Result<(MmapMut, usize, Vec<usize>), RegionError> {
+    let (bases, len) = place(codes)?;
+    // An empty mapping is an error to the system; empty code is not one to us.
+    let mut writable =
+        MmapMut::map_anon(len.max(1)).map_err(|source| RegionError::Map { bytes: len, source })?;
+    if len >= HUGE_PAGE_BYTES {
+        // A hint: without huge pages the code only runs a little slower.
+        let _ = writable.advise(memmap2::Advice::HugePage);
+    }
+    let mut end = 0;
+    for (code, &base) in codes.iter().zip(&bases) {
+        writable[end..base].fill(PADDING);
+        end = base + code.bytes.len();
+        writable[base..end].copy_from_slice(&code.bytes);
+    }
+    Ok((writable, len, bases))
 }
 
 /// Offset of each code and the bytes of all.
@@ -141,8 +175,9 @@ impl fmt::Display for RegionError {
             }
             RegionError::Protect { bytes, source } => write!(
                 f,
-                "the system refused to make {bytes} bytes executable: {source}; does a security \
-                 policy forbid generated code for this process?"
+                "the system refused to make {bytes} bytes executable: {source}; a security policy \
+                 (SELinux's execmem, PR_SET_MDWE, systemd's MemoryDenyWriteExecute) forbids generated \
+                 code for this process"
             ),
         }
     }

@@ -1,6 +1,8 @@
 //! What can go wrong when planning and running.
 
+use crate::jit::RegionError;
 use crate::plan::Port;
+use skimjit_host::memory::TooMuch;
 use std::fmt;
 
 /// Why a graph could not be planned.
@@ -13,10 +15,18 @@ pub struct PlanError {
 }
 
 impl PlanError {
-    pub(crate) fn memory(error: impl fmt::Display) -> Self {
+    /// Code that could not be published.
+    pub fn memory(error: RegionError) -> Self {
+        let message = match error {
+            RegionError::Protect { .. } => format!(
+                "generated code cannot run: {error}; run skimjit without it, or elsewhere write the code to a \
+                 file (compile --emit so --no-tune --no-verify works here too)"
+            ),
+            _ => format!("no memory for the generated code: {error}"),
+        };
         Self {
             layer: None,
-            message: format!("no memory for the generated code: {error}"),
+            message,
         }
     }
     pub(crate) fn ports(found: usize) -> Self {
@@ -44,6 +54,16 @@ impl PlanError {
         );
         Self {
             layer: Some(layer.to_owned()),
+            message,
+        }
+    }
+    /// Work that may need more memory than there is.
+    pub fn short(error: &TooMuch) -> Self {
+        let message = format!(
+            "the network or kernel {error}; raise the limit of this process (ulimit -v), or use a smaller one"
+        );
+        Self {
+            layer: None,
             message,
         }
     }

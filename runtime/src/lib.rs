@@ -57,6 +57,8 @@ pub struct Options {
     pub tuner: Option<Tuner>,
     /// Where kernels are taken from and put, when several plans are made of one network.
     pub kernels: Option<Arc<KernelStore>>,
+    /// The plan is looked at or written to a file, never run: it needs no executable memory.
+    pub stored: bool,
     /// Threads that generate code; without it, one per core, which stay.
     pub builders: Option<Arc<ThreadPool>>,
 }

@@ -1,7 +1,7 @@
 //! What this machine can do, measured.
 
-use crate::ThreadPool;
 use crate::jit::{CodeRegion, Isa};
+use crate::{PlanError, ThreadPool};
 use skimjit_kernels::{CompiledKernel, KernelIo, peak};
 use std::sync::OnceLock;
 use std::time::Instant;
@@ -33,8 +33,8 @@ const TEAM_RUNS: usize = 60;
 const TEAM_REPEATS: u64 = 8;
 
 /// Measures the peak of one core, best of several short runs.
-pub fn measure(isa: Isa) -> Option<Peak> {
-    Some(Peak {
+pub fn measure(isa: Isa) -> Result<Peak, PlanError> {
+    Ok(Peak {
         gflops: gflops(isa)?,
         read_gbps: read_gbps(READ_BYTES, 1),
         cache_gbps: read_gbps(CACHE_BYTES, CACHE_PASSES),
@@ -54,8 +54,8 @@ pub struct TeamPeak {
 }
 
 /// Measures what all members reach at once, best of several short runs.
-pub fn measure_team(isa: Isa, pool: &ThreadPool) -> Option<TeamPeak> {
-    Some(TeamPeak {
+pub fn measure_team(isa: Isa, pool: &ThreadPool) -> Result<TeamPeak, PlanError> {
+    Ok(TeamPeak {
         threads: pool.threads(),
         gflops: team_gflops(isa, pool)?,
         read_gbps: team_read_gbps(pool),
@@ -80,10 +80,10 @@ fn memory(field: &str) -> Option<u64> {
 }
 
 /// The kernel of nothing but multiply-adds, and its operations.
-fn peak_kernel(isa: Isa) -> Option<(CompiledKernel, u64)> {
+fn peak_kernel(isa: Isa) -> Result<(CompiledKernel, u64), PlanError> {
     let (built, flops) = peak::kernel(isa, 1 << 18);
-    let region = CodeRegion::publish(&built.code).ok()?;
-    Some((CompiledKernel::new(built, &region, 0), flops))
+    let region = CodeRegion::publish(&built.code).map_err(PlanError::memory)?;
+    Ok((CompiledKernel::new(built, &region, 0), flops))
 }
 
 fn multiply_add(kernel: &CompiledKernel) {
@@ -104,17 +104,17 @@ fn shortest(runs: usize, work: impl Fn()) -> f64 {
     times.fold(f64::INFINITY, f64::min)
 }
 
-fn gflops(isa: Isa) -> Option<f64> {
+fn gflops(isa: Isa) -> Result<f64, PlanError> {
     let (kernel, flops) = peak_kernel(isa)?;
-    Some(flops as f64 / shortest(20, || multiply_add(&kernel)) / 1e9)
+    Ok(flops as f64 / shortest(20, || multiply_add(&kernel)) / 1e9)
 }
 
-fn team_gflops(isa: Isa, pool: &ThreadPool) -> Option<f64> {
+fn team_gflops(isa: Isa, pool: &ThreadPool) -> Result<f64, PlanError> {
     let (kernel, flops) = peak_kernel(isa)?;
     // Several times per run, so that waking the members does not count.
     let job = |_| (0..TEAM_REPEATS).for_each(|_| multiply_add(&kernel));
     let best = shortest(TEAM_RUNS, || pool.run(&job));
-    Some((flops * TEAM_REPEATS * pool.threads() as u64) as f64 / best / 1e9)
+    Ok((flops * TEAM_REPEATS * pool.threads() as u64) as f64 / best / 1e9)
 }
 
 fn team_read_gbps(pool: &ThreadPool) -> f64 {

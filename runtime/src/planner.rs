@@ -479,7 +479,11 @@ impl<'g> Planner<'g> {
         let kernels = || drafts.iter().filter_map(Draft::kernel);
         let codes: Vec<&Code> = kernels().filter_map(Kernel::new_code).collect();
         let code_bytes = kernels().map(|kernel| kernel.code().len()).sum();
-        let (region, bases) = CodeRegion::publish_all(&codes).map_err(PlanError::memory)?;
+        let published = match self.options.stored {
+            true => CodeRegion::store_all(&codes),
+            false => CodeRegion::publish_all(&codes),
+        };
+        let (region, bases) = published.map_err(PlanError::memory)?;
         let mut listings = Vec::new();
         let mut bases = bases.into_iter();
         let mut segments: Vec<Segment> = self

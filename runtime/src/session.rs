@@ -55,9 +55,6 @@ impl Session {
         Ok(Self {
             plan,
             pool,
-            images,
-            batch,
-            scratch,
             profile: None,
         })
     }

@@ -111,22 +111,22 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
 fn measure(sets: &[Isa], threads: Option<usize>) -> Result<(Vec<Limits>, Vec<TeamLimits>)> {
     let threads = threads.unwrap_or_else(usable_cores);
     progress::spin("measuring", || {
-        let limits = sets.iter().filter_map(|&isa| {
+        let limits = sets.iter().map(|&isa| {
             let peak = machine::measure(isa)?;
             let isa = isa.to_string();
-            Some(Limits { isa, peak })
+            Ok(Limits { isa, peak })
         });
-        let limits = limits.collect();
+        let limits = limits.collect::<Result<_>>()?;
         if threads == 1 {
             return Ok((limits, vec![]));
         }
         let pool = ThreadPool::new(threads).map_err(Error::Usage)?;
-        let team = sets.iter().filter_map(|&isa| {
+        let team = sets.iter().map(|&isa| {
             let peak = machine::measure_team(isa, &pool)?;
             let isa = isa.to_string();
-            Some(TeamLimits { isa, peak })
+            Ok(TeamLimits { isa, peak })
         });
-        Ok((limits, team.collect()))
+        Ok((limits, team.collect::<Result<_>>()?))
     })
 }
 

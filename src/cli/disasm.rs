@@ -52,9 +52,10 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         ..arguments.engine.options()?
     };
     let model = arguments.model.load()?;
-    let engine = progress::spin("generating", || model.compile(&options))?;
-    let plan = engine.plan();
-    let listing = find(plan, &arguments.layer)?;
+    let isa = arguments.engine.machine.isa()?;
+    // Looked at, not run.
+    let plan = progress::spin("generating", || model.plan(&options, isa))?;
+    let listing = find(&plan, &arguments.layer)?;
     let report = decode(
         listing,
         plan.isa.to_string(),

@@ -5,6 +5,7 @@ mod args;
 mod backend;
 mod bench;
 mod compile;
+mod completions;
 mod compute_image_mean;
 mod convert_dataset;
 mod convert_imageset;
@@ -23,6 +24,7 @@ mod inspect;
 mod install_dev;
 mod knobs;
 mod labels;
+mod man;
 mod matrix_market;
 mod noise;
 mod output;
@@ -50,7 +52,7 @@ use std::process::ExitCode;
 
 /// Runs pruned Caffe networks fast on x86 CPUs.
 #[derive(Parser)]
-#[command(name = "skimjit", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "skimjit", version = VERSION, max_term_width = 100, after_help = AFTER_HELP)]
 #[command(arg_required_else_help = false)]
 struct Cli {
     /// Tables with all their columns, lines as wide as they come [otherwise: at most 100 characters]
@@ -81,11 +83,16 @@ impl Cli {
     }
 }
 
+/// With the commit, where it is known (build.rs).
+const VERSION: &str = env!("SKIMJIT_VERSION");
+
 const AFTER_HELP: &str = "\
 Exit codes: 0 ok, 1 a check failed, 2 wrong usage, 3 bad input.
 
 With any command, --memory-limit SIZE (512M, 4G) bounds the memory that a file may ask for; without
 it, what is free does.
+
+Report faults to whoever you have the program from, with the command, its output and `skimjit --version`.
 
 Example:
   skimjit bench --net caffenet";
@@ -114,6 +121,8 @@ enum Command {
     DeviceQuery(device_query::Arguments),
     InstallDev(install_dev::Arguments),
     Knobs(knobs::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
 }
 
 impl Command {
@@ -141,8 +150,15 @@ impl Command {
             Self::DeviceQuery(arguments) => device_query::run(arguments, out),
             Self::InstallDev(arguments) => install_dev::run(arguments, out),
             Self::Knobs(arguments) => knobs::run(arguments, out),
+            Self::Completions(arguments) => completions::run(arguments, out),
+            Self::Man(arguments) => man::run(arguments, out),
         }
     }
+}
+
+/// The command line, for what is made of it.
+fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses the command line, runs the command, reports.

@@ -3,6 +3,7 @@
 use super::csr::{Csr, hash_words};
 use super::{Conv, Fc, Kernel, Made, MatMul};
 use crate::error::{Error, Result};
+use skimjit_host::memory;
 use skimjit_models::Pattern;
 use skimjit_runtime::jit::{CodeRegion, Isa, SpecHash, SpecHasher};
 use skimjit_runtime::kernels::{Built, CompiledKernel, Problem, Weights, limits, registry};
@@ -20,6 +21,9 @@ pub struct Options {
     /// among those that do not.
     pub variant: Option<String>,
 }
+
+/// What the small allocations of any kernel take, with room to spare.
+const SMALL_BYTES: u64 = 4 << 20;
 
 /// The kernels that anyone holds.
 static KERNELS: LazyLock<KernelStore<Made>> = LazyLock::new(KernelStore::default);
@@ -122,6 +126,10 @@ fn create(problem: Problem, matrix: Matrix<'_>, bias: &[f32], options: &Options)
             size[0]
         )));
     }
+    // Dense, as a pattern, packed, and as code; what is small comes on top.
+    let elems = u64::from(size[0]).saturating_mul(u64::from(size[1]));
+    memory::check_addresses(elems.saturating_mul(32).saturating_add(SMALL_BYTES))
+        .map_err(|error| PlanError::short(&error))?;
     let values = matrix.values(size)?;
     let pattern = Pattern::from_weights(size[0], size[1], &values);
     let weights = Weights {
@@ -244,8 +252,7 @@ impl Choice<'_> {
 }
 
 fn publish(built: Built) -> Result<CompiledKernel> {
-    let region = CodeRegion::publish(&built.code)
-        .map_err(|error| plan_error(format!("no memory for the generated code: {error}")))?;
+    let region = CodeRegion::publish(&built.code).map_err(PlanError::memory)?;
     Ok(CompiledKernel::new(built, &region, 0))
 }
 

@@ -21,13 +21,30 @@ fn an_installed_library_is_found_by_pkg_config() {
     for file in listed.lines() {
         assert!(place.path(file).exists(), "{file}");
     }
-    assert_eq!(listed.lines().count(), 6);
+    assert_eq!(listed.lines().count(), 8);
     let header = std::fs::read_to_string(place.path("prefix/include/skimjit.h")).unwrap();
     let own = std::fs::read_to_string(root().join("include/skimjit.h")).unwrap();
     // The program may have been built before the header was renewed.
     assert!(
         header == own,
         "another header than include/skimjit.h: build again"
+    );
+    // As makers of packages want it.
+    let package = [
+        &install[..2],
+        &["/usr", "--destdir", "package"],
+        &install[3..],
+    ]
+    .concat();
+    let listed = place.ok(&package);
+    assert!(
+        listed.lines().all(|file| file.starts_with("package/usr/")),
+        "{listed}"
+    );
+    assert!(
+        place
+            .path("package/usr/share/doc/skimjit/THIRD-PARTY.txt")
+            .exists()
     );
     if !has("pkg-config") || !has("cc") {
         return;

@@ -1,7 +1,7 @@
 //! The examples in C, C++ and Rust, and a program that does everything wrong.
 
 use crate::network::{self, Workplace};
-use crate::support::{Link, compile, has, ok, valgrind};
+use crate::support::{Link, compile, has, ok, root, valgrind};
 use serde_json::Value;
 use skimjit::picture::{ChannelOrder, Picture};
 use std::path::{Path, PathBuf};
@@ -212,4 +212,42 @@ fn a_photograph_is_what_the_command_line_says() {
         command.args(["--prototxt", &prototxt, "--isa", "avx2", "--mean", mean]);
         assert_eq!(parse(&ok(&mut command)), expected);
     }
+}
+
+/// Little more memory than the process has: a status, never the end of the process.
+#[test]
+fn without_memory_calls_fail_with_a_status() {
+    let place = Workplace::new();
+    let model = root().join("models/demo/lenet.skim");
+    let Some(program) = compile("tests/capi/oom.c", &place.path("."), Link::Shared, false) else {
+        return;
+    };
+    let run = |mib: u32, when: &str| {
+        let mut command = Command::new(&program);
+        command.arg(&model).arg(mib.to_string()).arg(when);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{when} {mib}: {said}{error}");
+        said
+    };
+    let (mut refused, mut done) = ([0, 0], 0);
+    for mib in [0, 1, 2, 4, 8, 16, 24, 32, 48, 64, 256] {
+        for (when, name) in ["load", "session"].into_iter().enumerate() {
+            let said = run(mib, name);
+            let last = said.lines().last().unwrap_or_default();
+            match last {
+                "session 0 " => done += 1,
+                _ => {
+                    let plan = last.starts_with(&format!("{name} 4 "));
+                    assert!(plan && last.contains("memory"), "{name} {mib}: {said}");
+                    refused[when] += 1;
+                }
+            }
+        }
+    }
+    assert!(
+        refused[0] > 0 && refused[1] > 0 && done > 0,
+        "{refused:?} {done}"
+    );
 }

@@ -53,9 +53,15 @@ fn every_help_has_an_example_of_its_command() {
         assert_eq!(help, place.ok(&["help", command]));
     }
     let version = place.ok(&["--version"]);
-    assert_eq!(
-        version.trim(),
-        format!("skimjit {}", env!("CARGO_PKG_VERSION"))
+    // Behind it the commit, where that is known.
+    let expected = format!("skimjit {}", env!("CARGO_PKG_VERSION"));
+    let rest = version.trim().strip_prefix(&expected);
+    let rest = rest.unwrap_or_else(|| panic!("{version}"));
+    let commit = rest.trim_start_matches(" (").trim_end_matches(')');
+    let commit = commit.trim_end_matches('+');
+    assert!(
+        commit.chars().all(|c| c.is_ascii_hexdigit()) && [0, 12].contains(&commit.len()),
+        "{version}"
     );
 }
 
@@ -131,5 +137,24 @@ fn synth_names_every_network_of_the_zoo() {
     let help: String = place.ok(&["synth", "--help"]).split_whitespace().collect();
     for net in skimjit::models::zoo::all() {
         assert!(help.contains(net.name), "{}", net.name);
+    }
+}
+
+#[test]
+fn completions_and_man_pages_know_every_command() {
+    let place = Workplace::new();
+    let overview = place.ok(&["--help"]);
+    for shell in ["bash", "zsh", "fish"] {
+        let script = place.ok(&["completions", shell]);
+        for command in commands(&overview) {
+            assert!(script.contains(command), "{shell}: {command}");
+        }
+    }
+    let pages = place.ok(&["man", "pages"]);
+    for command in commands(&overview) {
+        let page = format!("pages/skimjit-{command}.1");
+        assert!(pages.contains(&page), "{page}: {pages}");
+        let text = std::fs::read_to_string(place.path(&page)).unwrap();
+        assert!(text.contains(".TH") && text.contains("Example"), "{text}");
     }
 }

@@ -10,6 +10,7 @@ mod dump;
 mod escapes;
 mod examples;
 mod export;
+mod forbidden;
 mod help;
 mod inputs;
 mod memory;

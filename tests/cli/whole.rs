@@ -62,7 +62,10 @@ const WRITERS: [(&str, &str); 18] = [
         "n.h",
         "compile tiny.skim --no-tune --isa avx2 --emit header -o n.h",
     ),
-    ("o.npy", "run tiny.skim --input in.npy --output prob=o.npy"),
+    (
+        "o.npy",
+        "run tiny.skim --input in.npy --dump-blob conv1=o.npy",
+    ),
     (
         "r.html",
         "report tiny.skim --no-tune --iterations 1 -o r.html",

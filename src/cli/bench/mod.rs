@@ -119,7 +119,9 @@ fn measure(arguments: &Arguments) -> Result<Measure> {
     Ok(Measure {
         options,
         isa,
-        peak: progress::spin("measuring the machine", || machine::measure(isa)),
+        peak: Some(progress::spin("measuring the machine", || {
+            machine::measure(isa)
+        })?),
         iterations: arguments.iterations,
         seed: arguments.seed,
     })

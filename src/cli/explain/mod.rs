@@ -12,7 +12,6 @@ use super::{progress, time};
 use advice::Advice;
 use limit::{Limit, Speeds};
 use serde::Serialize;
-use skimjit::models::Error as InputError;
 use skimjit::runtime::jit::CpuInfo;
 use skimjit::runtime::machine::{self, Peak};
 use skimjit::runtime::{Basis, Choice};
@@ -176,8 +175,7 @@ impl Subject<'_> {
         if let Some(tuning) = &mut options.tuning {
             tuning.named_too = true;
         }
-        let peak = progress::spin("measuring the machine", || machine::measure(isa));
-        let peak = peak.ok_or_else(|| InputError::new("no memory for generated code"))?;
+        let peak = progress::spin("measuring the machine", || machine::measure(isa))?;
         let engine = args::compile(&model, &options)?;
         let times = time::measure(&model, &engine, self.iterations)?;
         let speeds = Speeds::new(&engine, peak);

@@ -1,8 +1,10 @@
 //! The command line of the trainer: one file per command.
 #![forbid(unsafe_code)]
 
+mod completions;
 mod console;
 mod cost;
+mod man;
 mod net;
 mod oneshot;
 mod plot;
@@ -17,7 +19,7 @@ mod train;
 mod trial;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use console::{WARNINGS, complain};
 use skimjit_host::memory;
 use skimjit_models::Result;
@@ -25,7 +27,7 @@ use std::process::ExitCode;
 
 /// Trains, prunes and fine-tunes Caffe networks for skimjit.
 #[derive(Parser)]
-#[command(name = "skimjit-train", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "skimjit-train", version = VERSION, max_term_width = 100, after_help = AFTER_HELP)]
 #[command(arg_required_else_help = false)]
 struct Cli {
     /// Memory that the contents of a file may take: bytes, or with K, M, G [default: what is free]
@@ -49,11 +51,16 @@ impl Cli {
     }
 }
 
+/// With the commit, where it is known (build.rs).
+const VERSION: &str = env!("SKIMJIT_VERSION");
+
 const AFTER_HELP: &str = "\
 Exit codes: 0 ok, 1 a goal was missed, 2 wrong usage, 3 bad input or a run that failed.
 
 With any command, --memory-limit SIZE (512M, 4G) bounds the memory that a file may ask for; without
 it, what is free does.
+
+Report faults to whoever you have the program from, with the command, its output and `skimjit-train --version`.
 
 Example:
   skimjit-train train --solver solver.prototxt --log run";
@@ -71,6 +78,8 @@ enum Command {
     Sensitivity(sensitivity::Arguments),
     Net(net::Arguments),
     Time(time::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
 }
 
 impl Command {
@@ -87,8 +96,15 @@ impl Command {
             Self::Sensitivity(arguments) => sensitivity::run(arguments),
             Self::Net(arguments) => net::run(arguments),
             Self::Time(arguments) => time::run(arguments),
+            Self::Completions(arguments) => completions::run(arguments),
+            Self::Man(arguments) => man::run(arguments),
         }
     }
+}
+
+/// The command line, for what is made of it.
+fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses the command line, runs the command, reports.
@@ -136,7 +152,6 @@ fn explain(error: &clap::Error) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn arguments_are_consistent() {

@@ -1,0 +1,9 @@
+//! Names the commit.
+
+#[path = "../build/commit.rs"]
+mod commit;
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    commit::set_version(concat!(env!("CARGO_MANIFEST_DIR"), "/..").as_ref());
+}
