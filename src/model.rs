@@ -617,15 +617,10 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Error {
 
 /// A copy of a file: what others do to the file while it is used changes nothing. Mapped memory would fault
 /// where the file is cut.
-fn read_whole(path: &Path) -> std::io::Result<Vec<u8>> {
-    use std::io::Read;
-    let file = std::fs::File::open(path)?;
-    let len = file.metadata()?.len();
-    memory::check(len).map_err(std::io::Error::other)?;
-    let mut bytes = Vec::with_capacity(len as usize);
-    file.take(len).read_to_end(&mut bytes)?;
+fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    let bytes = memory::read_file(path, u64::MAX)?;
     match bytes.is_empty() {
-        true => Err(std::io::Error::other("the file is empty")),
+        true => Err(io::Error::other("the file is empty")),
         false => Ok(bytes),
     }
 }

@@ -55,6 +55,9 @@ impl Session {
         Ok(Self {
             plan,
             pool,
+            images,
+            batch,
+            scratch,
             profile: None,
         })
     }
