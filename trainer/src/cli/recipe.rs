@@ -137,7 +137,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             Some(finished) => finished,
             None => match run.run(weights.as_deref(), &mut asked)? {
                 Some((finished, command)) => {
-                    next = Some(command);
+                    next = command;
                     finished
                 }
                 None => {
@@ -243,7 +243,7 @@ impl Run<'_> {
         &self,
         weights: Option<&Path>,
         asked: &mut dyn FnMut() -> Option<Request>,
-    ) -> Result<Option<(Finished, String)>> {
+    ) -> Result<Option<(Finished, Option<String>)>> {
         let Definitions {
             file: solver,
             batches,

@@ -37,7 +37,8 @@ pub fn describe(solver: &mut Solver, tracked: &Tracked) -> Vec<String> {
             quoted(weights)
         ));
     }
-    lines.push(format!("next: {}", compile(solver, &file, weights)));
+    let command = compile(solver, &file, weights);
+    lines.extend(command.map(|command| format!("next: {command}")));
     lines
 }
 
@@ -50,8 +51,13 @@ pub fn judged(outputs: &[Output]) -> String {
     each.join(", ")
 }
 
-/// The command that makes an artifact of weights; the data tells the size of an image.
-pub fn compile(solver: &mut Solver, net: &Path, weights: &str) -> String {
+/// The command that makes an artifact of weights; the data tells the size of an image. `None` for a network
+/// without inputs, which has learnt from DummyData.
+pub fn compile(solver: &mut Solver, net: &Path, weights: &str) -> Option<String> {
+    let id = solver.net();
+    if solver.engine().net(id).graph.inputs.is_empty() {
+        return None;
+    }
     let shape = match solver.image().as_deref() {
         Some(image) => {
             let dims: Vec<String> = image.iter().map(u32::to_string).collect();
@@ -62,12 +68,12 @@ pub fn compile(solver: &mut Solver, net: &Path, weights: &str) -> String {
     let name = Path::new(weights).file_name().unwrap_or_default();
     let name = name.to_string_lossy();
     let stem = name.split(".caffemodel").next().unwrap_or(&name);
-    format!(
+    Some(format!(
         "skimjit compile {} --prototxt {}{shape} -o {}",
         quoted(weights),
         quoted(&net.display().to_string()),
         quoted(&format!("{stem}.skim"))
-    )
+    ))
 }
 
 /// Zeros of all parameters of two axes or more, in percent.

@@ -57,6 +57,16 @@ fn small_networks_learn_random_pictures() {
     }
 }
 
+/// What has learnt from random pictures has no inputs that a command could compile.
+#[test]
+fn networks_of_random_data_have_no_next_command() {
+    let place = Workplace::new();
+    define(&place, "lenet", "4", 2);
+    let said = place.ok(&["train", "--solver", "solver.prototxt", "--quiet"]);
+    assert!(said.starts_with("iteration 2; loss "), "{said}");
+    assert!(!said.contains("next:"), "{said}");
+}
+
 /// Minutes: `cargo test --release -p skimjit-trainer --test cli -- --ignored large_networks`.
 #[test]
 #[ignore = "minutes"]
