@@ -8,7 +8,7 @@
 use skimjit_host::{memory, whole};
 use skimjit_models::{Error, Result, Shape, Tensor};
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 /// Largest file that is read, in bytes.

@@ -111,7 +111,7 @@ fn from_lines(text: &str, is_csv: bool) -> Result<Vec<String>> {
     // Names may have commas and spaces: these separate only where the numbers of all classes come before.
     for separator in [',', ' '] {
         let rows = rows_split_once(&lines, separator);
-        let has_titles = rows.first().is_some_and(|row| is_title_row(row));
+        let has_titles = rows.first().is_some_and(is_title_row);
         let body = &rows[usize::from(has_titles)..];
         if rows.len() == lines.len()
             && numbers(body, 0).is_some_and(|numbers| is_complete(&numbers))

@@ -3,7 +3,8 @@
  *   classify MODEL PICTURE [--prototxt FILE] [--isa avx2|avx512] [--mean B,G,R] [--top K]
  *
  * PICTURE is a .npy array of floats (N, C, H, W), a .ppm picture (its centre is cut out, its channels
- * become B, G, R, and the mean is subtracted, as Caffe's networks want), or raw floats.
+ * become B, G, R, the mean is subtracted, and the rest is scaled: as the network says, or with the mean
+ * given here), or raw floats.
  *
  *   cc -O2 classify.c -o classify $(pkg-config --cflags --libs skimjit) -lpthread
  */
@@ -20,7 +21,8 @@
 struct arguments {
     const char *model, *picture, *prototxt;
     uint32_t isa;
-    float mean[3];
+    int own_mean;
+    float mean[3], scale;
     size_t top;
 };
 
@@ -57,7 +59,7 @@ static void *allocate(size_t bytes)
 
 static struct arguments parse(int count, char **texts)
 {
-    struct arguments a = {NULL, NULL, NULL, SKIMJIT_ISA_BEST, {0, 0, 0}, 5};
+    struct arguments a = {NULL, NULL, NULL, SKIMJIT_ISA_BEST, 1, {0, 0, 0}, 1, 5};
     int i;
     for (i = 1; i < count; i++) {
         const char *value = i + 1 < count ? texts[i + 1] : "";
@@ -74,6 +76,8 @@ static struct arguments parse(int count, char **texts)
         else if (strcmp(texts[i], "--mean") != 0 ||
                  sscanf(value, "%f,%f,%f", &a.mean[0], &a.mean[1], &a.mean[2]) != 3)
             fail(texts[i], "not an option, or not a value for it");
+        else
+            a.own_mean = 0;
         i++;
     }
     if (!a.model || !a.picture)
@@ -134,7 +138,7 @@ static float *read_picture(const struct arguments *a, const unsigned char *data,
         for (y = 0; y < h; y++)
             for (x = 0; x < w; x++) {
                 size_t at = (y + (height - h) / 2) * width + x + (width - w) / 2;
-                floats[(c * h + y) * w + x] = (float)pixels[at * 3 + 2 - c] - a->mean[c];
+                floats[(c * h + y) * w + x] = ((float)pixels[at * 3 + 2 - c] - a->mean[c]) * a->scale;
             }
     return floats;
 }
@@ -166,6 +170,23 @@ static skimjit_model *load(const struct arguments *a)
     for (i = 0; (warning = skimjit_model_get_warning(model, i)) != NULL; i++)
         fprintf(stderr, "warning: %s\n", warning);
     return model;
+}
+
+/* What the network itself says about pictures; this program makes B, G, R of the size that there is. */
+static void use_own_preprocessing(const skimjit_model *model, struct arguments *a)
+{
+    skimjit_preprocess own;
+    size_t c;
+    memset(&own, 0, sizeof own);
+    own.size = sizeof own;
+    check(skimjit_model_get_preprocess(model, &own), "skimjit_model_get_preprocess");
+    if (!own.known || !a->own_mean)
+        return;
+    if (own.rgb || own.mean_height || own.resize_width || own.resize_short)
+        fail(a->model, "its pictures are prepared in a way that this example does not know");
+    a->scale = own.scale;
+    for (c = 0; c < 3 && own.mean_count > 0; c++)
+        a->mean[c] = own.mean[own.mean_count == 3 ? c : 0];
 }
 
 /* Each thread has a session and a team of its own, so the two run at the same time. */
@@ -228,6 +249,7 @@ int main(int count, char **texts)
     size_t input_elems, images, i;
     check(skimjit_check_abi(SKIMJIT_ABI_VERSION), "skimjit_check_abi");
     model = load(&a);
+    use_own_preprocessing(model, &a);
     memset(&in, 0, sizeof in);
     memset(&out, 0, sizeof out);
     in.size = sizeof in;

@@ -129,6 +129,7 @@ static void queries(const skimjit_model *model)
 {
     skimjit_port port;
     skimjit_model_info info;
+    skimjit_preprocess own;
     memset(&info, 0, sizeof info);
     FAILS(skimjit_model_get_info(model, &info), VERSION, "size");
     info.size = sizeof info;
@@ -147,6 +148,13 @@ static void queries(const skimjit_model *model)
         failures++;
     FAILS(skimjit_model_get_input(model, 1, &port), ARGUMENT, "index 1");
     FAILS(skimjit_model_get_output(model, (size_t)-1, &port), ARGUMENT, "index");
+    memset(&own, 0, sizeof own);
+    FAILS(skimjit_model_get_preprocess(model, &own), VERSION, "size");
+    own.size = sizeof own;
+    FAILS(skimjit_model_get_preprocess(NULL, &own), ARGUMENT, "model");
+    OK(skimjit_model_get_preprocess(model, &own));
+    if (own.known || own.mean || skimjit_model_get_label(model, 0) || skimjit_model_get_label(NULL, 0))
+        failures++;
     if (skimjit_model_get_warning(model, 1000) || skimjit_model_get_warning(NULL, 0))
         failures++;
 }

@@ -251,3 +251,40 @@ fn without_memory_calls_fail_with_a_status() {
         "{refused:?} {done}"
     );
 }
+
+#[test]
+fn an_artifact_says_how_pictures_become_inputs() {
+    let place = tiny();
+    let mut pixels = b"P6\n10 9\n255\n".to_vec();
+    pixels.extend((0..270u32).map(|index| (index * 37 % 251) as u8));
+    place.write("picture.ppm", &pixels);
+    let rgb = image::RgbImage::from_raw(10, 9, pixels[pixels.len() - 270..].to_vec()).unwrap();
+    rgb.save(place.path("picture.png")).unwrap();
+    let options = [
+        "--crop",
+        "8",
+        "--mean-value",
+        "104,117,123",
+        "--scale",
+        "0.5",
+    ];
+    let compile_it = ["compile", "tiny.caffemodel", "--no-tune"];
+    place.ok(&[&compile_it[..], &options].concat());
+    let expected = expected(
+        &place,
+        &[
+            &["tiny.caffemodel", "picture.png", "--isa", "avx2"],
+            &options[..],
+        ]
+        .concat(),
+    );
+    let source = "examples/c/classify.c";
+    let Some(program) = compile(source, &place.path(""), Link::Shared, false) else {
+        return;
+    };
+    let mut command = Command::new(&program);
+    command
+        .arg(place.path("tiny.skim"))
+        .arg(place.path("picture.ppm"));
+    assert_eq!(parse(&ok(command.args(["--isa", "avx2"]))), expected);
+}

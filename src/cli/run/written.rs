@@ -26,14 +26,15 @@ impl Written {
 
 /// Refuses what would be written in another form than its name says.
 pub fn check_names<'a>(option: &str, files: impl Iterator<Item = &'a NamedFile>) -> Result<()> {
-    for named in files.filter(|named| !is_stdout(named) && !is_npy(&named.file)) {
-        return Err(Error::Usage(format!(
+    let mut others = files.filter(|named| !is_stdout(named) && !is_npy(&named.file));
+    match others.next() {
+        None => Ok(()),
+        Some(named) => Err(Error::Usage(format!(
             "{option}: found {}, expected a name that ends in .npy, or - for standard output; for results in \
              other forms there are --format csv and --format jsonl",
             named.file.display()
-        )));
+        ))),
     }
-    Ok(())
 }
 
 /// An array goes to standard output.
