@@ -12,28 +12,116 @@ use skimjit_trainer::recipe::Recipe;
 use std::path::PathBuf;
 
 pub static TARGETS: [Target; 22] = [
-    Target { name: "prototxt", read: prototxt, seeds: Seeds::prototxt },
-    Target { name: "solver", read: solver, seeds: Seeds::solver },
-    Target { name: "caffemodel", read: model, seeds: Seeds::caffemodel },
-    Target { name: "caffemodel_hdf5", read: caffemodel_hdf5, seeds: Seeds::caffemodel_hdf5 },
-    Target { name: "solverstate", read: solverstate, seeds: Seeds::solverstate },
-    Target { name: "solverstate_hdf5", read: solverstate_hdf5, seeds: Seeds::solverstate_hdf5 },
-    Target { name: "mean", read: mean, seeds: Seeds::mean },
-    Target { name: "datum", read: datum, seeds: Seeds::datum },
-    Target { name: "artifact", read: model, seeds: Seeds::artifact },
-    Target { name: "artifact_graph", read: artifact_graph, seeds: Seeds::artifact_graph },
-    Target { name: "artifact_weights", read: artifact_weights, seeds: Seeds::artifact_weights },
-    Target { name: "artifact_plan", read: artifact_plan, seeds: Seeds::artifact_plan },
-    Target { name: "npy", read: npy, seeds: Seeds::npy },
-    Target { name: "picture", read: picture, seeds: Seeds::picture },
-    Target { name: "lmdb", read: lmdb, seeds: Seeds::lmdb },
-    Target { name: "leveldb", read: leveldb, seeds: Seeds::leveldb },
-    Target { name: "hdf5_data", read: hdf5_data, seeds: Seeds::hdf5_data },
-    Target { name: "image_list", read: image_list, seeds: Seeds::image_list },
-    Target { name: "idx", read: idx, seeds: Seeds::idx },
-    Target { name: "cifar", read: cifar, seeds: Seeds::cifar },
-    Target { name: "recipe", read: recipe, seeds: Seeds::recipe },
-    Target { name: "tune_cache", read: tune_cache, seeds: Seeds::tune_cache },
+    Target {
+        name: "prototxt",
+        read: prototxt,
+        seeds: Seeds::prototxt,
+    },
+    Target {
+        name: "solver",
+        read: solver,
+        seeds: Seeds::solver,
+    },
+    Target {
+        name: "caffemodel",
+        read: model,
+        seeds: Seeds::caffemodel,
+    },
+    Target {
+        name: "caffemodel_hdf5",
+        read: caffemodel_hdf5,
+        seeds: Seeds::caffemodel_hdf5,
+    },
+    Target {
+        name: "solverstate",
+        read: solverstate,
+        seeds: Seeds::solverstate,
+    },
+    Target {
+        name: "solverstate_hdf5",
+        read: solverstate_hdf5,
+        seeds: Seeds::solverstate_hdf5,
+    },
+    Target {
+        name: "mean",
+        read: mean,
+        seeds: Seeds::mean,
+    },
+    Target {
+        name: "datum",
+        read: datum,
+        seeds: Seeds::datum,
+    },
+    Target {
+        name: "artifact",
+        read: model,
+        seeds: Seeds::artifact,
+    },
+    Target {
+        name: "artifact_graph",
+        read: artifact_graph,
+        seeds: Seeds::artifact_graph,
+    },
+    Target {
+        name: "artifact_weights",
+        read: artifact_weights,
+        seeds: Seeds::artifact_weights,
+    },
+    Target {
+        name: "artifact_plan",
+        read: artifact_plan,
+        seeds: Seeds::artifact_plan,
+    },
+    Target {
+        name: "npy",
+        read: npy,
+        seeds: Seeds::npy,
+    },
+    Target {
+        name: "picture",
+        read: picture,
+        seeds: Seeds::picture,
+    },
+    Target {
+        name: "lmdb",
+        read: lmdb,
+        seeds: Seeds::lmdb,
+    },
+    Target {
+        name: "leveldb",
+        read: leveldb,
+        seeds: Seeds::leveldb,
+    },
+    Target {
+        name: "hdf5_data",
+        read: hdf5_data,
+        seeds: Seeds::hdf5_data,
+    },
+    Target {
+        name: "image_list",
+        read: image_list,
+        seeds: Seeds::image_list,
+    },
+    Target {
+        name: "idx",
+        read: idx,
+        seeds: Seeds::idx,
+    },
+    Target {
+        name: "cifar",
+        read: cifar,
+        seeds: Seeds::cifar,
+    },
+    Target {
+        name: "recipe",
+        read: recipe,
+        seeds: Seeds::recipe,
+    },
+    Target {
+        name: "tune_cache",
+        read: tune_cache,
+        seeds: Seeds::tune_cache,
+    },
 ];
 
 /// A definition, as text and as a network without weights.
@@ -84,7 +172,10 @@ fn datum(data: &[u8]) {
 /// The graph's section, in a container with right checksums.
 fn artifact_graph(data: &[u8]) {
     let mut writer = Writer::new();
-    if writer.add(Kind::GRAPH, artifact::GRAPH_SECTION, data).is_ok() {
+    if writer
+        .add(Kind::GRAPH, artifact::GRAPH_SECTION, data)
+        .is_ok()
+    {
         let bytes = writer.to_bytes();
         let _ = Reader::new(&bytes).and_then(|reader| artifact::read_graph(&reader));
     }
@@ -136,7 +227,8 @@ fn lmdb(data: &[u8]) {
 
 /// A data base whose log of records is the data.
 fn leveldb(data: &[u8]) {
-    let Ok(mut reader) = leveldb::Reader::open(&Seeds::leveldb_with(data, &folder().join("leveldb")))
+    let Ok(mut reader) =
+        leveldb::Reader::open(&Seeds::leveldb_with(data, &folder().join("leveldb")))
     else {
         return;
     };

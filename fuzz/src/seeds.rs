@@ -79,14 +79,20 @@ impl Seeds {
                 "ip" => &[&[4, 27], &[4]],
                 _ => &[],
             };
-            layer.blobs = blobs.iter().map(|dims| blob::from_tensor(tensor(dims))).collect();
+            layer.blobs = blobs
+                .iter()
+                .map(|dims| blob::from_tensor(tensor(dims)))
+                .collect();
         }
         Self { net }
     }
 
     pub(crate) fn prototxt(&self) -> Vec<Vec<u8>> {
         let zoo = ["lenet", "cifar10-quick", "squeezenet"];
-        let zoo = zoo.iter().filter_map(|name| zoo::find(name)).map(|net| net.prototxt);
+        let zoo = zoo
+            .iter()
+            .filter_map(|name| zoo::find(name))
+            .map(|net| net.prototxt);
         let texts = [DEFINITION, DETECTOR].into_iter().chain(zoo);
         texts.map(|text| text.as_bytes().to_vec()).collect()
     }
@@ -112,7 +118,10 @@ impl Seeds {
         SolverState {
             iter: Some(7),
             learned_net: Some("net.caffemodel".to_owned()),
-            history: vec![blob::from_tensor(tensor(&[4, 5])), blob::from_tensor(tensor(&[4]))],
+            history: vec![
+                blob::from_tensor(tensor(&[4, 5])),
+                blob::from_tensor(tensor(&[4])),
+            ],
             current_step: Some(1),
             ..SolverState::default()
         }
@@ -186,7 +195,11 @@ impl Seeds {
         };
         vec![
             section(tensor(&[300]).into_data()),
-            section((0..200).map(|i| if i % 9 == 0 { 0.5 } else { 0.0 }).collect()),
+            section(
+                (0..200)
+                    .map(|i| if i % 9 == 0 { 0.5 } else { 0.0 })
+                    .collect(),
+            ),
             section((0..64).map(|i| i as f32 * 1.37).collect()),
         ]
     }
@@ -222,12 +235,16 @@ impl Seeds {
         let _ = fs::remove_dir_all(&path);
         let mut base = lmdb::Writer::create(&path).expect("a new data base");
         for (number, value) in (0..9u32).zip(self.datum().iter().cycle()) {
-            base.put(format!("{number:08}").as_bytes(), value.clone()).expect("a record");
+            base.put(format!("{number:08}").as_bytes(), value.clone())
+                .expect("a record");
         }
         base.finish().expect("a data base");
         let file = fs::read(path.join("data.mdb")).expect("the data base's file");
         // The file is mapped with room to grow.
-        let used = file.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        let used = file
+            .iter()
+            .rposition(|&byte| byte != 0)
+            .map_or(0, |last| last + 1);
         vec![file[..used.next_multiple_of(4096).min(file.len())].to_vec()]
     }
 
@@ -237,7 +254,8 @@ impl Seeds {
         if !path.exists() {
             let mut base = leveldb::Writer::create(&path).expect("a new data base");
             for (number, value) in (0..9u32).zip(self.datum().iter().cycle()) {
-                base.put(format!("{number:08}").as_bytes(), value).expect("a record");
+                base.put(format!("{number:08}").as_bytes(), value)
+                    .expect("a record");
             }
             base.finish().expect("a data base");
         }
@@ -275,7 +293,11 @@ impl Seeds {
     }
 
     pub(crate) fn idx(&self) -> Vec<Vec<u8>> {
-        let images = [&[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4][..], &[7; 24]].concat();
+        let images = [
+            &[0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4][..],
+            &[7; 24],
+        ]
+        .concat();
         let labels = vec![0, 0, 8, 1, 0, 0, 0, 3, 1, 2, 3];
         vec![images, labels]
     }

@@ -5,6 +5,8 @@ use skimjit_fuzz::Seeds;
 use std::path::PathBuf;
 
 fn main() -> std::io::Result<()> {
-    let folder = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("fuzz/corpus"), PathBuf::from);
+    let folder = std::env::args_os()
+        .nth(1)
+        .map_or_else(|| PathBuf::from("fuzz/corpus"), PathBuf::from);
     Seeds::new().write_all(&folder)
 }

@@ -22,9 +22,19 @@ fn hexadecimal(data: &[u8]) -> String {
 fn survive(target: &Target, data: &[u8]) {
     let started = Instant::now();
     let read = catch_unwind(AssertUnwindSafe(|| run(target.name, data)));
-    assert!(read.is_ok(), "{}: a panic; input {}", target.name, hexadecimal(data));
+    assert!(
+        read.is_ok(),
+        "{}: a panic; input {}",
+        target.name,
+        hexadecimal(data)
+    );
     let time = started.elapsed();
-    assert!(time < LONGEST, "{}: {time:?}; input {}", target.name, hexadecimal(data));
+    assert!(
+        time < LONGEST,
+        "{}: {time:?}; input {}",
+        target.name,
+        hexadecimal(data)
+    );
 }
 
 #[test]
@@ -52,7 +62,10 @@ fn every_target_has_a_program_for_cargo_fuzz() {
     let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap();
     for target in targets() {
         let name = target.name;
-        assert!(folder.join(format!("targets/{name}.rs")).is_file(), "{name}");
+        assert!(
+            folder.join(format!("targets/{name}.rs")).is_file(),
+            "{name}"
+        );
         assert!(manifest.contains(&format!("name = \"{name}\"")), "{name}");
     }
     let programs = std::fs::read_dir(folder.join("targets")).unwrap().count();

@@ -146,7 +146,8 @@ impl Profile {
     /// Every step of every member, in order of time, if the session traces.
     pub fn events(&self) -> Vec<Vec<Event>> {
         let members = self.events.iter().flatten();
-        let copy = |events: &Mutex<Vec<Event>>| events.lock().map(|e| e.clone()).unwrap_or_default();
+        let copy =
+            |events: &Mutex<Vec<Event>>| events.lock().map(|e| e.clone()).unwrap_or_default();
         members.map(copy).collect()
     }
     /// Runs measured.

@@ -48,26 +48,6 @@ pub struct ReadingArguments {
     /// blob keeps its own value, and a warning tells where that makes a difference
     #[arg(long)]
     pub caffe_in_place: bool,
-    #[command(flatten)]
-    pub care: CareArguments,
-}
-
-/// How unknown fields of a Caffe network are taken.
-#[derive(Clone, Copy, clap::Args)]
-pub struct CareArguments {
-    /// Read layers without the fields that are unknown, which may change what they compute; they are
-    /// warnings then, not an error
-    #[arg(long)]
-    pub ignore_unknown_fields: bool,
-}
-
-impl CareArguments {
-    /// The same for who reads a definition.
-    pub fn care(&self) -> Care {
-        Care {
-            ignore_unknown_fields: self.ignore_unknown_fields,
-        }
-    }
 }
 
 /// How unknown fields of a Caffe network are taken.
@@ -124,7 +104,6 @@ impl ReadingArguments {
             allow_missing_weights: self.allow_missing_weights,
             ignore_unknown_fields: self.care.ignore_unknown_fields,
             caffe_in_place: self.caffe_in_place,
-            ignore_unknown_fields: self.care.ignore_unknown_fields,
             ..LoadOptions::default()
         }
     }
@@ -365,7 +344,9 @@ impl CacheArguments {
 pub fn compile(model: &Model, options: &CompileOptions) -> Result<Engine> {
     let engine = measured(options, |options| model.compile(options))?;
     let choices = engine.plan().choices.iter();
-    let disturbed = choices.filter(|choice| choice.basis == Basis::Disturbed).count();
+    let disturbed = choices
+        .filter(|choice| choice.basis == Basis::Disturbed)
+        .count();
     if disturbed > 0 {
         output::complain(
             "warning",

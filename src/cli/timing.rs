@@ -136,7 +136,10 @@ mod tests {
         assert_eq!((spread.median_ms, spread.least_ms), (3.0, 1.0));
         assert_eq!(spread.quartiles_ms, [2.0, 4.0]);
         assert!(!spread.is_busy());
-        let walls: Vec<u64> = middle(&runs).iter().map(|run| run.wall / 1_000_000).collect();
+        let walls: Vec<u64> = middle(&runs)
+            .iter()
+            .map(|run| run.wall / 1_000_000)
+            .collect();
         assert_eq!(walls, [2, 3, 4]);
         assert!(Spread::of(&[run(10, 1), run(10, 1)]).is_busy());
         assert_eq!(Spread::of(&[]).cpu_share, 1.0);

@@ -7,7 +7,9 @@ use crate::support::{Outcome, Workplace, outcome, ramp};
 use flate2::{Compression, write::GzEncoder};
 use image::{Rgb, RgbImage};
 use skimjit::array::write_npy;
-use skimjit::models::caffe::{proto::NetParameter, read_caffemodel, read_prototxt, write_caffemodel};
+use skimjit::models::caffe::{
+    proto::NetParameter, read_caffemodel, read_prototxt, write_caffemodel,
+};
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
@@ -27,8 +29,7 @@ const INPUT: &str = r#"name: "example"
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 227 dim: 227 } } }
 "#;
 
-const PROBABILITIES: &str =
-    r#"layer { name: "prob" type: "Softmax" bottom: "fc7" top: "prob" }"#;
+const PROBABILITIES: &str = r#"layer { name: "prob" type: "Softmax" bottom: "fc7" top: "prob" }"#;
 
 /// Reads the data base that the example of `convert-imageset` makes.
 const DATA: &str = r#"name: "example"
@@ -36,7 +37,8 @@ layer { name: "data" type: "Data" top: "data" top: "label" transform_param { cro
   data_param { source: "ilsvrc12_train_lmdb" backend: LMDB batch_size: 2 } }
 "#;
 
-const JUDGED: &str = r#"layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc7" bottom: "label" top: "loss" }"#;
+const JUDGED: &str =
+    r#"layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc7" bottom: "label" top: "loss" }"#;
 
 /// A network that takes any size, with the output `prob1`.
 const DETECTOR: &str = r#"name: "det"
@@ -68,7 +70,10 @@ pub fn commands(program: &str) -> Vec<String> {
     let lines = list.lines().filter_map(|line| line.strip_prefix("  "));
     let named = lines.filter(|line| !line.starts_with(' '));
     let names = named.filter_map(|line| line.split_whitespace().next());
-    names.filter(|&name| name != "help").map(str::to_owned).collect()
+    names
+        .filter(|&name| name != "help")
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Examples of a command's help; lines that go on are one.
@@ -77,7 +82,10 @@ fn examples(place: &Workplace, command: &str) -> Vec<String> {
     let (_, list) = help.split_once("Example").expect("every help has one");
     let joined = list.replace("\\\n", " ");
     let lines = joined.lines().skip(1);
-    lines.map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+    lines
+        .map(|line| line.trim().to_owned())
+        .filter(|line| !line.is_empty())
+        .collect()
 }
 
 fn shell(place: &Workplace, line: &str) -> Outcome {
@@ -86,20 +94,34 @@ fn shell(place: &Workplace, line: &str) -> Outcome {
     let home = place.path("");
     let mut command = Command::new("bash");
     command.args(["-c", line]).current_dir(place.path(""));
-    command.env("PATH", format!("{folder}:{}", std::env::var("PATH").unwrap()));
+    command.env(
+        "PATH",
+        format!("{folder}:{}", std::env::var("PATH").unwrap()),
+    );
     command.env("PKG_CONFIG_PATH", place.path(".local/lib/pkgconfig"));
-    command.env("SKIMJIT_TUNE_CACHE", place.path("tune.json")).env("HOME", home);
+    command
+        .env("SKIMJIT_TUNE_CACHE", place.path("tune.json"))
+        .env("HOME", home);
     outcome(&mut command)
 }
 
 fn run(place: &Workplace, line: &str) {
     let result = shell(place, line);
-    assert_eq!(result.code, Some(0), "{line}\n{}{}", result.stdout, result.stderr);
+    assert_eq!(
+        result.code,
+        Some(0),
+        "{line}\n{}{}",
+        result.stdout,
+        result.stderr
+    );
 }
 
 fn picture(place: &Workplace, file: &str, seed: u32) {
-    let pixel = |x: u32, y: u32| Rgb([0, 80, 160].map(|c| ((x * 3 + y * 5 + c + seed * 40) % 256) as u8));
-    RgbImage::from_fn(260, 240, pixel).save(place.path(file)).unwrap();
+    let pixel =
+        |x: u32, y: u32| Rgb([0, 80, 160].map(|c| ((x * 3 + y * 5 + c + seed * 40) % 256) as u8));
+    RgbImage::from_fn(260, 240, pixel)
+        .save(place.path(file))
+        .unwrap();
 }
 
 fn gzipped(place: &Workplace, file: &str, contents: &[u8]) {
@@ -121,7 +143,10 @@ fn prepared() -> Workplace {
     }
     std::fs::create_dir_all(place.path("photos")).unwrap();
     picture(&place, "photos/c.jpg", 7);
-    place.write("labels.txt", (0..10).map(|n| format!("name {n}\n")).collect::<String>());
+    place.write(
+        "labels.txt",
+        (0..10).map(|n| format!("name {n}\n")).collect::<String>(),
+    );
     write_npy(&place.path("in.npy"), &ramp([1, 3, 227, 227], 50.0)).unwrap();
     data_sets(&place);
     // A pruned convolution of 256 x 96 / 2 x 5 x 5, and a folder with one.
@@ -144,7 +169,14 @@ fn networks(place: &Workplace) {
         let empty = ["empty.caffemodel", "--allow-missing-weights"];
         let definition = format!("{definition}.prototxt");
         let artifact = format!("{net}.skim");
-        let compile = ["compile", "--prototxt", &definition, "--no-tune", "-o", &artifact];
+        let compile = [
+            "compile",
+            "--prototxt",
+            &definition,
+            "--no-tune",
+            "-o",
+            &artifact,
+        ];
         let made = place.skimjit(&[&compile[..1], &empty, &compile[1..]].concat());
         assert_eq!(made.code, Some(0), "{}", made.stderr);
         place.ok(&["export", &artifact, "weights.caffemodel"]);
@@ -157,7 +189,11 @@ fn networks(place: &Workplace) {
         write_caffemodel(&whole, &place.path(&format!("{net}.caffemodel"))).unwrap();
     }
     std::fs::copy(place.path("net.caffemodel"), place.path("old.caffemodel")).unwrap();
-    std::fs::copy(place.path("net.caffemodel"), place.path("bvlc_v1.caffemodel")).unwrap();
+    std::fs::copy(
+        place.path("net.caffemodel"),
+        place.path("bvlc_v1.caffemodel"),
+    )
+    .unwrap();
 }
 
 /// Pictures for `convert-imageset`, and small MNIST and CIFAR-10 files.
@@ -177,12 +213,18 @@ fn data_sets(place: &Workplace) {
     };
     let images = idx(&[3, 28, 28], vec![7; 3 * 28 * 28]);
     gzipped(place, "train-images-idx3-ubyte.gz", &images);
-    gzipped(place, "train-labels-idx1-ubyte.gz", &idx(&[3], vec![0, 1, 2]));
+    gzipped(
+        place,
+        "train-labels-idx1-ubyte.gz",
+        &idx(&[3], vec![0, 1, 2]),
+    );
     for file in ["data_batch_1.bin", "data_batch_2.bin"] {
         place.write(file, [&[3u8][..], &[9; 3072]].concat().repeat(2));
     }
     for file in ["sheet_0.png", "sheet_1.png"] {
-        RgbImage::from_pixel(1024, 2, Rgb([5, 6, 7])).save(place.path(file)).unwrap();
+        RgbImage::from_pixel(1024, 2, Rgb([5, 6, 7]))
+            .save(place.path(file))
+            .unwrap();
     }
     place.write("labels.u8", [1, 2, 3, 4]);
 }
@@ -191,7 +233,10 @@ fn data_sets(place: &Workplace) {
 fn in_order(place: &Workplace) -> Vec<String> {
     let first = ["synth", "convert-imageset", "compile", "run", "dump"];
     let others = commands("skimjit");
-    let others = others.iter().map(String::as_str).filter(|name| !first.contains(name));
+    let others = others
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !first.contains(name));
     let names = first.into_iter().chain(others);
     names.flat_map(|name| examples(place, name)).collect()
 }

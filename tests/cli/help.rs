@@ -104,7 +104,8 @@ fn commands_with(place: &Workplace, option: &str) -> Vec<String> {
     let overview = place.ok(&["--help"]);
     let has = |command: &&str| {
         let help = place.ok(&[command, "--help"]);
-        help.lines().any(|line| line.trim_start().starts_with(option))
+        help.lines()
+            .any(|line| line.trim_start().starts_with(option))
     };
     let names = commands(&overview).into_iter().filter(has);
     names.map(str::to_owned).collect()
@@ -114,7 +115,10 @@ fn commands_with(place: &Workplace, option: &str) -> Vec<String> {
 fn the_guide_to_profilers_names_the_commands_that_take_code_info() {
     let place = Workplace::new();
     let guide = document("docs/PROFILING.md");
-    let intro = guide.split("and nothing is told").next().unwrap_or_default();
+    let intro = guide
+        .split("and nothing is told")
+        .next()
+        .unwrap_or_default();
     let mut named: Vec<&str> = quoted(intro).into_iter().skip(1).collect();
     let mut there = commands_with(&place, "--code-info");
     named.sort_unstable();
@@ -126,7 +130,10 @@ fn the_guide_to_profilers_names_the_commands_that_take_code_info() {
 fn every_command_that_takes_a_model_takes_its_shape() {
     let place = Workplace::new();
     let shaped = commands_with(&place, "--input-shape");
-    for command in commands_with(&place, "[MODEL]").into_iter().chain(commands_with(&place, "<MODEL>")) {
+    for command in commands_with(&place, "[MODEL]")
+        .into_iter()
+        .chain(commands_with(&place, "<MODEL>"))
+    {
         assert!(shaped.contains(&command), "{command}");
     }
 }

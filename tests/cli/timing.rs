@@ -46,7 +46,13 @@ fn a_measurement_is_compared_with_an_earlier_one() {
     place.write("before.json", &before);
     let compare = [&time[..], &["--compare", "before.json"]].concat();
     let text = place.ok(&compare);
-    for words in ["before ms", "now ms", "times as fast: median", "total", "conv1"] {
+    for words in [
+        "before ms",
+        "now ms",
+        "times as fast: median",
+        "total",
+        "conv1",
+    ] {
         assert!(text.contains(words), "{words}: {text}");
     }
     let both = place.json(&compare);
@@ -67,7 +73,14 @@ fn a_measurement_is_compared_with_an_earlier_one() {
 #[test]
 fn streams_share_the_cores_and_count_all_images() {
     let place = Workplace::with_tiny_network();
-    let time = ["time", "tiny.caffemodel", "--streams", "2", "--iterations", "7"];
+    let time = [
+        "time",
+        "tiny.caffemodel",
+        "--streams",
+        "2",
+        "--iterations",
+        "7",
+    ];
     let report = place.json(&[&time[..], &["--batch", "3", "--threads", "1"]].concat());
     assert_eq!(
         (&report["streams"], &report["runs"], &report["threads"]),
@@ -84,7 +97,14 @@ fn streams_share_the_cores_and_count_all_images() {
 #[test]
 fn a_trace_has_every_step_of_every_thread() {
     let place = Workplace::with_tiny_network();
-    let time = ["time", "tiny.caffemodel", "--iterations", "2", "--threads", "2"];
+    let time = [
+        "time",
+        "tiny.caffemodel",
+        "--iterations",
+        "2",
+        "--threads",
+        "2",
+    ];
     let text = place.ok(&[&time[..], &["--trace", "trace.json"]].concat());
     assert!(text.contains("trace.json"), "{text}");
     let trace = std::fs::read_to_string(place.path("trace.json")).unwrap();
@@ -98,7 +118,9 @@ fn a_trace_has_every_step_of_every_thread() {
     assert!(convs.iter().all(|event| number(&event["dur"]) >= 0.0));
     // Of one thread, one after the other.
     for thread in 0..2 {
-        let own = events.iter().filter(|event| event["ph"] == "X" && event["tid"] == thread);
+        let own = events
+            .iter()
+            .filter(|event| event["ph"] == "X" && event["tid"] == thread);
         let mut end = 0.0;
         for event in own {
             let begin = number(&event["ts"]);

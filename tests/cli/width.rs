@@ -13,13 +13,27 @@ fn widest(text: &str) -> (usize, &str) {
 #[test]
 fn tables_fit_and_wide_tables_have_all_columns() {
     let place = Workplace::with_tiny_network();
-    place.ok(&["synth", "googlenet", "--sparsity", "90", "-o", "net.caffemodel"]);
+    place.ok(&[
+        "synth",
+        "googlenet",
+        "--sparsity",
+        "90",
+        "-o",
+        "net.caffemodel",
+    ]);
     place.ok(&["compile", "net.caffemodel", "--no-tune", "-o", "net.skim"]);
     let few = ["--iterations", "1"];
     let layer = ["--layer", "inception_4b/3x3_reduce"];
     let commands: Vec<Vec<&str>> = vec![
         vec!["inspect", "net.skim"],
-        vec!["compile", "net.skim", "--no-tune", "--no-verify", "-o", "other.skim"],
+        vec![
+            "compile",
+            "net.skim",
+            "--no-tune",
+            "--no-verify",
+            "-o",
+            "other.skim",
+        ],
         [&["time", "net.skim"][..], &few].concat(),
         [&["explain", "net.skim", "--no-tune"][..], &few].concat(),
         [&["bench", "--net", "googlenet"][..], &few, &layer].concat(),

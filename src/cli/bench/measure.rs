@@ -143,7 +143,11 @@ impl Measure {
             for ((engine, session), times) in engines.iter().zip(&mut sessions).zip(&mut times) {
                 session.start_profile();
                 engine.run(session, inputs)?;
-                times.extend(session.profile().map(|profile| kernels_only(engine, profile)));
+                times.extend(
+                    session
+                        .profile()
+                        .map(|profile| kernels_only(engine, profile)),
+                );
             }
             Ok(())
         })?;

@@ -40,7 +40,8 @@ struct Line<'a> {
 
 impl<'a> Comparison<'a> {
     pub fn new(before: &'a Report, now: &'a Report) -> Self {
-        let same = (&before.isa, before.batch, before.threads) == (&now.isa, now.batch, now.threads);
+        let same =
+            (&before.isa, before.batch, before.threads) == (&now.isa, now.batch, now.threads);
         if !same {
             let what = |report: &Report| {
                 let (isa, batch, threads) = (&report.isa, report.batch, report.threads);

@@ -107,7 +107,11 @@ struct Step {
 }
 
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
-    let before = arguments.compare.as_deref().map(compare::read).transpose()?;
+    let before = arguments
+        .compare
+        .as_deref()
+        .map(compare::read)
+        .transpose()?;
     let mut options = arguments.engine.options()?;
     let model = arguments.load()?;
     options.tuning = arguments.tune.tuning();

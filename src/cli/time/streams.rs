@@ -86,9 +86,9 @@ fn measure(
         let started = Instant::now();
         let mut all = Vec::new();
         for caller in callers {
-            let runs = caller.join().map_err(|_| {
-                Error::Check("a stream: found a panic, expected times".to_owned())
-            })?;
+            let runs = caller
+                .join()
+                .map_err(|_| Error::Check("a stream: found a panic, expected times".to_owned()))?;
             all.extend(runs?);
         }
         Ok((all, started.elapsed().as_secs_f64()))
