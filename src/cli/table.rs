@@ -255,7 +255,7 @@ mod tests {
     fn cells_are_single_lines() {
         let mut table = Table::new([left("layer")]);
         table.row(["a\n\u{1b}[2Jb".into()]);
-        assert_eq!(table.to_string(), "layer\na\\n\\u{1b}[2Jb");
+        assert_eq!(table.text(false), "layer\na\\n\\u{1b}[2Jb");
     }
 
     #[test]
