@@ -557,7 +557,7 @@ const char *skimjit_model_get_label(const skimjit_model *model,
 
 // Gets the memory for runs of a model. `team` computes them; null: the model's own team. Sessions on
 // different teams run at the same time, sessions on one team take turns (on a team of one thread, they
-// need not).
+// need not). SKIMJIT_STATUS_PLAN when there is no memory.
 //
 // The caller owns `*session`, and frees it with `skimjit_session_free`. It keeps what it needs of the
 // model and the team, which may be freed before.

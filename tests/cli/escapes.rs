@@ -49,7 +49,9 @@ fn no_name_is_a_command_to_a_terminal() {
             // Nor a line of C, a tag, or the end of a quoted text.
             let injected = |line: &str| line.trim_start().starts_with("#error");
             assert!(!text.lines().any(injected), "{file}");
-            assert!(!text.contains("<script>alert"), "{file}");
+            if file.ends_with(".svg") || file.ends_with(".html") {
+                assert!(!text.contains("<script>alert"), "{file}");
+            }
             if file == "out.dot" {
                 assert!(!text.contains("</script>\" ]; x"), "{file}");
             }

@@ -109,8 +109,13 @@ fn without_room_the_old_file_stays_and_one_line_says_why() {
                 let result = with_room(&place, blocks, &arguments);
                 let said = &result.stderr;
                 assert_eq!(result.code, Some(3), "{command}: {said}{}", result.stdout);
-                assert_eq!(said.lines().count(), 1, "{command}: {said}");
-                assert!(said.starts_with("error: "), "{command}: {said}");
+                // Measuring may warn of a busy machine before.
+                let told = |line: &&str| !line.starts_with("warning: busy machine");
+                let told: Vec<&str> = said.lines().filter(told).collect();
+                assert!(
+                    told.len() == 1 && told[0].starts_with("error: "),
+                    "{command}: {said}"
+                );
                 assert_eq!(names(&place), before, "{command}");
                 if old {
                     let kept = std::fs::read_to_string(place.path(file)).unwrap();
@@ -149,7 +154,8 @@ fn folders_of_files_hold_no_half_ones() {
         let result = with_room(&place, 1, &arguments);
         let said = &result.stderr;
         assert_eq!(result.code, Some(3), "{command}: {said}{}", result.stdout);
-        assert_eq!(said.lines().count(), 1, "{command}: {said}");
+        let errors = said.lines().filter(|line| line.starts_with("error: "));
+        assert_eq!(errors.count(), 1, "{command}: {said}");
         let again = place.skimjit(&arguments);
         assert_eq!(again.code, Some(0), "{command}: {}", again.stderr);
         std::fs::remove_dir_all(place.path("f")).unwrap();
