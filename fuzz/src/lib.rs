@@ -52,11 +52,16 @@ pub(crate) fn folder() -> &'static Path {
         .path()
 }
 
-/// A file with the data, of this thread.
-pub(crate) fn file(ending: &str, data: &[u8]) -> PathBuf {
+/// A name of this thread.
+pub(crate) fn path(ending: &str) -> PathBuf {
     let thread = format!("{:?}", std::thread::current().id());
     let digits: String = thread.chars().filter(char::is_ascii_digit).collect();
-    let path = folder().join(format!("input-{digits}{ending}"));
+    folder().join(format!("input-{digits}{ending}"))
+}
+
+/// A file with the data, of this thread.
+pub(crate) fn file(ending: &str, data: &[u8]) -> PathBuf {
+    let path = path(ending);
     std::fs::write(&path, data).expect("room in the temporary folder");
     path
 }

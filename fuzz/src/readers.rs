@@ -204,8 +204,7 @@ fn picture(data: &[u8]) {
 
 /// A folder of this thread with one file of a data base.
 fn data_base(name: &str, data: &[u8]) -> PathBuf {
-    let folder = file(".folder", b"");
-    let _ = std::fs::remove_file(&folder);
+    let folder = crate::path(".folder");
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir(&folder).expect("a folder in the temporary folder");
     std::fs::write(folder.join(name), data).expect("room in the temporary folder");

@@ -19,23 +19,30 @@ pub fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, known)| known)
 }
 
-/// Edits between two names, letter case not counted.
+/// Edits between two names, letter case not counted; two neighbours that changed places are one.
 fn distance(a: &str, b: &str) -> usize {
     let letters = |name: &str| -> Vec<char> {
         let lower = name.chars().map(|letter| letter.to_ascii_lowercase());
         lower.take(MOST_LETTERS).collect()
     };
     let (a, b) = (letters(a), letters(b));
-    let mut row: Vec<usize> = (0..=a.len()).collect();
-    for (index, letter) in b.into_iter().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
+    // Rows of the two letters before, and of the last one.
+    let (mut older, mut old) = (Vec::new(), (0..=a.len()).collect::<Vec<usize>>());
+    for (index, &letter) in b.iter().enumerate() {
+        let mut row = vec![index + 1];
         for (column, &other) in a.iter().enumerate() {
-            let replaced = diagonal + usize::from(other != letter);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+            let replaced = old[column] + usize::from(other != letter);
+            let mut least = replaced.min(old[column + 1] + 1).min(row[column] + 1);
+            if let (Some(before), Some(beside)) = (index.checked_sub(1), column.checked_sub(1))
+                && (b[before], a[beside]) == (other, letter)
+            {
+                least = least.min(older[beside] + 1);
+            }
+            row.push(least);
         }
+        older = std::mem::replace(&mut old, row);
     }
-    row[a.len()]
+    old[a.len()]
 }
 
 #[cfg(test)]
@@ -57,6 +64,7 @@ mod tests {
         );
         assert_eq!(closest("Stride_H", known), Some("stride_h"));
         assert_eq!(closest("pads", known), Some("pad"));
+        assert_eq!(closest("base_rl", ["base_lr", "gamma"]), Some("base_lr"));
         for other in ["ShuffleChannel", "Interp", "x", "", "ceil_mode"] {
             assert_eq!(closest(other, known), None, "{other}");
         }

@@ -6,6 +6,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+/// Less than this without a core is what reading the clocks takes, and no other process.
+const LEAST_STALL: Duration = Duration::from_micros(20);
 /// Most events that are kept for each member.
 const MOST_EVENTS: usize = 1 << 18;
 
@@ -97,6 +99,9 @@ impl Profile {
         work();
         let core = clock::thread_time().saturating_sub(core);
         let stalled = begin.elapsed().saturating_sub(core);
+        if stalled < LEAST_STALL {
+            return;
+        }
         self.stalled[member].fetch_add(stalled.as_nanos() as u64, Ordering::Relaxed);
     }
     pub(crate) fn add_run(&mut self, wall: Duration, images: usize) {

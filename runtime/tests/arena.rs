@@ -114,7 +114,7 @@ fn memory_is_what_lives_at_the_same_time_for_any_batch() {
                 // No blob has more elements than a shape may.
                 Err(error) => {
                     assert!(
-                        net.name == "vgg16" && batch == 1024,
+                        net.name == "vgg-16" && batch == 1024,
                         "{}: {error}",
                         net.name
                     );

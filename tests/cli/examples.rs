@@ -141,8 +141,10 @@ fn prepared() -> Workplace {
     for (seed, file) in (0..).zip(["cat.jpg", "a.jpg", "b.jpg"]) {
         picture(&place, file, seed);
     }
-    std::fs::create_dir_all(place.path("photos")).unwrap();
-    picture(&place, "photos/c.jpg", 7);
+    for folder in ["photos", "more"] {
+        std::fs::create_dir_all(place.path(folder)).unwrap();
+        picture(&place, &format!("{folder}/c.jpg"), 7);
+    }
     place.write(
         "labels.txt",
         (0..10).map(|n| format!("name {n}\n")).collect::<String>(),

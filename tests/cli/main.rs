@@ -431,7 +431,7 @@ fn the_environment_sets_defaults() {
         serde_json::from_slice::<Value>(&output.stdout).unwrap()
     };
     assert_eq!(run("SKIMJIT_MAX_ISA", "avx2")["isa"], "avx2");
-    assert_eq!(run("SKIMJIT_THREADS", "3")["threads"], 3);
+    assert_eq!(run("SKIMJIT_THREADS", "1")["threads"], 1);
 }
 
 #[test]

@@ -43,8 +43,12 @@ fn artifacts_and_weights_that_claim_too_much_are_one_error() {
         claims!("328-bytes.h5"),
     ] {
         place.write(name, bytes);
-        for command in ["inspect", "verify", "compile"] {
-            assert_refused(&limited(&place, &[command, name]), name);
+        for command in [
+            &["inspect"][..],
+            &["verify"],
+            &["compile", "-o", "new.skim"],
+        ] {
+            assert_refused(&limited(&place, &[command, &[name]].concat()), name);
         }
     }
 }

@@ -324,14 +324,19 @@ fn fill(elems: &mut [f32], extent: Extent, planes: &Planes, values: &[f32]) {
     }
 }
 
+/// A NaN that no operand has.
+const UNWRITTEN: u32 = 0x7fc5_a5a5;
+
 /// The staged copy; must be written everywhere.
 fn staged(staging: &skimjit_kernels::stage::Staging, values: &[f32]) -> Result<Vec<f32>, String> {
-    let mut copy = vec![POISON; staging.elems()];
+    // Not a value that special operands have: those are copied as they are.
+    let unwritten = f32::from_bits(UNWRITTEN);
+    let mut copy = vec![unwritten; staging.elems()];
     let planes = values.chunks_exact(staging.src.hw() as usize);
     for (src, dst) in planes.zip(copy.chunks_exact_mut(staging.channel as usize)) {
         staging.copy_channel(src, dst);
     }
-    match copy.iter().position(|value| value.is_nan()) {
+    match copy.iter().position(|value| value.to_bits() == UNWRITTEN) {
         Some(at) => Err(format!("staging leaves element {at} unwritten")),
         None => Ok(copy),
     }

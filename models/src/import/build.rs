@@ -89,7 +89,6 @@ pub(super) fn build(
     let added = net.add_layers(topology);
     net.warnings.extend(unknown::warnings(&net.unknown));
     net.warnings.append(&mut net.store.warnings);
-    net.warnings.extend(unknown::warnings(&net.unknown));
     added.map_err(|error| error.after(&net.warnings))?;
     Ok(Built {
         graph: net.graph,

@@ -125,9 +125,9 @@ fn read(arguments: &Arguments) -> Result<(Graph, bool)> {
 fn labelled(error: InputError, arguments: &Arguments) -> InputError {
     let data = error.found.contains("data") || error.found.contains("shape");
     match data && arguments.weights.is_empty() {
-        true => {
-            error.hint("give a deploy prototxt, or transform_param.crop_size in the data layer")
-        }
+        true => error.hint(
+            "give --input-shape, a deploy prototxt, or transform_param.crop_size in the data layer",
+        ),
         false => error,
     }
 }
