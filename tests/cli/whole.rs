@@ -87,11 +87,11 @@ const WRITERS: [(&str, &str); 18] = [
     ("u.prototxt", "upgrade tiny.prototxt u.prototxt --force"),
     (
         "f.npy",
-        "extract-features --model tiny.prototxt --weights tiny.caffemodel -o f.npy --input in.npy conv1",
+        "extract-features --model tiny.prototxt --weights tiny.caffemodel --input in.npy -o f.npy conv1",
     ),
     (
         "f.h5",
-        "extract-features --model tiny.prototxt --weights tiny.caffemodel -o f.h5 --input in.npy conv1",
+        "extract-features --model tiny.prototxt --weights tiny.caffemodel --input in.npy -o f.h5 conv1",
     ),
 ];
 
