@@ -11,3 +11,4 @@ mod refusals;
 mod solver;
 mod support;
 mod unknown_fields;
+mod whole;
