@@ -24,7 +24,11 @@ fn without_room_old_files_stay() {
     for (file, blocks, command) in [
         ("n.prototxt", 0, "net lenet -o n.prototxt"),
         ("p.svg", 1, "plot run -o p"),
-        ("old_iter_2.caffemodel", 1, "train --solver solver.prototxt --quiet"),
+        (
+            "old_iter_2.caffemodel",
+            1,
+            "train --solver solver.prototxt --quiet",
+        ),
     ] {
         place.write(file, OLD);
         let before = place.files(".");
@@ -32,7 +36,10 @@ fn without_room_old_files_stay() {
         let result = with_room(&place, blocks, &arguments);
         let said = &result.stderr;
         assert_eq!(result.code, Some(3), "{command}: {said}");
-        assert!(said.contains(file) && said.contains("writing"), "{command}: {said}");
+        assert!(
+            said.contains(file) && said.contains("writing"),
+            "{command}: {said}"
+        );
         let kept = std::fs::read_to_string(place.path(file)).unwrap();
         assert_eq!(kept, OLD, "{command}");
         assert_eq!(place.files("."), before, "{command}");
