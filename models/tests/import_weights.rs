@@ -294,7 +294,8 @@ fn file(layers: &[(&str, f32)]) -> NetParameter {
 /// As Net::CopyTrainedLayersFrom does: layer after layer, file after file, into the same memory.
 #[test]
 fn the_last_copy_of_a_shared_parameter_wins() {
-    let cases: &[(&[&[(&str, f32)]], f32, bool)] = &[
+    type Files<'a> = &'a [&'a [(&'a str, f32)]];
+    let cases: &[(Files<'_>, f32, bool)] = &[
         (&[&[("a", 2.0), ("b", 10.0)]], 10.0, true),
         (&[&[("b", 10.0), ("a", 2.0)]], 2.0, true),
         (&[&[("a", 2.0), ("b", 10.0)], &[("a", 3.0)]], 3.0, true),

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "Examples:
   skimjit convert-dataset mnist train-images-idx3-ubyte.gz train-labels-idx1-ubyte.gz mnist_train_lmdb
   skimjit convert-dataset cifar10 data_batch_1.bin data_batch_2.bin cifar10_train_lmdb
-  skimjit convert-dataset cifar10 --labels labels.u8 sheet_0.png sheet_1.png cifar10_train_lmdb")]
+  skimjit convert-dataset cifar10 --labels labels.u8 sheet_0.png sheet_1.png cifar10_sheets_lmdb")]
 pub struct Arguments {
     #[command(subcommand)]
     set: Set,

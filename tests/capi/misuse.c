@@ -70,7 +70,7 @@ static void loading(const char *path, const char *prototxt)
     FAILS(skimjit_model_load_memory(NULL, 0, NULL, &model), INPUT, "empty");
     wrong = options, wrong.size = 0;
     FAILS(skimjit_model_load_file(path, &wrong, &model), VERSION, "sizeof(skimjit_options)");
-    wrong = options, wrong.size = sizeof options - 8;
+    wrong = options, wrong.size = sizeof options - 16;
     FAILS(skimjit_model_load_file(path, &wrong, &model), VERSION, "size");
     wrong = options, wrong.isa = 7;
     FAILS(skimjit_model_load_file(path, &wrong, &model), ARGUMENT, "isa");
@@ -360,7 +360,7 @@ static void kernels(void)
     conv.kh = conv.kw = 1;
     FAILS(skimjit_dense_conv_create(&conv, src, 8, NULL, 0, &options, &kernel), INPUT, "");
     conv.ih = conv.iw = conv.ic = conv.oc = 0xffffffffu;
-    FAILS(skimjit_dense_conv_create(&conv, src, 8, NULL, 0, &options, &kernel), ARGUMENT, "planes");
+    FAILS(skimjit_dense_conv_create(&conv, src, 8, NULL, 0, &options, &kernel), INPUT, "planes");
     conv.ih = conv.iw = 2;
     FAILS(skimjit_dense_conv_create(&conv, src, 8, NULL, 0, &options, &kernel), ARGUMENT, "weights");
     conv.ic = conv.oc = 2;

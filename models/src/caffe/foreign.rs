@@ -150,7 +150,7 @@ static KINDS: &[Kind] = &[
     kind("an ncnn network (.param)", ORIGINAL, |f| f.text().trim_start().starts_with("7767517") || f.starts(&7_767_517_u32.to_le_bytes())),
     kind("weights of ncnn (.bin)", ORIGINAL, |f| f.starts(&0x0130_6b47_u32.to_le_bytes()) || f.starts(&0x000d_4b38_u32.to_le_bytes())),
     kind("weights of MXNet (.params)", CONVERT, |f| f.starts(&0x112_u64.to_le_bytes())),
-    kind("an ONNX model", CONVERT, |f| is_onnx(f)),
+    kind("an ONNX model", CONVERT, is_onnx),
     kind("a Core ML model", CONVERT, |f| f.ends(&[".mlmodel"])),
     kind("a PaddlePaddle model", CONVERT, |f| f.ends(&[".pdmodel", ".pdiparams", ".pdparams", "__model__", "__params__"])),
     kind("a graph of TensorFlow or Caffe2 (.pb)", CONVERT, |f| f.ends(&[".pb", ".pbtxt"])),

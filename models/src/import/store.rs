@@ -297,7 +297,7 @@ impl Store {
                 .as_ref()
                 .is_ok_and(|found| found.count() == shape.count())
         };
-        if !blob::shape_matches(&taken.blob, shape) && !(taken.permissive && same_count()) {
+        if !(blob::shape_matches(&taken.blob, shape) || taken.permissive && same_count()) {
             let found = match found {
                 Ok(found) => format!("shape {found}"),
                 Err(error) => error.found,

@@ -49,7 +49,7 @@ impl Distance {
 /// Time after which a trial ends.
 const BUDGET: Duration = Duration::from_millis(12);
 /// The trial of a machine that is busy with something else may take this many times as long.
-const PATIENCE: u32 = 5;
+const PATIENCE: u32 = 20;
 /// Rounds of a trial, of which the first warms up; the budget decides in between.
 const LEAST_ROUNDS: usize = 4;
 /// As above.
@@ -103,7 +103,7 @@ impl Trial<'_> {
         }
         let sweep = Sweep::new();
         let started = Instant::now();
-        for round in 0..MOST_ROUNDS {
+        for round in 0.. {
             for contender in contenders.iter_mut().flatten().filter(|c| !c.out) {
                 match self.distance {
                     Distance::Inner => {}
@@ -116,7 +116,7 @@ impl Trial<'_> {
             let settled = contenders.iter().flatten().all(Contender::is_settled);
             let budget = if settled { BUDGET } else { BUDGET * PATIENCE };
             let enough = round + 1 >= LEAST_ROUNDS && started.elapsed() > budget;
-            if enough || left < 2 && settled {
+            if enough || settled && (left < 2 || round + 1 >= MOST_ROUNDS) {
                 break;
             }
         }

@@ -78,9 +78,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let Some(output) = &arguments.output else {
         return print(text::net_text(&definition).trim_end());
     };
-    write_file(output, &text::net_text(&definition))?;
+    write_file(output, text::net_text(&definition))?;
     if let Some(solver) = &arguments.solver {
-        write_file(solver, &text::solver_text(&solver_for(output, &definition)))?;
+        write_file(solver, text::solver_text(&solver_for(output, &definition)))?;
         let command = format!("skimjit-train train --solver {}", solver.display());
         complain("written", &format!("{command} trains it"));
     }

@@ -39,8 +39,11 @@ pub fn records(log: &[u8]) -> Result<Vec<Vec<u8>>> {
     }
 }
 
+/// Kind of a part of a record, its bytes, and what stands behind it.
+type Part<'a> = (u8, &'a [u8], &'a [u8]);
+
 /// Kind and data of the first part of a block, and what follows; `None` where nothing more was written.
-fn part(block: &[u8]) -> Result<Option<(u8, &[u8], &[u8])>> {
+fn part(block: &[u8]) -> Result<Option<Part<'_>>> {
     let short = || damaged("a log that ends inside a record");
     let (header, rest) = block
         .split_first_chunk::<HEADER_BYTES>()
