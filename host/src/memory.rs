@@ -147,9 +147,12 @@ pub fn free() -> Option<u64> {
 /// between allocations.
 pub fn left_of_addresses() -> Option<u64> {
     let most = getrlimit(Resource::As).current?;
-    let text = fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = text.split(' ').next()?.parse().ok()?;
-    let used = pages.saturating_mul(rustix::param::page_size() as u64);
+    let text = fs::read_to_string("/proc/self/status").ok()?;
+    let used = text.lines().find_map(|line| {
+        let kib = line.strip_prefix("VmSize:")?;
+        let kib: u64 = kib.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kib << 10)
+    })?;
     Some(most.saturating_sub(used) / 8 * 7)
 }
 

@@ -224,7 +224,7 @@ impl Report for Console {
             WARNINGS.add();
         }
         if let Some(log) = &mut self.log {
-            let line = format!("{}{}\n", prefix(), printable::line(text));
+            let line = format!("{}{}\n", prefix(), printable::lines(text));
             let result = log.write_all(line.as_bytes());
             self.note(result);
         }

@@ -113,7 +113,10 @@ fn a_network_is_pruned_fine_tuned_and_drawn() {
     std::fs::remove_file(place.path(folder).join("metrics.jsonl")).unwrap();
     place.ok(&["plot", folder, "-o", "old"]);
     let page = String::from_utf8(place.bytes("old.html")).unwrap();
-    assert!(page.contains("accuracy") && page.contains("weight 1"));
+    assert!(
+        page.contains("accuracy") && page.contains("weight 1"),
+        "{page}"
+    );
 }
 
 /// SkimCaffe's ResNet template: L2 for all, L1 for what is to be pruned.
