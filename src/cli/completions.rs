@@ -7,7 +7,7 @@ use skimjit::Result;
 /// Prints what lets a shell complete commands and options.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
-  skimjit completions bash > ~/.local/share/bash-completion/completions/skimjit")]
+  skimjit completions bash > skimjit.bash")]
 pub struct Arguments {
     /// The shell
     shell: Shell,

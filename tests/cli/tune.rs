@@ -153,6 +153,8 @@ fn a_cache_that_cannot_be_used_is_a_warning() {
         "compile",
         "net.caffemodel",
         "--no-verify",
+        "--threads",
+        "1",
         "--tune-cache",
         "c.json",
     ];
@@ -173,6 +175,8 @@ fn a_cache_that_cannot_be_used_is_a_warning() {
         "compile",
         "net.caffemodel",
         "--no-verify",
+        "--threads",
+        "1",
         "--tune-cache",
         "folder",
     ];

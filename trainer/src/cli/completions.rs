@@ -7,7 +7,7 @@ use skimjit_models::Result;
 /// Prints what lets a shell complete commands and options.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
-  skimjit-train completions bash > ~/.local/share/bash-completion/completions/skimjit-train")]
+  skimjit-train completions bash > skimjit-train.bash")]
 pub struct Arguments {
     /// The shell
     shell: Shell,
