@@ -9,7 +9,7 @@
 //!
 //! For the given weights, the problem's sizes and every input:
 //! * **Memory.** Every load and store of every instruction lies inside the kernel's declared
-//!   [`Footprint`](skimjit_kernels::Footprint), its packed data, its arguments, or the words that it has
+//!   [`Footprint`], its packed data, its arguments, or the words that it has
 //!   pushed itself. Nothing but the result, scratch memory and those words is written; no element of
 //!   the result by two tasks; nothing beside the result's planes; no task reads what another one
 //!   wrote. Aligned moves are to addresses that are aligned wherever the buffers lie (operands are
@@ -19,7 +19,7 @@
 //!   stay as they were, no segment, no system call, no self-made jump target: no instruction for those
 //!   is on the list. Code for AVX2 has no instruction of AVX-512.
 //! * **No dependence on chance.** Registers, flags, masks, scratch memory and the stack start as
-//!   undefined, and memory around the operands too (see [`Footprint`](skimjit_kernels::Footprint) for
+//!   undefined, and memory around the operands too (see [`Footprint`] for
 //!   the gaps, which are zero). What depends on them reaches no result, no address and no jump.
 //! * **The end.** Every task ends within a number of instructions that the problem bounds.
 //! * **Values** ([`Scope::Values`]). Lanes hold elements of the field modulo 2⁵⁸ − 27 instead of floats;

@@ -58,8 +58,8 @@ impl Window {
         Ok(())
     }
 
-    /// Refuses planes of `size` (h, w) that are too large with their padding, and what [`Window::check`]
-    /// refuses.
+    /// Refuses planes of `size` (h, w) that are too large with their padding, and windows that
+    /// cannot be.
     pub fn check_padded(&self, size: [u32; 2], param: &str) -> Result<()> {
         self.check(param)?;
         let [h, w] = [0, 1].map(|axis| u64::from(size[axis]) + 2 * u64::from(self.pad[axis]));
