@@ -61,37 +61,29 @@ impl CodeRegion {
 
     /// Publishes several codes side by side, each aligned to 64 bytes; returns the offset of each.
     pub fn publish_all(codes: &[&Code]) -> Result<(Arc<Self>, Vec<usize>), RegionError> {
-        let (writable, len, bases) = written(codes)?;
-        let mapping = writable
-            .make_exec()
-            .map_err(|source| RegionError::Protect { bytes: len, source })?;
-        let executable = true;
-        Ok((
-            Arc::new(Self {
-                mapping,
-                len,
-                executable,
-            }),
-            bases,
-        ))
+        Self::finish(codes, MmapMut::make_exec, true)
     }
 
     /// As [`CodeRegion::publish_all`], for code that is not run: systems that forbid generated code allow
     /// it. Calling it panics.
     pub fn store_all(codes: &[&Code]) -> Result<(Arc<Self>, Vec<usize>), RegionError> {
+        Self::finish(codes, MmapMut::make_read_only, false)
+    }
+
+    fn finish(
+        codes: &[&Code],
+        protect: fn(MmapMut) -> std::io::Result<Mmap>,
+        executable: bool,
+    ) -> Result<(Arc<Self>, Vec<usize>), RegionError> {
         let (writable, len, bases) = written(codes)?;
-        let mapping = writable
-            .make_read_only()
-            .map_err(|source| RegionError::Protect { bytes: len, source })?;
-        let executable = false;
-        Ok((
-            Arc::new(Self {
-                mapping,
-                len,
-                executable,
-            }),
-            bases,
-        ))
+        let mapping =
+            protect(writable).map_err(|source| RegionError::Protect { bytes: len, source })?;
+        let region = Self {
+            mapping,
+            len,
+            executable,
+        };
+        Ok((Arc::new(region), bases))
     }
 
     /// Bytes of code, gaps between codes included.

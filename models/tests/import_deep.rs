@@ -1,7 +1,7 @@
 //! Very deep networks: the time of an import grows with the layers, not with their square. A file of its
 //! own: it counts the processor time of its thread.
 
-use rustix::time::{ClockId, clock_gettime};
+use skimjit_host::clock::thread_time;
 use skimjit_models::caffe::parse_prototxt;
 use skimjit_models::import::{ImportOptions, import};
 use std::fmt::Write;
@@ -57,13 +57,9 @@ fn data(layers: usize) -> String {
 }
 
 fn seconds(work: impl FnOnce()) -> f64 {
-    let now = || {
-        let time = clock_gettime(ClockId::ThreadCPUTime);
-        time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-    };
-    let started = now();
+    let started = thread_time();
     work();
-    now() - started
+    (thread_time() - started).as_secs_f64()
 }
 
 #[test]

@@ -5,7 +5,7 @@
 mod network;
 
 use network::Net;
-use rustix::time::{ClockId, clock_gettime};
+use skimjit_host::clock::thread_time;
 use skimjit_models::ops::{Activation, Eltwise, EltwiseOp, PostOps};
 use skimjit_models::{Graph, Op, passes};
 use skimjit_runtime::jit::Isa;
@@ -36,13 +36,9 @@ fn chain(layers: usize) -> Graph {
 }
 
 fn cpu_seconds(work: impl FnOnce()) -> f64 {
-    let now = || {
-        let time = clock_gettime(ClockId::ThreadCPUTime);
-        time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-    };
-    let started = now();
+    let started = thread_time();
     work();
-    now() - started
+    (thread_time() - started).as_secs_f64()
 }
 
 #[test]
