@@ -93,17 +93,20 @@ impl Spread {
     pub fn is_busy(&self) -> bool {
         self.cpu_share < 1.0 - BUSY
     }
-    /// Doubts the measurement where the machine was busy.
+    /// Why the measurement is in doubt: the machine was busy.
+    pub fn doubt(&self) -> Option<String> {
+        let share = self.cpu_share * 100.0;
+        self.is_busy().then(|| {
+            format!(
+                "a thread had a core for only {share:.0} % of the time, so the times are too long; measure \
+                 again when nothing else runs, or with fewer --threads"
+            )
+        })
+    }
+    /// Says so.
     pub fn warn(&self, what: &str) {
-        if self.is_busy() {
-            let share = self.cpu_share * 100.0;
-            output::complain(
-                "warning",
-                &format!(
-                    "busy machine: {what}: a thread had a core for only {share:.0} % of the time, so the \
-                     times are too long; measure again when nothing else runs, or with fewer --threads"
-                ),
-            );
+        if let Some(doubt) = self.doubt() {
+            output::complain("warning", &format!("busy machine: {what}: {doubt}"));
         }
     }
 }

@@ -89,15 +89,12 @@ fn examples(place: &Workplace, command: &str) -> Vec<String> {
 }
 
 fn shell(place: &Workplace, line: &str) -> Outcome {
-    let program = Path::new(env!("CARGO_BIN_EXE_skimjit"));
-    let folder = program.parent().unwrap().to_str().unwrap();
+    let folder = place.path("bin");
     let home = place.path("");
     let mut command = Command::new("bash");
     command.args(["-c", line]).current_dir(place.path(""));
-    command.env(
-        "PATH",
-        format!("{folder}:{}", std::env::var("PATH").unwrap()),
-    );
+    let path = std::env::var("PATH").unwrap();
+    command.env("PATH", format!("{}:{path}", folder.display()));
     command.env("PKG_CONFIG_PATH", place.path(".local/lib/pkgconfig"));
     command
         .env("SKIMJIT_TUNE_CACHE", place.path("tune.json"))
@@ -130,9 +127,26 @@ fn gzipped(place: &Workplace, file: &str, contents: &[u8]) {
     place.write(file, out.finish().unwrap());
 }
 
+/// The program and the libraries in one folder, as `cargo build` leaves them.
+fn install(place: &Workplace) {
+    let program = Path::new(env!("CARGO_BIN_EXE_skimjit"));
+    let test = std::env::current_exe().unwrap();
+    let library = |name| test.with_file_name(name);
+    std::fs::create_dir(place.path("bin")).unwrap();
+    for file in [
+        program.to_owned(),
+        library("libskimjit.so"),
+        library("libskimjit.a"),
+    ] {
+        let to = place.path("bin").join(file.file_name().unwrap());
+        std::fs::copy(&file, to).unwrap();
+    }
+}
+
 /// Everything that examples read.
 fn prepared() -> Workplace {
     let place = Workplace::new();
+    install(&place);
     place.write("deploy.prototxt", format!("{INPUT}{LAYERS}{PROBABILITIES}"));
     place.write("train_val.prototxt", format!("{DATA}{LAYERS}{JUDGED}"));
     place.write("det1.prototxt", DETECTOR);

@@ -73,6 +73,9 @@ fn head(report: &Report, page: &mut String) {
         report.peak.read_gbps,
         report.peak.cache_gbps,
     );
+    if let Some(doubt) = network.spread.doubt() {
+        let _ = writeln!(page, "<p class=\"doubt\">Busy machine: {doubt}.</p>");
+    }
     let figure = |value: String, what: &str| format!("<div><b>{value}</b>{what}</div>");
     let over = network.total_ms / network.limit_ms.max(f64::MIN_POSITIVE);
     let figures = [
