@@ -94,16 +94,13 @@ impl Spread {
         self.cpu_share < 1.0 - BUSY
     }
     /// Doubts the measurement where the machine was busy.
-    pub fn warn(&self, what: &str) {
+    pub fn doubt(&self, what: &str) {
         if self.is_busy() {
             let share = self.cpu_share * 100.0;
-            output::complain(
-                "warning",
-                &format!(
-                    "busy machine: {what}: a thread had a core for only {share:.0} % of the time, so the \
-                     times are too long; measure again when nothing else runs, or with fewer --threads"
-                ),
-            );
+            output::note(format!(
+                "busy machine: {what}: a thread had a core for only {share:.0} % of the time, so the \
+                 times are too long; measure again when nothing else runs, or with fewer --threads"
+            ));
         }
     }
 }
