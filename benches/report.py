@@ -241,7 +241,7 @@ def plan_sweep(options):
         if net in NETS and net not in SWEPT:
             continue
         for isa in ISAS:
-            layers = [word for layer in SWEPT.get(net, []) for word in ("--layer", layer)]
+            layers = [word for layer in SWEPT.get(net, []) for word in ("--layers", layer)]
             words = ["bench", "--net", net, "--sweep", *layers, "--isa", isa, "--iterations", str(options.iterations), "--json"]
             yield cost("sweep", net), net, isa, words
 

@@ -127,8 +127,11 @@ typedef struct {
   // Not 0: layers are read without the fields that are unknown, which may change what they compute.
   // They are warnings then; otherwise they are an error.
   uint32_t ignore_unknown_fields;
-  // 0.
-  uint32_t reserved;
+  // Not 0: in-place layers change every blob that Caffe keeps in the same memory, as there. Otherwise
+  // each blob keeps its own value, and a warning tells where that makes a difference.
+  uint32_t caffe_in_place;
+  // Bytes of memory that what is in the files, and a session of the model, may take; 0: what is free.
+  uint64_t memory_limit;
 } skimjit_options;
 
 // A shape for an input.
@@ -482,6 +485,9 @@ skimjit_status skimjit_check_abi(uint32_t header);
 
 // Says in words what the last call of this thread that failed did not like: which file, layer or
 // field, what was found, and what was expected. An empty text when none failed.
+//
+// What was noticed before it when a network was read (see `skimjit_model_get_warning`) follows, one line
+// that begins with "warning: " each.
 //
 // The text is UTF-8 and valid until the next call of this thread that fails. Never null.
 const char *skimjit_error_message(void);

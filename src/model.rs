@@ -210,7 +210,7 @@ impl Model {
                 .expected("a .skim, .caffemodel or .caffemodel.h5 file")
                 .hint(
                     "give the weights as MODEL and the definition with --prototxt; \
-                     --allow-missing-weights makes them with the layers' fillers instead, `time --model` \
+                     --allow-missing-weights makes them with the layers' fillers instead, `time --prototxt` \
                      with random numbers",
                 )
                 .into());

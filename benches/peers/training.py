@@ -75,7 +75,7 @@ def compare(options, net, batch, folder):
 
 
 def ours_ms(options, model, steps):
-    command = [options.trainer, "time", "--model", model, "--iterations", str(steps), "--threads", str(options.threads), "--json"]
+    command = [options.trainer, "time", "--prototxt", model, "--iterations", str(steps), "--threads", str(options.threads), "--json"]
     run = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(run.stdout)["step_ms"]
 

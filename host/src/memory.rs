@@ -5,6 +5,7 @@
 //! only place where a size can be refused with a message.
 
 use rustix::process::{Resource, getrlimit};
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
@@ -15,6 +16,11 @@ const ALWAYS: u64 = 1 << 20;
 
 /// 0: not set.
 static LIMIT: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// Of what this thread does now, instead of the process's; 0: not set.
+    static OWN_LIMIT: Cell<u64> = const { Cell::new(0) };
+}
 
 /// More than the budget was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +37,7 @@ impl std::fmt::Display for TooMuch {
         write!(
             f,
             "contents that take {bytes} of memory, expected at most {budget}; that is what is free, or what \
-             --memory-limit allows"
+             --memory-limit (in C: memory_limit) allows"
         )
     }
 }
@@ -51,9 +57,29 @@ pub fn set_limit(bytes: Option<u64>) {
     LIMIT.store(bytes.map_or(0, |bytes| bytes.max(1)), Ordering::Relaxed);
 }
 
+/// Does something on this thread within a budget of its own, in bytes; `None`: within that of the process.
+pub fn within<T>(bytes: Option<u64>, work: impl FnOnce() -> T) -> T {
+    struct Earlier(u64);
+    impl Drop for Earlier {
+        fn drop(&mut self) {
+            OWN_LIMIT.set(self.0);
+        }
+    }
+    let _earlier = Earlier(OWN_LIMIT.replace(bytes.map_or(0, |bytes| bytes.max(1))));
+    work()
+}
+
+/// 0: not set.
+fn limit() -> u64 {
+    match OWN_LIMIT.get() {
+        0 => LIMIT.load(Ordering::Relaxed),
+        own => own,
+    }
+}
+
 /// The budget in bytes: what was set, or what is free now.
 pub fn budget() -> u64 {
-    match LIMIT.load(Ordering::Relaxed) {
+    match limit() {
         0 => free().unwrap_or(u64::MAX),
         limit => limit,
     }
@@ -61,7 +87,7 @@ pub fn budget() -> u64 {
 
 /// Refuses what the budget does not cover.
 pub fn check(bytes: u64) -> Result<(), TooMuch> {
-    if bytes <= ALWAYS && LIMIT.load(Ordering::Relaxed) == 0 {
+    if bytes <= ALWAYS && limit() == 0 {
         return Ok(());
     }
     match budget() {
@@ -222,6 +248,19 @@ mod tests {
         let text = "contents that take 2.0 MiB of memory, expected at most 2.0 MiB; ";
         assert!(error.to_string().starts_with(text), "{error}");
         assert_eq!(size_text(1000), "1000 bytes");
+        let own = within(Some(5), || (check(5), check(6), within(None, budget)));
+        assert_eq!(
+            own,
+            (
+                Ok(()),
+                Err(TooMuch {
+                    bytes: 6,
+                    budget: 5
+                }),
+                2 << 20
+            )
+        );
+        assert_eq!(budget(), 2 << 20);
         set_limit(None);
         assert_eq!(check(3 << 20), Ok(()));
     }

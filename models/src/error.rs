@@ -123,6 +123,6 @@ impl From<TooMuch> for Error {
         let (bytes, budget) = (size_text(error.bytes), size_text(error.budget));
         Self::new(format!("contents that take {bytes} of memory"))
             .expected(format!("at most {budget}"))
-            .hint("that is what is free, or what --memory-limit allows")
+            .hint("that is what is free, or what --memory-limit (in C: memory_limit) allows")
     }
 }

@@ -948,7 +948,7 @@ fn data_sources() {
         (&[2, 3, 1, 1][..], &[4, 3, 1, 1][..])
     );
     let refused = refusal("layer { name: 'd' type: 'Data' top: 'data' }");
-    assert!(refused.contains("--data-to-input"), "{refused}");
+    assert!(refused.contains("data_to_input"), "{refused}");
     let refused = refusal("layer { name: 'd' type: 'DummyData' top: 'a' }");
     assert!(refused.contains("dummy_data_param.shape"), "{refused}");
     let no_dims = refusal("layer { name: 'd' type: 'Input' top: 'a' }");

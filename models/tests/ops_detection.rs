@@ -419,7 +419,7 @@ fn annotated_data_becomes_an_input() {
         .graph;
     assert_eq!(dims(&graph, "data"), [8, 3, 30, 40]);
     assert_eq!(import_support::outputs(&graph), ["out"]);
-    assert!(refusal(text).contains("--data-to-input"));
+    assert!(refusal(text).contains("data_to_input"));
 }
 
 #[test]

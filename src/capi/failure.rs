@@ -1,9 +1,11 @@
 //! Errors as codes, and a message per thread.
 
 use crate::error::Error;
+use skimjit_host::printable;
 use std::any::Any;
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
+use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Result of a call. Values are never changed or reused; later versions may add some.
@@ -51,6 +53,14 @@ impl Failure {
     pub fn argument(message: impl Into<String>) -> Self {
         Self::new(Status::Argument, message)
     }
+    /// Adds what was noticed before it, one line each.
+    pub fn after(mut self, warnings: &[impl Display]) -> Self {
+        for warning in warnings {
+            self.message += "\nwarning: ";
+            self.message += &printable::line(&warning.to_string());
+        }
+        self
+    }
     /// For an index beyond `count` things.
     pub fn index(what: &str, found: usize, count: usize) -> Self {
         Self::argument(format!(
@@ -75,7 +85,7 @@ impl From<Error> for Failure {
             Error::Usage(_) => Status::Argument,
             Error::Check(_) => Status::Internal,
         };
-        Self::new(status, error.to_string())
+        Self::new(status, error.to_string()).after(error.warnings())
     }
 }
 
@@ -129,6 +139,9 @@ pub fn c_text(text: &str) -> CString {
 
 /// Says in words what the last call of this thread that failed did not like: which file, layer or
 /// field, what was found, and what was expected. An empty text when none failed.
+///
+/// What was noticed before it when a network was read (see `skimjit_model_get_warning`) follows, one line
+/// that begins with "warning: " each.
 ///
 /// The text is UTF-8 and valid until the next call of this thread that fails. Never null.
 #[unsafe(no_mangle)]

@@ -4,10 +4,12 @@ use super::failure::{Failure, Outcome, Status, c_text, guard, guard_value, neede
 use super::memory::{In, Out, Text};
 use super::options::{MAX_RANK, Options, isa_number, shape};
 use crate::model::Shared;
-use crate::{CompileOptions, Engine, Model as Network};
+use crate::{CompileOptions, Engine, LoadOptions, Model as Network};
+use skimjit_host::memory;
 use skimjit_models::preprocess::{ChannelOrder, Mean, Preprocess as Preparation, Resize};
 use skimjit_runtime::{KernelStore, Port as PlanPort};
 use std::ffi::{CString, c_char};
+use std::path::Path;
 use std::sync::Arc;
 
 /// A network with its generated code. It never changes, and any number of threads may use it.
@@ -15,6 +17,8 @@ pub struct Model {
     network: Network,
     options: CompileOptions,
     shared: Shared,
+    /// Of what is made from it; `None`: what is free.
+    pub(super) memory_limit: Option<u64>,
     pub(super) engine: Engine,
     inputs: Vec<CString>,
     outputs: Vec<CString>,
@@ -126,23 +130,11 @@ pub extern "C" fn skimjit_model_load_file(
     guard(|| {
         model.check("model")?;
         let path = needed("path", path.path())?;
-        let options = options.read()?;
-        let text = options.prototxt_text.get("prototxt_text")?;
-        let load = options.load_options()?;
-        let network = match text {
-            None => Network::load(path, &load)?,
-            Some(_) => {
-                let bytes = std::fs::read(path).map_err(|error| {
-                    let file = path.display();
-                    Failure::new(
-                        Status::Input,
-                        format!("{file}: {error}; expected a readable file"),
-                    )
-                })?;
-                Network::from_bytes(&bytes, text, &load)?
-            }
-        };
-        model.set(Model::new(network, &options)?.into_raw());
+        let loaded = Model::load(&options.read()?, |text, load| match text {
+            None => Ok(Network::load(path, load)?),
+            Some(_) => Ok(Network::from_bytes(&read_file(path)?, text, load)?),
+        })?;
+        model.set(loaded.into_raw());
         Ok(())
     })
 }
@@ -159,10 +151,10 @@ pub extern "C" fn skimjit_model_load_memory(
     guard(|| {
         model.check("model")?;
         let data = data.array("data", bytes)?;
-        let options = options.read()?;
-        let text = options.prototxt_text.get("prototxt_text")?;
-        let network = Network::from_bytes(data, text, &options.load_options()?)?;
-        model.set(Model::new(network, &options)?.into_raw());
+        let loaded = Model::load(&options.read()?, |text, load| {
+            Ok(Network::from_bytes(data, text, load)?)
+        })?;
+        model.set(loaded.into_raw());
         Ok(())
     })
 }
@@ -182,7 +174,8 @@ pub extern "C" fn skimjit_model_reshape(
     guard(|| {
         reshaped.check("reshaped")?;
         let model = needed("model", model)?;
-        let made = model.reshape(shapes.array("shapes", count)?)?;
+        let shapes = shapes.array("shapes", count)?;
+        let made = memory::within(model.memory_limit, || model.reshape(shapes))?;
         reshaped.set(made.into_raw());
         Ok(())
     })
@@ -351,7 +344,29 @@ fn describe(
     })
 }
 
+fn read_file(path: &Path) -> Outcome<Vec<u8>> {
+    memory::read_file(path, u64::MAX).map_err(|error| {
+        let file = path.display();
+        Failure::new(
+            Status::Input,
+            format!("{file}: {error}; expected a readable file"),
+        )
+    })
+}
+
 impl Model {
+    /// Reads a network, of which the topology may be given as text, and generates its code.
+    fn load(
+        options: &Options,
+        read: impl FnOnce(Option<&str>, &LoadOptions) -> Outcome<Network>,
+    ) -> Outcome<Self> {
+        let text = options.prototxt_text.get("prototxt_text")?;
+        let load = options.load_options()?;
+        memory::within(options.memory_limit(), || {
+            Self::new(read(text, &load)?, options)
+        })
+    }
+
     fn new(network: Network, options: &Options) -> Outcome<Self> {
         let compile = options.compile_options()?;
         let pool = options.pool()?;
@@ -362,14 +377,21 @@ impl Model {
             kernels: Some(Arc::new(KernelStore::default())),
         };
         let cache = compile.tuning.as_ref().map(|tuning| tuning.cache.clone());
-        let model = Self::compile(network, compile, shared)?;
+        let limit = options.memory_limit();
+        let model = Self::compile(network, compile, shared, limit)?;
         // Nothing is written without a path.
         cache.map(|cache| cache.save()).transpose()?;
         Ok(model)
     }
 
-    fn compile(network: Network, options: CompileOptions, shared: Shared) -> Outcome<Self> {
-        let engine = network.compile_with(&options, &shared)?;
+    fn compile(
+        network: Network,
+        options: CompileOptions,
+        shared: Shared,
+        memory_limit: Option<u64>,
+    ) -> Outcome<Self> {
+        let engine = network.compile_with(&options, &shared);
+        let engine = engine.map_err(|error| Failure::from(error).after(&network.warnings))?;
         let names = |ports: &[PlanPort]| ports.iter().map(|port| c_text(&port.name)).collect();
         let warnings = network.warnings.iter().map(|text| c_text(text)).collect();
         Ok(Self {
@@ -380,6 +402,7 @@ impl Model {
             network,
             options,
             shared,
+            memory_limit,
             engine,
         })
     }
@@ -406,7 +429,7 @@ impl Model {
         };
         let network = self.network.with_input_shapes(&named)?;
         let cache = options.tuning.as_ref().map(|tuning| tuning.cache.clone());
-        let model = Self::compile(network, options, self.shared.clone())?;
+        let model = Self::compile(network, options, self.shared.clone(), self.memory_limit)?;
         cache.map(|cache| cache.save()).transpose()?;
         Ok(model)
     }

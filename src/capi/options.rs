@@ -62,8 +62,11 @@ pub struct Options {
     /// Not 0: layers are read without the fields that are unknown, which may change what they compute.
     /// They are warnings then; otherwise they are an error.
     pub ignore_unknown_fields: u32,
-    /// 0.
-    pub reserved: u32,
+    /// Not 0: in-place layers change every blob that Caffe keeps in the same memory, as there. Otherwise
+    /// each blob keeps its own value, and a warning tells where that makes a difference.
+    pub caffe_in_place: u32,
+    /// Bytes of memory that what is in the files, and a session of the model, may take; 0: what is free.
+    pub memory_limit: u64,
 }
 
 impl Options {
@@ -75,6 +78,7 @@ impl Options {
                 false => Some(shape("input_shape", self.input_shape, self.input_rank)?),
             },
             ignore_unknown_fields: self.ignore_unknown_fields != 0,
+            caffe_in_place: self.caffe_in_place != 0,
             ..LoadOptions::default()
         })
     }
@@ -114,6 +118,11 @@ impl Options {
             frozen,
             ..Tuning::with(cache)
         }))
+    }
+
+    /// `None`: what is free.
+    pub fn memory_limit(&self) -> Option<u64> {
+        (self.memory_limit > 0).then_some(self.memory_limit)
     }
 
     pub fn pool(&self) -> Outcome<Arc<ThreadPool>> {

@@ -5,6 +5,7 @@ use super::memory::{In, Out, overlap};
 use super::model::Model;
 use super::team::Team;
 use crate::Session as Runner;
+use skimjit_host::memory;
 use skimjit_runtime::{Profile as Times, RunError};
 use std::ffi::{CString, c_char};
 use std::sync::{Mutex, MutexGuard, TryLockError};
@@ -87,9 +88,9 @@ pub extern "C" fn skimjit_session_create(
 ) -> Status {
     guard(|| {
         session.check("session")?;
-        let engine = &needed("model", model)?.engine;
-        let pool = team.map_or(engine.pool(), |team| &team.pool);
-        let runner = engine.try_session_on(pool)?;
+        let model = needed("model", model)?;
+        let pool = team.map_or(model.engine.pool(), |team| &team.pool);
+        let runner = memory::within(model.memory_limit, || model.engine.try_session_on(pool))?;
         session.set(Box::into_raw(Box::new(Session::new(runner))));
         Ok(())
     })

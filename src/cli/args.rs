@@ -30,7 +30,7 @@ pub struct ModelArguments {
 /// How a Caffe network is read.
 #[derive(Clone, clap::Args)]
 pub struct ReadingArguments {
-    /// Topology, when the one inside the caffemodel is not the one to run
+    /// Definition, when the one inside the caffemodel is not the one to run
     #[arg(long, value_name = "FILE")]
     pub prototxt: Option<PathBuf>,
     /// Shape of the input, instead of the network's
@@ -117,8 +117,7 @@ impl ReadingArguments {
         };
         let model = progress::spin("reading", || Model::from_caffe(weights, &options))?;
         if weights.is_empty() {
-            output::complain(
-                "note",
+            output::note(
                 "no weights given: they come from the fillers, and are random where those give zeros",
             );
         }
@@ -236,7 +235,7 @@ impl MachineArguments {
             _ => Ok(Isa::detect(Some(asked))?),
         }
     }
-    /// Threads, or `None` for one per core; warns of more than that, which are not started.
+    /// Threads, or `None` for one per core; tells of more than that, which are not started.
     pub fn threads(&self) -> Result<Option<usize>> {
         let (threads, source) = match self.threads {
             Some(threads) => (Some(threads.into()), "--threads"),
@@ -348,13 +347,10 @@ pub fn compile(model: &Model, options: &CompileOptions) -> Result<Engine> {
         .filter(|choice| choice.basis == Basis::Disturbed)
         .count();
     if disturbed > 0 {
-        output::complain(
-            "warning",
-            &format!(
-                "busy machine: something else ran while kernels of {disturbed} layers were timed; these \
-                 times are not kept in the tune cache: compile again when nothing else runs"
-            ),
-        );
+        output::note(format!(
+            "busy machine: something else ran while kernels of {disturbed} layers were timed; these \
+             times are not kept in the tune cache: compile again when nothing else runs"
+        ));
     }
     Ok(engine)
 }
@@ -406,12 +402,11 @@ fn on_usable_cores(source: &str, threads: usize) -> usize {
     if threads > cores {
         ONCE.call_once(|| {
             let some = if cores == 1 { "1 core" } else { &format!("{cores} cores") };
-            let text = format!(
+            output::note(format!(
                 "{source}: found {threads} threads for {some} that this process may use (its CPU \
                  affinity and its control group's quota count); {cores} of them run, more would only \
                  wait for each other"
-            );
-            output::complain("warning", &text);
+            ));
         });
     }
     threads.min(cores)

@@ -86,8 +86,8 @@ pub struct Arguments {
     /// are written, each gets its own extension
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Also list the variants that were not chosen, and why [for an artifact]
-    #[arg(long, short_alias = 'v')]
+    /// Also print the variants that were not chosen, and why [for an artifact]
+    #[arg(short, long)]
     verbose: bool,
     /// Print JSON
     #[arg(long)]
@@ -223,15 +223,12 @@ fn describe_inputs(arguments: &Arguments, model: &mut Model) -> Result<()> {
     }
     labels::set(model, arguments.labels.as_deref())?;
     if let Some(Mean::Missing(file)) = model.preprocess().map(|own| &own.mean) {
-        output::complain(
-            "warning",
-            &format!(
-                "the network subtracts the mean image {file:?}, which is not there: give it with --mean-file, or \
-                 values with --mean-value; without, run takes no pictures"
-            ),
-        );
+        output::warn(format!(
+            "the network subtracts the mean image {file:?}, which is not there: give it with --mean-file, or \
+             values with --mean-value; without, run takes no pictures"
+        ));
     }
-    Ok(())
+    Ok(output::WARNINGS.check()?)
 }
 
 /// Where a file goes; never over the model.

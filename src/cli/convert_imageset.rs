@@ -44,8 +44,8 @@ pub struct Arguments {
     #[arg(long, alias = "resize_height", value_name = "N", requires = "resize_width", value_parser = side_parser())]
     resize_height: Option<u32>,
     /// Keep the aspect ratio: resize until the size is covered, then cut out the centre
-    #[arg(long, requires = "resize_width")]
-    crop: bool,
+    #[arg(long, alias = "crop", requires = "resize_width")]
+    keep_aspect: bool,
     /// Store gray pictures
     #[arg(long)]
     gray: bool,
@@ -185,7 +185,7 @@ impl Arguments {
             Picture::decode(&file, Some(wanted), ChannelOrder::Bgr)?
         };
         let picture = match (self.resize_width, self.resize_height) {
-            (Some(width), Some(height)) if self.crop => picture.covering(width, height)?,
+            (Some(width), Some(height)) if self.keep_aspect => picture.covering(width, height)?,
             (Some(width), Some(height)) => picture.resized(width, height)?,
             _ => picture,
         };

@@ -17,8 +17,8 @@ pub struct Arguments {
     model: ModelArguments,
     #[command(flatten)]
     engine: EngineArguments,
-    /// Layer
-    #[arg(long = "layers", alias = "layer", value_name = "NAME")]
+    /// Only this layer
+    #[arg(long = "layers", alias = "layer", value_name = "LAYER")]
     layer: String,
     /// Most instructions to print
     #[arg(long, value_name = "N", allow_negative_numbers = true)]

@@ -2,6 +2,7 @@
 
 use super::args::NamedFile;
 use skimjit::models::Error as InputError;
+use skimjit::picture::FORMATS;
 use skimjit::{Error, Result};
 use std::collections::VecDeque;
 use std::fs;
@@ -21,9 +22,7 @@ const MAX_DEPTH: usize = 64;
 /// Pictures and arrays.
 #[derive(clap::Args)]
 pub struct InputArguments {
-    /// Pictures, .npy arrays (N,C,H,W, any N), folders of them, patterns like 'photos/*.jpg', or - for a list of
-    /// files on standard input; NAME=FILE where the network has several inputs
-    #[arg(value_name = "INPUT", value_parser = NamedFile::parse)]
+    #[arg(value_name = "INPUT", value_parser = NamedFile::parse, help = what())]
     inputs: Vec<NamedFile>,
     /// The same as INPUT
     #[arg(long = "input", short = 'i', value_name = "[NAME=]FILE", num_args = 1.., value_parser = NamedFile::parse)]
@@ -32,6 +31,14 @@ pub struct InputArguments {
     /// else from the list's; a number behind a name, as ImageData's lists have, is left out
     #[arg(long, value_name = "FILE")]
     input_list: Option<PathBuf>,
+}
+
+/// The help of INPUT.
+fn what() -> String {
+    format!(
+        "Pictures ({FORMATS}), .npy arrays (N,C,H,W, any N), folders of them, patterns like 'photos/*.jpg', or - \
+         for a list of files on standard input; NAME=FILE where the network has several inputs"
+    )
 }
 
 impl InputArguments {

@@ -87,22 +87,16 @@ impl PictureArguments {
             }
         }
         let preprocess = self.over(network.as_ref())?;
-        let complaint = match (&network, self.given()) {
-            (Some(_), _) => Some(("note", self.of_network(&preprocess, model))),
-            (None, None) => Some((
-                "warning",
-                format!(
-                    "no preprocessing known: {} are used as they are; give --mean-value, --scale, --channel-order, \
-                     or compile the network with them",
-                    Shown(&preprocess, model)
-                ),
-            )),
+        let told = match (&network, self.given()) {
+            (Some(_), _) => Some(Told::Known(self.of_network(&preprocess, model))),
+            (None, None) => Some(Told::Unknown(format!(
+                "no preprocessing known: {} are used as they are; give --mean-value, --scale, --channel-order, \
+                 or compile the network with them",
+                Shown(&preprocess, model)
+            ))),
             (None, Some(_)) => None,
         };
-        Ok(Preparation {
-            preprocess,
-            complaint,
-        })
+        Ok(Preparation { preprocess, told })
     }
     /// What is said of a network's own preprocessing.
     fn of_network(&self, preprocess: &Preprocess, model: &Model) -> String {
@@ -167,14 +161,23 @@ impl fmt::Display for Shown<'_> {
 /// How pictures are prepared, and what the user should know about it.
 pub struct Preparation {
     pub preprocess: Preprocess,
-    complaint: Option<(&'static str, String)>,
+    told: Option<Told>,
+}
+
+enum Told {
+    /// What the network says.
+    Known(String),
+    /// Neither the network nor the command line says anything.
+    Unknown(String),
 }
 
 impl Preparation {
     /// Says it, once, before the first picture.
     pub fn announce(&mut self) {
-        if let Some((what, text)) = self.complaint.take() {
-            output::complain(what, &text);
+        match self.told.take() {
+            None => {}
+            Some(Told::Known(text)) => output::note(text),
+            Some(Told::Unknown(text)) => output::warn(text),
         }
     }
 }

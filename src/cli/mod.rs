@@ -64,7 +64,7 @@ struct Cli {
     memory_limit: Option<u64>,
     #[command(subcommand)]
     command: Command,
-    /// Warnings are errors
+    /// Warnings are errors; notes, which tell of the machine and of what was assumed, are not
     #[arg(long, global = true, display_order = 1002)]
     strict: bool,
 }
@@ -166,7 +166,7 @@ pub fn main() -> ExitCode {
     if let Err(error) = skimjit_host::interrupt::clean_up_on_signals() {
         let text =
             format!("signals cannot be caught: {error}; what is interrupted may leave .part files");
-        output::complain("warning", &text);
+        output::note(text);
     }
     let mut out = Output::stdout();
     let result = match parse() {
@@ -178,7 +178,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let warnings = error.warnings().iter();
             warnings.for_each(output::warn);
-            output::complain("error", &error.to_string());
+            output::error(&error);
             ExitCode::from(exit_code(&error))
         }
     }

@@ -106,10 +106,22 @@ impl Output {
 /// Warnings that were printed.
 pub static WARNINGS: Tally = Tally::new();
 
-/// Prints a warning on standard error.
+/// Prints a warning on standard error: what files and arguments say may not be what is wanted. With
+/// `--strict` it ends in an error.
 pub fn warn(text: impl Display) {
     WARNINGS.add();
     complain("warning", &text.to_string());
+}
+
+/// Prints a note on standard error: what was assumed, and what the machine does to the results. No other files or
+/// arguments would keep a busy machine quiet, so `--strict` lets it pass.
+pub fn note(text: impl Display) {
+    complain("note", &text.to_string());
+}
+
+/// Prints an error on standard error.
+pub fn error(text: impl Display) {
+    complain("error", &text.to_string());
 }
 
 /// What is printed on a line of its own.
@@ -137,7 +149,7 @@ pub fn write_file(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
 }
 
 /// Prints `<what>: <text>` on standard error, as one line whatever names the text contains.
-pub fn complain(what: &str, text: &str) {
+fn complain(what: &str, text: &str) {
     // Nobody is left to tell when this fails.
     let _ = writeln!(io::stderr(), "{what}: {}", printable::line(text));
 }

@@ -52,7 +52,7 @@ pub struct Arguments {
     /// Classes to print for each image [default: 5, or none when arrays are written]
     #[arg(long, value_name = "K", allow_negative_numbers = true)]
     top: Option<usize>,
-    /// How results are printed
+    /// Form of what is printed
     #[arg(
         long,
         value_enum,
@@ -131,7 +131,7 @@ impl Failures {
             return Err(error);
         }
         let error = error.to_string();
-        output::complain("error", &error);
+        output::error(&error);
         printer.failed(&input, &error)?;
         self.failed.push(Failed { input, error });
         Ok(())

@@ -104,9 +104,9 @@ impl Spread {
         })
     }
     /// Says so.
-    pub fn warn(&self, what: &str) {
+    pub fn note(&self, what: &str) {
         if let Some(doubt) = self.doubt() {
-            output::complain("warning", &format!("busy machine: {what}: {doubt}"));
+            output::note(format!("busy machine: {what}: {doubt}"));
         }
     }
 }

@@ -1,6 +1,7 @@
 /* Everything that callers get wrong has to come back as an error. Arguments: MODEL PROTOTXT. */
 #include <dirent.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,7 +71,7 @@ static void loading(const char *path, const char *prototxt)
     FAILS(skimjit_model_load_memory(NULL, 0, NULL, &model), INPUT, "empty");
     wrong = options, wrong.size = 0;
     FAILS(skimjit_model_load_file(path, &wrong, &model), VERSION, "sizeof(skimjit_options)");
-    wrong = options, wrong.size = sizeof options - 16;
+    wrong = options, wrong.size = 80;
     FAILS(skimjit_model_load_file(path, &wrong, &model), VERSION, "size");
     wrong = options, wrong.isa = 7;
     FAILS(skimjit_model_load_file(path, &wrong, &model), ARGUMENT, "isa");
@@ -104,6 +105,112 @@ static void loading(const char *path, const char *prototxt)
         large.later = 1;
         FAILS(skimjit_model_load_file(path, &large.options, &model), VERSION, "field");
     }
+}
+
+/* Structs of older programs are shorter; behind them there is no memory. */
+static void older_programs(const char *path, const char *prototxt)
+{
+    static const size_t sizes[2] = {88, 96};
+    skimjit_options options = options_for(prototxt);
+    skimjit_model *model = NULL;
+    int i;
+    if (offsetof(skimjit_options, ignore_unknown_fields) != 88 ||
+        offsetof(skimjit_options, memory_limit) != 96)
+        failures++;
+    for (i = 0; i < 2; i++) {
+        skimjit_options *older = malloc(sizes[i]);
+        if (!older)
+            exit(9);
+        options.size = sizes[i];
+        memcpy(older, &options, sizes[i]);
+        OK(skimjit_model_load_file(path, older, &model));
+        skimjit_model_free(model);
+        free(older);
+    }
+}
+
+/* A network without weights that takes rows of any length; a layer works in place on memory that is shared. */
+static const char in_place_text[] =
+    "input: 'data' input_shape { dim: 1 dim: 2 }"
+    "layer { name: 't' type: 'Power' bottom: 'data' top: 'a' }"
+    "layer { name: 'f' type: 'Reshape' bottom: 'a' top: 'f'"
+    "  reshape_param { shape { dim: 0 dim: -1 } } }"
+    "layer { name: 'r' type: 'ReLU' bottom: 'f' top: 'f' }"
+    "layer { name: 'o' type: 'Power' bottom: 'a' top: 'o' power_param { scale: 2 } }";
+static const uint8_t no_weights[] = {'\n', 3, 't', 'w', 'o'};
+
+/* The first element of blob "o", which is computed from "a" behind a layer that works in place. */
+static float behind_in_place(uint32_t as_caffe)
+{
+    float in[2] = {-1, 3}, values[2][2] = {{9, 9}, {9, 9}};
+    skimjit_options options = options_for(NULL);
+    skimjit_model *model = NULL;
+    skimjit_session *session = NULL;
+    skimjit_port port;
+    skimjit_input input = {in, 2};
+    skimjit_output outputs[2] = {{values[0], 2}, {values[1], 2}};
+    options.caffe_in_place = as_caffe;
+    options.prototxt_text = in_place_text;
+    OK(skimjit_model_load_memory(no_weights, sizeof no_weights, &options, &model));
+    OK(skimjit_session_create(model, NULL, &session));
+    OK(skimjit_session_run(session, &input, 1, outputs, 2));
+    memset(&port, 0, sizeof port);
+    port.size = sizeof port;
+    OK(skimjit_model_get_output(model, 0, &port));
+    in[0] = values[strcmp(port.name, "o") == 0 ? 0 : 1][0];
+    if (!skimjit_model_get_warning(model, 0))
+        failures++;
+    skimjit_session_free(session);
+    skimjit_model_free(model);
+    return in[0];
+}
+
+/* A limit holds for a model and what is made from it, and for nothing else. */
+static void limits(const char *path, const char *prototxt)
+{
+    skimjit_options options = options_for(prototxt);
+    skimjit_model *model = NULL, *reshaped = NULL;
+    uint32_t dims[2] = {1, 4000000};
+    skimjit_shape shape = {NULL, dims, 2};
+    options.memory_limit = 1;
+    FAILS(skimjit_model_load_file(path, &options, &model), INPUT, "memory");
+    options.memory_limit = 0;
+    OK(skimjit_model_load_file(path, &options, &model));
+    skimjit_model_free(model);
+    options.prototxt = NULL, options.prototxt_text = in_place_text;
+    options.memory_limit = 1 << 22;
+    OK(skimjit_model_load_memory(no_weights, sizeof no_weights, &options, &model));
+    FAILS(skimjit_model_reshape(model, &shape, 1, &reshaped), PLAN, "memory");
+    skimjit_model_free(model);
+    options.memory_limit = 0;
+    OK(skimjit_model_load_memory(no_weights, sizeof no_weights, &options, &model));
+    OK(skimjit_model_reshape(model, &shape, 1, &reshaped));
+    skimjit_model_free(reshaped);
+    skimjit_model_free(model);
+}
+
+/* What was noticed before an error is told with it. */
+static void warnings_before_errors(const char *path, const char *prototxt)
+{
+    skimjit_options options = options_for(NULL);
+    skimjit_model *model = NULL;
+    size_t bytes;
+    char *text = read_file(prototxt, &bytes);
+    strcpy(text + bytes, "batch: 3\n");
+    options.prototxt_text = text;
+    OK(skimjit_model_load_file(path, &options, &model));
+    if (!strstr(skimjit_model_get_warning(model, 0), "batch"))
+        failures++;
+    skimjit_model_free(model);
+    options.tuning = SKIMJIT_TUNING_FROZEN;
+    FAILS(skimjit_model_load_file(path, &options, &model), PLAN, "measurement");
+    if (!strstr(skimjit_error_message(), "\nwarning: ") || !strstr(skimjit_error_message(), "batch"))
+        failures++;
+    strcpy(text + bytes, "batch: 3\nlayer { name: 'x' type: 'Nobody' bottom: 'prob' top: 'x' }\n");
+    FAILS(skimjit_model_load_file(path, &options, &model), INPUT, "Nobody");
+    if (!strstr(skimjit_error_message(), "\nwarning: ") || !strstr(skimjit_error_message(), "batch"))
+        failures++;
+    free(text);
 }
 
 /* The same network from memory, at an odd address. */
@@ -403,6 +510,11 @@ int main(int count, char **texts)
     versions();
     loading(texts[1], texts[2]);
     memory(texts[1], texts[2]);
+    older_programs(texts[1], texts[2]);
+    if (behind_in_place(0) != -2 || behind_in_place(1) != 0)
+        printf("line %d: in-place layers\n", __LINE__), failures++;
+    limits(texts[1], texts[2]);
+    warnings_before_errors(texts[1], texts[2]);
     options = options_for(texts[2]);
     OK(skimjit_model_load_file(texts[1], &options, &model));
     /* A team of one is the caller. */

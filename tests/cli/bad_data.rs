@@ -45,7 +45,7 @@ fn data_base(change: impl Fn(usize, Datum) -> Vec<u8>) -> Workplace {
     place
 }
 
-const TEST: &str = "test --model test.prototxt --weights tiny.caffemodel --iterations 20";
+const TEST: &str = "test --prototxt test.prototxt --weights tiny.caffemodel --iterations 20";
 
 #[track_caller]
 fn refused(place: &Workplace, words: &[&str]) {

@@ -18,9 +18,11 @@ fn check(command: &mut Command, code: i32, words: &[&str], faults: &mut Vec<Stri
         .iter()
         .filter(|line| line.starts_with("error: "))
         .count();
-    let allowed = lines
-        .iter()
-        .all(|line| line.starts_with("error: ") || line.starts_with("warning: "));
+    let allowed = lines.iter().all(|line| {
+        ["error: ", "warning: ", "note: "]
+            .iter()
+            .any(|what| line.starts_with(what))
+    });
     let missing: Vec<_> = words
         .iter()
         .filter(|word| !result.stderr.contains(**word))
@@ -302,10 +304,10 @@ const CASES: &[Case] = &[
     ("verify --kernel sparse_conv.baked --problem ic3ih8oc4kh3oh7", USAGE, &["oh", "7", "6"]),
     ("verify --kernel sparse_conv.baked --problem g2ic3ih8oc4kh3", INPUT, &["group", "2"]),
     ("verify --kernel sparse_conv.baked --problem ic3ih8oc4kh3 --density 200", USAGE, &["--density", "200"]),
-    ("disasm tiny.skim --layer relu1", USAGE, &["relu1", "conv1"]),
-    ("disasm tiny.skim", USAGE, &["--layer"]),
+    ("disasm tiny.skim --layers relu1", USAGE, &["relu1", "conv1"]),
+    ("disasm tiny.skim", USAGE, &["--layers"]),
     ("bench --net nonet", USAGE, &["nonet", "caffenet"]),
-    ("bench --net lenet --layer conv9", USAGE, &["conv9", "conv1, conv2, ip1, ip2"]),
+    ("bench --net lenet --layers conv9", USAGE, &["conv9", "conv1, conv2, ip1, ip2"]),
     ("bench --net lenet --sparsity published", INPUT, &["published", "lenet"]),
     ("bench --mtx bad.mtx", USAGE, &["--problem"]),
     ("bench --mtx nodir/absent.mtx", INPUT, &["absent.mtx"]),

@@ -100,7 +100,7 @@ fn sizes_gray_and_crop_are_those_asked_for() {
     for (database, more, channels) in [
         ("plain", &[][..], 3),
         ("gray", &["--gray"], 1),
-        ("crop", &["--crop"], 3),
+        ("crop", &["--keep-aspect"], 3),
     ] {
         convert(&place, &[&size, more].concat(), database);
         let records = records(&place.path(database));
@@ -328,7 +328,7 @@ fn features_are_those_that_run_writes() {
         "run tiny.caffemodel --input in.npy --dump-blob conv1=conv1.npy --dump-blob ip1=ip1.npy";
     place.ok(&run.split(' ').collect::<Vec<_>>());
     let extract = |output: &str, batch: &str| {
-        let fixed = "extract-features --model tiny.prototxt --weights tiny.caffemodel conv1 ip1";
+        let fixed = "extract-features --prototxt tiny.prototxt --weights tiny.caffemodel conv1 ip1";
         let fixed: Vec<&str> = fixed.split(' ').collect();
         let more = ["--input", "in.npy", "--output", output, "--batch", batch];
         place.json(&[&fixed[..], &more].concat())
@@ -353,7 +353,7 @@ fn features_are_those_that_run_writes() {
     }
     let result = place.skimjit(&[
         "extract-features",
-        "--model",
+        "--prototxt",
         "tiny.prototxt",
         "--weights",
         "tiny.caffemodel",
@@ -394,7 +394,7 @@ fn features_come_from_data_layers_too() {
         + "layer { name: \"loss\" type: \"Accuracy\" bottom: \"prob\" bottom: \"label\" top: \"loss\" }";
     assert!(prototxt.contains("data_param"));
     place.write("data.prototxt", prototxt);
-    let fixed = "extract-features --model data.prototxt --weights tiny.caffemodel ip1 label";
+    let fixed = "extract-features --prototxt data.prototxt --weights tiny.caffemodel ip1 label";
     let more = "--iterations 3 --output {blob}.npy";
     let arguments: Vec<&str> = fixed.split(' ').chain(more.split(' ')).collect();
     assert_eq!(place.json(&arguments)["images"], 6);

@@ -96,7 +96,7 @@ fn grouped() -> Workplace {
 #[test]
 fn matrices_hold_the_weights_bit_for_bit() {
     let place = grouped();
-    let report = place.json(&["dump", "net.caffemodel", "--folder", "w"]);
+    let report = place.json(&["dump", "net.caffemodel", "--output", "w"]);
     let layers = report.as_array().unwrap();
     assert_eq!(layers.len(), 2, "shared weights once");
     let model = Model::load(&place.path("net.caffemodel"), &LoadOptions::default()).unwrap();
@@ -135,7 +135,7 @@ fn fibers_and_slices_are_skimcaffes() {
     let model = Model::load(&place.path("net.caffemodel"), &LoadOptions::default()).unwrap();
     for threshold in [0.0, 0.5] {
         let limit = threshold.to_string();
-        let report = place.json(&["dump", "net.caffemodel", "--threshold", &limit]);
+        let report = place.json(&["dump", "net.caffemodel", "--zero-below", &limit]);
         let data = weights(model.graph(), "a/b").data();
         let zero = |oc: usize, ic: usize, k: usize| data[(oc * 2 + ic) * 6 + k].abs() <= threshold;
         let share = |groups: Vec<bool>| {
@@ -245,7 +245,7 @@ fn published_matrices_come_out_again() {
         &files[0],
         "--prototxt",
         &files[1],
-        "--folder",
+        "--output",
         "w",
         "--json",
     ];

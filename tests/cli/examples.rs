@@ -81,11 +81,10 @@ fn examples(place: &Workplace, command: &str) -> Vec<String> {
     let help = place.ok(&[command, "--help"]);
     let (_, list) = help.split_once("Example").expect("every help has one");
     let joined = list.replace("\\\n", " ");
-    let lines = joined.lines().skip(1);
+    let lines = joined.lines().skip(1).map(|line| line.trim().to_owned());
+    let lines: Vec<String> = lines.filter(|line| !line.is_empty()).collect();
+    assert!(!lines.is_empty(), "{help}");
     lines
-        .map(|line| line.trim().to_owned())
-        .filter(|line| !line.is_empty())
-        .collect()
 }
 
 fn shell(place: &Workplace, line: &str) -> Outcome {
@@ -266,6 +265,10 @@ fn examples_run_as_printed() {
     let place = prepared();
     for line in in_order(&place).iter().filter(|line| !is_slow(line)) {
         run(&place, line);
+    }
+    // Of `run`: a blob, and an array for each picture of its own size.
+    for made in ["conv1.npy", "faces.1.npy"] {
+        assert!(place.path(made).is_file(), "{made}");
     }
 }
 

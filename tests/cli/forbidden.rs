@@ -76,7 +76,7 @@ fn what_runs_no_code_works_without_executable_memory() {
     for command in [
         "compile tiny.caffemodel --no-tune --no-verify --isa avx2 --emit obj,header,asm -o t.o",
         "inspect tiny.caffemodel",
-        "disasm tiny.caffemodel --layer conv1",
+        "disasm tiny.caffemodel --layers conv1",
         "device-query --no-measure",
         "draw tiny.caffemodel -o t.svg",
     ] {

@@ -99,6 +99,23 @@ fn the_readme_lists_the_commands_and_variables_that_there_are() {
     }
 }
 
+#[test]
+fn the_formats_of_pictures_are_those_that_are_read() {
+    let place = Workplace::new();
+    let words = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let formats = skimjit::picture::FORMATS;
+    for text in [
+        place.ok(&["run", "--help"]),
+        place.ok(&["extract-features", "--help"]),
+        document("README.md"),
+    ] {
+        let text = words(text);
+        assert!(text.contains(formats), "{text}");
+        // A list of some of them would be an old one.
+        assert!(!text.replace(formats, "").contains("JPEG"), "{text}");
+    }
+}
+
 /// The commands whose help has the option.
 fn commands_with(place: &Workplace, option: &str) -> Vec<String> {
     let overview = place.ok(&["--help"]);

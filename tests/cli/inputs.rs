@@ -1,10 +1,8 @@
 //! `skimjit run` on many inputs, and the forms of its results.
 
-use crate::support::{Outcome, Workplace, outcome, ramp};
+use crate::support::{Outcome, Workplace, ramp};
 use serde_json::Value;
 use skimjit::array::{parse_npy, read_npy, write_npy};
-use skimjit::models::caffe::{blob, parse_prototxt, write_caffemodel};
-use skimjit::models::{Shape, Tensor};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 
@@ -307,70 +305,4 @@ fn results_come_before_the_next_picture_is_named() {
         assert_eq!(rest, "");
         child.wait().unwrap();
     }
-}
-
-/// A network of pictures of 227 × 227 pixels and 5 classes, and one of any size.
-const EXAMPLES: [(&str, &str, [u32; 4]); 2] = [
-    (
-        "net",
-        "layer { name: 'data' type: 'Input' top: 'data'
-           input_param { shape { dim: 1 dim: 3 dim: 227 dim: 227 } } }
-         layer { name: 'conv1' type: 'Convolution' bottom: 'data' top: 'conv1'
-           convolution_param { num_output: 5 kernel_size: 9 stride: 8 } }
-         layer { name: 'pool' type: 'Pooling' bottom: 'conv1' top: 'pool'
-           pooling_param { pool: AVE global_pooling: true } }
-         layer { name: 'prob' type: 'Softmax' bottom: 'pool' top: 'prob' }",
-        [5, 3, 9, 9],
-    ),
-    (
-        "det1",
-        "layer { name: 'data' type: 'Input' top: 'data'
-           input_param { shape { dim: 1 dim: 3 dim: 12 dim: 12 } } }
-         layer { name: 'conv' type: 'Convolution' bottom: 'data' top: 'conv'
-           convolution_param { num_output: 2 kernel_size: 3 } }
-         layer { name: 'prob1' type: 'Softmax' bottom: 'conv' top: 'prob1' }",
-        [2, 3, 3, 3],
-    ),
-];
-
-#[test]
-fn the_examples_of_the_help_run_as_printed() {
-    let place = workplace();
-    for (name, text, kernel) in EXAMPLES {
-        let weights = format!("{name}.caffemodel");
-        let (mut net, _) = parse_prototxt(text, "example.prototxt").unwrap();
-        let bias = Tensor::zeros(Shape::new([kernel[0]]).unwrap());
-        net.layer[1].blobs = [ramp(kernel, 0.1), bias].map(blob::from_tensor).into();
-        write_caffemodel(&net, &place.path(&weights)).unwrap();
-        let options = ["--resize", "227x227", "--scale", "0.01"];
-        let artifact = ["compile", &weights, "--no-tune"];
-        place.ok(&[&artifact[..], if name == "net" { &options } else { &[] }].concat());
-    }
-    for file in ["cat.jpg", "a.jpg", "b.jpg", "more/a.jpg"] {
-        picture(&place, file, 100);
-    }
-    place.write("labels.txt", "ant\nbee\ncat\ndog\nelk\n");
-    write_npy(&place.path("in.npy"), &ramp([2, 3, 227, 227], 1.0)).unwrap();
-    let help = place.ok(&["run", "--help"]);
-    let examples = help.split("Examples:\n").nth(1).unwrap();
-    let examples: Vec<&str> = examples
-        .lines()
-        .filter(|line| line.contains("skimjit run"))
-        .collect();
-    assert!(examples.len() >= 4, "{help}");
-    let folder = std::path::Path::new(env!("CARGO_BIN_EXE_skimjit"))
-        .parent()
-        .unwrap();
-    let path = std::env::join_paths([
-        folder.into(),
-        "/usr/bin".into(),
-        std::path::PathBuf::from("/bin"),
-    ]);
-    for example in examples {
-        let mut shell = std::process::Command::new("sh");
-        shell.args(["-c", example]).current_dir(place.path(""));
-        let result = outcome(shell.env("PATH", path.as_ref().unwrap()));
-        assert_eq!(result.code, Some(0), "{example}: {}", result.stderr);
-    }
-    assert!(place.path("faces.1.npy").exists() && place.path("conv1.npy").exists());
 }

@@ -15,6 +15,7 @@ mod help;
 mod inputs;
 mod memory;
 mod messages;
+mod options;
 mod perf;
 mod preprocessing;
 mod proof;
@@ -116,7 +117,7 @@ fn whole_tour(net: &str, input: [u32; 4], pruned: &str, classes: u64) {
             .any(|step| step["layer"] == pruned)
     );
 
-    let listing = place.json(&["disasm", "net.skim", "--layer", pruned, "--limit", "20"]);
+    let listing = place.json(&["disasm", "net.skim", "--layers", pruned, "--limit", "20"]);
     assert_eq!(listing["instructions"].as_array().map(Vec::len), Some(20));
     assert_eq!(listing["truncated"], true);
 }
@@ -156,7 +157,7 @@ fn bench_measures_sparse_beside_dense() {
         "bench",
         "--net",
         "lenet",
-        "--layer",
+        "--layers",
         "ip1",
         "--batch",
         "1,16",
@@ -176,7 +177,7 @@ fn bench_measures_sparse_beside_dense() {
 #[test]
 fn bench_sweeps_sparsities() {
     let place = Workplace::new();
-    let arguments = "bench --net lenet --sweep --layer conv2 --layer ip2 --iterations 1";
+    let arguments = "bench --net lenet --sweep --layers conv2 --layers ip2 --iterations 1";
     let arguments: Vec<&str> = arguments.split(' ').collect();
     let report = place.json(&arguments);
     let sweeps = &report["cases"][0]["sweeps"];
@@ -396,7 +397,7 @@ fn tables_are_printed_without_json() {
         timed.contains("images/s") && timed.contains("outside kernels"),
         "{timed}"
     );
-    let listing = place.ok(&["disasm", "tiny.skim", "--layer", "conv1"]);
+    let listing = place.ok(&["disasm", "tiny.skim", "--layers", "conv1"]);
     assert!(
         listing.contains("vfmadd") && listing.contains("ret"),
         "{listing}"
@@ -408,7 +409,7 @@ fn tables_are_printed_without_json() {
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     let place = Workplace::with_tiny_network();
-    let mut child = place.command(&["disasm", "tiny.caffemodel", "--layer", "conv1", "--json"]);
+    let mut child = place.command(&["disasm", "tiny.caffemodel", "--layers", "conv1", "--json"]);
     let mut child = child.stdout(std::process::Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let result = child.wait_with_output().unwrap();

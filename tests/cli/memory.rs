@@ -20,7 +20,8 @@ fn assert_refused(result: &Outcome, what: &str) {
     let Outcome { code, stderr, .. } = result;
     assert_eq!(*code, Some(3), "{what}: {stderr}");
     let errors = stderr.lines().filter(|line| line.starts_with("error: "));
-    let others = stderr.lines().filter(|line| !line.starts_with("warning: "));
+    let told = |line: &&str| line.starts_with("warning: ") || line.starts_with("note: ");
+    let others = stderr.lines().filter(|line| !told(line));
     assert_eq!((errors.count(), others.count()), (1, 1), "{what}: {stderr}");
 }
 
@@ -75,7 +76,7 @@ fn data_layers_of_hdf5_files_that_claim_too_much_are_one_error() {
         let arguments = ["--weights", "e.caffemodel", "--iterations", "1"];
         let result = limited(
             &place,
-            &[&["test", "--model", "net.prototxt"], &arguments[..]].concat(),
+            &[&["test", "--prototxt", "net.prototxt"], &arguments[..]].concat(),
         );
         assert_refused(&result, name);
     }

@@ -114,6 +114,22 @@ fn nothing_known_is_said_plainly() {
     ] {
         assert!(said.contains(word), "no {word:?} in {said}");
     }
+    let strict = place.skimjit(&["run", "tiny.caffemodel", "b.png", "--strict"]);
+    assert_eq!(strict.code, Some(3), "{}", strict.stderr);
+    assert!(
+        strict.stderr.contains("found 1 warning"),
+        "{}",
+        strict.stderr
+    );
+    let given = ["--mean-value", "0", "--strict"];
+    assert_eq!(
+        output(
+            &place,
+            &[&["tiny.caffemodel", "b.png"], &given[..]].concat()
+        )
+        .1,
+        ""
+    );
     write_npy(&place.path("in.npy"), &ramp([1, 3, 8, 8], 1.0)).unwrap();
     assert_eq!(
         output(&place, &["tiny.caffemodel", "in.npy"]).1,
@@ -204,6 +220,17 @@ fn a_mean_image_that_is_missing_is_no_mean_of_zero() {
         "{}",
         compiled.stderr
     );
+    let strict = [
+        "compile",
+        "trained.caffemodel",
+        "--no-tune",
+        "--strict",
+        "-o",
+        "strict.skim",
+    ];
+    let strict = place.skimjit(&strict);
+    assert_eq!(strict.code, Some(3), "{}", strict.stderr);
+    assert!(!place.path("strict.skim").exists());
     for model in ["trained.caffemodel", "trained.skim"] {
         let result = place.skimjit(&["run", model, "a.png"]);
         assert_eq!(result.code, Some(3), "{}", result.stderr);

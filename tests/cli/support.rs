@@ -105,7 +105,7 @@ impl Workplace {
         let result = self.skimjit(arguments);
         // Tests run side by side, so that measurements are disturbed.
         let others = |line: &&str| {
-            let busy = line.starts_with("warning: busy machine: ");
+            let busy = line.starts_with("note: busy machine: ");
             !busy && !line.contains("that this process may use (its CPU affinity")
         };
         let errors: Vec<&str> = result.stderr.lines().filter(others).collect();

@@ -49,7 +49,7 @@ fn layer<'a>(report: &'a Value, name: &str) -> &'a Value {
 /// A test of a prototxt that lies in the workplace, as JSON; warnings are allowed.
 pub fn tested(place: &Workplace, weights: &Path, iterations: u32) -> Value {
     let (weights, iterations) = (text(weights), iterations.to_string());
-    let arguments = ["test", "--model", "test.prototxt", "--weights", &weights];
+    let arguments = ["test", "--prototxt", "test.prototxt", "--weights", &weights];
     let more = ["--iterations", &iterations, "--threads", "2", "--json"];
     let result = place.skimjit(&[&arguments[..], &more].concat());
     assert_eq!(result.code, Some(0), "{}", result.stderr);
@@ -205,7 +205,7 @@ fn the_text_is_the_one_that_caffe_users_know() {
     let place = tiny_test(IMAGES);
     let base = [
         "test",
-        "--model",
+        "--prototxt",
         "test.prototxt",
         "--weights",
         "tiny.caffemodel",
@@ -244,7 +244,7 @@ fn rules_choose_the_data_layer() {
     let place = tiny_test(&data);
     let base = [
         "test",
-        "--model",
+        "--prototxt",
         "test.prototxt",
         "--weights",
         "tiny.caffemodel",
@@ -275,7 +275,7 @@ layer { name: "quiet" type: "Silence" bottom: "other" }"#;
     place.write("test.prototxt", judged(&format!("{data}\n{uneven}")));
     let result = place.skimjit(&[
         "test",
-        "--model",
+        "--prototxt",
         "test.prototxt",
         "--weights",
         "tiny.caffemodel",
@@ -293,7 +293,7 @@ layer { name: "quiet" type: "Silence" bottom: "other" }"#;
 fn refused(place: &Workplace, code: i32, parts: &[&str]) {
     let result = place.skimjit(&[
         "test",
-        "--model",
+        "--prototxt",
         "test.prototxt",
         "--weights",
         "tiny.caffemodel",

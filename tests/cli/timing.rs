@@ -62,6 +62,13 @@ fn a_measurement_is_compared_with_an_earlier_one() {
     let other = place.skimjit(&[&compare[..], &["--batch", "2"]].concat());
     assert_eq!(other.code, Some(0), "{}", other.stderr);
     assert!(other.stderr.contains("batch 2"), "{}", other.stderr);
+    let strict = place.skimjit(&[&compare[..], &["--batch", "2", "--strict"]].concat());
+    assert_eq!(strict.code, Some(3), "{}", strict.stderr);
+    assert!(
+        strict.stderr.contains("found 1 warning"),
+        "{}",
+        strict.stderr
+    );
     place.write("other.json", "{\"layers\": []}");
     let refused = place.skimjit(&[&time[..], &["--compare", "other.json"]].concat());
     assert_eq!(refused.code, Some(3));

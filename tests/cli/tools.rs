@@ -253,9 +253,9 @@ fn weights_are_dumped_as_matrices() {
     let report = place.json(&[
         "dump",
         "tiny.caffemodel",
-        "--folder",
+        "--output",
         "w",
-        "--threshold",
+        "--zero-below",
         "0.2",
     ]);
     let conv1 = &report[0];
@@ -295,7 +295,7 @@ fn patterns_and_fibers_are_counted() {
     let arguments = [
         "dump",
         "tiny.caffemodel",
-        "--threshold",
+        "--zero-below",
         "0.3",
         "--histogram",
     ];
@@ -388,7 +388,7 @@ fn the_machine_is_described() {
 fn a_definition_is_timed() {
     let place = Workplace::with_tiny_network();
     place.write("tiny.prototxt", PROTOTXT);
-    let arguments = ["time", "--model", "tiny.prototxt", "--iterations", "2"];
+    let arguments = ["time", "--prototxt", "tiny.prototxt", "--iterations", "2"];
     let result = place.skimjit(&arguments);
     assert_eq!(result.code, Some(0), "{}", result.stderr);
     assert!(

@@ -210,7 +210,7 @@ fn commands_that_go_by_estimates_measure_when_asked() {
         "bench",
         "--net",
         "lenet",
-        "--layer",
+        "--layers",
         "ip1",
         "--iterations",
         "1",

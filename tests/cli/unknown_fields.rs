@@ -66,8 +66,8 @@ fn an_unknown_field_inside_a_layer_is_refused_by_every_reader() {
         "compile tiny.caffemodel --prototxt odd.prototxt -o odd.skim",
         "export tiny.caffemodel odd.npz --prototxt odd.prototxt",
         "draw odd.prototxt",
-        "time --model odd.prototxt",
-        "extract-features conv1 --model odd.prototxt --weights tiny.caffemodel --input in.npy --output o",
+        "time --prototxt odd.prototxt",
+        "extract-features conv1 --prototxt odd.prototxt --weights tiny.caffemodel --input in.npy --output o",
     ] {
         let error = refused(&place, &command.split(' ').collect::<Vec<_>>());
         assert!(

@@ -87,11 +87,11 @@ const WRITERS: [(&str, &str); 18] = [
     ("u.prototxt", "upgrade tiny.prototxt u.prototxt --force"),
     (
         "f.npy",
-        "extract-features --model tiny.prototxt --weights tiny.caffemodel --input in.npy -o f.npy conv1",
+        "extract-features --prototxt tiny.prototxt --weights tiny.caffemodel --input in.npy -o f.npy conv1",
     ),
     (
         "f.h5",
-        "extract-features --model tiny.prototxt --weights tiny.caffemodel --input in.npy -o f.h5 conv1",
+        "extract-features --prototxt tiny.prototxt --weights tiny.caffemodel --input in.npy -o f.h5 conv1",
     ),
 ];
 
@@ -111,8 +111,8 @@ fn without_room_the_old_file_stays_and_one_line_says_why() {
                 let result = with_room(&place, blocks, &arguments);
                 let said = &result.stderr;
                 assert_eq!(result.code, Some(3), "{command}: {said}{}", result.stdout);
-                // Measuring may warn of a busy machine before.
-                let told = |line: &&str| !line.starts_with("warning: busy machine");
+                // Measuring may tell of a busy machine before.
+                let told = |line: &&str| !line.starts_with("note: busy machine");
                 let told: Vec<&str> = said.lines().filter(told).collect();
                 assert!(
                     told.len() == 1 && told[0].starts_with("error: "),
@@ -147,7 +147,7 @@ fn a_network_that_is_upgraded_in_place_survives_a_full_disk() {
 fn folders_of_files_hold_no_half_ones() {
     let place = place();
     for command in [
-        "dump tiny.skim --folder f",
+        "dump tiny.skim --output f",
         "install-dev --prefix f --from .",
         "time tiny.skim --iterations 1 --code-info objects --code-folder f",
         "time tiny.skim --iterations 1 --code-info jitdump --code-folder f",

@@ -23,7 +23,7 @@ fn tables_fit_and_wide_tables_have_all_columns() {
     ]);
     place.ok(&["compile", "net.caffemodel", "--no-tune", "-o", "net.skim"]);
     let few = ["--iterations", "1"];
-    let layer = ["--layer", "inception_4b/3x3_reduce"];
+    let layer = ["--layers", "inception_4b/3x3_reduce"];
     let commands: Vec<Vec<&str>> = vec![
         vec!["inspect", "net.skim"],
         vec![

@@ -27,7 +27,7 @@ pub enum Pixels {
     U8(Vec<u8>),
     /// Any values.
     F32(Vec<f32>),
-    /// A picture file, JPEG or PNG.
+    /// A picture file.
     Encoded(Vec<u8>),
 }
 

@@ -143,7 +143,8 @@ static KINDS: &[Kind] = &[
     kind("a TensorRT engine", "it holds code for one kind of GPU, from which no network can be had back: take the \
         Caffe files (prototxt and caffemodel) that it was built from", |f| f.starts(b"ftrt") || f.starts(b"ptrt") || f.ends(&[".engine", ".plan", ".trt"])),
     kind("an array of NumPy (.npy)", "inputs go with --input, weights are read from .caffemodel and .caffemodel.h5 files", |f| f.starts(b"\x93NUMPY")),
-    kind("a picture", "pictures go behind the network, with --input", |f| f.starts(b"\x89PNG") || f.starts(b"\xff\xd8\xff") || f.starts(b"GIF8")),
+    kind("a picture", "pictures go behind the network, with --input", |f| f.starts(b"\x89PNG") || f.starts(b"\xff\xd8\xff") || f.starts(b"GIF8")
+        || f.starts(b"II*\0") || f.starts(b"MM\0*") || f.at(8, b"WEBP") || f.starts(b"BM") && f.at(6, &[0; 4])),
     kind("a program or a library", "give the network that it was made from", |f| f.starts(b"\x7fELF")),
     kind("a Darknet network (.cfg)", CONVERT, |f| sections(f.text()).any(|line| line == "[net]" || line == "[network]")),
     kind("Darknet weights (.weights)", CONVERT, |f| f.ends(&[".weights"]) && f.bytes.first() == Some(&0)),
@@ -226,17 +227,19 @@ impl Own {
     fn refusal(&self) -> Error {
         match self {
             Self::Network => Error::new("a network definition (prototxt), which is text").hint(
-                "weights are in the .caffemodel; a definition goes beside them, with --prototxt (skimjit) or --model",
+                "weights are in the .caffemodel; a definition goes beside them, with --prototxt",
             ),
             Self::Solver => Error::new("a solver definition (prototxt), which is text")
                 .hint("weights are in the .caffemodel that training with it saves"),
-            Self::Caffemodel => Error::new("a caffemodel").hint(
-                "it goes where weights are expected: as MODEL or with --weights",
-            ),
-            Self::State(net) if net.is_empty() => Error::new("the state of a solver (.solverstate)")
-                .hint("the weights are in the .caffemodel that was saved with it"),
-            Self::State(net) => Error::new("the state of a solver (.solverstate)")
-                .hint(format!("the weights are in the file that was saved with it: {net:?}")),
+            Self::Caffemodel => Error::new("a caffemodel")
+                .hint("it goes where weights are expected: as MODEL or with --weights"),
+            Self::State(net) if net.is_empty() => {
+                Error::new("the state of a solver (.solverstate)")
+                    .hint("the weights are in the .caffemodel that was saved with it")
+            }
+            Self::State(net) => Error::new("the state of a solver (.solverstate)").hint(format!(
+                "the weights are in the file that was saved with it: {net:?}"
+            )),
             Self::Array => Error::new("one array (.binaryproto), as mean images are saved")
                 .hint("a mean image goes with --mean-file or in a data layer's mean_file"),
         }

@@ -49,7 +49,7 @@ pub(super) fn file_data(layer: &mut Layer<'_>) -> Result<()> {
     Err(layer
         .fault("type", format!("{kind}, which reads files"))
         .expected("an Input layer")
-        .hint("import with data layers as inputs (--data-to-input, --input-shape N,C,H,W)"))
+        .hint("put an Input layer in its place, or import with `ImportOptions::data_to_input`"))
 }
 
 /// Most elements of a constant that a definition alone makes.

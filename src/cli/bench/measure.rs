@@ -182,7 +182,7 @@ impl Measure {
             Ok(())
         })?;
         let [spread, dense_spread] = sides.map(|(_, _, times)| Spread::of(&times));
-        spread.warn("bench");
+        spread.note("bench");
         let (time_ms, dense_time_ms) = (spread.median_ms, dense_spread.median_ms);
         let per_second = |ms: f64| f64::from(batch) * 1e3 / ms.max(1e-9);
         Ok(Whole {

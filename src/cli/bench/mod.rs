@@ -36,7 +36,7 @@ pub struct Arguments {
     #[arg(long, value_name = "NET", default_value = "caffenet", value_parser = parse_net, help = nets())]
     net: &'static Net,
     /// Only these layers
-    #[arg(long, alias = "layer", value_name = "NAME,...", value_delimiter = ',')]
+    #[arg(long, alias = "layer", value_name = "LAYER,...", value_delimiter = ',')]
     layers: Vec<String>,
     /// Percentage of zero weights (90 and 90% are the same) [default: published, or 90]
     #[arg(long, value_name = "PERCENT|published", value_parser = SparsityArgument::parse)]

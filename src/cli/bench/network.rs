@@ -77,6 +77,6 @@ pub fn singles(graph: &Graph, wanted: &[String]) -> Result<Vec<Model>> {
     let names: Vec<&str> = weighted.map(|node| node.name.as_str()).collect();
     let list = names.join(", ");
     Err(Error::Usage(format!(
-        "--layer: found \"{missing}\", expected one of: {list}"
+        "--layers: found \"{missing}\", expected one of: {list}"
     )))
 }

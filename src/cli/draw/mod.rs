@@ -40,7 +40,7 @@ pub struct Arguments {
     input_shape: Option<Shape>,
     #[command(flatten)]
     care: CareArguments,
-    /// Where the picture goes
+    /// Picture to write
     #[arg(short, long, value_name = "FILE", default_value = "net.svg")]
     output: PathBuf,
 }

@@ -24,20 +24,20 @@ use std::path::{Path, PathBuf};
 /// those of one group, and count for all groups together; columns are told for each group.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  skimjit dump net.caffemodel --folder weights
+  skimjit dump net.caffemodel --output weights
   skimjit dump net.skim --histogram 8")]
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
-    /// Folder for the matrices; without it only the tables are printed
-    #[arg(long, value_name = "FOLDER")]
+    /// Folder to write the matrices to; without it only the tables are printed
+    #[arg(long = "output", short = 'o', alias = "folder", value_name = "FOLDER")]
     folder: Option<PathBuf>,
     /// The old name of --zero-below
     #[arg(long, hide = true, allow_negative_numbers = true, value_parser = parse_magnitude)]
     #[arg(conflicts_with = "zero_below")]
     threshold: Option<f32>,
     /// Only these layers
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    #[arg(long, value_name = "LAYER,...", value_delimiter = ',')]
     layers: Vec<String>,
     /// Print the N most frequent zero patterns of the kernels of each layer (up to 5×5); with --json,
     /// all

@@ -31,7 +31,7 @@ pub struct Arguments {
     /// File to write
     #[arg(value_name = "OUT")]
     output: PathBuf,
-    /// Format of the file, when its name does not say
+    /// Form of what is written, when its name does not say
     #[arg(long)]
     format: Option<Format>,
     /// Write the layers without their weights to this file too, as text

@@ -10,6 +10,7 @@ use super::progress;
 use serde::Serialize;
 use sink::{Format, Sinks, Written};
 use skimjit::models::Error as InputError;
+use skimjit::picture::FORMATS;
 use skimjit::{CompileOptions, Engine, Keep, LoadOptions, Model, Result};
 use source::Source;
 use std::path::PathBuf;
@@ -42,10 +43,9 @@ pub struct Arguments {
     weights: Vec<PathBuf>,
     #[command(flatten)]
     care: CareArguments,
-    /// Pictures or .npy arrays of images [default: what the data layers read]
-    #[arg(long, short, value_name = "FILE", num_args = 1..)]
+    #[arg(long, short, value_name = "FILE", num_args = 1.., help = what())]
     input: Vec<PathBuf>,
-    /// Batches of the data layers
+    /// Runs, each of a batch of the data layers
     #[arg(long, value_name = "N", default_value_t = 50, allow_negative_numbers = true, conflicts_with = "input", value_parser = iterations_parser())]
     iterations: u32,
     #[command(flatten)]
@@ -53,7 +53,7 @@ pub struct Arguments {
     /// File or folder to write; {blob} stands for the blob's name, which several blobs need
     #[arg(long, short, value_name = "PATH")]
     output: PathBuf,
-    /// Form of it [default: as the ending says: .h5, .hdf5, .npy, .leveldb, .lmdb; none: lmdb]
+    /// Form of what is written [default: as the ending says: .h5, .hdf5, .npy, .leveldb, .lmdb; none: lmdb]
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// Images computed together [default: up to 16; with data layers theirs]
@@ -64,6 +64,13 @@ pub struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// The help of --input.
+fn what() -> String {
+    format!(
+        "Inputs: pictures ({FORMATS}) or .npy arrays of images [default: what the data layers read]"
+    )
 }
 
 #[derive(Serialize)]

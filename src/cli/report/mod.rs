@@ -29,7 +29,7 @@ pub struct Arguments {
     /// Runs to measure [default: as many as fit 3 seconds, 5 to 200]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = iterations_parser())]
     iterations: Option<u32>,
-    /// Where the page goes
+    /// Page to write
     #[arg(short, long, value_name = "FILE", default_value = "report.html")]
     output: PathBuf,
 }

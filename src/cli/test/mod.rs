@@ -44,7 +44,7 @@ pub struct Arguments {
         required = true
     )]
     weights: Vec<PathBuf>,
-    /// Batches to run; the data layer says how large one is
+    /// Runs, each of a batch of the data layers
     #[arg(long, value_name = "N", default_value_t = 50, allow_negative_numbers = true, value_parser = iterations_parser())]
     iterations: u32,
     /// Level for include and exclude rules

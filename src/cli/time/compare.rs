@@ -47,10 +47,13 @@ impl<'a> Comparison<'a> {
                 let (isa, batch, threads) = (&report.isa, report.batch, report.threads);
                 format!("{isa}, batch {batch}, {threads} threads")
             };
-            let text = format!("compared: {} with {} before", what(now), what(before));
-            output::complain("warning", &text);
+            output::warn(format!(
+                "compared: {} with {} before",
+                what(now),
+                what(before)
+            ));
         }
-        before.spread.warn("the measurement before");
+        before.spread.note("the measurement before");
         Self {
             now,
             before,

@@ -163,7 +163,7 @@ pub fn measure(model: &Model, engine: &Engine, iterations: Option<u32>) -> Resul
         })
     })?;
     let report = Report::of_runs(engine, &session, &runs);
-    report.spread.warn("time");
+    report.spread.note("time");
     Ok(report)
 }
 

@@ -55,7 +55,7 @@ pub fn run(
         measure(&engine, &inputs, count, arguments.iterations)
     })?;
     let report = Report::new(&engine, count, &runs, seconds);
-    report.spread.warn("time");
+    report.spread.note("time");
     if arguments.json {
         return out.json(&report);
     }

@@ -21,10 +21,10 @@ use std::process::Command;
 /// Run it on the machine that is to serve the network, while nothing else runs.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
-  skimjit-train cost --model train_val.prototxt --weights net.caffemodel -o cost.json")]
+  skimjit-train cost --prototxt train_val.prototxt --weights net.caffemodel -o cost.json")]
 pub struct Arguments {
     /// Definition with data layers, which tell the size of an image
-    #[arg(long, value_name = "PROTOTXT")]
+    #[arg(long = "prototxt", alias = "model", value_name = "FILE")]
     model: PathBuf,
     /// Trained weights
     #[arg(long, value_name = "CAFFEMODEL")]
@@ -48,7 +48,7 @@ pub struct Arguments {
     /// The skimjit program [default: beside this one, or in PATH]
     #[arg(long, value_name = "FILE")]
     skimjit: Option<PathBuf>,
-    /// Where the table goes
+    /// Table to write
     #[arg(short, long, value_name = "FILE", default_value = "cost.json")]
     output: PathBuf,
 }

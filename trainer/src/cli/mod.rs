@@ -36,7 +36,7 @@ struct Cli {
     memory_limit: Option<u64>,
     #[command(subcommand)]
     command: Command,
-    /// Warnings are errors
+    /// Warnings are errors; notes, which tell of the machine and of what was assumed, are not
     #[arg(long, global = true, display_order = 1002)]
     strict: bool,
 }
@@ -112,7 +112,7 @@ pub fn main() -> ExitCode {
     if let Err(error) = skimjit_host::interrupt::clean_up_on_signals() {
         let text =
             format!("signals cannot be caught: {error}; what is interrupted may leave .part files");
-        complain("warning", &text);
+        complain("note", &text);
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -10,23 +10,23 @@ use std::path::{Path, PathBuf};
 
 /// Writes the definition of a well-known network, ready to be trained: data layers, losses, fillers.
 ///
-/// Without data bases it gets random data, the same in every batch: for trying out and timing. `--solver`
+/// Without data bases it gets random data, the same in every batch: for trying out and timing. `--solver-out`
 /// writes a solver definition for it too, with usual values to start from.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   skimjit-train net --list
-  skimjit-train net resnet-50 --data train_lmdb,val_lmdb --classes 20 --mean 104,117,123 -o net.prototxt \\
-    --solver solver.prototxt")]
+  skimjit-train net resnet-50 --lmdb train_lmdb,val_lmdb --classes 20 --mean-value 104,117,123 \\
+    -o net.prototxt --solver-out solver.prototxt")]
 pub struct Arguments {
     /// Name of the network
     #[arg(required_unless_present = "list")]
     name: Option<String>,
     /// Print the names
-    #[arg(long, conflicts_with_all = ["name", "output", "solver"])]
+    #[arg(long, conflicts_with_all = ["name", "output", "solver_out"])]
     list: bool,
     /// LMDBs for training and for testing
-    #[arg(long, value_name = "TRAIN,TEST", value_delimiter = ',')]
-    data: Vec<String>,
+    #[arg(long, alias = "data", value_name = "TRAIN,TEST", value_delimiter = ',')]
+    lmdb: Vec<String>,
     /// Images of a training batch
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: u32,
@@ -36,28 +36,29 @@ pub struct Arguments {
     /// Classes [default: those of the published network]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     classes: Option<u32>,
-    /// Mean of each channel of the pictures, in the order of the data base (Caffe: blue, green, red)
+    /// Mean of each channel, in the data base's channel order (Caffe: blue, green, red), or one for all
     #[arg(
         long,
-        value_name = "VALUE,...",
+        alias = "mean",
+        value_name = "B,G,R",
         value_delimiter = ',',
         value_parser = finite,
-        requires = "data"
+        requires = "lmdb"
     )]
-    mean: Vec<f32>,
-    /// Factor of pixels, after the mean is taken off [default: 1/64, for digits 1/256]; published weights of
+    mean_value: Vec<f32>,
+    /// Factor of pixels, after the mean is subtracted [default: 1/64, for digits 1/256]; published weights of
     /// photographs' networks go with 1
-    #[arg(long, value_name = "FACTOR", requires = "data", value_parser = finite)]
+    #[arg(long, value_name = "S", requires = "lmdb", value_parser = finite)]
     scale: Option<f32>,
     /// Mirrors training pictures at random
-    #[arg(long, requires = "data")]
+    #[arg(long, requires = "lmdb")]
     mirror: bool,
-    /// Where the definition goes [default: standard output]
+    /// Definition to write [default: standard output]
     #[arg(short, long, value_name = "PROTOTXT")]
     output: Option<PathBuf>,
-    /// Where a solver definition goes
-    #[arg(long, value_name = "PROTOTXT", requires = "output")]
-    solver: Option<PathBuf>,
+    /// Solver definition to write
+    #[arg(long, alias = "solver", value_name = "PROTOTXT", requires = "output")]
+    solver_out: Option<PathBuf>,
 }
 
 fn finite(text: &str) -> std::result::Result<f32, String> {
@@ -79,7 +80,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return print(text::net_text(&definition).trim_end());
     };
     write_file(output, text::net_text(&definition))?;
-    if let Some(solver) = &arguments.solver {
+    if let Some(solver) = &arguments.solver_out {
         write_file(solver, text::solver_text(&solver_for(output, &definition)))?;
         let command = format!("skimjit-train train --solver {}", solver.display());
         complain("written", &format!("{command} trains it"));
@@ -98,26 +99,26 @@ fn find(name: &str) -> Result<&'static Net> {
 
 impl Arguments {
     fn options(&self, net: &Net) -> Result<TrainVal> {
-        let data = match self.data.as_slice() {
+        let data = match self.lmdb.as_slice() {
             [] => None,
             [train, test] => Some([train.clone(), test.clone()]),
             other => {
                 return Err(Error::new(format!("{} data bases", other.len()))
-                    .field("--data")
+                    .field("--lmdb")
                     .expected("two: for training and for testing"));
             }
         };
         let channels = net.input_shape[1] as usize;
-        if ![0, 1, channels].contains(&self.mean.len()) {
-            return Err(Error::new(format!("{} values", self.mean.len()))
-                .field("--mean")
+        if ![0, 1, channels].contains(&self.mean_value.len()) {
+            return Err(Error::new(format!("{} values", self.mean_value.len()))
+                .field("--mean-value")
                 .expected(format!("one, or {channels}: one of each channel")));
         }
         Ok(TrainVal {
             data,
             batch: [self.batch, self.test_batch],
             classes: self.classes,
-            mean: self.mean.clone(),
+            mean: self.mean_value.clone(),
             scale: self.scale.unwrap_or_else(|| zoo::usual_scale(net)),
             mirror: self.mirror,
         })

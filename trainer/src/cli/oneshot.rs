@@ -24,8 +24,8 @@ use std::path::PathBuf;
 /// Batches are held in memory. After it, `recalibrate` networks with BatchNorm.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
-  skimjit-train oneshot --model train_val.prototxt --weights net.caffemodel --sparsity 80% --erk -o pruned.caffemodel
-  skimjit-train oneshot --model train_val.prototxt --weights net.caffemodel --layers conv2=70%,ip1=95% -o pruned.caffemodel")]
+  skimjit-train oneshot --prototxt train_val.prototxt --weights net.caffemodel --sparsity 80% --erk -o pruned.caffemodel
+  skimjit-train oneshot --prototxt train_val.prototxt --weights net.caffemodel --layers conv2=70%,ip1=95% -o pruned.caffemodel")]
 pub struct Arguments {
     #[command(flatten)]
     trial: TrialArguments,
@@ -38,15 +38,15 @@ pub struct Arguments {
     /// More zeros in layers with many weights for their dims (Erdős–Rényi kernel)
     #[arg(long)]
     erk: bool,
-    /// Layers, instead of all convolutions and inner products; each may have a percentage of its own
+    /// Only these layers, instead of all convolutions and inner products; each may have a percentage of its own
     #[arg(long, value_name = "LAYER[=PERCENT],...", value_delimiter = ',', value_parser = layer)]
     layers: Vec<(String, Option<Percent>)>,
     /// Batches to calibrate by
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     batches: u32,
-    /// Data to calibrate by: train or test
-    #[arg(long, value_name = "PHASE", default_value = "train", value_parser = ["train", "test"])]
-    data: String,
+    /// Phase whose data it is calibrated by
+    #[arg(long, alias = "data", value_name = "PHASE", default_value = "train", value_parser = ["train", "test"])]
+    phase: String,
     /// Batches of phase TEST to judge the network by, before and after
     #[arg(long, value_name = "N", default_value_t = 10)]
     test_batches: u32,
@@ -87,14 +87,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let source = arguments.trial.source()?;
     arguments.trial.check_writable(&source)?;
     let mut engine = arguments.trial.machine.engine()?;
-    let data = match arguments.data.as_str() {
+    let phase = match arguments.phase.as_str() {
         "train" => Phase::Train,
         _ => Phase::Test,
     };
     warn_of_shares("--sparsity", [&arguments.sparsity]);
     let own = arguments.layers.iter().filter_map(|(_, own)| own.as_ref());
     warn_of_shares("--layers", own);
-    let calibration = source.add(engine.as_mut(), [Phase::Test, data], arguments.batches)?;
+    let calibration = source.add(engine.as_mut(), [Phase::Test, phase], arguments.batches)?;
     let net = engine.net(calibration.id());
     arguments.trial.compare(&source, net)?;
     let test = match arguments.test_batches {

@@ -28,13 +28,18 @@ use std::path::{Path, PathBuf};
 /// faster, in the first 70 % of the iterations; thresholds are not used then.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  skimjit-train prune template_l1_solver.prototxt --lr 0.001 --decay 5e-5 --threshold 1e-4 --factor 10 --weights net.caffemodel
+  skimjit-train prune template_l1_solver.prototxt --lr 0.001 --decay 5e-5 --zero-below 1e-4 --factor 10 --weights net.caffemodel
   skimjit-train prune train_val.prototxt --lr 0.001 --weights net.caffemodel --target-speedup 3x --cost cost.json")]
 pub struct PruneArguments {
     #[command(flatten)]
     common: CommonArguments,
     /// Weights of this magnitude and below become zero
-    #[arg(long, value_name = "T", default_value_t = 1e-4)]
+    #[arg(
+        long = "zero-below",
+        alias = "threshold",
+        value_name = "T",
+        default_value_t = 1e-4
+    )]
     threshold: f32,
     /// Largest threshold over the smallest
     #[arg(long, value_name = "F", default_value_t = 10.0)]
@@ -124,7 +129,7 @@ struct CommonArguments {
     /// Snapshot to go on from
     #[arg(long, value_name = "SOLVERSTATE")]
     snapshot: Option<PathBuf>,
-    /// Folder that the run's folder is made in [default: that of TEMPLATE]
+    /// Folder to write the run's folder into [default: that of TEMPLATE]
     #[arg(short, long, value_name = "FOLDER")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -134,10 +139,10 @@ struct CommonArguments {
     #[command(flatten)]
     care: CareArguments,
     /// On a terminal, print the whole log and not only tests, warnings and the progress bar
-    #[arg(long, conflicts_with = "quiet")]
+    #[arg(short, long, conflicts_with = "quiet")]
     verbose: bool,
     /// Print only the progress bar, warnings, the folder, the final figures and errors
-    #[arg(long)]
+    #[arg(short, long)]
     quiet: bool,
 }
 
@@ -248,6 +253,7 @@ impl CommonArguments {
                 "no weights are under L1, and thresholds reach nothing else: nothing will be pruned; \
                  give layers a regularization_type, or set it: --set 'regularization_type=\"L1\"'",
             );
+            WARNINGS.check()?;
         }
         for method in methods(solver.settings().max_iter)? {
             solver.add_method(method, &mut console)?;

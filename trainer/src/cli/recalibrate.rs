@@ -14,7 +14,7 @@ use std::path::PathBuf;
 /// batches. With `--test-batches`, the network of phase TEST is judged before and after.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
-  skimjit-train recalibrate --model train_val.prototxt --weights pruned.caffemodel --batches 100 -o recalibrated.caffemodel")]
+  skimjit-train recalibrate --prototxt train_val.prototxt --weights pruned.caffemodel --batches 100 -o recalibrated.caffemodel")]
 pub struct Arguments {
     #[command(flatten)]
     trial: TrialArguments,

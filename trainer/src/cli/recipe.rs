@@ -47,7 +47,7 @@ pub struct Arguments {
     /// Weights for the first phase, instead of the recipe's
     #[arg(long, value_name = "CAFFEMODEL")]
     weights: Option<PathBuf>,
-    /// Folder for all phases [default: the recipe's name]
+    /// Folder to write all phases into [default: the recipe's name]
     #[arg(short, long, value_name = "FOLDER")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -57,10 +57,10 @@ pub struct Arguments {
     #[command(flatten)]
     care: CareArguments,
     /// On a terminal, print the whole log and not only tests, warnings and the progress bar
-    #[arg(long, conflicts_with = "quiet")]
+    #[arg(short, long, conflicts_with = "quiet")]
     verbose: bool,
     /// Print only the progress bar, warnings, results and errors
-    #[arg(long)]
+    #[arg(short, long)]
     quiet: bool,
     /// Print the results as JSON
     #[arg(long)]

@@ -32,7 +32,7 @@ pub fn describe(solver: &mut Solver, tracked: &Tracked) -> Vec<String> {
     let file = solver.file().to_owned();
     if has_statistics(solver) && zeros > MANY_ZEROS {
         lines.push(format!(
-            "next: skimjit-train recalibrate --model {} --weights {} -o recalibrated.caffemodel, as zeros change what BatchNorm layers see",
+            "next: skimjit-train recalibrate --prototxt {} --weights {} -o recalibrated.caffemodel, as zeros change what BatchNorm layers see",
             quoted(&file.display().to_string()),
             quoted(weights)
         ));

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 /// The network of phase TEST runs over batches of its data, which are held in memory.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
-  skimjit-train sensitivity --model train_val.prototxt --weights net.caffemodel --levels 50,90 --batches 10 -o sensitivity.csv")]
+  skimjit-train sensitivity --prototxt train_val.prototxt --weights net.caffemodel --levels 50,90 --batches 10 -o sensitivity.csv")]
 pub struct Arguments {
     #[command(flatten)]
     trial: TrialArguments,
@@ -28,7 +28,7 @@ pub struct Arguments {
         default_value = "50,70,90,95,98"
     )]
     levels: Vec<Percent>,
-    /// Layers, instead of all convolutions and inner products
+    /// Only these layers, instead of all convolutions and inner products
     #[arg(long, value_name = "LAYER,...", value_delimiter = ',')]
     layers: Vec<String>,
     /// Batches of phase TEST to judge by

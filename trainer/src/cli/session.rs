@@ -104,7 +104,7 @@ impl ThresholdArguments {
 /// How unknown fields of a network's definition are taken.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub struct CareArguments {
-    /// Use layers without the fields that are unknown, which may change what they compute; they are
+    /// Read layers without the fields that are unknown, which may change what they compute; they are
     /// warnings then, not an error
     #[arg(long)]
     pub ignore_unknown_fields: bool,

@@ -23,12 +23,12 @@ use std::time::Instant;
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   skimjit-train net caffenet --batch 16 -o net.prototxt
-  skimjit-train time --model net.prototxt")]
+  skimjit-train time --prototxt net.prototxt")]
 pub struct Arguments {
     /// Definition with data layers (train_val)
-    #[arg(long, value_name = "PROTOTXT")]
+    #[arg(long = "prototxt", alias = "model", value_name = "FILE")]
     model: PathBuf,
-    /// Steps to measure, after 2 that are not
+    /// Runs to measure, a training step each, after 2 that are not
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     iterations: u32,
     #[command(flatten)]

@@ -41,13 +41,13 @@ pub struct Arguments {
     #[command(flatten)]
     care: CareArguments,
     /// On a terminal, print the whole log and not only tests, warnings and the progress bar
-    #[arg(long, conflicts_with = "quiet")]
+    #[arg(short, long, conflicts_with = "quiet")]
     verbose: bool,
     /// Folder for the log (train.info) and the metrics (metrics.jsonl), which are appended to
     #[arg(long, value_name = "FOLDER")]
     log: Option<PathBuf>,
     /// Print only the progress bar, warnings, the final figures and errors
-    #[arg(long)]
+    #[arg(short, long)]
     quiet: bool,
     /// Print the metrics on standard output, one JSON document per line
     #[arg(long)]

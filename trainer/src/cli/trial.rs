@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 #[derive(clap::Args)]
 pub struct TrialArguments {
     /// Definition with data layers (train_val)
-    #[arg(long, value_name = "PROTOTXT")]
+    #[arg(long = "prototxt", alias = "model", value_name = "FILE")]
     pub model: PathBuf,
     /// Its weights; of several files, later ones win
     #[arg(

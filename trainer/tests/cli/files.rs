@@ -26,7 +26,7 @@ fn rename(place: &Workplace, names: &[(&str, &str)], to: &str) {
     write_caffemodel(&model, &place.path(to)).unwrap();
 }
 
-const TRIAL: [&str; 2] = ["--model", "net.prototxt"];
+const TRIAL: [&str; 2] = ["--prototxt", "net.prototxt"];
 
 /// The commands that start from weights.
 fn commands(weights: &str) -> Vec<Vec<String>> {
@@ -116,7 +116,7 @@ fn statistics_of_other_weights_are_not_gathered() {
     rename(&place, &[("conv1", "a"), ("ip1", "b")], "other.caffemodel");
     let words = [
         "recalibrate",
-        "--model",
+        "--prototxt",
         "net.prototxt",
         "--batches",
         "1",

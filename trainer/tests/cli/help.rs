@@ -54,6 +54,31 @@ fn every_help_has_an_example_of_its_command() {
     assert!(version.trim().starts_with(&expected), "{version}");
 }
 
+/// They are not shown, but who has written them down need not change it. That each name shown has one meaning
+/// is tested with the options of `skimjit`, in tests/cli/options.rs.
+#[test]
+fn old_names_still_work() {
+    let place = Workplace::new();
+    for (old, arguments) in [
+        ("--model", "oneshot --model a"),
+        ("--model", "recalibrate --model a"),
+        ("--model", "sensitivity --model a"),
+        ("--model", "cost --model a"),
+        ("--model", "time --model a"),
+        ("--data", "oneshot --data train"),
+        ("--data", "net lenet --data a,b"),
+        ("--mean", "net lenet --data a,b --mean 1"),
+        ("--solver", "net lenet -o a --solver b"),
+        ("--threshold", "prune a --threshold 1"),
+    ] {
+        let arguments: Vec<&str> = arguments.split(' ').chain(["--help"]).collect();
+        let help = place.ok(&arguments);
+        let begin = format!("{old} ");
+        let shown = help.lines().any(|line| line.trim().starts_with(&begin));
+        assert!(!shown, "{arguments:?}: {help}");
+    }
+}
+
 #[test]
 fn completions_and_man_pages_know_every_command() {
     let place = Workplace::new();

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 /// Writes a network's definition with random data and a solver of so many steps.
 fn define(place: &Workplace, name: &str, batch: &str, steps: u32) {
-    let files = ["-o", "net.prototxt", "--solver", "solver.prototxt"];
+    let files = ["-o", "net.prototxt", "--solver-out", "solver.prototxt"];
     let mut arguments = vec!["net", name, "--batch", batch, "--test-batch", "2"];
     arguments.extend(files);
     place.ok(&arguments);
@@ -83,7 +83,15 @@ fn every_name_has_a_definition_with_both_phases() {
     assert!(names.lines().count() >= 10, "{names}");
     assert!(!names.contains("ssd"), "{names}");
     for name in names.lines() {
-        let text = place.ok(&["net", name, "--data", "a,b", "--mean", "104", "--mirror"]);
+        let text = place.ok(&[
+            "net",
+            name,
+            "--lmdb",
+            "a,b",
+            "--mean-value",
+            "104",
+            "--mirror",
+        ]);
         let count = |what: &str| text.matches(what).count();
         let heads = if name == "googlenet-aux" { 3 } else { 1 };
         assert_eq!(count("\"SoftmaxWithLoss\""), heads, "{name}");
@@ -109,9 +117,9 @@ fn wrong_networks_are_refused() {
     let cases: [(&[&str], i32, &str); 5] = [
         (&["net", "transformer"], 3, "one of lenet"),
         (&["net", "mobilenet-ssd"], 3, "detectors"),
-        (&["net", "lenet", "--data", "a"], 3, "two"),
+        (&["net", "lenet", "--lmdb", "a"], 3, "two"),
         (
-            &["net", "lenet", "--data", "a,b", "--mean", "1,2,3"],
+            &["net", "lenet", "--lmdb", "a,b", "--mean-value", "1,2,3"],
             3,
             "one",
         ),
@@ -128,7 +136,7 @@ fn wrong_networks_are_refused() {
 fn time_counts_layers_steps_and_memory() {
     let place = Workplace::new();
     place.ok(&["net", "lenet", "--batch", "3", "-o", "net.prototxt"]);
-    let arguments = ["time", "--model", "net.prototxt", "--iterations", "3"];
+    let arguments = ["time", "--prototxt", "net.prototxt", "--iterations", "3"];
     let table = place.ok(&arguments);
     assert!(
         table.contains("conv2") && table.contains("3 images a step"),

@@ -38,7 +38,7 @@ fn zeros(data: &[f32]) -> usize {
 #[test]
 fn a_network_is_pruned_fine_tuned_and_drawn() {
     let place = trained();
-    let options = "--lr 0.02 --decay 0.005 --threshold 0.001 --factor 10 --group-decay 0 \
+    let options = "--lr 0.02 --decay 0.005 --zero-below 0.001 --factor 10 --group-decay 0 \
                    --set max_iter=80 --quiet -o runs";
     let mut arguments = vec!["prune", "solver.prototxt"];
     arguments.extend(options.split_whitespace().chain(WEIGHTS));
@@ -136,7 +136,7 @@ fn a_templates_regularization_stays() {
     };
     let definition =
         |folder: &std::path::Path| std::fs::read_to_string(folder.join("solver.prototxt")).unwrap();
-    let mut arguments = "prune solver.prototxt --lr 0.01 --threshold 0.02 -o runs".to_owned();
+    let mut arguments = "prune solver.prototxt --lr 0.01 --zero-below 0.02 -o runs".to_owned();
     arguments += " --weights snap/tiny_iter_60.caffemodel";
     let arguments: Vec<&str> = arguments.split(' ').collect();
     let outcome = place.run(&arguments);
@@ -164,6 +164,23 @@ fn a_templates_regularization_stays() {
         "{}",
         outcome.stderr
     );
+
+    // Without any L1 thresholds reach nothing, which is a warning before anything is trained.
+    place.write("net.prototxt", crate::support::NET);
+    let pointless = place.run(&arguments);
+    assert_eq!(pointless.code, Some(0), "{}", pointless.stderr);
+    let strict = place.run(&[&arguments[..], &["--strict"]].concat());
+    assert_eq!(strict.code, Some(3), "{}", strict.stderr);
+    for outcome in [&pointless, &strict] {
+        let told = outcome.stderr.matches("nothing will be pruned").count();
+        assert_eq!(told, 1, "{}", outcome.stderr);
+    }
+    assert!(
+        strict.stderr.contains("found 1 warning"),
+        "{}",
+        strict.stderr
+    );
+    place.write("net.prototxt", &net);
 
     // What is set expressly goes before the template.
     let mut over = arguments.clone();
@@ -272,14 +289,14 @@ fn a_network_is_pruned_to_a_speed() {
     let share = zeros(&pruned) as f64 / pruned.len() as f64;
     assert!((share - 0.765).abs() < 0.02, "{share}");
 
-    let with_threshold = "--target-speedup 3x --cost cost.json --threshold 0.1";
+    let with_threshold = "--target-speedup 3x --cost cost.json --zero-below 0.1";
     let twice = "--target-speedup 3x --target-latency 5ms --cost cost.json";
     for (wrong, words) in [
         ("--target-speedup 0.5", "above 1"),
         ("--target-latency soon", "milliseconds"),
         ("--target-speedup 3x", "--cost"),
         ("--cost cost.json", "--target-speedup"),
-        (with_threshold, "--threshold"),
+        (with_threshold, "--zero-below"),
         (twice, "--target-latency"),
     ] {
         let mut arguments = vec!["prune", "solver.prototxt", "--lr", "0.1"];

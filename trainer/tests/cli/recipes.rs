@@ -337,7 +337,7 @@ fn statistics_are_gathered_anew_before_tests_of_pruned_phases() {
         assert_eq!((said("1-dense"), said("2-prune")), expected);
     }
     // Training does not see them: what differs is what the command makes.
-    let words = "recalibrate --model net.prototxt --batches 7 --seed 3 -o new.caffemodel \
+    let words = "recalibrate --prototxt net.prototxt --batches 7 --seed 3 -o new.caffemodel \
                  --weights off/2-prune/snapshot_iter_40.caffemodel";
     place.ok(&words.split_whitespace().collect::<Vec<_>>());
     let blobs = |file: &str| {

@@ -52,9 +52,9 @@ test_iter = 1\ntest_interval = 100\n[[phase]]\nname = \"a\"\nsolver = { max_iter
         "prune solver.prototxt --lr 0.01",
         "prune net.prototxt --lr 0.01",
         "recipe r.toml -o out",
-        "time --model net.prototxt --iterations 1",
-        "oneshot --model net.prototxt --weights weights.caffemodel -o o.caffemodel",
-        "cost --model net.prototxt --weights weights.caffemodel -o cost.json",
+        "time --prototxt net.prototxt --iterations 1",
+        "oneshot --prototxt net.prototxt --weights weights.caffemodel -o o.caffemodel",
+        "cost --prototxt net.prototxt --weights weights.caffemodel -o cost.json",
     ] {
         refused(&place, command, SAID);
     }
@@ -112,7 +112,10 @@ fn what_is_odd_elsewhere_is_told_once_and_strict_makes_it_an_error() {
         "prune solver.prototxt --lr 0.01 --strict",
         "found 1 warning, expected none",
     );
-    let outcome = run(&place, "time --model net.prototxt --iterations 1 --strict");
+    let outcome = run(
+        &place,
+        "time --prototxt net.prototxt --iterations 1 --strict",
+    );
     assert_eq!(outcome.code, Some(3), "{}", outcome.stderr);
     assert_eq!(
         outcome.stderr.matches("\"debug\"").count(),
@@ -132,7 +135,7 @@ fn oneshot_keeps_the_unknown_fields_of_the_weights() {
     let mut weights = place.bytes("snap/tiny_iter_2.caffemodel");
     weights.extend(ODD);
     std::fs::write(place.path("odd.caffemodel"), weights).unwrap();
-    let command = "oneshot --model net.prototxt --weights odd.caffemodel --batches 1 --test-batches 0 \
+    let command = "oneshot --prototxt net.prototxt --weights odd.caffemodel --batches 1 --test-batches 0 \
                    --sparsity 50 -o pruned.caffemodel";
     place.ok(&command.split(' ').collect::<Vec<_>>());
     assert!(place.bytes("pruned.caffemodel").ends_with(&ODD));

@@ -10,7 +10,7 @@ use skimjit_models::{Error, Result};
 use std::io::Cursor;
 use zune_core::colorspace::ColorSpace;
 
-/// What is read, for messages.
+/// What is read, for messages and help.
 pub const FORMATS: &str = "JPEG, PNG, BMP, GIF, TIFF, WebP or PNM";
 
 /// Why there are no pixels.

@@ -22,7 +22,7 @@ pub struct Arguments {
     /// The --log folder of a run, or the output folder of a recipe
     #[arg(value_name = "FOLDER")]
     folder: PathBuf,
-    /// Where the pictures go: a name without extension [default: plot in FOLDER]
+    /// Pictures to write: a name without extension [default: plot in FOLDER]
     #[arg(short, long, value_name = "NAME")]
     output: Option<PathBuf>,
 }
