@@ -205,3 +205,36 @@ fn hdf5_of_other_programs_is_refused_by_name() {
         assert!(error.contains(words), "{error}");
     }
 }
+
+/// Numbers that SkimCaffe and NVIDIA give different fields of BatchNorm are told apart by their types.
+#[test]
+fn two_forks_number_batch_norm_differently() {
+    let scratch = Scratch::new();
+    let nvidia = [
+        b"\x78\x02".as_slice(),          // engine: CUDNN
+        b"\x2a\x05\x15\x00\x00\x40\x40", // scale_filler { value: 3 }
+        b"\x32\x05\x15\x00\x00\x80\x40", // bias_filler { value: 4 }
+        b"\x38\x01",                     // scale_bias: true
+    ]
+    .concat();
+    let skim = b"\x28\x00\x30\x00\x3a\x05\x15\x00\x00\x40\x40".to_vec();
+    for (param, fields) in [
+        (nvidia, "scale_bias: true"),
+        (skim, "use_weight_bias: false"),
+    ] {
+        let layer = [b"\xda\x08".as_slice(), &[param.len() as u8], &param].concat();
+        let file = [b"\xa2\x06".as_slice(), &[layer.len() as u8], &layer].concat();
+        let path = scratch.file("net.caffemodel", &file);
+        let net = read_caffemodel(&path).unwrap();
+        assert!(
+            text::net_text(&net).contains(fields),
+            "{}",
+            text::net_text(&net)
+        );
+        assert!(skimjit_models::caffe::unknown::of_net(&net).is_empty());
+        let printed = text::net_text(&net);
+        assert_eq!(text::net(printed.as_bytes()).unwrap().0, net);
+        write_caffemodel(&net, &path).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), file);
+    }
+}
