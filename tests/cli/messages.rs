@@ -407,3 +407,33 @@ fn a_dropout_of_everything_is_read_for_tests() {
     place.write("none.caffemodel", "\n\x03two");
     place.ok(&["inspect", "none.caffemodel", "--prototxt", "net.prototxt"]);
 }
+
+/// An artifact of constants would compute the same for ever.
+#[test]
+fn a_network_without_inputs_is_not_compiled() {
+    let place = Workplace::new();
+    place.write(
+        "net.prototxt",
+        "layer { name: 'd' type: 'DummyData' top: 'x' dummy_data_param { shape { dim: 1 dim: 4 } } }
+         layer { name: 'r' type: 'ReLU' bottom: 'x' top: 'y' }",
+    );
+    place.write("none.caffemodel", "\n\x03two");
+    let model = ["none.caffemodel", "--prototxt", "net.prototxt", "--no-tune"];
+    for options in [vec!["-o", "net.skim"], vec!["--emit", "asm", "-o", "net.s"]] {
+        let text = refusal(&place, &[&["compile"], &model[..], &options].concat());
+        says(
+            &text,
+            &[
+                "layer \"d\"",
+                "without inputs",
+                "DummyData",
+                "an Input layer",
+            ],
+        );
+        assert!(!place.path(options[options.len() - 1]).exists());
+    }
+    // To measure it is what DummyData is for.
+    let (weights, prototxt) = ("none.caffemodel", "net.prototxt");
+    place.ok(&["time", weights, "--prototxt", prototxt, "--iterations", "1"]);
+    place.ok(&["inspect", weights, "--prototxt", prototxt]);
+}
