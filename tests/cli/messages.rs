@@ -437,3 +437,30 @@ fn a_network_without_inputs_is_not_compiled() {
     place.ok(&["time", weights, "--prototxt", prototxt, "--iterations", "1"]);
     place.ok(&["inspect", weights, "--prototxt", prototxt]);
 }
+
+/// NVIDIA's `scale_bias`: normalised by mean 0 and variance 1, times 3, plus 4.
+#[test]
+fn a_batch_norm_with_scale_bias_is_both() {
+    let place = Workplace::new();
+    place.write("net.prototxt", include_bytes!("forks/nvbn.prototxt"));
+    place.write("net.caffemodel", include_bytes!("forks/nvbn.caffemodel"));
+    let input = ramp([1, 2, 2, 2], 1.0);
+    write_npy(&place.path("in.npy"), &input).unwrap();
+    let model = [
+        "net.caffemodel",
+        "--prototxt",
+        "net.prototxt",
+        "--input",
+        "in.npy",
+    ];
+    place.ok(&[&["verify"], &model[..]].concat());
+    place.ok(&[&["run"], &model[..], &["--output", "out.npy"]].concat());
+    let found = read_npy(&place.path("out.npy")).unwrap();
+    for (x, y) in input.data().iter().zip(found.data()) {
+        let expected = f64::from(*x) / (1.0 + 1e-5_f64).sqrt() * 3.0 + 4.0;
+        assert!(
+            (f64::from(*y) - expected).abs() < 1e-5,
+            "{x}: {y}, {expected}"
+        );
+    }
+}
