@@ -1,22 +1,23 @@
 //! Text of strangers on a terminal: nothing in it is a command to the terminal, moves what others wrote, or
-//! looks like something else.
+//! looks like something else. Bytes that are no UTF-8 ([`octets`]) are shown as C writes them: `\xe9`.
 
+use crate::octets;
 use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Text with line ends and tabs as they are, and everything that is not seen escaped (`\u{1b}`).
 pub fn lines(text: &str) -> Cow<'_, str> {
-    escaped(text, |c| is_hidden(c) && !matches!(c, '\n' | '\t'), braced)
+    shown(text, |c| is_hidden(c) && !matches!(c, '\n' | '\t'))
 }
 
 /// The same as one line: line ends are escaped too.
 pub fn line(text: &str) -> Cow<'_, str> {
-    escaped(text, |c| is_hidden(c) && c != '\t', braced)
+    shown(text, |c| is_hidden(c) && c != '\t')
 }
 
 /// The same for a cell of a table, whose columns are counted.
 pub fn cell(text: &str) -> Cow<'_, str> {
-    escaped(text, is_hidden, braced)
+    shown(text, is_hidden)
 }
 
 /// A JSON document, which stays the same to a reader of JSON.
@@ -48,12 +49,52 @@ fn is_hidden(c: char) -> bool {
         )
 }
 
+fn shown(text: &str, hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let undone = without_debug(text);
+    let hidden = |c| hidden(c) || octets::byte(c).is_some();
+    match escaped(&undone, hidden, braced) {
+        Cow::Owned(seen) => Cow::Owned(seen),
+        Cow::Borrowed(_) => undone,
+    }
+}
+
+/// How a character that is a byte begins where a name is written in quotes, as `{:?}` does.
+const IN_DEBUG: &str = "\\u{ef";
+
+/// The text with characters that are bytes as themselves where `{:?}` has escaped them already.
+fn without_debug(text: &str) -> Cow<'_, str> {
+    let mut parts = text.split(IN_DEBUG);
+    let mut undone = parts.next().unwrap_or_default().to_owned();
+    if undone.len() == text.len() {
+        return Cow::Borrowed(text);
+    }
+    for part in parts {
+        let low = part.split_once('}').filter(|(digits, _)| digits.len() == 2);
+        let low = low.and_then(|(digits, rest)| Some((u8::from_str_radix(digits, 16).ok()?, rest)));
+        match low.filter(|(byte, _)| !byte.is_ascii()) {
+            Some((byte, rest)) => {
+                undone.push_str(&octets::text(&[byte]));
+                undone.push_str(rest);
+            }
+            None => {
+                undone.push_str(IN_DEBUG);
+                undone.push_str(part);
+            }
+        }
+    }
+    Cow::Owned(undone)
+}
+
 fn braced(text: &mut String, c: char) {
+    if let Some(byte) = octets::byte(c) {
+        // Writing to a String cannot fail, here and below.
+        let _ = write!(text, "\\x{byte:02x}");
+        return;
+    }
     match c {
         '\n' => text.push_str("\\n"),
         '\r' => text.push_str("\\r"),
         '\t' => text.push_str("\\t"),
-        // Writing to a String cannot fail.
         _ => drop(write!(text, "\\u{{{:x}}}", u32::from(c))),
     }
 }
@@ -90,6 +131,21 @@ mod tests {
         assert_eq!(line("a\nb\tc"), "a\\nb\tc");
         assert_eq!(cell("a\nb\tc"), "a\\nb\\tc");
         assert!(matches!(lines("conv1/3×3\n"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn bytes_are_shown_as_c_writes_them() {
+        let name = octets::text(b"caf\xe9").into_owned();
+        assert_eq!(line(&name), "caf\\xe9");
+        assert_eq!(
+            cell(&format!("layer {name:?}: {name}")),
+            "layer \"caf\\xe9\": caf\\xe9"
+        );
+        assert_eq!(
+            lines("\\u{ef41} \\u{efzz} \\u{ef"),
+            "\\u{ef41} \\u{efzz} \\u{ef"
+        );
+        assert!(matches!(line("caf\u{f000}é"), Cow::Borrowed(_)));
     }
 
     #[test]

@@ -95,6 +95,25 @@ fn shapes_are_deduced_or_asked_for() {
     }
 }
 
+/// HDF5Data has no transformations: its files tell its shapes.
+#[test]
+fn hdf5_data_without_a_shape_names_its_files() {
+    let text = "layer { name: 'd' type: 'HDF5Data' top: 'x' hdf5_data_param { source: 'list.txt' batch_size: 2 } }
+        layer { name: 'r' type: 'ReLU' bottom: 'x' top: 'y' }";
+    let refused = import(net(text), Vec::new(), &options()).expect_err("no shape");
+    let refused = refused.to_string();
+    for words in ["layer \"d\"", "hdf5_data_param.source", "--input-shape"] {
+        assert!(refused.contains(words), "{refused}");
+    }
+    assert!(!refused.contains("crop_size"), "{refused}");
+    let shape = Some(Shape::new([2, 7]).unwrap());
+    let given = ImportOptions {
+        input_shape: shape,
+        ..options()
+    };
+    assert_eq!(dims(&stripped(text, &given), "x"), [2, 7]);
+}
+
 #[test]
 fn labels_that_are_inputs_go_with_the_losses() {
     let text = "

@@ -411,6 +411,88 @@ fn five_blobs_are_a_batch_norm_and_a_scale() {
     assert!(import(net(&text), vec![five(1.0)], &training).is_err());
 }
 
+/// NVIDIA's own fields: with `scale_bias`, or a filler of scale or offset, the layer is both.
+#[test]
+fn scale_bias_is_a_scale_in_a_batch_norm() {
+    let with = |fields: &str| with_input("1 2 1 1", &BATCH_NORM.replace("eps: 0", fields));
+    let read = |fields: &str, files| import(net(&with(fields)), files, &ImportOptions::default());
+    // The input is 0 and 0.25; eps is the least that NVIDIA takes.
+    let norm = |x: f64, mean: f64, variance: f64| (x - mean) / (variance + 1e-5).sqrt();
+    let expected = [
+        norm(0.0, 1.0, 4.0) * 3.0 + 10.0,
+        norm(0.25, 2.0, 16.0) * 5.0 + 20.0,
+    ];
+    for fields in [
+        "scale_bias: true eps: 0",
+        "scale_bias: true engine: CUDNN use_global_stats: false",
+        "scale_filler { type: 'constant' value: 1 }",
+        "bias_filler { value: 0 }",
+    ] {
+        let imported = read(fields, vec![five(1.0)]).unwrap_or_else(|error| panic!("{error}"));
+        assert!(imported.warnings.is_empty(), "{:?}", imported.warnings);
+        let found = import_support::run(&imported.graph);
+        for (found, expected) in found[0].data().iter().zip(expected) {
+            let error = f64::from(*found) - expected;
+            assert!(error.abs() < 1e-5, "{fields}: {found} {expected}");
+        }
+    }
+    let three = || weights("b", &[(&[2], &[0.0; 2]), (&[2], &[1.0; 2]), (&[1], &[1.0])]);
+    for (fields, file, words) in [
+        (
+            "scale_bias: true",
+            three(),
+            ["scale_bias", "3 blobs", "expected 5"],
+        ),
+        (
+            "scale_filler {}",
+            three(),
+            ["scale_filler", "3 blobs", "expected 5"],
+        ),
+        (
+            "scale_bias: false",
+            five(1.0),
+            ["scale_bias", "false", "5 blobs"],
+        ),
+    ] {
+        let error = read(fields, vec![file]).expect_err(fields).to_string();
+        for word in words.iter().chain(&["layer \"b\""]) {
+            assert!(error.contains(word), "no {word:?} in {error}");
+        }
+    }
+    assert!(read("scale_bias: false", vec![three()]).is_ok());
+}
+
+/// Without weights scale and offset come from their fillers; who trains is told what to write instead.
+#[test]
+fn scale_bias_without_weights() {
+    let fields = "scale_bias: true scale_filler { value: 3 } bias_filler { value: 4 }";
+    let text = with_input("1 2 1 1", &BATCH_NORM.replace("eps: 0", fields));
+    let missing = ImportOptions {
+        allow_missing_weights: true,
+        ..ImportOptions::default()
+    };
+    let imported = import(net(&text), Vec::new(), &missing).unwrap();
+    let blobs: Vec<&[f32]> = imported
+        .graph
+        .weights
+        .iter()
+        .map(|blob| blob.data())
+        .collect();
+    assert_eq!(
+        blobs,
+        [&[0.0; 2][..], &[0.0; 2], &[1.0], &[3.0; 2], &[4.0; 2]]
+    );
+    let training = ImportOptions {
+        training: true,
+        ..missing
+    };
+    let refused = import(net(&text), Vec::new(), &training).expect_err("refused");
+    let refused = refused.to_string();
+    for words in ["layer \"b\"", "scale_bias", "training", "Scale layer"] {
+        assert!(refused.contains(words), "{refused}");
+    }
+}
+
 #[test]
 fn an_error_carries_the_warnings_before_it() {
     let other = weights("a", &[(&[1, 1], &[2.0])]);

@@ -12,6 +12,7 @@ use super::rounding::Rounding;
 use super::table::{Table, kib, left, percent, right};
 use super::{noise, progress, verify};
 use serde::Serialize;
+use skimjit::models::{Error as InputError, Node, Op};
 use skimjit::picture::Mean;
 use skimjit::runtime::plan::Work;
 use skimjit::runtime::recipe::Recipe;
@@ -149,6 +150,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let artifact = path_for(arguments, Emit::Skim)?;
     let mut options = arguments.engine()?.options()?;
     let mut model = arguments.model.load()?;
+    refuse_without_input(&model)?;
     describe_inputs(arguments, &mut model)?;
     let rounding = match arguments.bf16_fc {
         true => Some(Rounding::inner_products(&mut model, &options)?),
@@ -202,6 +204,27 @@ fn refuse_for_code(arguments: &Arguments) -> Result<()> {
             "{name}: found --emit for code that takes arrays, expected an artifact, which keeps it"
         ))),
     }
+}
+
+/// Nobody could give what is made of a network of constants anything to compute with.
+pub fn refuse_without_input(model: &Model) -> Result<()> {
+    let graph = model.graph();
+    if !graph.inputs.is_empty() {
+        return Ok(());
+    }
+    let is_constant = |node: &&Node| matches!(node.op, Op::Constant(_));
+    let constant = graph.nodes.iter().find(is_constant);
+    let error = InputError::new("a network without inputs, whose data are constants")
+        .expected("at least one input")
+        .hint(
+            "replace the DummyData layer by an Input layer of the same top and shape, or by the data layer \
+             that it stands for; `skimjit time` measures the network as it is",
+        );
+    let error = match constant {
+        Some(node) => error.layer(&node.name),
+        None => error,
+    };
+    Err(error.into())
 }
 
 /// Gives the network what the arguments say about pictures and classes.

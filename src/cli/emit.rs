@@ -136,6 +136,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let isas = isas(&arguments.isa)?;
     refuse_tools(arguments)?;
     let mut model = arguments.model.load()?;
+    compile::refuse_without_input(&model)?;
     let options = options(arguments, &model);
     let rounding = match arguments.bf16_fc {
         true => Some(Rounding::inner_products(&mut model, &options)?),

@@ -185,7 +185,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Reads the arguments. Lines of examples are kept whole, however narrow the terminal: they are there to
-/// be copied. clap breaks lines at spaces, so it sees other ones there, which [`explain`] turns back.
+/// be copied. clap breaks lines at spaces, so it sees other ones there, which [`explain()`] turns back.
 fn parse() -> std::result::Result<Cli, clap::Error> {
     let whole = |command: clap::Command| match command.get_after_help() {
         None => command,

@@ -145,13 +145,15 @@ fn read(path: &Path, kind: Option<KindArgument>) -> Result<Contents> {
     let bytes =
         std::fs::read(path).map_err(|error| InputError::new(error.to_string()).file(path))?;
     let kind = kind.unwrap_or_else(|| kind_of(&bytes));
-    if kind == KindArgument::Weights {
-        return Ok(Contents::Weights(caffe::read_caffemodel(path)?));
-    }
     let tell = |warnings: Vec<Warning>| {
         let warnings = warnings.into_iter().map(|warning| warning.file(path));
         warnings.for_each(output::warn);
     };
+    if kind == KindArgument::Weights {
+        let net = caffe::read_caffemodel(path)?;
+        tell(caffe::odd_names(&net).into_iter().collect());
+        return Ok(Contents::Weights(net));
+    }
     let in_file = |error: InputError| error.file(path);
     if kind == KindArgument::Solver {
         let (solver, warnings) = text::solver(&bytes).map_err(in_file)?;

@@ -15,6 +15,7 @@ mod help;
 mod inputs;
 mod memory;
 mod messages;
+mod names;
 mod options;
 mod perf;
 mod preprocessing;

@@ -407,3 +407,60 @@ fn a_dropout_of_everything_is_read_for_tests() {
     place.write("none.caffemodel", "\n\x03two");
     place.ok(&["inspect", "none.caffemodel", "--prototxt", "net.prototxt"]);
 }
+
+/// An artifact of constants would compute the same for ever.
+#[test]
+fn a_network_without_inputs_is_not_compiled() {
+    let place = Workplace::new();
+    place.write(
+        "net.prototxt",
+        "layer { name: 'd' type: 'DummyData' top: 'x' dummy_data_param { shape { dim: 1 dim: 4 } } }
+         layer { name: 'r' type: 'ReLU' bottom: 'x' top: 'y' }",
+    );
+    place.write("none.caffemodel", "\n\x03two");
+    let model = ["none.caffemodel", "--prototxt", "net.prototxt", "--no-tune"];
+    for options in [vec!["-o", "net.skim"], vec!["--emit", "asm", "-o", "net.s"]] {
+        let text = refusal(&place, &[&["compile"], &model[..], &options].concat());
+        says(
+            &text,
+            &[
+                "layer \"d\"",
+                "without inputs",
+                "DummyData",
+                "an Input layer",
+            ],
+        );
+        assert!(!place.path(options[options.len() - 1]).exists());
+    }
+    // To measure it is what DummyData is for.
+    let (weights, prototxt) = ("none.caffemodel", "net.prototxt");
+    place.ok(&["time", weights, "--prototxt", prototxt, "--iterations", "1"]);
+    place.ok(&["inspect", weights, "--prototxt", prototxt]);
+}
+
+/// NVIDIA's `scale_bias`: normalised by mean 0 and variance 1, times 3, plus 4.
+#[test]
+fn a_batch_norm_with_scale_bias_is_both() {
+    let place = Workplace::new();
+    place.write("net.prototxt", include_bytes!("forks/nvbn.prototxt"));
+    place.write("net.caffemodel", include_bytes!("forks/nvbn.caffemodel"));
+    let input = ramp([1, 2, 2, 2], 1.0);
+    write_npy(&place.path("in.npy"), &input).unwrap();
+    let model = [
+        "net.caffemodel",
+        "--prototxt",
+        "net.prototxt",
+        "--input",
+        "in.npy",
+    ];
+    place.ok(&[&["verify"], &model[..]].concat());
+    place.ok(&[&["run"], &model[..], &["--output", "out.npy"]].concat());
+    let found = read_npy(&place.path("out.npy")).unwrap();
+    for (x, y) in input.data().iter().zip(found.data()) {
+        let expected = f64::from(*x) / (1.0 + 1e-5_f64).sqrt() * 3.0 + 4.0;
+        assert!(
+            (f64::from(*y) - expected).abs() < 1e-5,
+            "{x}: {y}, {expected}"
+        );
+    }
+}

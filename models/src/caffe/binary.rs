@@ -1,9 +1,9 @@
 //! The binary format: caffemodel, solverstate and binaryproto files.
 
 use super::limits::{BINARY_MEMORY, MAX_FILE_BYTES};
-use super::scan;
 use super::schema::Message;
 use super::unknown;
+use super::{forms, scan};
 use crate::{Error, Result};
 use skimjit_host::{memory, whole};
 use std::path::Path;
@@ -36,7 +36,13 @@ pub(super) fn parse<M: prost::Message + Default>(
         true => error.hint("the file is text; a prototxt is no weight file"),
         false => error,
     };
-    if scan::scan(&bytes, message, allowance).map_err(in_kind)?
+    let found = scan::scan(&bytes, message, allowance).map_err(in_kind)?;
+    if found.foreign
+        && let Some(own) = forms::from_file(&bytes, message)
+    {
+        bytes = own;
+    }
+    if found.unknown
         && let Some(gathered) = unknown::gather(&bytes, message)
     {
         bytes = gathered;
@@ -51,8 +57,9 @@ pub(super) fn decode_text<M: prost::Message + Default>(
     message: &'static Message,
     allowance: u64,
 ) -> Result<M> {
-    scan::scan(bytes, message, allowance)?;
-    decode(bytes, message)
+    let found = scan::scan(bytes, message, allowance)?;
+    let own = found.foreign.then(|| forms::from_file(bytes, message));
+    decode(own.flatten().as_deref().unwrap_or(bytes), message)
 }
 
 fn decode<M: prost::Message + Default>(bytes: &[u8], message: &'static Message) -> Result<M> {
@@ -76,6 +83,9 @@ pub(super) fn write<M: prost::Message>(
     let mut bytes = message.encode_to_vec();
     if let Some(restored) = unknown::restore(&bytes, table).map_err(|error| error.file(path))? {
         bytes = restored;
+    }
+    if let Some(in_file) = forms::to_file(&bytes, table) {
+        bytes = in_file;
     }
     whole::write(path, bytes).map_err(|error| Error::unwritable(path, &error))
 }

@@ -6,11 +6,13 @@ pub mod datum;
 pub mod fields;
 pub mod filter;
 mod foreign;
+mod forms;
 mod hdf5;
 pub mod limits;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::doc_markdown, clippy::large_enum_variant)]
 pub mod proto;
+mod rewrite;
 mod scan;
 #[allow(missing_docs)]
 mod schema;
@@ -23,6 +25,7 @@ mod warning;
 mod wire;
 
 pub use foreign::{is_definition, is_text};
+pub use forms::odd_names;
 pub use hdf5::{Numbers, read_numbers as read_hdf5_numbers};
 pub use warning::{Care, Tally, Warning};
 

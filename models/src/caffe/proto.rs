@@ -822,10 +822,50 @@ pub struct BatchNormParameter {
     pub bias_term: ::core::option::Option<bool>,
     #[prost(message, optional, tag = "7")]
     pub filler: ::core::option::Option<FillerParameter>,
-    #[prost(message, optional, tag = "8")]
+    /// NVIDIA's, whose numbers in files are less by 2000: there the types tell them from SkimCaffe's.
+    /// SkimCaffe's bias_filler, 8, is not read by number.
+    #[prost(message, optional, tag = "2005")]
+    pub scale_filler: ::core::option::Option<FillerParameter>,
+    #[prost(message, optional, tag = "2006")]
     pub bias_filler: ::core::option::Option<FillerParameter>,
+    #[prost(bool, optional, tag = "2007", default = "false")]
+    pub scale_bias: ::core::option::Option<bool>,
+    #[prost(enumeration = "batch_norm_parameter::Engine", optional, tag = "15", default = "Default")]
+    pub engine: ::core::option::Option<i32>,
     #[prost(message, repeated, tag = "536870911")]
     pub unknown_fields: ::prost::alloc::vec::Vec<UnknownField>,
+}
+/// Nested message and enum types in `BatchNormParameter`.
+pub mod batch_norm_parameter {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+    #[repr(i32)]
+    pub enum Engine {
+        Default = 0,
+        Caffe = 1,
+        Cudnn = 2,
+    }
+    impl Engine {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Default => "DEFAULT",
+                Self::Caffe => "CAFFE",
+                Self::Cudnn => "CUDNN",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "DEFAULT" => Some(Self::Default),
+                "CAFFE" => Some(Self::Caffe),
+                "CUDNN" => Some(Self::Cudnn),
+                _ => None,
+            }
+        }
+    }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct BiasParameter {

@@ -10,7 +10,7 @@ use super::proto::UnknownField;
 use super::schema::{Field, Kind, Message, wire};
 use super::unknown;
 use crate::{Error, Result};
-use skimjit_host::memory;
+use skimjit_host::{memory, octets};
 
 /// Bookkeeping of one heap allocation, and the unused part of the list that holds it.
 const ALLOCATION: u64 = 32;
@@ -18,22 +18,31 @@ const ALLOCATION: u64 = 32;
 /// What holds unknown fields, beside their bytes.
 const RECORD: u64 = size_of::<UnknownField>() as u64 + 2 * ALLOCATION;
 
-/// Checks `bytes` as a message; whether there are unknown fields in it. `allowance` is the decoded size
+/// What a message has that is not decoded as it is.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Found {
+    /// Some field is unknown.
+    pub unknown: bool,
+    /// Something has another form in this program: see [`super::forms`].
+    pub foreign: bool,
+}
+
+/// Checks `bytes` as a message; what there is in it. `allowance` is the decoded size
 /// that is fine beyond 64 MiB.
 ///
 /// Where a field has another wire type than the tables say, another fork uses its number for
 /// something else; as Caffe does, such a field is treated as unknown.
-pub(super) fn scan(bytes: &[u8], message: &'static Message, allowance: u64) -> Result<bool> {
+pub(super) fn scan(bytes: &[u8], message: &'static Message, allowance: u64) -> Result<Found> {
     let limit = BASE_MEMORY.saturating_add(allowance);
     let mut scan = Scan {
         memory: 0,
         limit,
         path: Vec::new(),
-        unknown: false,
+        found: Found::default(),
     };
     scan.message(bytes, 0, message)?;
     memory::check(scan.memory)?;
-    Ok(scan.unknown)
+    Ok(scan.found)
 }
 
 struct Scan {
@@ -41,8 +50,7 @@ struct Scan {
     limit: u64,
     /// Field names from the outermost message to the current one, each with its index.
     path: Vec<(&'static str, u32)>,
-    /// Some field is unknown.
-    unknown: bool,
+    found: Found,
 }
 
 /// A cursor over one message.
@@ -100,14 +108,14 @@ impl Scan {
     fn message(&mut self, bytes: &[u8], base: usize, message: &'static Message) -> Result<()> {
         let mut cursor = Cursor { bytes, at: 0, base };
         let mut counts = vec![0; message.fields.len()];
-        let before = std::mem::take(&mut self.unknown);
+        let before = std::mem::take(&mut self.found.unknown);
         while cursor.at < cursor.bytes.len() {
             self.field(&mut cursor, message, &mut counts)?;
         }
-        if self.unknown {
+        if self.found.unknown {
             self.add_memory(RECORD)?;
         }
-        self.unknown |= before;
+        self.found.unknown |= before;
         Ok(())
     }
 
@@ -130,13 +138,7 @@ impl Scan {
             )));
         };
         let wire_type = (key & 7) as u8;
-        let known = message
-            .fields
-            .iter()
-            .position(|field| field.number == number && field.takes(wire_type));
-        let Some((index, field)) =
-            known.and_then(|index| Some((index, message.fields.get(index)?)))
-        else {
+        let Some((index, field)) = message.in_file(number, wire_type) else {
             self.skip_value(cursor, wire_type)?;
             return self.note_unknown(number, cursor.at - key_start);
         };
@@ -144,6 +146,7 @@ impl Scan {
             *count += 1;
             *count - 1
         });
+        self.found.foreign |= field.number != number;
         self.path.push((field.name, index));
         self.value(cursor, field, field.is_packed(wire_type))?;
         self.path.pop();
@@ -154,7 +157,7 @@ impl Scan {
     /// [`Scan::message`] counts, or in a record of its own, as the text parser has it.
     fn note_unknown(&mut self, number: u32, bytes: usize) -> Result<()> {
         let own = if number == unknown::NUMBER { RECORD } else { 0 };
-        self.unknown = true;
+        self.found.unknown = true;
         self.add_memory(bytes as u64 + own)
     }
 
@@ -177,12 +180,11 @@ impl Scan {
                 self.add_memory(inner.size as u64 + ALLOCATION)?;
                 self.message(contents, base, inner)
             }
-            Kind::string | Kind::bytes => {
-                if field.kind == Kind::string && std::str::from_utf8(contents).is_err() {
-                    return Err(self.fault(format!("a string that is not UTF-8 at byte {base}")));
-                }
-                self.add_memory(length + ALLOCATION)
+            Kind::string => {
+                self.found.foreign |= !octets::are_text(contents);
+                self.add_memory(octets::text(contents).len() as u64 + ALLOCATION)
             }
+            Kind::bytes => self.add_memory(length + ALLOCATION),
             kind if !packed => self.add_memory(kind.element_size()),
             kind if kind.wire_type() == wire::VARINT => {
                 let mut cursor = Cursor {

@@ -18,7 +18,7 @@ pub enum Kind {
     float,
     /// Eight bytes.
     double,
-    /// UTF-8.
+    /// UTF-8, once the bytes of files are in this program's form.
     string,
     /// Any bytes.
     bytes,
@@ -77,6 +77,9 @@ const VALUE_ALIASES: [(&str, &str, &str); 5] = [
     ("Engine", "MKLDNN", "DEFAULT"),
 ];
 
+/// What is added to the number of a field where another fork's field has the number.
+const RENUMBERED: u32 = 2000;
+
 impl Field {
     pub const fn one(name: &'static str, number: u32, kind: Kind) -> Self {
         Self {
@@ -94,6 +97,13 @@ impl Field {
             kind,
             repeated: true,
             default: None,
+        }
+    }
+    /// Its number in files, where wire types tell it from another fork's.
+    pub fn file_number(&self) -> u32 {
+        match self.number.checked_sub(RENUMBERED) {
+            Some(number) => number,
+            None => self.number,
         }
     }
     /// Whether values of that wire type are this field's; packed lists are taken too.
@@ -121,6 +131,13 @@ impl Message {
             .iter()
             .enumerate()
             .find(|(_, field)| field.name == name)
+    }
+    /// The field that a file's number and wire type are, and its index. One of another wire type is of
+    /// another fork, which uses the number for something else.
+    pub fn in_file(&self, number: u32, wire_type: u8) -> Option<(usize, &'static Field)> {
+        let is =
+            |(_, field): &(usize, &Field)| field.file_number() == number && field.takes(wire_type);
+        self.fields.iter().enumerate().find(is)
     }
     pub fn by_number(&self, number: u32) -> Option<&'static Field> {
         self.fields.iter().find(|field| field.number == number)

@@ -51,12 +51,12 @@ pub static MESSAGES: [Message; 71] = [
         Field::one("variance_norm", 8, Enum(1)).or("FAN_IN"),
     ] },
     Message { name: "NetState", size: size_of::<proto::NetState>(), fields: &[
-        Field::one("phase", 1, Enum(31)).or("TEST"),
+        Field::one("phase", 1, Enum(32)).or("TEST"),
         Field::one("level", 2, int32).or("0"),
         Field::many("stage", 3, string),
     ] },
     Message { name: "NetStateRule", size: size_of::<proto::NetStateRule>(), fields: &[
-        Field::one("phase", 1, Enum(31)),
+        Field::one("phase", 1, Enum(32)),
         Field::one("min_level", 2, int32),
         Field::one("max_level", 3, int32),
         Field::many("stage", 4, string),
@@ -156,7 +156,7 @@ pub static MESSAGES: [Message; 71] = [
         Field::many("blobs", 7, Message(1)),
         Field::many("include", 8, Message(6)),
         Field::many("exclude", 9, Message(6)),
-        Field::one("phase", 10, Enum(31)),
+        Field::one("phase", 10, Enum(32)),
         Field::many("propagate_down", 11, bool),
         Field::one("connectivity_mode", 12, Enum(6)).or("CONNECTED"),
         Field::one("transform_param", 100, Message(13)),
@@ -255,7 +255,10 @@ pub static MESSAGES: [Message; 71] = [
         Field::one("use_weight_bias", 5, bool).or("true"),
         Field::one("bias_term", 6, bool).or("true"),
         Field::one("filler", 7, Message(4)),
-        Field::one("bias_filler", 8, Message(4)),
+        Field::one("engine", 15, Enum(9)).or("DEFAULT"),
+        Field::one("scale_filler", 2005, Message(4)),
+        Field::one("bias_filler", 2006, Message(4)),
+        Field::one("scale_bias", 2007, bool).or("false"),
     ] },
     Message { name: "BiasParameter", size: size_of::<proto::BiasParameter>(), fields: &[
         Field::one("axis", 1, int32).or("1"),
@@ -281,11 +284,11 @@ pub static MESSAGES: [Message; 71] = [
         Field::one("kernel_w", 12, uint32),
         Field::one("stride_h", 13, uint32),
         Field::one("stride_w", 14, uint32),
-        Field::one("engine", 15, Enum(9)).or("DEFAULT"),
+        Field::one("engine", 15, Enum(10)).or("DEFAULT"),
         Field::one("axis", 16, int32).or("1"),
         Field::one("force_nd_im2col", 17, bool).or("false"),
         Field::many("dilation", 18, uint32),
-        Field::one("conv_mode", 21, Enum(10)).or("LOWERED_GEMM"),
+        Field::one("conv_mode", 21, Enum(11)).or("LOWERED_GEMM"),
         Field::one("dump_parameter", 22, bool).or("false"),
         Field::one("dump_activation", 23, bool).or("false"),
         Field::one("parameter_sparsity_pattern_histogram", 24, bool).or("false"),
@@ -302,7 +305,7 @@ pub static MESSAGES: [Message; 71] = [
         Field::one("crop_size", 5, uint32).or("0"),
         Field::one("mirror", 6, bool).or("false"),
         Field::one("rand_skip", 7, uint32).or("0"),
-        Field::one("backend", 8, Enum(11)).or("LEVELDB"),
+        Field::one("backend", 8, Enum(12)).or("LEVELDB"),
         Field::one("force_encoded_color", 9, bool).or("false"),
         Field::one("prefetch", 10, uint32).or("4"),
     ] },
@@ -318,7 +321,7 @@ pub static MESSAGES: [Message; 71] = [
         Field::many("shape", 6, Message(0)),
     ] },
     Message { name: "EltwiseParameter", size: size_of::<proto::EltwiseParameter>(), fields: &[
-        Field::one("operation", 1, Enum(12)).or("SUM"),
+        Field::one("operation", 1, Enum(13)).or("SUM"),
         Field::many("coeff", 2, float),
         Field::one("stable_prod_grad", 3, bool).or("true"),
     ] },
@@ -350,7 +353,7 @@ pub static MESSAGES: [Message; 71] = [
         Field::one("file_name", 1, string),
     ] },
     Message { name: "HingeLossParameter", size: size_of::<proto::HingeLossParameter>(), fields: &[
-        Field::one("norm", 1, Enum(13)).or("L1"),
+        Field::one("norm", 1, Enum(14)).or("L1"),
     ] },
     Message { name: "ImageDataParameter", size: size_of::<proto::ImageDataParameter>(), fields: &[
         Field::one("source", 1, string),
@@ -377,7 +380,7 @@ pub static MESSAGES: [Message; 71] = [
         Field::one("bias_filler", 4, Message(4)),
         Field::one("axis", 5, int32).or("1"),
         Field::one("transpose", 6, bool).or("false"),
-        Field::one("gemm_mode", 7, Enum(14)).or("GEMM"),
+        Field::one("gemm_mode", 7, Enum(15)).or("GEMM"),
         Field::one("spmdm_transpose_in", 8, bool).or("true"),
         Field::one("spmdm_transpose_out", 9, bool).or("true"),
         Field::one("dump_parameter", 10, bool).or("false"),
@@ -395,9 +398,9 @@ pub static MESSAGES: [Message; 71] = [
         Field::one("local_size", 1, uint32).or("5"),
         Field::one("alpha", 2, float).or("1"),
         Field::one("beta", 3, float).or("0.75"),
-        Field::one("norm_region", 4, Enum(15)).or("ACROSS_CHANNELS"),
+        Field::one("norm_region", 4, Enum(16)).or("ACROSS_CHANNELS"),
         Field::one("k", 5, float).or("1"),
-        Field::one("engine", 6, Enum(16)).or("DEFAULT"),
+        Field::one("engine", 6, Enum(17)).or("DEFAULT"),
     ] },
     Message { name: "MemoryDataParameter", size: size_of::<proto::MemoryDataParameter>(), fields: &[
         Field::one("batch_size", 1, uint32),
@@ -414,7 +417,7 @@ pub static MESSAGES: [Message; 71] = [
         Field::one("shape", 1, Message(0)),
     ] },
     Message { name: "PoolingParameter", size: size_of::<proto::PoolingParameter>(), fields: &[
-        Field::one("pool", 1, Enum(17)).or("MAX"),
+        Field::one("pool", 1, Enum(18)).or("MAX"),
         Field::one("kernel_size", 2, uint32),
         Field::one("stride", 3, uint32).or("1"),
         Field::one("pad", 4, uint32).or("0"),
@@ -424,9 +427,9 @@ pub static MESSAGES: [Message; 71] = [
         Field::one("stride_w", 8, uint32),
         Field::one("pad_h", 9, uint32).or("0"),
         Field::one("pad_w", 10, uint32).or("0"),
-        Field::one("engine", 11, Enum(18)).or("DEFAULT"),
+        Field::one("engine", 11, Enum(19)).or("DEFAULT"),
         Field::one("global_pooling", 12, bool).or("false"),
-        Field::one("round_mode", 13, Enum(19)).or("CEIL"),
+        Field::one("round_mode", 13, Enum(20)).or("CEIL"),
         Field::one("ceil_mode", 1013, bool).or("true"),
     ] },
     Message { name: "PowerParameter", size: size_of::<proto::PowerParameter>(), fields: &[
@@ -448,13 +451,13 @@ pub static MESSAGES: [Message; 71] = [
         Field::one("expose_hidden", 5, bool).or("false"),
     ] },
     Message { name: "ReductionParameter", size: size_of::<proto::ReductionParameter>(), fields: &[
-        Field::one("operation", 1, Enum(20)).or("SUM"),
+        Field::one("operation", 1, Enum(21)).or("SUM"),
         Field::one("axis", 2, int32).or("0"),
         Field::one("coeff", 3, float).or("1"),
     ] },
     Message { name: "ReLUParameter", size: size_of::<proto::ReLuParameter>(), fields: &[
         Field::one("negative_slope", 1, float).or("0"),
-        Field::one("engine", 2, Enum(21)).or("DEFAULT"),
+        Field::one("engine", 2, Enum(22)).or("DEFAULT"),
     ] },
     Message { name: "ReshapeParameter", size: size_of::<proto::ReshapeParameter>(), fields: &[
         Field::one("shape", 1, Message(0)),
@@ -469,7 +472,7 @@ pub static MESSAGES: [Message; 71] = [
         Field::one("bias_filler", 5, Message(4)),
     ] },
     Message { name: "SigmoidParameter", size: size_of::<proto::SigmoidParameter>(), fields: &[
-        Field::one("engine", 1, Enum(22)).or("DEFAULT"),
+        Field::one("engine", 1, Enum(23)).or("DEFAULT"),
     ] },
     Message { name: "SliceParameter", size: size_of::<proto::SliceParameter>(), fields: &[
         Field::one("slice_dim", 1, uint32).or("1"),
@@ -477,16 +480,16 @@ pub static MESSAGES: [Message; 71] = [
         Field::one("axis", 3, int32).or("1"),
     ] },
     Message { name: "SoftmaxParameter", size: size_of::<proto::SoftmaxParameter>(), fields: &[
-        Field::one("engine", 1, Enum(23)).or("DEFAULT"),
+        Field::one("engine", 1, Enum(24)).or("DEFAULT"),
         Field::one("axis", 2, int32).or("1"),
     ] },
     Message { name: "SPPParameter", size: size_of::<proto::SppParameter>(), fields: &[
         Field::one("pyramid_height", 1, uint32),
-        Field::one("pool", 2, Enum(24)).or("MAX"),
-        Field::one("engine", 6, Enum(25)).or("DEFAULT"),
+        Field::one("pool", 2, Enum(25)).or("MAX"),
+        Field::one("engine", 6, Enum(26)).or("DEFAULT"),
     ] },
     Message { name: "TanHParameter", size: size_of::<proto::TanHParameter>(), fields: &[
-        Field::one("engine", 1, Enum(26)).or("DEFAULT"),
+        Field::one("engine", 1, Enum(27)).or("DEFAULT"),
     ] },
     Message { name: "ThresholdParameter", size: size_of::<proto::ThresholdParameter>(), fields: &[
         Field::one("threshold", 1, float).or("0"),
@@ -559,7 +562,7 @@ pub static MESSAGES: [Message; 71] = [
         Field::one("background_label_id", 3, int32).or("0"),
         Field::one("nms_param", 4, Message(65)),
         Field::one("save_output_param", 5, Message(66)),
-        Field::one("code_type", 6, Enum(27)).or("CORNER"),
+        Field::one("code_type", 6, Enum(28)).or("CORNER"),
         Field::one("keep_top_k", 7, int32).or("-1"),
         Field::one("variance_encoded_in_target", 8, bool).or("false"),
         Field::one("confidence_threshold", 9, float),
@@ -578,7 +581,7 @@ pub static MESSAGES: [Message; 71] = [
         Field::many("bottom", 2, string),
         Field::many("top", 3, string),
         Field::one("name", 4, string),
-        Field::one("type", 5, Enum(28)),
+        Field::one("type", 5, Enum(29)),
         Field::many("blobs", 6, Message(1)),
         Field::many("blobs_lr", 7, float),
         Field::many("weight_decay", 8, float),
@@ -616,7 +619,7 @@ pub static MESSAGES: [Message; 71] = [
         Field::one("exp_param", 41, Message(30)),
         Field::one("loss_param", 42, Message(15)),
         Field::many("param", 1001, string),
-        Field::many("blob_share_mode", 1002, Enum(29)),
+        Field::many("blob_share_mode", 1002, Enum(30)),
     ] },
     Message { name: "V0LayerParameter", size: size_of::<proto::V0LayerParameter>(), fields: &[
         Field::one("name", 1, string),
@@ -629,7 +632,7 @@ pub static MESSAGES: [Message; 71] = [
         Field::one("kernelsize", 8, uint32),
         Field::one("group", 9, uint32).or("1"),
         Field::one("stride", 10, uint32).or("1"),
-        Field::one("pool", 11, Enum(30)).or("MAX"),
+        Field::one("pool", 11, Enum(31)).or("MAX"),
         Field::one("dropout_ratio", 12, float).or("0.5"),
         Field::one("local_size", 13, uint32).or("5"),
         Field::one("alpha", 14, float).or("1"),
@@ -660,7 +663,7 @@ pub static MESSAGES: [Message; 71] = [
     ] },
 ];
 
-pub static ENUMS: [Enum; 32] = [
+pub static ENUMS: [Enum; 33] = [
     Enum { name: "Type", values: &[
         ("DOUBLE", 0),
         ("FLOAT", 1),
@@ -708,6 +711,11 @@ pub static ENUMS: [Enum; 32] = [
         ("VALID", 1),
         ("BATCH_SIZE", 2),
         ("NONE", 3),
+    ] },
+    Enum { name: "Engine", values: &[
+        ("DEFAULT", 0),
+        ("CAFFE", 1),
+        ("CUDNN", 2),
     ] },
     Enum { name: "Engine", values: &[
         ("DEFAULT", 0),

@@ -142,10 +142,17 @@ const LOSS: Part = part(
 );
 const BATCH_NORM: Part = part(
     "batch_norm_param",
-    &["use_global_stats", "eps"],
+    &[
+        "use_global_stats",
+        "eps",
+        "scale_bias",
+        "scale_filler",
+        "bias_filler",
+    ],
     &[
         ("moving_average_fraction", TRAINING),
         ("use_weight_bias", "of MKLBatchNorm"),
+        ("engine", HOW),
     ],
 );
 const MKL_BATCH_NORM: Part = part(
@@ -499,7 +506,11 @@ pub(super) fn markdown() -> String {
          without it, with a warning. Unknown fields are warnings outside of layers and in layers that are \
          not used: those of the other phase, data layers that become inputs, losses that are dropped. In a \
          caffemodel that says its own topology the same goes by numbers; where a prototxt is given, the \
-         definition inside a caffemodel does not count.\n",
+         definition inside a caffemodel does not count.\n\nNames may be in any encoding, as in Caffe. The bytes \
+         of a string that is not UTF-8 are kept, so that names of a prototxt and a caffemodel match when their \
+         bytes do, and files that are written have them; a terminal shows `\\xe9`, JSON and artifacts have \
+         U+EF80 to U+EFFF for the bytes 0x80 to 0xFF. One warning for each file tells of them. Paths in a \
+         prototxt have to be UTF-8, and names in HDF5 that is written.\n",
     );
     for (kinds, parts) in TYPES {
         let rows = |part: &Part| -> String {

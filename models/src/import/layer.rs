@@ -5,6 +5,7 @@ use super::store::Wanted;
 use crate::caffe::Warning;
 use crate::caffe::proto::LayerParameter;
 use crate::{Error, Op, Result, Shape, Tensor, ValueId, WeightId};
+use skimjit_host::octets;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -204,14 +205,10 @@ impl<'a> Layer<'a> {
 
     /// Where a file that the prototxt names may be: as written, then beside the prototxt.
     pub fn paths_of(&self, source: &str) -> Vec<PathBuf> {
-        let beside = self
-            .net
-            .directory
-            .iter()
-            .map(|directory| directory.join(source));
-        std::iter::once(PathBuf::from(source))
-            .chain(beside)
-            .collect()
+        let source = octets::path(source);
+        let directory = self.net.directory.iter();
+        let beside: Vec<PathBuf> = directory.map(|folder| folder.join(&source)).collect();
+        std::iter::once(source).chain(beside).collect()
     }
 
     /// An error at a field of this layer.

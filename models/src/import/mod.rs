@@ -226,11 +226,12 @@ fn load_named(
     options: &ImportOptions,
 ) -> Result<Imported> {
     let mut weights = weights.into_iter();
-    let (topology, warnings) = match topology {
+    let (topology, mut warnings) = match topology {
         Some(topology) => topology,
         None => match weights.next() {
             Some(first) => {
-                let warnings = two_roundings(&first.net);
+                let mut warnings = two_roundings(&first.net);
+                warnings.extend(odd_names(&first));
                 (with_wiring(first)?, warnings)
             }
             None => {
@@ -238,7 +239,18 @@ fn load_named(
             }
         },
     };
-    import_named(topology, weights.collect(), options, warnings)
+    let weights: Vec<_> = weights.collect();
+    warnings.extend(weights.iter().filter_map(odd_names));
+    import_named(topology, weights, options, warnings)
+}
+
+/// A warning of names that are not UTF-8 in a binary file; of a text it is told when it is read.
+fn odd_names(weights: &Named<NetParameter>) -> Option<Warning> {
+    let warning = crate::caffe::odd_names(&weights.net)?;
+    Some(match &weights.file {
+        Some(file) => warning.file(file),
+        None => warning,
+    })
 }
 
 /// Refuses files of nothing but weights (HDF5, stripped caffemodels) as topology.

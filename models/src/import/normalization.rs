@@ -2,6 +2,7 @@
 
 use super::layer::{Layer, param};
 use super::store::Wanted;
+use crate::caffe::proto::BatchNormParameter;
 use crate::caffe::proto::lrn_parameter::NormRegion;
 use crate::ops::{BatchNorm, Lrn, Mvn, Scale};
 use crate::{Op, Result, Shape};
@@ -45,7 +46,7 @@ pub(super) fn lrn_op(layer: &Layer<'_>) -> Result<Lrn> {
 
 /// BatchNorm.
 pub(super) fn batch_norm(layer: &mut Layer<'_>) -> Result<()> {
-    if layer.stored_blobs() == Some(SCALED_BLOBS) {
+    if is_scaled(layer)? {
         return scaled_batch_norm(layer);
     }
     let norm = param(&layer.def.batch_norm_param);
@@ -85,14 +86,62 @@ const SCALED_BLOBS: usize = 5;
 /// The least that NVIDIA's BatchNorm adds to a variance.
 const LEAST_EPS: f32 = 1e-5;
 
+/// The field that gives a BatchNorm scale and offset: `scale_bias`, or a filler of one of them.
+fn scaling_field(norm: &BatchNormParameter) -> Option<&'static str> {
+    let fields = [
+        (norm.scale_bias(), "batch_norm_param.scale_bias"),
+        (norm.scale_filler.is_some(), "batch_norm_param.scale_filler"),
+        (norm.bias_filler.is_some(), "batch_norm_param.bias_filler"),
+    ];
+    let set = fields.into_iter().find(|(set, _)| *set);
+    set.map(|(_, field)| field)
+}
+
+/// Whether a BatchNorm is NVIDIA's with scale and offset, as its fields say, or else its blobs.
+fn is_scaled(layer: &mut Layer<'_>) -> Result<bool> {
+    let norm = param(&layer.def.batch_norm_param);
+    let stored = layer.stored_blobs();
+    match (scaling_field(&norm), stored) {
+        (Some(_), None | Some(SCALED_BLOBS)) => Ok(true),
+        (Some(field), Some(count)) => Err(layer
+            .fault(
+                field,
+                format!("scale and offset in a layer of {count} blobs"),
+            )
+            .expected("5 blobs: mean, variance, 1, scale, offset")
+            .hint("without that field it is a BatchNorm of 3 blobs; a Scale layer may follow it")),
+        (None, Some(SCALED_BLOBS)) if norm.scale_bias == Some(false) => Err(layer
+            .fault("batch_norm_param.scale_bias", "false in a layer of 5 blobs")
+            .expected("true, or 3 blobs")
+            .hint("with scale_bias: true the last two blobs are scale and offset")),
+        (None, Some(SCALED_BLOBS)) => {
+            if !layer.keeps_blobs() {
+                layer.warn(
+                    "found 5 blobs, as NVIDIA's BatchNorm with scale_bias has: read as mean, variance, 1, \
+                     scale and offset",
+                );
+            }
+            Ok(true)
+        }
+        (None, _) => Ok(false),
+    }
+}
+
 /// NVIDIA's BatchNorm with `scale_bias`: mean, variance, 1, scale and offset. It uses its statistics in
 /// tests whatever `use_global_stats` says.
 fn scaled_batch_norm(layer: &mut Layer<'_>) -> Result<()> {
-    let what = "5 blobs, as NVIDIA's BatchNorm with scale_bias has";
     let advice =
         "use a BatchNorm layer with the first three blobs and a Scale layer with the others";
+    let param = param(&layer.def.batch_norm_param);
     if layer.keeps_blobs() {
-        return Err(layer.fault("blobs", what).expected("3").hint(advice));
+        let field = scaling_field(&param).unwrap_or("blobs");
+        return Err(layer
+            .fault(
+                field,
+                "NVIDIA's BatchNorm with scale and offset, of 5 blobs",
+            )
+            .expected("3 blobs in training")
+            .hint(advice));
     }
     if layer.shape(0).rank() < 2 {
         let found = format!("shape {}", layer.shape(0));
@@ -100,29 +149,29 @@ fn scaled_batch_norm(layer: &mut Layer<'_>) -> Result<()> {
     }
     let count = channels(layer)?;
     let mut wanted = Vec::new();
-    for (count, value) in [
-        (count, 0.0),
-        (count, 0.0),
-        (1, 1.0),
-        (count, 1.0),
-        (count, 0.0),
+    for (count, filler, value) in [
+        (count, None, 0.0),
+        (count, None, 0.0),
+        (1, None, 1.0),
+        (count, param.scale_filler.clone(), 1.0),
+        (count, param.bias_filler.clone(), 0.0),
     ] {
-        wanted.push(Wanted::or_value(Shape::new([count])?, None, value));
+        wanted.push(Wanted::or_value(Shape::new([count])?, filler, value));
     }
     let ids = layer.weights(&wanted)?;
     // Where it is another number, versions of the layer differ in whether they divide by it.
     let factor = layer.weight(ids[2]).data().first().copied();
     if factor != Some(1.0) {
-        let found = format!("{} in a layer of {what}", factor.unwrap_or_default());
+        let found = format!(
+            "{} in NVIDIA's BatchNorm with scale and offset",
+            factor.unwrap_or_default()
+        );
         let fault = layer.fault("blobs[2]", found).expected("1");
         return Err(fault.hint(advice));
     }
-    layer.warn(format!(
-        "found {what}: read as mean, variance, 1, scale and offset"
-    ));
     let norm = Op::BatchNorm(BatchNorm {
         statistics: Some([ids[0], ids[1], ids[2]]),
-        eps: param(&layer.def.batch_norm_param).eps().max(LEAST_EPS),
+        eps: param.eps().max(LEAST_EPS),
     });
     let input = layer.inputs[0];
     let normalized = layer.hidden("norm", norm, vec![input])?;

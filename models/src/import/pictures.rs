@@ -7,7 +7,8 @@ use crate::caffe::proto::{TransformationParameter, resize_parameter::ResizeMode}
 use crate::caffe::read_mean;
 use crate::preprocess::{Mean, Preprocess, Resize};
 use crate::{Error, Result};
-use std::path::{Path, PathBuf};
+use skimjit_host::octets;
+use std::path::Path;
 
 /// What the data layer of a definition does to pictures; `None` where there is none, or several.
 ///
@@ -87,8 +88,9 @@ fn mean(transform: &TransformationParameter, folder: Option<&Path>) -> Result<Me
             .field("transform_param.mean_file")
             .expected("one of them"));
     }
-    let beside = folder.map(|folder| folder.join(name));
-    let mut places = std::iter::once(PathBuf::from(name)).chain(beside);
+    let path = octets::path(name);
+    let beside = folder.map(|folder| folder.join(&path));
+    let mut places = std::iter::once(path).chain(beside);
     match places.find(|path| path.is_file()) {
         Some(path) => Ok(Mean::Image(read_mean(&path)?)),
         None => Ok(Mean::Missing(name.clone())),

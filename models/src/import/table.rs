@@ -67,7 +67,7 @@ pub(super) static SUPPORTED: &[LayerType] = &[
         1..=1,
         1..=1,
         normalization::batch_norm,
-        "statistics of the batch with use_global_stats: false; 5 blobs are NVIDIA's, with scale and offset",
+        "statistics of the batch with use_global_stats: false; scale_bias: true or 5 blobs are NVIDIA's, with scale and offset",
     ),
     row(
         "BatchReindex",

@@ -2,6 +2,7 @@
 
 use super::layout::layout;
 use super::picture::{Card, Family, Picture};
+use skimjit_host::{octets, printable};
 use std::fmt::Write;
 
 /// Width of a letter and height of a line, of 12 pixels.
@@ -144,6 +145,9 @@ fn escaped(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             c if c.is_control() => escaped.push(' '),
+            c if octets::byte(c).is_some() => {
+                escaped.push_str(&printable::cell(c.encode_utf8(&mut [0; 4])));
+            }
             c => escaped.push(c),
         }
     }

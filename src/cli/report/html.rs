@@ -1,5 +1,7 @@
 //! Text and numbers in HTML and SVG.
 
+use skimjit_host::{octets, printable};
+
 /// Text with the characters that mean something in HTML replaced; control characters become spaces.
 pub fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
@@ -11,6 +13,9 @@ pub fn escape(text: &str) -> String {
             '"' => safe += "&quot;",
             '\'' => safe += "&#39;",
             c if c.is_control() => safe.push(' '),
+            c if octets::byte(c).is_some() => {
+                safe.push_str(&printable::cell(c.encode_utf8(&mut [0; 4])));
+            }
             c => safe.push(c),
         }
     }

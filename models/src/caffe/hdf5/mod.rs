@@ -13,7 +13,7 @@ use super::blob;
 use super::limits::{BASE_MEMORY, HDF5_MEMORY, MAX_HDF5_BLOBS, MAX_HDF5_DEPTH, MAX_HDF5_GROUPS};
 use super::proto::{BlobProto, LayerParameter, NetParameter};
 use crate::{Error, Result, Shape, Tensor};
-use hdf5_pure::{Dataset, File, Group};
+use hdf5_pure::{Dataset, File, FormatError, Group};
 use skimjit_host::{foreign, memory};
 
 /// Bytes that every HDF5 file begins with.
@@ -38,16 +38,23 @@ fn parse_weights(bytes: Vec<u8>) -> Result<NetParameter> {
     };
     memory::check(bytes.len() as u64)?;
     let file = File::from_bytes(bytes).map_err(|error| unreadable(&error))?;
-    let data = file.root().group("data").map_err(|_| {
-        Error::new("no group \"data\"").expected("a .caffemodel.h5 file").hint(
-            "HDF5 files of images (HDF5Data layers) and of solver states hold no network weights",
-        )
+    let data = file.root().group("data").map_err(|error| match error {
+        hdf5_pure::Error::Format(FormatError::PathNotFound(_)) | hdf5_pure::Error::NotAGroup(_) => {
+            no_weights()
+        }
+        error => unreadable(&error),
     })?;
     reader.collect(&data, String::new(), 0)?;
     Ok(NetParameter {
         layer: reader.layers,
         ..NetParameter::default()
     })
+}
+
+fn no_weights() -> Error {
+    Error::new("no group \"data\"")
+        .expected("a .caffemodel.h5 file")
+        .hint("HDF5 files of images (HDF5Data layers) and of solver states hold no network weights")
 }
 
 /// Collects layers, within limits: links can make a small file look endless.
@@ -82,6 +89,12 @@ impl Reader {
             });
         }
         for child in group.groups().map_err(|error| unreadable(&error))? {
+            // What the library makes of bytes that are no UTF-8: two names may be one then.
+            if child.contains(char::REPLACEMENT_CHARACTER) {
+                return Err(Error::new(format!("a group called {child:?}"))
+                    .expected("names in UTF-8")
+                    .hint("write the weights as a .caffemodel, which may have any names"));
+            }
             let inner = group.group(&child).map_err(|error| unreadable(&error))?;
             let name = if name.is_empty() {
                 child

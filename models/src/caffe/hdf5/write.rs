@@ -5,7 +5,7 @@ use crate::caffe::limits::{MAX_HDF5_BLOBS, MAX_HDF5_DEPTH};
 use crate::caffe::proto::{BlobProto, NetParameter, SolverState};
 use crate::{Error, Result, Shape};
 use hdf5_pure::{CharacterSet, Datatype, FileBuilder, GroupBuilder, LibVer, StringPadding};
-use skimjit_host::whole;
+use skimjit_host::{octets, whole};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -18,6 +18,11 @@ pub(in crate::caffe) fn write_weights(net: &NetParameter, path: &Path) -> Result
         if layer.blobs.len() > MAX_HDF5_BLOBS {
             return Err(at(Error::new(format!("{} blobs", layer.blobs.len()))
                 .expected(format!("at most {MAX_HDF5_BLOBS}"))));
+        }
+        if octets::any_in(layer.name()) {
+            return Err(at(Error::new("a name that is not UTF-8")
+                .expected("UTF-8, as HDF5 has names")
+                .hint("write a .caffemodel, or rename the layer")));
         }
         data.add(layer.name(), &layer.blobs).map_err(at)?;
         if layer.blobs.iter().any(|blob| !blob.diff.is_empty()) {
@@ -42,7 +47,7 @@ pub(in crate::caffe) fn write_state(state: &SolverState, path: &Path) -> Result<
     file.create_dataset("iter").with_i32_data(&[state.iter()]);
     file.create_dataset("current_step")
         .with_i32_data(&[state.current_step()]);
-    let mut text = state.learned_net().as_bytes().to_vec();
+    let mut text = octets::bytes(state.learned_net()).into_owned();
     text.push(0);
     let kind = Datatype::String {
         size: u32::try_from(text.len())

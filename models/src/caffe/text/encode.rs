@@ -2,19 +2,54 @@
 
 use super::super::limits::MAX_TEXT_DEPTH;
 use super::super::proto::UnknownField;
+use super::super::rewrite;
 use super::super::schema::{Enum, Field, Kind, Message};
 use super::super::unknown::{self, Unknown};
 use super::lexer::{Lexer, Position, Token};
 use super::literal;
 use crate::{Error, Result};
 use prost::Message as _;
+use skimjit_host::octets;
 
-/// Encodes a whole text as one message. Its unknown fields are in the lists of their messages too.
-pub(super) fn encode(text: &[u8], message: &'static Message) -> Result<(Vec<u8>, Vec<Unknown>)> {
+/// Strings that are paths. Their bytes would be a file's name on one computer and nothing on another.
+const PATHS: [&str; 16] = [
+    "file_name",
+    "label_map_file",
+    "learned_net",
+    "mean_file",
+    "meanfile",
+    "name_size_file",
+    "net",
+    "output_directory",
+    "output_name_prefix",
+    "root_folder",
+    "save_file",
+    "snapshot_prefix",
+    "source",
+    "test_net",
+    "train_net",
+    "weights",
+];
+
+/// A text in the form of a binary file.
+pub(super) struct Encoded {
+    pub bytes: Vec<u8>,
+    /// Unknown fields, which are in the lists of their messages too.
+    pub unknown: Vec<Unknown>,
+    /// Where strings are not UTF-8.
+    pub odd_strings: Vec<Position>,
+}
+
+/// Encodes a whole text as one message.
+pub(super) fn encode(text: &[u8], message: &'static Message) -> Result<Encoded> {
     let mut parser = Parser::new(text)?;
     let mut bytes = Vec::new();
     parser.fields(Some(message), None, &mut bytes)?;
-    Ok((bytes, parser.unknown))
+    Ok(Encoded {
+        bytes,
+        unknown: parser.unknown,
+        odd_strings: parser.odd_strings,
+    })
 }
 
 /// Names of the fields outside all braces, up to the first fault.
@@ -41,6 +76,7 @@ struct Parser<'a> {
     /// Names of the fields that the next token is inside of.
     path: Vec<&'a str>,
     unknown: Vec<Unknown>,
+    odd_strings: Vec<Position>,
 }
 
 impl<'a> Parser<'a> {
@@ -53,6 +89,7 @@ impl<'a> Parser<'a> {
             position,
             path: Vec::new(),
             unknown: Vec::new(),
+            odd_strings: Vec::new(),
         })
     }
 
@@ -175,7 +212,7 @@ impl<'a> Parser<'a> {
             column: Some(column),
             ..UnknownField::default()
         };
-        unknown::put(out, unknown::NUMBER, &record.encode_to_vec());
+        rewrite::put(out, unknown::NUMBER, &record.encode_to_vec());
     }
 
     /// Elements up to `]`, of which the `[` has been taken.
@@ -198,7 +235,7 @@ impl<'a> Parser<'a> {
     fn element(&mut self, field: &Field, out: &mut Vec<u8>) -> Result<()> {
         put_varint(
             out,
-            u64::from(field.number) << 3 | u64::from(field.kind.wire_type()),
+            u64::from(field.file_number()) << 3 | u64::from(field.kind.wire_type()),
         );
         match field.kind {
             Kind::Message(index) => {
@@ -206,7 +243,8 @@ impl<'a> Parser<'a> {
                 self.braces(Some(Message::get(index)), &mut contents)?;
                 put_bytes(out, &contents);
             }
-            Kind::string | Kind::bytes => put_bytes(out, &self.string(field.kind)?),
+            Kind::string => put_bytes(out, &self.text(field)?),
+            Kind::bytes => put_bytes(out, &self.string(field.kind)?),
             Kind::Enum(index) => put_varint(out, self.enum_value(Enum::get(index))? as u64),
             Kind::float => out.extend_from_slice(&(self.float(field.kind)? as f32).to_le_bytes()),
             Kind::double => out.extend_from_slice(&self.float(field.kind)?.to_le_bytes()),
@@ -264,7 +302,6 @@ impl<'a> Parser<'a> {
 
     /// A string of one or several parts.
     fn string(&mut self, kind: Kind) -> Result<Vec<u8>> {
-        let start = self.position;
         let mut bytes = match &mut self.token {
             Token::String(bytes) => std::mem::take(bytes),
             _ => return Err(self.unexpected(literal::expected(kind))),
@@ -274,13 +311,24 @@ impl<'a> Parser<'a> {
             bytes.extend_from_slice(more);
             self.take()?;
         }
-        if kind == Kind::string && std::str::from_utf8(&bytes).is_err() {
-            return Err(Error::new("a string that is not UTF-8")
+        Ok(bytes)
+    }
+
+    /// A string, which may be in any encoding unless it is a path.
+    fn text(&mut self, field: &Field) -> Result<Vec<u8>> {
+        let start = self.position;
+        let bytes = self.string(field.kind)?;
+        if octets::are_text(&bytes) {
+            return Ok(bytes);
+        }
+        if PATHS.contains(&field.name) {
+            return Err(Error::new("a path that is not UTF-8")
                 .position(start.0, start.1)
                 .field(self.path.join("."))
                 .expected("UTF-8")
-                .hint("save the file as UTF-8"));
+                .hint("name the file in ASCII, or save this one as UTF-8"));
         }
+        self.odd_strings.push(start);
         Ok(bytes)
     }
 

@@ -10,6 +10,7 @@ mod print;
 
 use super::binary;
 use super::foreign::{self, Wanted};
+use super::forms;
 use super::limits::{MAX_TEXT_BYTES, TEXT_MEMORY};
 use super::proto::{NetParameter, SolverParameter};
 use super::schema::Message;
@@ -25,12 +26,12 @@ pub fn parse_net(text: &str) -> Result<NetParameter> {
     Ok(net(text.as_bytes())?.0)
 }
 
-/// Parses a network definition. Comments may be in any encoding.
+/// Parses a network definition. Comments may be in any encoding; names too, which is a warning.
 pub fn net(text: &[u8]) -> Result<(NetParameter, Vec<Warning>)> {
     parse(text, NET_PARAMETER)
 }
 
-/// Parses a solver definition. Comments may be in any encoding.
+/// Parses a solver definition, the same way.
 pub fn solver(text: &[u8]) -> Result<(SolverParameter, Vec<Warning>)> {
     parse(text, SOLVER_PARAMETER)
 }
@@ -78,7 +79,12 @@ fn parse<M: prost::Message + Default>(
     // What is no text of this format may be that of another program.
     let other = || foreign::check(Wanted::Definition, Path::new(""), text).err();
     let encoded = encode::encode(text, message);
-    let (bytes, unknown) = encoded.map_err(|error| other().unwrap_or(error))?;
-    let message = binary::decode_text(&bytes, message, text.len() as u64 * TEXT_MEMORY)?;
-    Ok((message, unknown::warnings(&unknown)))
+    let encoded = encoded.map_err(|error| other().unwrap_or(error))?;
+    let allowance = text.len() as u64 * TEXT_MEMORY;
+    let message = binary::decode_text(&encoded.bytes, message, allowance)?;
+    let mut warnings = unknown::warnings(&encoded.unknown);
+    if let Some(&(line, column)) = encoded.odd_strings.first() {
+        warnings.push(forms::warning(encoded.odd_strings.len()).position(line, column));
+    }
+    Ok((message, warnings))
 }

@@ -1,6 +1,7 @@
 //! From messages to text, guided by the message tables: what [`super::encode`] reads.
 
 use super::super::schema::{Enum, Field, Kind, Message, wire};
+use skimjit_host::octets;
 use std::fmt::Write;
 
 /// A message as text, two spaces per level. Fields that were never set are left out; numbers have as
@@ -77,7 +78,11 @@ fn lengthy(field: &Field, bytes: &[u8], depth: usize, text: &mut String) {
             indent(depth, text);
             text.push_str("}\n");
         }
-        Kind::string | Kind::bytes => line(field, depth, &quoted(bytes), text),
+        Kind::string => {
+            let contents = String::from_utf8_lossy(bytes);
+            line(field, depth, &quoted(&octets::bytes(&contents)), text);
+        }
+        Kind::bytes => line(field, depth, &quoted(bytes), text),
         Kind::float => {
             for four in bytes.as_chunks::<4>().0 {
                 let number = f32::from_le_bytes(*four);
