@@ -33,6 +33,8 @@ fn commit(root: &Path) -> Option<String> {
     for folder in [
         "Cargo.lock",
         "src",
+        "engine",
+        "capi",
         "host",
         "jit",
         "kernels",

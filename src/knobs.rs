@@ -1,6 +1,6 @@
 //! Environment variables. Nothing else reads the environment; the values travel down as options.
 
-use crate::error::{Error, Result};
+use skimjit::{Error, Result};
 use skimjit_host::memory;
 use skimjit_runtime::MOST_THREADS;
 use skimjit_runtime::jit::Isa;

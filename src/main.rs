@@ -1,6 +1,7 @@
 //! The skimjit command line.
 
 mod cli;
+mod knobs;
 
 use std::process::ExitCode;
 

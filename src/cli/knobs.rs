@@ -2,9 +2,9 @@
 
 use super::output::Output;
 use super::table::{Table, left};
+use crate::knobs::KNOBS;
 use serde::Serialize;
 use skimjit::Result;
-use skimjit::knobs::KNOBS;
 
 /// Lists the environment variables that are read, and their values.
 #[derive(clap::Args)]

@@ -209,7 +209,7 @@ const UNBROKEN: &str = "\u{a0}";
 fn limit_memory(bytes: Option<u64>) -> Result<()> {
     let limit = match bytes {
         Some(bytes) => Some(bytes),
-        None => skimjit::knobs::memory_limit()?,
+        None => crate::knobs::memory_limit()?,
     };
     memory::set_limit(limit);
     Ok(())

@@ -4,7 +4,7 @@ use super::failure::{Failure, Outcome, Status, c_text, guard, needed};
 use super::memory::{In, Out, overlap};
 use super::model::Model;
 use super::team::Team;
-use crate::Session as Runner;
+use engine::Session as Runner;
 use skimjit_host::memory;
 use skimjit_runtime::{Profile as Times, RunError};
 use std::ffi::{CString, c_char};
@@ -232,7 +232,7 @@ fn run(runner: &mut Runner, inputs: &[Input], outputs: &[Output]) -> Outcome {
     for (target, output) in targets.iter_mut().zip(outputs) {
         *target = output.data.array("outputs.data", output.elems)?;
     }
-    runner.run(sources, targets).map_err(crate::Error::from)?;
+    runner.run(sources, targets).map_err(engine::Error::from)?;
     Ok(())
 }
 
@@ -284,7 +284,7 @@ impl Session {
         if (inputs, outputs) == (self.inputs, self.outputs) {
             return Ok(());
         }
-        Err(crate::Error::from(RunError::Arrays {
+        Err(engine::Error::from(RunError::Arrays {
             inputs: (inputs, self.inputs),
             outputs: (outputs, self.outputs),
         })

@@ -4,7 +4,7 @@ use super::failure::{Outcome, Status, guard};
 use super::kernel::{Kernel, KernelOptions};
 use super::memory::{In, Out};
 use super::options::isa;
-use crate::kernel;
+use engine::kernel;
 
 /// A convolution of one image, with zero outside the picture. Weights are oc x ic/groups x kh x kw. Set
 /// `size` to sizeof(skimjit_conv) and leave 0 what should be as usual.

@@ -3,8 +3,8 @@
 use super::failure::{Failure, Outcome};
 use super::memory::{In, Text};
 use super::team::{Team, pool};
-use crate::tune::{TuneCache, Tuning};
-use crate::{CompileOptions, Keep, LoadOptions};
+use engine::tune::{TuneCache, Tuning};
+use engine::{CompileOptions, Keep, LoadOptions};
 use skimjit_models::Shape;
 use skimjit_runtime::ThreadPool;
 use skimjit_runtime::jit::Isa;
@@ -161,7 +161,7 @@ pub fn shape(what: &str, dims: In<u32>, rank: usize) -> Outcome<Shape> {
         )));
     }
     let shape = Shape::new(dims.array(what, rank)?);
-    Ok(shape.map_err(|error| crate::Error::from(error.field(what)))?)
+    Ok(shape.map_err(|error| engine::Error::from(error.field(what)))?)
 }
 
 const _: () = assert!(MAX_RANK == Shape::MAX_RANK);

@@ -29,7 +29,7 @@
 //! # }
 //! ```
 
-pub(crate) mod call;
+pub mod call;
 mod create;
 mod csr;
 mod layout;

@@ -132,7 +132,7 @@ pub struct CompileOptions {
 
 impl CompileOptions {
     /// A team of the threads asked for.
-    pub(crate) fn pool(&self) -> Result<ThreadPool> {
+    pub fn pool(&self) -> Result<ThreadPool> {
         let threads = match self.threads {
             0 => usable_cores(),
             threads => threads,
@@ -143,8 +143,10 @@ impl CompileOptions {
 
 /// What several engines have in common.
 #[derive(Clone)]
-pub(crate) struct Shared {
+pub struct Shared {
+    /// Threads of the sessions.
     pub pool: Arc<ThreadPool>,
+    /// Kernels that plans of several input shapes have in common.
     pub kernels: Option<Arc<KernelStore>>,
     /// Threads that generate code; `None`: one per core.
     pub builders: Option<Arc<ThreadPool>>,
@@ -472,7 +474,7 @@ impl Model {
     }
 
     /// [`Model::compile`] on the threads, and with the kernels, of other engines.
-    pub(crate) fn compile_with(&self, options: &CompileOptions, shared: &Shared) -> Result<Engine> {
+    pub fn compile_with(&self, options: &CompileOptions, shared: &Shared) -> Result<Engine> {
         let isa = Isa::detect(options.isa)?;
         let pool = shared.pool.clone();
         let (graph, plan) = self.plan_with(options, isa, shared, false)?;
@@ -667,7 +669,7 @@ impl Engine {
         Session::new(self.plan.clone(), self.pool.clone())
     }
     /// The threads that [`Engine::session`] runs on.
-    pub(crate) fn pool(&self) -> &Arc<ThreadPool> {
+    pub fn pool(&self) -> &Arc<ThreadPool> {
         &self.pool
     }
     /// [`Engine::session_on`], or an error when there is no memory for it.

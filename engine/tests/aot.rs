@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-const EXAMPLE: &str = "examples/c/ahead_of_time.c";
+const EXAMPLE: &str = "../examples/c/ahead_of_time.c";
 
 fn root(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(file)

@@ -3,7 +3,7 @@
 use super::failure::{Failure, Outcome, Status, guard, guard_value, needed};
 use super::kernel::Kernel;
 use super::memory::{In, Out, function, overlap, run};
-use crate::kernel::{KernelIo, Layout};
+use engine::kernel::{KernelIo, Layout};
 use std::ffi::c_void;
 use std::ops::Range;
 

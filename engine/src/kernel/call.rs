@@ -56,7 +56,7 @@ pub(super) fn run(kernel: &Kernel, operands: Operands<'_>, tasks: Range<usize>) 
 /// # Safety
 /// The operands have the lengths and the alignment that the kernel's layout asks for; nobody else
 /// writes the sources, uses the scratch memory or runs these tasks on them.
-pub(crate) unsafe fn run_at(kernel: &Kernel, io: &KernelIo<'_>, tasks: Range<usize>) {
+pub unsafe fn run_at(kernel: &Kernel, io: &KernelIo<'_>, tasks: Range<usize>) {
     // SAFETY: the layout covers the kernel's footprint; the caller vouches for the rest. The kernel was
     // generated for an instruction set of this machine: `create` asked for it.
     unsafe { kernel.0.compiled.run(io, tasks) };

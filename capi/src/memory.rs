@@ -12,7 +12,7 @@ use super::kernel_run::{Args, Checked, Function, Operands};
 use super::model::{ModelInfo, Port, Preprocess, Shape};
 use super::options::Options;
 use super::session::{Input, Output, Profile, Step};
-use crate::kernel::{Kernel, call};
+use engine::kernel::{Kernel, call};
 use std::ffi::{CStr, OsStr, c_char};
 use std::mem::{MaybeUninit, size_of};
 use std::ops::Range;
@@ -320,7 +320,7 @@ pub fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
 }
 
 // `Args` is what generated code reads.
-const _: () = assert!(size_of::<Args>() == size_of::<crate::kernel::KernelArgs>());
+const _: () = assert!(size_of::<Args>() == size_of::<engine::kernel::KernelArgs>());
 
 #[cfg(test)]
 mod tests {

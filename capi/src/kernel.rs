@@ -3,7 +3,7 @@
 use super::failure::{Status, c_text, guard, needed};
 use super::memory::{Out, Text};
 use super::options::isa_number;
-use crate::kernel::Kernel as Generated;
+use engine::kernel::Kernel as Generated;
 use std::ffi::{CString, c_char};
 
 /// A generated kernel: machine code for one problem and one set of weights. It never changes, and any

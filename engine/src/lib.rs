@@ -21,11 +21,9 @@
 pub mod ahead_of_time;
 pub mod any_shape;
 pub mod array;
-mod capi;
 pub mod code_info;
 pub mod error;
 pub mod kernel;
-pub mod knobs;
 pub mod labels;
 pub mod layer;
 pub mod model;

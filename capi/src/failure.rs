@@ -1,6 +1,6 @@
 //! Errors as codes, and a message per thread.
 
-use crate::error::Error;
+use engine::error::Error;
 use skimjit_host::printable;
 use std::any::Any;
 use std::cell::RefCell;
