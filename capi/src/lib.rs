@@ -1,4 +1,4 @@
-//! The C interface: `libskimjit.so`, `libskimjit.a` and `include/skimjit.h`.
+//! The C interface: `libskimjit.so`, `libskimjit.a` and `capi/include/skimjit.h`.
 //!
 //! The comments of what is exported are the header's; a test makes the header from them. Rules that
 //! hold for all functions:

@@ -4,7 +4,7 @@
 //! machine code; a thin runtime schedules these kernels over a team of threads.
 //!
 //! Single kernels, for programs with networks of their own, are in [`kernel`]; the C interface is
-//! described in `include/skimjit.h`, and embedding in `docs/EMBEDDING.md`.
+//! described in `capi/include/skimjit.h`, and embedding in `docs/EMBEDDING.md`.
 //!
 //! ```no_run
 //! use skimjit::{CompileOptions, LoadOptions, Model};

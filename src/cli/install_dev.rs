@@ -29,8 +29,8 @@ pub struct Arguments {
     from: Option<PathBuf>,
 }
 
-const HEADER: &str = include_str!("../../include/skimjit.h");
-const PKG_CONFIG: &str = include_str!("../../include/skimjit.pc.in");
+const HEADER: &str = include_str!("../../capi/include/skimjit.h");
+const PKG_CONFIG: &str = include_str!("../../capi/include/skimjit.pc.in");
 const LICENSE: &str = include_str!("../../LICENSE");
 /// Whose work is in the libraries, and on what terms; made by a test.
 const NOTICES: &str = include_str!("../../THIRD-PARTY.txt");

@@ -1,4 +1,4 @@
-//! `include/skimjit.h`: made from the sources of the C interface, and checked in.
+//! `capi/include/skimjit.h`: made from the sources of the C interface, and checked in.
 
 use cbindgen::{Builder, Config, DocumentationStyle, Language, RenameRule, Style};
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::Path;
 const INTRODUCTION: &str = "\
 /* skimjit: runs pruned Caffe networks fast on x86 CPUs. The C interface, for C99 and C++.
  *
- * Made from src/capi/ (SKIMJIT_BLESS=1 cargo test --release --test capi header); do not edit.
+ * Made from capi/src/ (SKIMJIT_BLESS=1 cargo test --release --test capi header); do not edit.
  * A guide with examples is docs/EMBEDDING.md.
  *
  * Results. Functions that can fail return a skimjit_status, and skimjit_error_message() says in words
@@ -99,7 +99,7 @@ fn config() -> Config {
 }
 
 fn generate(root: &Path) -> String {
-    let files = FILES.iter().map(|file| root.join("src/capi").join(file));
+    let files = FILES.iter().map(|file| root.join("capi/src").join(file));
     let sources = files.fold(Builder::new(), Builder::with_src);
     let mut header = Vec::new();
     let bindings = sources.with_config(config()).generate().unwrap();
@@ -139,17 +139,17 @@ fn plain_pointers(header: &str) -> String {
 
 #[test]
 fn every_source_of_the_interface_is_in_the_header() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/capi");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("capi/src");
     for entry in fs::read_dir(folder).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(name == "mod.rs" || FILES.contains(&&name[..]), "{name}");
+        assert!(name == "lib.rs" || FILES.contains(&&name[..]), "{name}");
     }
 }
 
 #[test]
 fn header_is_the_one_that_the_sources_give() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (file, made) = (root.join("include/skimjit.h"), generate(root));
+    let (file, made) = (root.join("capi/include/skimjit.h"), generate(root));
     if std::env::var_os("SKIMJIT_BLESS").is_some() {
         fs::write(&file, &made).unwrap();
         return;
@@ -158,7 +158,7 @@ fn header_is_the_one_that_the_sources_give() {
     let line = found.lines().zip(made.lines()).position(|(a, b)| a != b);
     assert!(
         found == made,
-        "include/skimjit.h is not what src/capi gives, from line {} on; renew it with \
+        "capi/include/skimjit.h is not what capi/src gives, from line {} on; renew it with \
          SKIMJIT_BLESS=1 cargo test --release --test capi header",
         line.map_or(found.lines().count().min(made.lines().count()), |line| line) + 1
     );

@@ -2,21 +2,29 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Folder of the libraries: cargo leaves them beside the tests.
+/// Folder of the libraries. Cargo makes them for no test, as no Rust program can use them: they are built
+/// here, as a user builds them, unless they are up to date.
 pub fn libraries() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let folder = test.parent().unwrap().to_owned();
-    assert!(
-        folder.join("libskimjit.so").is_file(),
-        "{}",
-        folder.display()
-    );
-    folder
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let program = Path::new(env!("CARGO_BIN_EXE_skimjit"));
+        let folder = program.parent().unwrap().to_owned();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--package", "skimjit-capi", "--target-dir"]);
+        cargo.arg(folder.parent().unwrap()).current_dir(root());
+        if folder.ends_with("release") {
+            cargo.arg("--release");
+        }
+        ok(&mut cargo);
+        folder
+    };
+    BUILT.get_or_init(build).clone()
 }
 
 /// Whether a program is there; says so when it is not.
@@ -66,7 +74,7 @@ pub fn compile(source: &str, out: &Path, link: Link, sanitize: bool) -> Option<P
     }
     command
         .arg("-I")
-        .arg(root().join("include"))
+        .arg(root().join("capi/include"))
         .arg(root().join(source));
     command.arg("-o").arg(&program);
     match link {
