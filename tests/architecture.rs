@@ -22,7 +22,40 @@ fn dependencies(manifest: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Rust sources below a folder, with their text up to the unit tests.
+/// Source code without what is compiled for unit tests only; lines keep their numbers.
+fn without_tests(text: &str) -> String {
+    let mut code = String::new();
+    // What ends the item that is left out: a line that begins so.
+    let mut end: Option<String> = None;
+    let mut next_is_test = false;
+    for line in text.lines() {
+        let indent = &line[..line.len() - line.trim_start().len()];
+        if let Some(last) = &end {
+            if line.starts_with(last.as_str()) {
+                end = None;
+            }
+        } else if next_is_test {
+            next_is_test = line.trim_start().starts_with("#[");
+            if !next_is_test && !line.trim_end().ends_with([';', '}']) {
+                end = Some(format!("{indent}}}"));
+            }
+        } else if line.trim_start() == "#[cfg(test)]" {
+            next_is_test = true;
+        } else {
+            code += line;
+        }
+        code.push('\n');
+    }
+    code
+}
+
+#[test]
+fn code_behind_a_test_module_counts() {
+    let text = "a\n#[cfg(test)]\nmod x;\nb\n    #[cfg(test)]\n    #[allow(x)]\n    fn t() {\n        }\n    }\nc\n";
+    assert_eq!(without_tests(text), "a\n\n\nb\n\n\n\n\n\nc\n");
+}
+
+/// Rust sources below a folder, with their text without the unit tests.
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -39,11 +72,7 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     paths.sort();
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).expect("readable source");
-        let code = text
-            .split("#[cfg(test)]")
-            .next()
-            .unwrap_or_default()
-            .to_owned();
+        let code = without_tests(&text);
         (
             path.strip_prefix(root())
                 .expect("below the root")

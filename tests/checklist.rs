@@ -1,9 +1,9 @@
-//! Every feature of SkimCaffe's checklist (the specification's section 9) that is core or secondary has
-//! a test, and the test says so: its documentation holds `Checklist` and the numbers of its rows.
+//! Every feature of SkimCaffe that is core or secondary has a test, and the test says so: its documentation
+//! holds `Checklist` and the numbers of its rows.
 
 use std::path::Path;
 
-/// How much a feature matters, in the specification's words.
+/// How much a feature matters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Class {
     Core,
@@ -604,38 +604,6 @@ fn fault(number: usize, test: &str) -> Option<String> {
         )),
         // Functions of proptest! and of macros are tests too.
         Some(_) => None,
-    }
-}
-
-#[test]
-fn rows_are_those_of_the_specification() {
-    let data =
-        std::env::var_os("SKIMJIT_DATA").map_or_else(|| root().join("../shared/data"), Into::into);
-    let Ok(text) = std::fs::read_to_string(data.join("../spec/caffe-behaviour.md")) else {
-        println!("skipped: no specification beside {}", data.display());
-        return;
-    };
-    let section = text
-        .split("\n## 9.")
-        .nth(1)
-        .and_then(|rest| rest.split("\n## ").next());
-    let lines = section.expect("section 9").lines();
-    let rows = lines.filter_map(|line| {
-        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-        Some((
-            cells.first()?.parse::<usize>().ok()?,
-            cells.get(2)?.to_string(),
-        ))
-    });
-    let rows: Vec<(usize, String)> = rows.collect();
-    assert_eq!(rows.len(), ROWS.len());
-    for ((number, class), row) in rows.iter().zip(ROWS) {
-        let expected = match () {
-            () if class.contains('C') => Core,
-            () if class.contains('S') => Secondary,
-            () => Experimental,
-        };
-        assert_eq!((*number, expected), (row.0, row.1), "{}", row.2);
     }
 }
 

@@ -7,6 +7,7 @@ use ops_cases::{Random, evaluate};
 use proptest::prelude::*;
 use skimjit_models::ops::*;
 use skimjit_models::{Op, Shape, Tensor, WeightId};
+use std::collections::BTreeSet;
 
 /// Image `n` of a batch.
 fn image(tensor: &Tensor, n: u32) -> Tensor {
@@ -112,6 +113,57 @@ fn window(random: &mut Random) -> Window {
     }
 }
 
+/// Ops there are.
+const OPS: usize = 35;
+
+/// A number for every op: a new one has to be added here, and then to [`garbage`].
+fn ordinal(op: &Op) -> usize {
+    match op {
+        Op::Convolution(_) => 0,
+        Op::Deconvolution(_) => 1,
+        Op::WinogradConvolution(_) => 2,
+        Op::InnerProduct(_) => 3,
+        Op::Pooling(_) => 4,
+        Op::Activation(_) => 5,
+        Op::PRelu(_) => 6,
+        Op::Lrn(_) => 7,
+        Op::BatchNorm(_) => 8,
+        Op::Scale(_) => 9,
+        Op::Eltwise(_) => 10,
+        Op::Concat { .. } => 11,
+        Op::Slice(_) => 12,
+        Op::Flatten { .. } => 13,
+        Op::Reshape(_) => 14,
+        Op::Permute { .. } => 15,
+        Op::Crop(_) => 16,
+        Op::Tile { .. } => 17,
+        Op::ArgMax(_) => 18,
+        Op::Reduction(_) => 19,
+        Op::Softmax { .. } => 20,
+        Op::Loss(_) => 21,
+        Op::Accuracy(_) => 22,
+        Op::Identity => 23,
+        Op::Constant(_) => 24,
+        Op::Embed(_) => 25,
+        Op::Mvn(_) => 26,
+        Op::Im2col(_) => 27,
+        Op::Recurrent(_) => 28,
+        Op::LstmUnit(_) => 29,
+        Op::BatchReindex => 30,
+        Op::Filter => 31,
+        Op::Normalize(_) => 32,
+        Op::PriorBox(_) => 33,
+        Op::DetectionOutput(_) => 34,
+    }
+}
+
+#[test]
+fn garbage_is_made_of_every_op() {
+    let mut random = Random(1);
+    let made: BTreeSet<usize> = (0..5000).map(|_| ordinal(&garbage(&mut random))).collect();
+    assert_eq!(made, (0..OPS).collect());
+}
+
 fn garbage(random: &mut Random) -> Op {
     let convolution = Convolution {
         window: window(random),
@@ -126,7 +178,7 @@ fn garbage(random: &mut Random) -> Op {
     let axis = number(random);
     let ignore_label = Some(number(random) as i32);
     let normalization = Normalization::Full;
-    match random.range(0, 28) {
+    match random.range(0, 33) {
         0 => Op::Convolution(convolution),
         1 => Op::Deconvolution(convolution),
         2 => Op::WinogradConvolution(WinogradConvolution {
@@ -299,6 +351,35 @@ fn garbage(random: &mut Random) -> Op {
                 },
             ]))
         }
+        28 => Op::Identity,
+        29 => Op::Constant(id(random)),
+        30 => Op::Normalize(Normalize {
+            across_spatial: random.flag(),
+            eps: float(random),
+            scale: id(random),
+        }),
+        31 => Op::PriorBox(PriorBox {
+            min_sizes: (0..random.range(0, 3)).map(|_| number(random)).collect(),
+            max_sizes: (0..random.range(0, 3)).map(|_| number(random)).collect(),
+            aspect_ratios: (0..random.range(0, 3)).map(|_| float(random)).collect(),
+            clip: random.flag(),
+            variance: [float(random); 4],
+            image: maybe(random, pair),
+            step: maybe(random, |random| [float(random), float(random)]),
+            offset: float(random),
+        }),
+        32 => Op::DetectionOutput(DetectionOutput {
+            classes: number(random),
+            share_location: random.flag(),
+            background: maybe(random, number),
+            code: random.pick(&[BoxCode::Corner, BoxCode::CenterSize, BoxCode::CornerSize]),
+            variance_encoded: random.flag(),
+            confidence_threshold: maybe(random, float),
+            nms_threshold: float(random),
+            top_k: maybe(random, number),
+            eta: float(random),
+            keep_top_k: maybe(random, number),
+        }),
         _ => Op::Accuracy(Accuracy {
             top_k: number(random),
             axis,

@@ -31,8 +31,8 @@ pub fn repeat(variant: &str, isa: Isa, spec: &Spec) -> String {
     )
 }
 
-/// Checks a case on every variant that supports it and every ISA.
-pub fn check(spec: &Spec) -> Result<(), String> {
+/// Checks a case on every variant that supports it and every ISA; false if there is none.
+pub fn check(spec: &Spec) -> Result<bool, String> {
     let isas = isas();
     let candidates = || {
         isas.iter().flat_map(|&isa| {
@@ -45,14 +45,14 @@ pub fn check(spec: &Spec) -> Result<(), String> {
         .filter(|(v, isa)| v.supports(&spec.problem, *isa).is_ok())
         .collect();
     if supported.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let data = Data::new(spec);
     let expected = expected(spec, &data);
     for (variant, isa) in supported {
         check_variant(variant, isa, spec, &data, &expected)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Whether a variant builds a case.
