@@ -1,8 +1,8 @@
 //! Networks of one layer, with a kernel variant of one's choice.
 
-use crate::models::ops::InnerProduct;
-use crate::models::{Graph, Op};
 use crate::{CompileOptions, Engine, Error, Model, Result};
+use skimjit_models::ops::InnerProduct;
+use skimjit_models::{Graph, Op};
 
 /// A convolution or inner product of `graph` on its own, with its weights; `None` for other layers.
 pub fn single(graph: &Graph, node: usize) -> Result<Option<Model>> {

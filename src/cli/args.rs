@@ -4,12 +4,12 @@ use super::{output, progress};
 use crate::knobs;
 use clap::ValueEnum;
 use skimjit::code_info::{CodeInfo, Tools};
-use skimjit::models::Shape;
-use skimjit::models::caffe::Care;
-use skimjit::runtime::recipe::Recipe;
-use skimjit::runtime::{Basis, MOST_THREADS, usable_cores};
 use skimjit::{CompileOptions, Engine, Error, Isa, LoadOptions, Model, Result, TuneCache, Tuning};
 use skimjit_host::printable;
+use skimjit_models::Shape;
+use skimjit_models::caffe::Care;
+use skimjit_runtime::recipe::Recipe;
+use skimjit_runtime::{Basis, MOST_THREADS, usable_cores};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Kinds of data bases.
 
 use clap::ValueEnum;
-use skimjit::data::data_base::Backend;
+use skimjit_data::data_base::Backend;
 
 /// Kind of the data base that is made.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

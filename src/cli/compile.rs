@@ -12,13 +12,13 @@ use super::rounding::Rounding;
 use super::table::{Table, kib, left, percent, right};
 use super::{noise, progress, verify};
 use serde::Serialize;
-use skimjit::models::{Error as InputError, Node, Op};
 use skimjit::picture::Mean;
-use skimjit::runtime::plan::Work;
-use skimjit::runtime::recipe::Recipe;
-use skimjit::runtime::{Basis, Choice};
 use skimjit::verify::Verification;
 use skimjit::{CompileOptions, Engine, Error, Model, Plan, Result};
+use skimjit_models::{Error as InputError, Node, Op};
+use skimjit_runtime::plan::Work;
+use skimjit_runtime::recipe::Recipe;
+use skimjit_runtime::{Basis, Choice};
 use std::path::PathBuf;
 
 /// Generates and verifies the kernels of a Caffe network and writes a .skim artifact, or code that runs

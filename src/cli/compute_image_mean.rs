@@ -4,13 +4,13 @@ use super::output::Output;
 use super::progress;
 use super::table::{Table, right};
 use serde::Serialize;
-use skimjit::data::data_base::Reader;
-use skimjit::data::lmdb::{Record, show};
-use skimjit::models::caffe::datum::{Datum, Pixels};
-use skimjit::models::caffe::write_mean;
-use skimjit::models::{Error as InputError, Shape, Tensor};
+use skimjit::Result;
 use skimjit::picture::{ChannelOrder, Picture};
-use skimjit::{Result, models, runtime};
+use skimjit_data::data_base::Reader;
+use skimjit_data::lmdb::{Record, show};
+use skimjit_models::caffe::datum::{Datum, Pixels};
+use skimjit_models::caffe::write_mean;
+use skimjit_models::{Error as InputError, Shape, Tensor};
 use std::path::PathBuf;
 
 /// Records that are decoded together.
@@ -120,7 +120,7 @@ fn add_up(reader: &mut Reader) -> Result<Sums> {
         if together.is_empty() {
             break;
         }
-        for (record, decoded) in together.iter().zip(runtime::map(&together, decode)) {
+        for (record, decoded) in together.iter().zip(skimjit_runtime::map(&together, decode)) {
             let added = decoded.and_then(|image| add(&mut sums, &record.key, &image));
             added.map_err(|error| {
                 let field = match &error.field {
@@ -147,7 +147,7 @@ struct Image {
     values: Pixels,
 }
 
-fn decode(record: &Record) -> models::Result<Image> {
+fn decode(record: &Record) -> skimjit_models::Result<Image> {
     let datum = Datum::decode(&record.value)?;
     let dims = [datum.channels, datum.height, datum.width];
     let Pixels::Encoded(file) = datum.pixels else {
@@ -163,7 +163,7 @@ fn decode(record: &Record) -> models::Result<Image> {
     })
 }
 
-fn add(sums: &mut Option<Sums>, key: &[u8], image: &Image) -> models::Result<()> {
+fn add(sums: &mut Option<Sums>, key: &[u8], image: &Image) -> skimjit_models::Result<()> {
     let count = image.dims.iter().map(|&dim| dim as usize).product();
     let sums = sums.get_or_insert_with(|| Sums {
         dims: image.dims,

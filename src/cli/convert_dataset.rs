@@ -6,10 +6,10 @@ use super::progress;
 use clap::Subcommand;
 use serde::Serialize;
 use skimjit::Result;
-use skimjit::data::data_base::Writer;
-use skimjit::data::{cifar, idx};
-use skimjit::models::Error as InputError;
-use skimjit::models::caffe::datum::{Datum, Pixels};
+use skimjit_data::data_base::Writer;
+use skimjit_data::{cifar, idx};
+use skimjit_models::Error as InputError;
+use skimjit_models::caffe::datum::{Datum, Pixels};
 use std::path::{Path, PathBuf};
 
 /// Makes a data base of MNIST's or CIFAR-10's own files, as Caffe's examples do.
@@ -132,7 +132,7 @@ fn cifar10(arguments: &Cifar10Arguments) -> Result<Records> {
         Some(labels) => cifar::read_sheets(&arguments.files, labels),
         None => {
             let batches = arguments.files.iter().map(|file| batch(file));
-            let batches = batches.collect::<skimjit::models::Result<Vec<_>>>()?;
+            let batches = batches.collect::<skimjit_models::Result<Vec<_>>>()?;
             Ok(batches.into_iter().flatten().collect())
         }
     })?;
@@ -147,7 +147,7 @@ fn cifar10(arguments: &Cifar10Arguments) -> Result<Records> {
     })
 }
 
-fn batch(file: &Path) -> skimjit::models::Result<Vec<cifar::Picture>> {
+fn batch(file: &Path) -> skimjit_models::Result<Vec<cifar::Picture>> {
     let sheet = file
         .extension()
         .is_some_and(|end| end.eq_ignore_ascii_case("png"));

@@ -5,12 +5,12 @@ use super::output::Output;
 use super::progress;
 use clap::ValueEnum;
 use serde::Serialize;
-use skimjit::data::data_base::Writer;
-use skimjit::data::image_list::{self, Entry};
-use skimjit::models::Error as InputError;
-use skimjit::models::caffe::datum::{Datum, Pixels};
 use skimjit::picture::{ChannelOrder, FileKind, MAX_SIDE, Picture};
-use skimjit::{Error, Result, models, runtime};
+use skimjit::{Error, Result};
+use skimjit_data::data_base::Writer;
+use skimjit_data::image_list::{self, Entry};
+use skimjit_models::Error as InputError;
+use skimjit_models::caffe::datum::{Datum, Pixels};
 use std::path::{Path, PathBuf};
 
 /// Largest picture file, in bytes.
@@ -140,7 +140,7 @@ fn convert(
     let mut same = true;
     let mut index = 0;
     for chunk in entries.chunks(together) {
-        let made = runtime::map(chunk, |entry| arguments.record(entry));
+        let made = skimjit_runtime::map(chunk, |entry| arguments.record(entry));
         for (entry, made) in chunk.iter().zip(made) {
             let at_line = |error: InputError| {
                 let line = format!("{} (line {} of the list)", entry.path, entry.line);
@@ -174,7 +174,7 @@ fn other_size([c, h, w]: [u32; 3], expected: [u32; 3], other: &Entry) -> InputEr
 
 impl Arguments {
     /// Record of a picture, and its channels, height and width.
-    fn record(&self, entry: &Entry) -> models::Result<(Datum, [u32; 3])> {
+    fn record(&self, entry: &Entry) -> skimjit_models::Result<(Datum, [u32; 3])> {
         let path = self.file(entry);
         let file = read_file(&path)?;
         let picture = Picture::decode(&file, None, ChannelOrder::Bgr)?;
@@ -243,7 +243,7 @@ impl Arguments {
     }
 }
 
-fn read_file(path: &Path) -> models::Result<Vec<u8>> {
+fn read_file(path: &Path) -> skimjit_models::Result<Vec<u8>> {
     let unreadable = |error: std::io::Error| {
         let error = InputError::new(error.to_string());
         error.expected(format!("a picture at {}", path.display()))

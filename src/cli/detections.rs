@@ -4,8 +4,8 @@ use super::labels::Labels;
 use super::output::Output;
 use super::table::{Table, left, right};
 use serde::Serialize;
-use skimjit::models::{Op, Tensor};
 use skimjit::{Engine, Model};
+use skimjit_models::{Op, Tensor};
 
 /// Elements of a detection: image, class, score, corners.
 const ROW: usize = 7;
@@ -73,7 +73,7 @@ pub fn gather(
 
 /// Classes that the layer of an output tells apart, the background included.
 fn classes_of(model: &Model, output: &str) -> usize {
-    let classes = skimjit::models::preprocess::classes(model.graph());
+    let classes = skimjit_models::preprocess::classes(model.graph());
     let mut classes = classes.iter().filter(|classes| classes.output == output);
     classes.next().map_or(0, |classes| classes.count)
 }

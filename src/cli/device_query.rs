@@ -6,10 +6,10 @@ use super::progress;
 use super::table::{Table, left, right};
 use crate::knobs;
 use serde::Serialize;
-use skimjit::runtime::jit::CpuInfo;
-use skimjit::runtime::machine::{self, Peak, TeamPeak};
-use skimjit::runtime::{ThreadPool, usable_cores};
 use skimjit::{Error, Isa, Result};
+use skimjit_runtime::jit::CpuInfo;
+use skimjit_runtime::machine::{self, Peak, TeamPeak};
+use skimjit_runtime::{ThreadPool, usable_cores};
 
 /// Tells what this machine is and what it can do: CPU, instruction sets, caches, cores, memory, and
 /// measured limits, which all shares of peak elsewhere refer to.

@@ -5,8 +5,8 @@ use super::output::Output;
 use super::progress;
 use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, NasmFormatter};
 use serde::Serialize;
-use skimjit::runtime::plan::Listing;
 use skimjit::{CompileOptions, Error, Plan, Result};
+use skimjit_runtime::plan::Listing;
 
 /// Prints the generated code of a layer.
 #[derive(clap::Args)]

@@ -10,9 +10,9 @@ use clap::ValueEnum;
 use serde::Serialize;
 use skimjit::ahead_of_time::{self, AheadOfTime};
 use skimjit::code_info::Tools;
-use skimjit::runtime::recipe::Recipe;
 use skimjit::verify::Verification;
 use skimjit::{CompileOptions, Error, Isa, Model, Plan, Result};
+use skimjit_runtime::recipe::Recipe;
 use std::path::{Path, PathBuf};
 
 /// What is written.

@@ -1,9 +1,9 @@
 //! Files that arguments name: themselves, by folders, by patterns, by lists.
 
 use super::args::NamedFile;
-use skimjit::models::Error as InputError;
 use skimjit::picture::FORMATS;
 use skimjit::{Error, Result};
+use skimjit_models::Error as InputError;
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, BufRead, Lines, StdinLock};

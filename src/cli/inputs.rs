@@ -3,9 +3,9 @@
 use super::args::{NamedFile, is_npy};
 use super::entries::Entries;
 use super::output;
-use skimjit::models::{Error as InputError, Shape, Tensor, ValueId, caffe};
 use skimjit::picture::{self, ChannelOrder, Mean, Preprocess, Resize};
 use skimjit::{Error, Model, Result, array};
+use skimjit_models::{Error as InputError, Shape, Tensor, ValueId, caffe};
 use std::fmt;
 use std::path::{Path, PathBuf};
 

@@ -5,8 +5,8 @@ use super::inputs::Shown;
 use super::output::Output;
 use super::table::{Table, left, millions, percent, right};
 use serde::Serialize;
-use skimjit::models::{Graph, Node, Op, Pattern, PatternStats, Shape};
 use skimjit::{Model, Result};
+use skimjit_models::{Graph, Node, Op, Pattern, PatternStats, Shape};
 
 /// Lists layers, shapes, parameters, zeros, patterns and multiply-adds of a network.
 #[derive(clap::Args)]
@@ -93,7 +93,7 @@ impl Numbers {
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let model = arguments.model.load()?;
     let graph = model.graph();
-    let blobs = |ids: &[skimjit::models::ValueId]| {
+    let blobs = |ids: &[skimjit_models::ValueId]| {
         let values = ids.iter().map(|&id| graph.value(id));
         values
             .map(|v| Blob {
@@ -137,7 +137,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
 
 fn layer(graph: &Graph, node: &Node, images: u64, near: f32) -> Layer {
     let shapes: Vec<&Shape> = node.inputs.iter().map(|&id| graph.shape(id)).collect();
-    let count = |id: skimjit::models::WeightId| graph.weight(id).data().len() as u64;
+    let count = |id: skimjit_models::WeightId| graph.weight(id).data().len() as u64;
     let macs = node.op.macs(&shapes, &graph.weights) / images;
     let mut numbers = Numbers {
         parameters: node.op.weights().into_iter().map(count).sum(),

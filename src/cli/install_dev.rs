@@ -1,7 +1,7 @@
 //! `skimjit install-dev`.
 
 use super::output::Output;
-use skimjit::{Error, Result, models};
+use skimjit::{Error, Result};
 use skimjit_host::whole;
 use std::fs;
 use std::io;
@@ -47,7 +47,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     for library in [&shared, &fixed] {
         // Before anything is written.
         if !library.is_file() {
-            return Err(models::Error::new("no file")
+            return Err(skimjit_models::Error::new("no file")
                 .file(library)
                 .expected("the library")
                 .hint("build it with cargo build --release, or say where it is with --from")
@@ -64,7 +64,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         let folder = target.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder)
             .and_then(|()| make(&target))
-            .map_err(|error| models::Error::unwritable(&target, &error))?;
+            .map_err(|error| skimjit_models::Error::unwritable(&target, &error))?;
         written.push(target);
         Ok::<(), Error>(())
     };

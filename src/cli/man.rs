@@ -2,7 +2,7 @@
 
 use super::output::{Output, write_file};
 use clap_mangen::Man;
-use skimjit::{Result, models};
+use skimjit::Result;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,8 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let folder = &arguments.folder;
-    let unwritable = |path: &Path, error: &io::Error| models::Error::unwritable(path, error);
+    let unwritable =
+        |path: &Path, error: &io::Error| skimjit_models::Error::unwritable(path, error);
     std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
     let mut program = super::command().disable_help_subcommand(true);
     program.build();

@@ -1,8 +1,8 @@
 //! MatrixMarket files as weight matrices.
 
 use skimjit::Result;
-use skimjit::models::{Error as InputError, Shape, Tensor};
 use skimjit_host::whole;
+use skimjit_models::{Error as InputError, Shape, Tensor};
 use std::io::{self, Write};
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! Random inputs.
 
-use skimjit::models::{Graph, Op, Shape, Tensor, ValueId};
 use skimjit::{Model, Result};
+use skimjit_models::{Graph, Op, Shape, Tensor, ValueId};
 
 /// Seed where none is asked for.
 const USUAL_SEED: u64 = 1;

@@ -1,10 +1,9 @@
 //! Standard output and complaints on standard error.
 
 use super::table::{Table, WIDTH, wrap};
-use skimjit::models;
-use skimjit::models::caffe::Tally;
 use skimjit::{Error, Result};
 use skimjit_host::{printable, whole};
+use skimjit_models::caffe::Tally;
 use std::fmt::Display;
 use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
 use std::path::Path;
@@ -61,7 +60,8 @@ impl Output {
     /// Prints a JSON document.
     pub fn json(&mut self, value: &impl serde::Serialize) -> Result<()> {
         let text = serde_json::to_string_pretty(value);
-        let text = text.map_err(|error| models::Error::new(error.to_string()).field("JSON"))?;
+        let text =
+            text.map_err(|error| skimjit_models::Error::new(error.to_string()).field("JSON"))?;
         self.write(&printable::json(&text));
         self.write("\n");
         Ok(())
@@ -69,7 +69,8 @@ impl Output {
     /// Prints a JSON document on one line.
     pub fn json_line(&mut self, value: &impl serde::Serialize) -> Result<()> {
         let text = serde_json::to_string(value);
-        let text = text.map_err(|error| models::Error::new(error.to_string()).field("JSON"))?;
+        let text =
+            text.map_err(|error| skimjit_models::Error::new(error.to_string()).field("JSON"))?;
         self.write(&printable::json(&text));
         self.write("\n");
         Ok(())
@@ -95,7 +96,7 @@ impl Output {
         let flushed = self.sink.flush();
         match self.failed.or(flushed.err()) {
             Some(error) if error.kind() != ErrorKind::BrokenPipe => {
-                let error = models::Error::new(error.to_string()).file("standard output");
+                let error = skimjit_models::Error::new(error.to_string()).file("standard output");
                 Err(Error::from(error))
             }
             _ => Ok(()),
@@ -145,7 +146,7 @@ single_line!(&str, String, &String, std::path::Display<'_>);
 /// Writes a file, whole or not at all.
 pub fn write_file(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
     let written = whole::write(path, contents);
-    Ok(written.map_err(|error| models::Error::unwritable(path, &error))?)
+    Ok(written.map_err(|error| skimjit_models::Error::unwritable(path, &error))?)
 }
 
 /// Prints `<what>: <text>` on standard error, as one line whatever names the text contains.

@@ -1,9 +1,9 @@
 //! Problems of one layer, written the way oneDNN's benchdnn writes them.
 
 use super::noise::Noise;
-use skimjit::models::ops::{Convolution, InnerProduct, PostOps, Window};
-use skimjit::models::{Error as InputError, Graph, Op, Shape, Tensor};
 use skimjit::{Model, Result};
+use skimjit_models::ops::{Convolution, InnerProduct, PostOps, Window};
+use skimjit_models::{Error as InputError, Graph, Op, Shape, Tensor};
 use std::collections::BTreeMap;
 
 /// A convolution (`g2mb1ic96ih27oc256oh27kh5ph2`) or an inner product (`mb1ic9216oc4096`).

@@ -4,9 +4,9 @@ use super::output::Output;
 use super::progress;
 use super::table::{Table, left, millions, right};
 use serde::Serialize;
-use skimjit::runtime::KernelInspector;
-use skimjit::runtime::kernels::{Built, Problem, Weights};
 use skimjit::{CompileOptions, Error, Isa, Model, Result};
+use skimjit_runtime::KernelInspector;
+use skimjit_runtime::kernels::{Built, Problem, Weights};
 use skimjit_verifier::Scope;
 use std::sync::{Arc, Mutex, PoisonError};
 

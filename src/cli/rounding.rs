@@ -3,9 +3,9 @@
 use super::output::Output;
 use super::{noise, progress};
 use serde::Serialize;
-use skimjit::models::Tensor;
-use skimjit::models::passes::Rounded;
 use skimjit::{CompileOptions, Model, Result};
+use skimjit_models::Tensor;
+use skimjit_models::passes::Rounded;
 
 /// Report of a rounding.
 #[derive(Serialize)]

@@ -1,6 +1,6 @@
 //! Times of runs, by step.
 
-use skimjit::runtime::Profile;
+use skimjit_runtime::Profile;
 
 /// Times of one run or the sums of several, in nanoseconds.
 #[derive(Clone, Default)]

@@ -4,10 +4,10 @@ use super::args::same_file;
 use super::output::{self, Output, write_file};
 use clap::ValueEnum;
 use serde::Serialize;
-use skimjit::models::Error as InputError;
-use skimjit::models::caffe::proto::{NetParameter, SolverParameter};
-use skimjit::models::caffe::{self, Warning, text, unknown, upgrade};
 use skimjit::{Error, Result};
+use skimjit_models::Error as InputError;
+use skimjit_models::caffe::proto::{NetParameter, SolverParameter};
+use skimjit_models::caffe::{self, Warning, text, unknown, upgrade};
 use std::path::{Path, PathBuf};
 
 /// Brings an old prototxt, caffemodel or solver definition to today's form, as Caffe's upgrade tools do.
@@ -202,7 +202,7 @@ fn upgrades(net: &NetParameter) -> Vec<String> {
         false => note(net.input.len(), "inputs without shape dropped"),
     }
     let frozen = net.layer.iter().filter(|layer| {
-        let learned = |spec: &skimjit::models::caffe::proto::ParamSpec| spec.lr_mult() != 0.0;
+        let learned = |spec: &skimjit_models::caffe::proto::ParamSpec| spec.lr_mult() != 0.0;
         layer.r#type() == "BatchNorm" && layer.param.len() == 3 && layer.param.iter().any(learned)
     });
     note(

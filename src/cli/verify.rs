@@ -7,10 +7,10 @@ use super::table::{Table, left, right};
 use super::{inputs, noise, progress, proof};
 use serde::Serialize;
 use skimjit::layer;
-use skimjit::models::Percent;
-use skimjit::models::{Error as InputError, Tensor, interpreter};
 use skimjit::verify::{BlobCheck, check, compare, verify};
 use skimjit::{CompileOptions, Error, Keep, Model, Result, array};
+use skimjit_models::Percent;
+use skimjit_models::{Error as InputError, Tensor, interpreter};
 use std::path::{Path, PathBuf};
 
 /// Compares the engine with the reference interpreter, layer by layer.

@@ -1,6 +1,5 @@
 //! A program as a relocatable ELF object.
 
-use crate::runtime::program::{Program, Section, Symbol};
 use object::write::{
     Object, Relocation, SectionId, StandardSection, Symbol as ElfSymbol, SymbolSection,
 };
@@ -8,6 +7,7 @@ use object::{
     Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKind, SymbolFlags, SymbolKind,
     SymbolScope, elf,
 };
+use skimjit_runtime::program::{Program, Section, Symbol};
 use std::io;
 
 /// Alignment of both sections: a cache line.

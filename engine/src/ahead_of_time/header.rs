@@ -1,8 +1,8 @@
 //! The C header of a program.
 
-use crate::runtime::Port;
-use crate::runtime::jit::Isa;
-use crate::runtime::program::{
+use skimjit_runtime::Port;
+use skimjit_runtime::jit::Isa;
+use skimjit_runtime::program::{
     Access, ERROR_ISA, ERROR_NULL, ERROR_SCRATCH, Interface, LayerInterface, SCRATCH_ALIGN,
     isa_number,
 };

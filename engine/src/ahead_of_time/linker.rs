@@ -1,6 +1,6 @@
 //! The system's linker.
 
-use crate::{Error, Result, models};
+use crate::{Error, Result};
 use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -48,7 +48,7 @@ pub fn link(object: &Path, library: &Path, name: &OsStr) -> Result<()> {
 }
 
 fn failed(library: &Path, found: String) -> Error {
-    let error = models::Error::new(found).file(library);
+    let error = skimjit_models::Error::new(found).file(library);
     let error = error.expected("cc or ld to make a shared library");
     error
         .hint("install one, or write an object (compile --emit obj) and link it elsewhere")

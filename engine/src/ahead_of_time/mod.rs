@@ -20,10 +20,10 @@ mod elf;
 mod header;
 mod linker;
 
-use crate::runtime::program::{self, Interface, Program};
-use crate::runtime::{Plan, PlanError};
-use crate::{Error, Result, models};
+use crate::{Error, Result};
 use skimjit_host::whole;
+use skimjit_runtime::program::{self, Interface, Program};
+use skimjit_runtime::{Plan, PlanError};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -135,5 +135,5 @@ fn write(path: &Path, contents: impl FnOnce(&mut BufWriter<File>) -> io::Result<
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Error {
-    models::Error::unwritable(path, error).into()
+    skimjit_models::Error::unwritable(path, error).into()
 }

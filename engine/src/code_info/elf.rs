@@ -1,7 +1,6 @@
 //! A kernel as an ELF object with symbols, lines and unwind information.
 
 use super::unwind;
-use crate::runtime::jit::observe::{PublishedCode, Source};
 use gimli::write::{
     Address, AttributeValue, DwarfUnit, EndianVec, FrameDescriptionEntry, FrameTable, LineProgram,
     LineString, Sections,
@@ -11,6 +10,7 @@ use object::write::{Object, SectionId, StandardSection, Symbol, SymbolSection};
 use object::{
     Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope,
 };
+use skimjit_runtime::jit::observe::{PublishedCode, Source};
 use std::io;
 
 /// Where the code of an object is.

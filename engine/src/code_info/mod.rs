@@ -7,13 +7,13 @@
 mod elf;
 mod unwind;
 
-use crate::runtime::KernelInspector;
-use crate::runtime::jit::Isa;
-use crate::runtime::jit::observe::gdb::Registration;
-use crate::runtime::jit::observe::{CodeObserver, JitDump, PerfMap, PublishedCode, Source};
-use crate::runtime::kernels::{Built, Problem, Weights, registry};
-use crate::{Error, Result, models};
+use crate::{Error, Result};
 use skimjit_host::whole;
+use skimjit_runtime::KernelInspector;
+use skimjit_runtime::jit::Isa;
+use skimjit_runtime::jit::observe::gdb::Registration;
+use skimjit_runtime::jit::observe::{CodeObserver, JitDump, PerfMap, PublishedCode, Source};
+use skimjit_runtime::kernels::{Built, Problem, Weights, registry};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -57,8 +57,9 @@ pub struct CodeInfo {
 impl CodeInfo {
     /// Listings, the jitdump and objects go into `folder`, which is made.
     pub fn new(isa: Isa, tools: Tools, folder: &Path) -> Result<Self> {
-        let failed =
-            |path: &Path, error: &io::Error| Error::from(models::Error::unwritable(path, error));
+        let failed = |path: &Path, error: &io::Error| {
+            Error::from(skimjit_models::Error::unwritable(path, error))
+        };
         if tools.want_lines() {
             std::fs::create_dir_all(folder).map_err(|error| failed(folder, &error))?;
         }
@@ -93,7 +94,7 @@ impl CodeInfo {
 
 #[cfg(feature = "vtune")]
 fn vtune() -> Result<Arc<dyn CodeObserver>> {
-    Ok(Arc::new(crate::runtime::jit::observe::VTune::default()))
+    Ok(Arc::new(skimjit_runtime::jit::observe::VTune::default()))
 }
 
 #[cfg(not(feature = "vtune"))]

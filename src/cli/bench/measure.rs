@@ -5,10 +5,10 @@ use crate::cli::times::Times;
 use crate::cli::timing::{Repeat, Spread};
 use crate::cli::{args, noise, progress, verify};
 use skimjit::layer;
-use skimjit::models::{Error as InputError, Tensor};
-use skimjit::runtime::machine::Peak;
-use skimjit::runtime::{Choice, Profile};
 use skimjit::{CompileOptions, Engine, Error, Isa, Model, Result, Session};
+use skimjit_models::{Error as InputError, Tensor};
+use skimjit_runtime::machine::Peak;
+use skimjit_runtime::{Choice, Profile};
 use std::time::Duration;
 
 /// Time for each layer's measurement when the number of runs is left open.

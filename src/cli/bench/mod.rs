@@ -13,10 +13,10 @@ use super::progress;
 use super::synth::{SparsityArgument, nets, parse_net};
 use measure::Measure;
 use report::Report;
-use skimjit::models::zoo::Net;
-use skimjit::runtime::jit::CpuInfo;
-use skimjit::runtime::machine;
 use skimjit::{CompileOptions, Result};
+use skimjit_models::zoo::Net;
+use skimjit_runtime::jit::CpuInfo;
+use skimjit_runtime::machine;
 use std::path::PathBuf;
 
 /// Measures sparse kernels beside dense ones, layer by layer, and a whole network against its dense

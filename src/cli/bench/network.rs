@@ -4,9 +4,9 @@ use super::measure::Measure;
 use super::report::Case;
 use crate::cli::progress;
 use crate::cli::synth::usual_sparsity;
-use skimjit::models::zoo::{self, Net, Sparsity};
-use skimjit::models::{Graph, import, passes};
 use skimjit::{Error, Model, Result, layer};
+use skimjit_models::zoo::{self, Net, Sparsity};
+use skimjit_models::{Graph, import, passes};
 
 /// Layers beside their dense kernels, and the whole network unless only some layers are wanted.
 pub fn cases(

@@ -5,7 +5,7 @@ use crate::cli::table::{Table, left, milliseconds, percent, right};
 use crate::cli::timing::Spread;
 use serde::Serialize;
 use skimjit::layer;
-use skimjit::runtime::machine::Peak;
+use skimjit_runtime::machine::Peak;
 
 /// Everything measured.
 #[derive(Serialize)]

@@ -5,10 +5,10 @@ use super::network;
 use super::report::{Case, Kernel, Point, Sweep};
 use crate::cli::noise::Noise;
 use crate::cli::progress;
-use skimjit::models::zoo::{self, LayerShape, Net, Sparsity};
-use skimjit::models::{Op, Tensor};
-use skimjit::runtime::Choice;
 use skimjit::{Model, Result, layer};
+use skimjit_models::zoo::{self, LayerShape, Net, Sparsity};
+use skimjit_models::{Op, Tensor};
+use skimjit_runtime::Choice;
 use std::sync::Arc;
 
 /// Zeros of the sweep's points, in percent.

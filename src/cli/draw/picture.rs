@@ -1,7 +1,7 @@
 //! What is drawn: boxes and what leads from one to another.
 
-use skimjit::models::ops::{PoolMethod, Window};
-use skimjit::models::{Graph, Node, Op, Shape, WeightId};
+use skimjit_models::ops::{PoolMethod, Window};
+use skimjit_models::{Graph, Node, Op, Shape, WeightId};
 use std::collections::HashMap;
 
 /// Kinds of layers that look alike.

@@ -9,8 +9,8 @@ use super::progress;
 use super::table::{Table, left, right};
 use patterns::{Histogram, Matrix, Zeros};
 use serde::Serialize;
-use skimjit::models::{Error as InputError, Graph, Op, Shape, Tensor, WeightId};
 use skimjit::{Result, array};
+use skimjit_models::{Error as InputError, Graph, Op, Shape, Tensor, WeightId};
 use std::path::{Path, PathBuf};
 
 /// Writes the weights of convolutions and inner products as MatrixMarket files, and tells how their zeros

@@ -1,7 +1,7 @@
 //! How the zeros of a weight tensor lie.
 
 use serde::Serialize;
-use skimjit::models::Shape;
+use skimjit_models::Shape;
 use std::collections::HashMap;
 use std::fmt::Write;
 

@@ -3,9 +3,9 @@
 use crate::cli::args;
 use crate::cli::noise::Noise;
 use serde::Serialize;
-use skimjit::models::{Op, Tensor};
-use skimjit::runtime::Candidate;
 use skimjit::{CompileOptions, Engine, Model, Result, layer};
+use skimjit_models::{Op, Tensor};
+use skimjit_runtime::Candidate;
 use std::collections::HashMap;
 use std::sync::Arc;
 

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 use skimjit::Engine;
-use skimjit::models::{Graph, Node, Op};
-use skimjit::runtime::Choice;
-use skimjit::runtime::jit::CpuInfo;
-use skimjit::runtime::machine::Peak;
+use skimjit_models::{Graph, Node, Op};
+use skimjit_runtime::Choice;
+use skimjit_runtime::jit::CpuInfo;
+use skimjit_runtime::machine::Peak;
 
 /// Bytes of a weight of a dense layer.
 const DENSE_BYTES: f64 = 4.0;

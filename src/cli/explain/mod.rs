@@ -12,10 +12,10 @@ use super::{progress, time};
 use advice::Advice;
 use limit::{Limit, Speeds};
 use serde::Serialize;
-use skimjit::runtime::jit::CpuInfo;
-use skimjit::runtime::machine::{self, Peak};
-use skimjit::runtime::{Basis, Choice};
 use skimjit::{CompileOptions, Engine, Result, layer};
+use skimjit_runtime::jit::CpuInfo;
+use skimjit_runtime::machine::{self, Peak};
+use skimjit_runtime::{Basis, Choice};
 
 /// Says why a network is as fast as it is: for each layer the limit of this machine, the kernels that
 /// could compute it with their estimated and measured times, and the choice; for the network, what

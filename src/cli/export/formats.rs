@@ -2,9 +2,9 @@
 
 use safetensors::tensor::{Dtype, View};
 use skimjit::array;
-use skimjit::models::caffe::{blob, proto::NetParameter};
-use skimjit::models::{Error, Tensor};
 use skimjit_host::whole;
+use skimjit_models::caffe::{blob, proto::NetParameter};
+use skimjit_models::{Error, Tensor};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};

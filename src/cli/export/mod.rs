@@ -9,9 +9,9 @@ use super::progress;
 use clap::ValueEnum;
 use network::Network;
 use serde::Serialize;
-use skimjit::models::caffe::{self, proto::NetParameter, text, unknown};
-use skimjit::models::{Error as InputError, Tensor};
 use skimjit::{Error, Result};
+use skimjit_models::caffe::{self, proto::NetParameter, text, unknown};
+use skimjit_models::{Error as InputError, Tensor};
 use std::path::{Path, PathBuf};
 
 /// Writes the weights of a network, pruned or not, for other programs.

@@ -9,9 +9,9 @@ use super::output::Output;
 use super::progress;
 use serde::Serialize;
 use sink::{Format, Sinks, Written};
-use skimjit::models::Error as InputError;
 use skimjit::picture::FORMATS;
 use skimjit::{CompileOptions, Engine, Keep, LoadOptions, Model, Result};
+use skimjit_models::Error as InputError;
 use source::Source;
 use std::path::PathBuf;
 

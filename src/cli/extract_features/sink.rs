@@ -2,11 +2,11 @@
 
 use clap::ValueEnum;
 use serde::Serialize;
-use skimjit::data::arrays::write_hdf5;
-use skimjit::data::data_base::{Backend, Writer};
-use skimjit::models::caffe::datum::{Datum, Pixels};
-use skimjit::models::{Shape, Tensor};
 use skimjit::{Error, Result, array};
+use skimjit_data::arrays::write_hdf5;
+use skimjit_data::data_base::{Backend, Writer};
+use skimjit_models::caffe::datum::{Datum, Pixels};
+use skimjit_models::{Shape, Tensor};
 use std::path::{Path, PathBuf};
 
 /// What stands for a blob's name in the name of a file.

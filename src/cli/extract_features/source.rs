@@ -2,12 +2,12 @@
 
 use crate::cli::args::CareArguments;
 use crate::cli::inputs::{self, Item, PictureArguments, Preparation, Sizes};
-use skimjit::data::{Feed, FeedOptions};
-use skimjit::models::caffe::proto::{NetState, Phase};
-use skimjit::models::caffe::{filter::filter_net, read_definition, unknown};
-use skimjit::models::{Error as InputError, Shape, Tensor};
-use skimjit::runtime::Port;
 use skimjit::{Model, Result};
+use skimjit_data::{Feed, FeedOptions};
+use skimjit_models::caffe::proto::{NetState, Phase};
+use skimjit_models::caffe::{filter::filter_net, read_definition, unknown};
+use skimjit_models::{Error as InputError, Shape, Tensor};
+use skimjit_runtime::Port;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 

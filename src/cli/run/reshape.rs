@@ -8,8 +8,8 @@ use crate::cli::detections::Detections;
 use crate::cli::inputs::{self, Item, Preparation, Sizes};
 use crate::cli::table::milliseconds;
 use serde::Serialize;
-use skimjit::models::{Shape, Tensor};
 use skimjit::{AnyShape, AnyShapeSession, CompileOptions, Engine, Error, Result};
+use skimjit_models::{Shape, Tensor};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 

@@ -6,9 +6,9 @@ use crate::cli::output::Output;
 use crate::cli::table::{Table, left, right};
 use clap::ValueEnum;
 use serde::Serialize;
-use skimjit::models::{Shape, Tensor};
-use skimjit::runtime::Port;
 use skimjit::{Engine, Error, Model, Result};
+use skimjit_models::{Shape, Tensor};
+use skimjit_runtime::Port;
 
 /// How results are printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -395,7 +395,7 @@ impl<'a> Printer<'a> {
 }
 
 fn with_most_classes(model: &Model) -> usize {
-    let classes = skimjit::models::preprocess::classes(model.graph());
+    let classes = skimjit_models::preprocess::classes(model.graph());
     classes
         .iter()
         .map(|classes| classes.count)

@@ -5,8 +5,8 @@ use super::{Extent, Found, Kept, Printer, Reading, Written};
 use crate::cli::entries::Entries;
 use crate::cli::progress;
 use indicatif::ProgressBar;
-use skimjit::models::{Shape, Tensor};
 use skimjit::{Engine, Error, Result, Session};
+use skimjit_models::{Shape, Tensor};
 use std::io::{self, IsTerminal};
 use std::path::Path;
 

@@ -4,9 +4,9 @@ use crate::cli::args::{NamedFile, is_npy};
 use crate::cli::entries::STDIN;
 use crate::cli::output::Output;
 use serde::Serialize;
-use skimjit::models::{Shape, Tensor};
-use skimjit::runtime::Port;
 use skimjit::{Error, Result, array};
+use skimjit_models::{Shape, Tensor};
+use skimjit_runtime::Port;
 use std::path::PathBuf;
 
 /// An array that was written.

@@ -2,8 +2,8 @@
 
 use crate::cli::times::Times;
 use serde::Serialize;
-use skimjit::models::{Graph, Node, Op, Shape, passes};
 use skimjit::{Engine, Model};
+use skimjit_models::{Graph, Node, Op, Shape, passes};
 use std::collections::HashSet;
 
 /// A layer.

@@ -6,10 +6,10 @@ use super::{Alone, Arguments, Batch, Report, print};
 use crate::cli::output::Output;
 use crate::cli::progress;
 use crate::cli::times::Times;
-use skimjit::data::Feed;
-use skimjit::models::Tensor;
-use skimjit::runtime::machine;
 use skimjit::{Engine, Model, Result, Session};
+use skimjit_data::Feed;
+use skimjit_models::Tensor;
+use skimjit_runtime::machine;
 
 use std::time::{Duration, Instant};
 

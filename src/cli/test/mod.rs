@@ -13,11 +13,11 @@ use super::progress;
 use layers::{Layer, Work};
 use measure::Test;
 use serde::Serialize;
-use skimjit::data::{Feed, FeedOptions};
-use skimjit::models::caffe::proto::{NetParameter, NetState, Phase};
-use skimjit::models::caffe::{filter::filter_net, read_definition, unknown};
-use skimjit::models::{Error as InputError, Shape};
 use skimjit::{Keep, LoadOptions, Model, Result};
+use skimjit_data::{Feed, FeedOptions};
+use skimjit_models::caffe::proto::{NetParameter, NetState, Phase};
+use skimjit_models::caffe::{filter::filter_net, read_definition, unknown};
+use skimjit_models::{Error as InputError, Shape};
 use std::path::{Path, PathBuf};
 use tally::Mean;
 

@@ -1,8 +1,8 @@
 //! Means of a network's outputs over batches, and its loss.
 
 use serde::Serialize;
-use skimjit::models::Tensor;
 use skimjit::{Engine, Model};
+use skimjit_models::Tensor;
 
 /// Sums of every element of every output.
 pub struct Tally {

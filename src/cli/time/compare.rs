@@ -4,8 +4,8 @@ use super::Report;
 use crate::cli::output::{self, Output};
 use crate::cli::table::{Table, left, milliseconds, right};
 use serde::Serialize;
-use skimjit::models::Error as InputError;
 use skimjit::{Error, Result};
+use skimjit_models::Error as InputError;
 use std::path::Path;
 
 /// Reads what `time --json` printed.

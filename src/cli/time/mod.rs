@@ -11,8 +11,8 @@ use super::times::Times;
 use super::timing::{Repeat, Spread, middle};
 use super::{noise, progress};
 use serde::{Deserialize, Serialize};
-use skimjit::runtime::Profile;
 use skimjit::{Engine, Error, Model, Result, Session};
+use skimjit_runtime::Profile;
 use std::path::PathBuf;
 use std::time::Duration;
 

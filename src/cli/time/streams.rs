@@ -8,9 +8,9 @@ use crate::cli::timing::{Repeat, Spread};
 use crate::cli::{args, noise, progress};
 use clap::builder::RangedI64ValueParser;
 use serde::Serialize;
-use skimjit::models::Tensor;
-use skimjit::runtime::{MOST_THREADS, ThreadPool};
 use skimjit::{CompileOptions, Engine, Error, Model, Result, Session};
+use skimjit_models::Tensor;
+use skimjit_runtime::{MOST_THREADS, ThreadPool};
 use std::sync::{Arc, Barrier};
 use std::time::Instant;
 

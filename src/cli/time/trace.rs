@@ -2,9 +2,9 @@
 
 use crate::cli::noise;
 use serde::Serialize;
-use skimjit::models::Error as InputError;
-use skimjit::runtime::{Event, Profile, StepTime};
 use skimjit::{Engine, Error, Model, Result};
+use skimjit_models::Error as InputError;
+use skimjit_runtime::{Event, Profile, StepTime};
 use std::path::Path;
 
 /// Runs in a trace: the first shows what a warm one does not.
