@@ -3,6 +3,7 @@
 
 use skimjit::models::{Tensor, import, zoo};
 use skimjit::{AheadOfTime, CompileOptions, Isa, LoadOptions, Model, array};
+use skimjit_testing::{Noise, data, has, isas, skip};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -11,30 +12,6 @@ const EXAMPLE: &str = "../examples/c/ahead_of_time.c";
 
 fn root(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
-}
-
-/// The compiler, if it is there; says so when it is not.
-fn compiler(name: &str) -> Option<&str> {
-    let found = Command::new(name).arg("--version").output();
-    if found.is_ok_and(|output| output.status.success()) {
-        return Some(name);
-    }
-    println!("skipped: no {name} on this system");
-    None
-}
-
-/// Instruction sets that run here.
-fn isas() -> Vec<Isa> {
-    let cap = std::env::var("SKIMJIT_MAX_ISA")
-        .ok()
-        .and_then(|name| name.parse().ok());
-    let best = Isa::detect(None)
-        .expect("an x86 CPU with AVX2")
-        .min(cap.unwrap_or(Isa::Avx512));
-    if best < Isa::Avx512 {
-        println!("skipped: AVX-512 (the CPU lacks it, or SKIMJIT_MAX_ISA caps it)");
-    }
-    Isa::ALL.into_iter().filter(|&isa| isa <= best).collect()
 }
 
 fn options(batch: u32) -> CompileOptions {
@@ -66,13 +43,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 /// Reproducible pixels of −128 to 127.
 fn pixels(count: usize) -> Vec<f32> {
-    let mut state = 1u32;
-    (0..count)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as f32 - 128.0
-        })
-        .collect()
+    Noise::new(1).pixels(count)
 }
 
 /// A folder with an object and its header, and programs linked with it.
@@ -153,7 +124,7 @@ fn engine(model: &Model, batch: u32, isa: Isa, input: &[f32]) -> Vec<f32> {
 
 /// An object with every instruction set computes what the engine does, bit for bit.
 fn check(model: &Model, batch: u32) {
-    if compiler("cc").is_none() {
+    if !has("cc") {
         return;
     }
     let isas = isas();
@@ -233,23 +204,10 @@ layer { name: "pool" type: "Pooling" bottom: "conv" top: "pool"
 layer { name: "both" type: "Concat" bottom: "pool" bottom: "pool" top: "both" }
 "#;
 
-/// Folder of the shared data; says plainly when it is missing.
-fn data() -> Option<PathBuf> {
-    let folder = std::env::var_os("SKIMJIT_DATA").map_or(root("../shared/data"), PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!(
-        "skipped: no test data at {} (set SKIMJIT_DATA)",
-        folder.display()
-    );
-    None
-}
-
 /// Sums behind convolutions; layers that move data.
 #[test]
 fn residual_and_upscaling_networks() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("") else { return };
     for name in ["resnet20_cifar10", "wechat_sr"] {
         check(&shared(&data, name), 1);
     }
@@ -268,7 +226,7 @@ fn shared(data: &Path, name: &str) -> Model {
 /// another engine's outputs.
 #[test]
 fn a_shared_library_runs_where_code_may_not_be_generated() {
-    let (Some(data), Some(_)) = (data(), compiler("cc")) else {
+    let (Some(data), true) = (data(""), has("cc")) else {
         return;
     };
     let model = shared(&data, "squeezenet_v1.0_dc");
@@ -289,7 +247,7 @@ fn a_shared_library_runs_where_code_may_not_be_generated() {
         for (input, expected) in inputs.zip(outputs) {
             let (said, found) = place.run(input, &["1", number(isa)]);
             if said.contains("not restricted") {
-                println!("skipped: the restriction, which this kernel cannot make");
+                skip("the restriction, which this kernel cannot make");
             }
             let scale = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
             for (a, b) in found.iter().zip(expected) {
@@ -304,11 +262,11 @@ fn a_shared_library_runs_where_code_may_not_be_generated() {
 }
 
 /// Shortest times in milliseconds of the engine and of the library, by turns. For a quiet machine:
-/// `cargo test --release --test aot -- --ignored --nocapture`.
+/// `cargo test --release -p skimjit --test aot -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
 fn speed() {
-    let (Some(data), Some(_)) = (data(), compiler("cc")) else {
+    let (Some(data), true) = (data(""), has("cc")) else {
         return;
     };
     let model = shared(&data, "squeezenet_v1.0_dc");
@@ -354,7 +312,7 @@ fn speed() {
 /// touched behind the memory of the caller; threads do not disturb each other.
 fn check_manners(model: &Model) {
     let isas = isas();
-    if compiler("cc").is_none() {
+    if !has("cc") {
         return;
     }
     let mut cases = vec![(vec![Isa::Avx2], "1")];
@@ -394,7 +352,7 @@ fn objects_for_other_machines_are_made_and_the_same_every_time() {
 /// The listing is the object in another form.
 #[test]
 fn listings_assemble_to_the_same_program() {
-    if compiler("cc").is_none() {
+    if !has("cc") {
         return;
     }
     let model = from_zoo("lenet");
@@ -412,10 +370,10 @@ fn listings_assemble_to_the_same_program() {
 fn headers_compile_as_c_and_as_cpp() {
     let place = Workplace::new(&ahead(&from_zoo("lenet"), 1, &[Isa::Avx2], None));
     for (name, language, standard) in [("cc", "c", "-std=c99"), ("c++", "c++", "-std=c++98")] {
-        let Some(compiler) = compiler(name) else {
+        if !has(name) {
             continue;
-        };
-        let mut command = Command::new(compiler);
+        }
+        let mut command = Command::new(name);
         command.args([
             "-x",
             language,
@@ -454,7 +412,7 @@ fn imported(prototxt: &str) -> Model {
 
 #[test]
 fn single_layers_are_functions() {
-    if compiler("cc").is_none() {
+    if !has("cc") {
         return;
     }
     let model = imported(LAYERS);
@@ -484,7 +442,7 @@ layer { name: "norm" type: "LRN" bottom: "more" top: "norm" }
 
 #[test]
 fn several_inputs_and_outputs_are_arrays() {
-    if compiler("cc").is_none() {
+    if !has("cc") {
         return;
     }
     let model = imported(PORTS);

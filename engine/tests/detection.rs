@@ -2,22 +2,7 @@
 
 use skimjit::models::{Graph, Op, Shape, Tensor, import, interpreter, passes, zoo};
 use skimjit::{CompileOptions, Engine, Isa, Model};
-
-/// Instruction sets that run here.
-fn isas() -> Vec<Isa> {
-    let cap = std::env::var("SKIMJIT_MAX_ISA").ok();
-    let cap = cap
-        .and_then(|name| name.parse().ok())
-        .unwrap_or(Isa::Avx512);
-    let best = Isa::detect(None).expect("an x86 CPU with AVX2").min(cap);
-    if best < Isa::Avx512 {
-        println!("skipped: AVX-512 (the CPU lacks it, or SKIMJIT_MAX_ISA caps it)");
-    }
-    [Isa::Avx2, Isa::Avx512]
-        .into_iter()
-        .filter(|&isa| isa <= best)
-        .collect()
-}
+use skimjit_testing::{Noise, isas};
 
 /// The network with made-up weights; its scores are low, so more of them count.
 fn network() -> Graph {
@@ -35,13 +20,7 @@ fn network() -> Graph {
 
 fn pixels(images: u32) -> Tensor {
     let shape = Shape::new([images, 3, 300, 300]).unwrap();
-    let mut state = 1u32;
-    let data = (0..shape.count())
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as f32 / 128.0 - 1.0
-        })
-        .collect();
+    let data = Noise::new(1).values(shape.count());
     Tensor::new(shape, data)
 }
 

@@ -1,45 +1,13 @@
 //! Real models against reference outputs made by another engine, and real photographs.
-//!
-//! The data lies outside the project: `SKIMJIT_DATA`, default `../shared/data`.
 
 use skimjit::models::{Shape, Tensor};
 use skimjit::picture::{self, ChannelOrder, Mean, Preprocess};
-use skimjit::{CompileOptions, Engine, Isa, Keep, LoadOptions, Model, array};
+use skimjit::{CompileOptions, Engine, Keep, LoadOptions, Model, array};
+use skimjit_testing::{data, isas};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const TOLERANCE: f64 = 1e-4;
-
-/// Folder of the shared data; says plainly when it is missing.
-fn data() -> Option<PathBuf> {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    let folder = std::env::var_os("SKIMJIT_DATA").map_or(default, PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!(
-        "skipped: no test data at {} (set SKIMJIT_DATA)",
-        folder.display()
-    );
-    None
-}
-
-/// Instruction sets that run here: capped to AVX2, and the best.
-fn isas() -> Vec<Isa> {
-    let cap = std::env::var("SKIMJIT_MAX_ISA")
-        .ok()
-        .and_then(|name| name.parse().ok());
-    let best = Isa::detect(None)
-        .expect("an x86 CPU with AVX2")
-        .min(cap.unwrap_or(Isa::Avx512));
-    if best < Isa::Avx512 {
-        println!("skipped: AVX-512 (the CPU lacks it, or SKIMJIT_MAX_ISA caps it)");
-    }
-    [Isa::Avx2, Isa::Avx512]
-        .into_iter()
-        .filter(|&isa| isa <= best)
-        .collect()
-}
 
 /// Panics unless the largest difference is within the tolerance of the largest value.
 fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
@@ -188,7 +156,7 @@ macro_rules! models {
         $(
             #[test]
             fn $test() {
-                if let Some(data) = data() {
+                if let Some(data) = data("") {
                     check_model(&data, $name, $weights);
                 }
             }
@@ -216,7 +184,7 @@ models! {
 /// Half-precision weights: the same network, so close to the single-precision reference.
 #[test]
 fn half_precision_blobs() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("") else { return };
     let refs = data.join("refs/hyperlpr_finemapping");
     let input = array::read_npy(&refs.join("input.npy")).unwrap();
     let options = LoadOptions {
@@ -273,7 +241,7 @@ fn squeezenet(data: &Path) -> Model {
 /// by a grey level: the class agrees for at least 97 % of the 300 photographs.
 #[test]
 fn squeezenet_classifies_photographs() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("") else { return };
     let model = squeezenet(&data);
     let folder = data.join("imagenet");
     let logits = array::read_npy(&folder.join("logits_squeezenet.npy")).unwrap();

@@ -2,21 +2,7 @@
 
 use skimjit::array::read_npy;
 use skimjit::picture::{ChannelOrder, Mean, Picture, Preprocess, Resize, load};
-use std::path::PathBuf;
-
-/// A file of the shared data, or `None` with a line that says so.
-fn shared(path: &str) -> Option<PathBuf> {
-    let data = std::env::var_os("SKIMJIT_DATA").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data")),
-        PathBuf::from,
-    );
-    let file = data.join(path);
-    if !file.exists() {
-        println!("skipped: {} is missing; set SKIMJIT_DATA", file.display());
-        return None;
-    }
-    Some(file)
-}
+use skimjit_testing::data;
 
 /// Largest and mean absolute difference.
 fn differences(a: impl Iterator<Item = f32>, b: &[f32]) -> (f32, f32) {
@@ -28,12 +14,12 @@ fn differences(a: impl Iterator<Item = f32>, b: &[f32]) -> (f32, f32) {
 
 #[test]
 fn jpeg_pixels_are_those_of_opencv() {
-    let Some(file) = shared("imagenet/pixels_u8_bgr_hwc_first8.npy") else {
+    let Some(file) = data("imagenet/pixels_u8_bgr_hwc_first8.npy") else {
         return;
     };
     let (pixels, labels) = (
         read_npy(&file).unwrap(),
-        shared("imagenet/labels.tsv").unwrap(),
+        data("imagenet/labels.tsv").unwrap(),
     );
     let labels = std::fs::read_to_string(labels).unwrap();
     let count = pixels.shape().count_of(1, 4);
@@ -44,7 +30,7 @@ fn jpeg_pixels_are_those_of_opencv() {
         .zip(pixels.data().chunks_exact(count))
     {
         let name = line.split('\t').nth(1).unwrap();
-        let file = shared(&format!("imagenet/images256/{name}")).unwrap();
+        let file = data(&format!("imagenet/images256/{name}")).unwrap();
         let picture = Picture::open(&file, 3, ChannelOrder::Bgr).unwrap();
         // The reference is either the whole picture or its centre.
         let side = pixels.shape().dim(1) as usize;
@@ -66,7 +52,7 @@ fn jpeg_pixels_are_those_of_opencv() {
 
 #[test]
 fn squeezenet_input_is_that_of_the_reference() {
-    let Some(file) = shared("refs/squeezenet_v1.0_dc/input.npy") else {
+    let Some(file) = data("refs/squeezenet_v1.0_dc/input.npy") else {
         return;
     };
     let reference = read_npy(&file).unwrap();
@@ -84,7 +70,7 @@ fn squeezenet_input_is_that_of_the_reference() {
         .iter()
         .zip(reference.data().chunks_exact(3 * 227 * 227))
     {
-        let file = shared(&format!("imagenet/images256/{name}")).unwrap();
+        let file = data(&format!("imagenet/images256/{name}")).unwrap();
         let input = load(&file, [3, 227, 227], &preprocess).unwrap();
         let (worst, mean) = differences(input.data().iter().copied(), image);
         assert!(
@@ -96,7 +82,7 @@ fn squeezenet_input_is_that_of_the_reference() {
 
 #[test]
 fn resized_input_is_that_of_the_reference() {
-    let Some(file) = shared("refs/rfb320_face/input.npy") else {
+    let Some(file) = data("refs/rfb320_face/input.npy") else {
         return;
     };
     let reference = read_npy(&file).unwrap();
@@ -108,7 +94,7 @@ fn resized_input_is_that_of_the_reference() {
         ..Preprocess::default()
     };
     let input = load(
-        &shared("images/linzaer_2.jpg").unwrap(),
+        &data("images/linzaer_2.jpg").unwrap(),
         [3, 240, 320],
         &preprocess,
     )
@@ -123,7 +109,7 @@ fn resized_input_is_that_of_the_reference() {
 
 #[test]
 fn a_mean_image_file_is_cropped_with_the_picture() {
-    let Some(file) = shared("formats/ilsvrc_2012_mean.npy") else {
+    let Some(file) = data("formats/ilsvrc_2012_mean.npy") else {
         return;
     };
     let preprocess = Preprocess {
@@ -131,9 +117,9 @@ fn a_mean_image_file_is_cropped_with_the_picture() {
         mean: Mean::Image(read_npy(&file).unwrap()),
         ..Preprocess::default()
     };
-    let picture = shared("imagenet/images256/n01440764_tench.jpg").unwrap();
+    let picture = data("imagenet/images256/n01440764_tench.jpg").unwrap();
     assert!(load(&picture, [3, 227, 227], &preprocess).is_ok());
-    let original = shared("images/caffe_cat.jpg").unwrap();
+    let original = data("images/caffe_cat.jpg").unwrap();
     let text = load(&original, [3, 227, 227], &preprocess)
         .unwrap_err()
         .to_string();

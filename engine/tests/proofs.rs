@@ -218,7 +218,7 @@ fn every_kind_of_layer_of_the_zoo_is_proved() {
 }
 
 /// Every kernel whole; takes minutes:
-/// `cargo test --release --test proofs -- --ignored --nocapture`.
+/// `cargo test --release -p skimjit --test proofs -- --ignored --nocapture`.
 #[test]
 #[ignore = "takes minutes"]
 fn every_kernel_of_the_zoo_is_proved() {

@@ -1,44 +1,15 @@
 //! One artifact for other batches and input sizes, compared with the interpreter and with references
 //! made by another engine.
-//!
-//! The data lies outside the project: `SKIMJIT_DATA`, default `../shared/data`.
 
 use skimjit::models::import::{ImportOptions, import};
 use skimjit::models::{Shape, Tensor, caffe, interpreter};
 use skimjit::runtime::Basis;
 use skimjit::{AnyShape, CompileOptions, Isa, Keep, LoadOptions, Model, TuneCache, Tuning, array};
+use skimjit_testing::{Noise, data, isas};
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const TOLERANCE: f64 = 1e-4;
-
-/// Folder of the shared data; says plainly when it is missing.
-fn data() -> Option<PathBuf> {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    let folder = std::env::var_os("SKIMJIT_DATA").map_or(default, PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!(
-        "skipped: no test data at {} (set SKIMJIT_DATA)",
-        folder.display()
-    );
-    None
-}
-
-/// Instruction sets that run here: AVX2, and the best.
-fn isas() -> Vec<Isa> {
-    let cap = std::env::var("SKIMJIT_MAX_ISA")
-        .ok()
-        .and_then(|name| name.parse().ok());
-    let best = Isa::detect(None).expect("an x86 CPU with AVX2");
-    let best = best.min(cap.unwrap_or(Isa::Avx512));
-    if best < Isa::Avx512 {
-        println!("skipped: AVX-512 (the CPU lacks it, or SKIMJIT_MAX_ISA caps it)");
-    }
-    let isas = [Isa::Avx2, Isa::Avx512].into_iter();
-    isas.filter(|&isa| isa <= best).collect()
-}
 
 /// A model of the shared data, written as an artifact for its own shape and read again.
 fn artifact(data: &Path, name: &str) -> Model {
@@ -58,14 +29,7 @@ fn artifact(data: &Path, name: &str) -> Model {
 /// Spread values, other ones for every seed.
 fn noise(dims: &[u32], seed: u32) -> Tensor {
     let shape = Shape::new(dims).unwrap();
-    let mut state = u64::from(seed) << 20 | 1;
-    let mut next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
-    let values = (0..shape.count()).map(|_| next()).collect();
+    let values = Noise::new(seed.into()).values(shape.count());
     Tensor::new(shape, values)
 }
 
@@ -97,7 +61,7 @@ fn engines(model: &Model, isa: Isa) -> AnyShape {
 
 /// Every size on every instruction set against the interpreter.
 fn check(name: &str, amplitude: f32, sizes: &[[u32; 4]]) {
-    let Some(data) = data() else { return };
+    let Some(data) = data("") else { return };
     let model = artifact(&data, name);
     let input = model.graph().value(model.graph().inputs[0]).name.clone();
     let cases: Vec<(Tensor, Vec<Tensor>)> = sizes
@@ -170,7 +134,7 @@ fn a_network_with_global_pooling_takes_any_size() {
 /// The reference outputs were made at 97 x 74; the prototxt says 12 x 12.
 #[test]
 fn the_published_detector_gives_the_reference_maps() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("") else { return };
     let refs = data.join("refs/mtcnn_det1");
     let input = array::read_npy(&refs.join("input.npy")).unwrap();
     let model = artifact(&data, "mtcnn_det1");
@@ -188,7 +152,7 @@ fn the_published_detector_gives_the_reference_maps() {
 
 #[test]
 fn a_network_with_inner_products_says_what_it_takes() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("") else { return };
     let model = artifact(&data, "lenet");
     let shape = Shape::new([1, 1, 40, 40]).unwrap();
     let mut errors = vec![model.with_input_shape(&shape).err().unwrap().to_string()];
@@ -214,7 +178,7 @@ fn a_network_with_inner_products_says_what_it_takes() {
 
 #[test]
 fn every_number_of_images_is_run() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("") else { return };
     let model = artifact(&data, "lenet");
     for isa in isas() {
         let engines = engines(&model, isa);
@@ -245,7 +209,7 @@ fn every_number_of_images_is_run() {
 
 #[test]
 fn the_batch_asked_for_is_the_most() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("") else { return };
     let model = artifact(&data, "lenet");
     let options = CompileOptions {
         batch: Some(6),
@@ -261,7 +225,7 @@ fn the_batch_asked_for_is_the_most() {
 
 #[test]
 fn the_size_used_longest_ago_gives_way() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("") else { return };
     let model = artifact(&data, "mtcnn_det1");
     let two = NonZeroUsize::new(2).unwrap();
     let engines = AnyShape::new(&model, &options(Isa::Avx2), two).unwrap();
@@ -284,7 +248,7 @@ fn the_size_used_longest_ago_gives_way() {
 
 #[test]
 fn threads_that_ask_for_the_same_size_wait_for_one_engine() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("") else { return };
     let model = artifact(&data, "mtcnn_det1");
     for isa in isas() {
         let engines = engines(&model, isa);
@@ -318,7 +282,7 @@ fn threads_that_ask_for_the_same_size_wait_for_one_engine() {
 
 #[test]
 fn blobs_are_kept_at_every_size() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("") else { return };
     let model = artifact(&data, "mtcnn_det1");
     let options = CompileOptions {
         keep: Keep::Named(vec!["conv1".to_owned()]),
@@ -333,7 +297,7 @@ fn blobs_are_kept_at_every_size() {
 /// gets them.
 #[test]
 fn choices_are_kept_unless_measured() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("") else { return };
     let model = artifact(&data, "mtcnn_det1");
     let shape = [Shape::new([1, 3, 40, 44]).unwrap()];
     let bases = |tuning: Option<Tuning>| -> Vec<Basis> {
@@ -367,7 +331,7 @@ fn choices_are_kept_unless_measured() {
 
 #[test]
 fn a_resized_network_is_an_artifact_of_its_own() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("") else { return };
     let shape = Shape::new([2, 3, 48, 64]).unwrap();
     let model = artifact(&data, "mtcnn_det1")
         .with_input_shape(&shape)
@@ -431,7 +395,7 @@ fn several_inputs_are_resized_together() {
 /// Sizes that nobody has memory for are refused before any is taken.
 #[test]
 fn hostile_sizes_are_refused() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("") else { return };
     let model = artifact(&data, "mtcnn_det1");
     let engines = engines(&model, Isa::Avx2);
     for dims in [

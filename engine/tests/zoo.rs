@@ -2,24 +2,8 @@
 //! interpreter, on every instruction set, at several batch sizes, with one and two threads.
 
 use skimjit::models::{Graph, Shape, Tensor, import, interpreter, zoo};
-use skimjit::{CompileOptions, Isa, Model};
-
-/// Instruction sets that run here.
-fn isas() -> Vec<Isa> {
-    let cap = std::env::var("SKIMJIT_MAX_ISA")
-        .ok()
-        .and_then(|name| name.parse().ok());
-    let best = Isa::detect(None)
-        .expect("an x86 CPU with AVX2")
-        .min(cap.unwrap_or(Isa::Avx512));
-    if best < Isa::Avx512 {
-        println!("skipped: AVX-512 (the CPU lacks it, or SKIMJIT_MAX_ISA caps it)");
-    }
-    [Isa::Avx2, Isa::Avx512]
-        .into_iter()
-        .filter(|&isa| isa <= best)
-        .collect()
-}
+use skimjit::{CompileOptions, Model};
+use skimjit_testing::{Noise, isas};
 
 fn graph(name: &str) -> Graph {
     let net = zoo::find(name).expect("a network of the zoo");
@@ -31,14 +15,7 @@ fn graph(name: &str) -> Graph {
 
 /// Reproducible pixels of −128 to 127.
 fn pixels(shape: &Shape) -> Tensor {
-    let mut state = 1u32;
-    let data = (0..shape.count())
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as f32 - 128.0
-        })
-        .collect();
-    Tensor::new(shape.clone(), data)
+    Tensor::new(shape.clone(), Noise::new(1).pixels(shape.count()))
 }
 
 fn check(name: &str) {
