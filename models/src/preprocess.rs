@@ -1,6 +1,6 @@
 //! How a picture becomes the input of a network: it belongs to the network as its weights do.
 
-use crate::{Error, Graph, Op, Result, Tensor};
+use crate::{Error, Graph, Op, Result, Shape, Tensor};
 use std::fmt;
 
 /// Largest width and height of a picture.
@@ -106,17 +106,110 @@ impl Preprocess {
                 finite("mean_value", values)
             }
             Mean::Image(image) => {
-                let dims = image.shape().dims();
-                let [_, height, width] = *dims.strip_prefix(&[1]).unwrap_or(dims) else {
-                    return Err(Error::new(format!("a mean image of {}", image.shape()))
-                        .field("mean_file")
-                        .expected("channels, height and width"));
-                };
+                let [_, height, width] = image_dims(image)?;
                 side("mean_file", height)?;
                 side("mean_file", width)?;
                 finite("mean_file", image.data())
             }
         }
+    }
+
+    /// Refuses what no picture can be prepared with for an input of `N × C × H × W`: every picture would be
+    /// refused later, when the network runs. What a picture decides (its own size) is not looked at, nor
+    /// whether a mean image is there.
+    pub fn check_against(&self, input: &Shape) -> Result<()> {
+        self.check()?;
+        let &[_, channels, height, width] = input.dims() else {
+            return Err(Error::new(format!("an input of {input}"))
+                .expected("an input of four axes for pictures: N, C, H, W"));
+        };
+        if channels == 1 && self.channel_order == ChannelOrder::Rgb {
+            return Err(Error::new("rgb for an input of 1 channel")
+                .field("channel_order")
+                .expected("none: gray pictures have no order of channels"));
+        }
+        self.check_sizes(width, height)?;
+        match &self.mean {
+            Mean::None | Mean::Missing(_) => Ok(()),
+            Mean::Values(values) if values.len() == 1 || values.len() == channels as usize => {
+                Ok(())
+            }
+            Mean::Values(values) => Err(Error::new(format!("{} mean values", values.len()))
+                .field("mean_value")
+                .expected(match channels {
+                    1 => "1: the input has 1 channel".to_owned(),
+                    _ => format!("1, or {channels}, one for each channel of the input"),
+                })),
+            Mean::Image(image) => self.check_image(image, [channels, height, width]),
+        }
+    }
+
+    /// Whether pictures can have the size of the input after resizing and cropping.
+    fn check_sizes(&self, width: u32, height: u32) -> Result<()> {
+        if let Some(crop) = self.crop {
+            if (crop, crop) != (width, height) {
+                return Err(Error::new(format!("a crop of {crop}x{crop}"))
+                    .field("crop")
+                    .expected(format!("{width}x{height}, the size of the network's input")));
+            }
+            let side = match self.resize {
+                None => crop,
+                Some(Resize::Exact(width, height)) => width.min(height),
+                Some(Resize::Short(side)) => side,
+            };
+            return match crop <= side {
+                true => Ok(()),
+                false => Err(Error::new(format!("a crop of {crop}x{crop}"))
+                    .field("crop")
+                    .expected(format!(
+                        "at most {side}, the smaller side that pictures are resized to"
+                    ))),
+            };
+        }
+        let (found, fits) = match self.resize {
+            None => return Ok(()),
+            Some(Resize::Exact(own_width, own_height)) => (
+                format!("{own_width}x{own_height}"),
+                (own_width, own_height) == (width, height),
+            ),
+            Some(Resize::Short(side)) => (
+                format!("a shorter side of {side}"),
+                side == width.min(height),
+            ),
+        };
+        match fits {
+            true => Ok(()),
+            false => Err(Error::new(format!("{found} without a crop"))
+                .field("resize")
+                .expected(format!("{width}x{height}, the size of the network's input"))),
+        }
+    }
+
+    /// Whether a mean image can be as large as pictures before they are cropped.
+    fn check_image(&self, image: &Tensor, [channels, height, width]: [u32; 3]) -> Result<()> {
+        let [own_channels, own_height, own_width] = image_dims(image)?;
+        let expected = match (self.resize, self.crop) {
+            _ if own_channels != channels => format!("{channels} channels, as the input has"),
+            (Some(Resize::Exact(width, height)), _)
+                if (own_width, own_height) != (width, height) =>
+            {
+                format!("{channels}x{height}x{width}, the size that pictures are resized to")
+            }
+            (Some(Resize::Short(side)), _) if own_width.min(own_height) != side => {
+                format!("a shorter side of {side}, as pictures are resized to")
+            }
+            (_, Some(crop)) if own_width.min(own_height) < crop => {
+                format!("at least {channels}x{crop}x{crop}, the crop")
+            }
+            (_, None) if (own_width, own_height) != (width, height) => {
+                format!("{channels}x{height}x{width}, the network's input")
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::new(format!("a mean image of {}", image.shape()))
+            .field("mean_file")
+            .expected(expected)
+            .hint("it must be as large as the picture before it is cropped"))
     }
 
     /// Where a mean image says how large pictures are before they are cropped, and nothing else does, they
@@ -129,6 +222,16 @@ impl Preprocess {
             self.resize = Some(Resize::Exact(width, height));
         }
         self
+    }
+}
+
+/// Channels, height and width of a mean image.
+fn image_dims(image: &Tensor) -> Result<[u32; 3]> {
+    match *image.shape().dims() {
+        [1, channels, height, width] | [channels, height, width] => Ok([channels, height, width]),
+        _ => Err(Error::new(format!("a mean image of {}", image.shape()))
+            .field("mean_file")
+            .expected("channels, height and width")),
     }
 }
 
@@ -220,7 +323,6 @@ pub fn check_labels(graph: &Graph, names: usize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Shape;
 
     #[test]
     fn a_line_says_all_steps_in_their_order() {
@@ -295,5 +397,186 @@ mod tests {
         ] {
             assert!(bad.check().is_err(), "{bad}");
         }
+    }
+
+    fn image(dims: impl Into<Vec<u32>>) -> Mean {
+        Mean::Image(Tensor::zeros(Shape::new(dims).unwrap()))
+    }
+
+    #[test]
+    fn what_can_fit_an_input_is_taken() {
+        let fits = |input: [u32; 4], preprocess: Preprocess| {
+            let input = Shape::new(input).unwrap();
+            let checked = preprocess.check_against(&input);
+            assert!(checked.is_ok(), "{preprocess}: {checked:?}");
+        };
+        let usual = Preprocess::default;
+        let exact = |width, height| Some(Resize::Exact(width, height));
+        for channels in [1, 3] {
+            let input = [16, channels, 20, 20];
+            fits(input, usual());
+            for resize in [None, exact(20, 30), Some(Resize::Short(25))] {
+                let crop = Some(20);
+                fits(
+                    input,
+                    Preprocess {
+                        resize,
+                        crop,
+                        ..usual()
+                    },
+                );
+            }
+            for dims in [vec![channels, 24, 25], vec![1, channels, 24, 25]] {
+                let (crop, mean) = (Some(20), image(dims));
+                for resize in [None, exact(25, 24), Some(Resize::Short(24))] {
+                    let mean = mean.clone();
+                    fits(
+                        input,
+                        Preprocess {
+                            resize,
+                            crop,
+                            mean,
+                            ..usual()
+                        },
+                    );
+                }
+            }
+            for count in [1, channels as usize] {
+                let mean = Mean::Values(vec![5.0; count]);
+                fits(input, Preprocess { mean, ..usual() });
+            }
+            let mean = Mean::Missing("mean.binaryproto".to_owned());
+            fits(input, Preprocess { mean, ..usual() });
+        }
+        let resize = exact(30, 20);
+        fits([1, 3, 20, 30], Preprocess { resize, ..usual() });
+        let resize = Some(Resize::Short(20));
+        let mean = image([3, 20, 30]);
+        fits(
+            [1, 3, 20, 30],
+            Preprocess {
+                resize,
+                mean,
+                ..usual()
+            },
+        );
+        // Data bases can have any number of channels.
+        let mean = Mean::Values(vec![1.0; 5]);
+        fits([1, 5, 20, 30], Preprocess { mean, ..usual() });
+    }
+
+    #[test]
+    fn what_can_never_fit_an_input_is_refused() {
+        let usual = Preprocess::default;
+        let refused = |input: &[u32], preprocess: Preprocess, text: &str| {
+            let input = Shape::new(input).unwrap();
+            let error = preprocess.check_against(&input).unwrap_err().to_string();
+            assert!(error.contains(text), "{error}");
+            assert!(error.contains("expected"), "{error}");
+        };
+        let exact = |width, height| Some(Resize::Exact(width, height));
+        let colour = &[1, 3, 20, 20][..];
+        refused(
+            &[4],
+            usual(),
+            "found an input of 4, expected an input of four axes",
+        );
+        let rgb = ChannelOrder::Rgb;
+        let order = Preprocess {
+            channel_order: rgb,
+            ..usual()
+        };
+        refused(&[1, 1, 20, 20], order, "channel_order: found rgb");
+        for (resize, crop, text) in [
+            (
+                None,
+                Some(19),
+                "crop: found a crop of 19x19, expected 20x20",
+            ),
+            (
+                exact(19, 40),
+                Some(20),
+                "crop: found a crop of 20x20, expected at most 19",
+            ),
+            (Some(Resize::Short(19)), Some(20), "expected at most 19"),
+            (
+                exact(20, 21),
+                None,
+                "resize: found 20x21 without a crop, expected 20x20",
+            ),
+            (
+                Some(Resize::Short(21)),
+                None,
+                "resize: found a shorter side of 21",
+            ),
+        ] {
+            refused(
+                colour,
+                Preprocess {
+                    resize,
+                    crop,
+                    ..usual()
+                },
+                text,
+            );
+        }
+        for (mean, text) in [
+            (
+                Mean::Values(vec![1.0; 2]),
+                "mean_value: found 2 mean values, expected 1, or 3",
+            ),
+            (Mean::Values(vec![f32::NAN]), "mean_value: found NaN"),
+            (
+                image([1, 20, 20]),
+                "mean_file: found a mean image of 1x20x20, expected 3 channels",
+            ),
+            (image([3, 20, 21]), "expected 3x20x20, the network's input"),
+        ] {
+            refused(colour, Preprocess { mean, ..usual() }, text);
+        }
+        let three = Mean::Values(vec![1.0; 3]);
+        let gray = Preprocess {
+            mean: three,
+            ..usual()
+        };
+        refused(&[1, 1, 20, 20], gray, "found 3 mean values, expected 1: ");
+        for (resize, text) in [
+            (None, "expected at least 3x20x20, the crop"),
+            (
+                exact(25, 24),
+                "expected 3x24x25, the size that pictures are resized to",
+            ),
+            (Some(Resize::Short(24)), "expected a shorter side of 24"),
+        ] {
+            let (crop, mean) = (Some(20), image([1, 3, 19, 25]));
+            refused(
+                colour,
+                Preprocess {
+                    resize,
+                    crop,
+                    mean,
+                    ..usual()
+                },
+                text,
+            );
+        }
+        refused(
+            colour,
+            Preprocess {
+                scale: f32::NAN,
+                ..usual()
+            },
+            "scale: found NaN",
+        );
+    }
+
+    #[test]
+    fn a_gray_mean_image_of_three_axes_has_one_channel() {
+        let mean = image([1, 5, 7]);
+        let preprocess = Preprocess {
+            mean,
+            ..Preprocess::default()
+        };
+        assert!(preprocess.check().is_ok());
     }
 }
