@@ -111,7 +111,7 @@ impl Options {
         };
         let cache = match self.tune_cache.path() {
             // A file that cannot be used is replaced when the cache is saved.
-            Some(path) => TuneCache::open(path).0,
+            Some(path) => TuneCache::open(path)?.0,
             None => TuneCache::in_memory(),
         };
         Ok(Some(Tuning {

@@ -2,13 +2,13 @@
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
-use skimjit_host::whole;
+use skimjit_host::{memory, whole};
 use skimjit_runtime::jit::CpuInfo;
 use skimjit_runtime::kernels::registry;
 use skimjit_runtime::{Memory, OnTrial, Times, TrialKey};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -93,8 +93,8 @@ impl TuneCache {
 
     /// Reads a cache; a file that is missing is an empty cache. Any other file that cannot be used is
     /// one as well, with a warning that says why; it is replaced when the cache is saved.
-    pub fn open(path: &Path) -> (Self, Option<String>) {
-        let (trials, warning) = match read(path) {
+    pub fn open(path: &Path) -> Result<(Self, Option<String>)> {
+        let (trials, warning) = match read(path)? {
             Ok(trials) => (trials, None),
             Err(reason) => {
                 let path = path.display();
@@ -111,7 +111,7 @@ impl TuneCache {
             state: Mutex::new(state),
             ..Self::in_memory()
         };
-        (cache, warning)
+        Ok((cache, warning))
     }
 
     /// Where it is kept.
@@ -135,7 +135,7 @@ impl TuneCache {
         }
         // Held until the file is replaced: what others write meanwhile would be lost.
         let _turn = turn(path)?;
-        let mut trials = read(path).unwrap_or_default();
+        let mut trials = read(path)?.unwrap_or_default();
         let age = trials.values().map(|trial| trial.age).max().unwrap_or(0) + 1;
         for key in &state.new {
             if let Some(trial) = state.trials.get(key) {
@@ -216,20 +216,47 @@ fn cpu() -> String {
     }
 }
 
-/// Trials of a file; the error says why there are none.
-fn read(path: &Path) -> std::result::Result<BTreeMap<String, Trial>, String> {
-    let size = match fs::metadata(path) {
-        Ok(metadata) if !metadata.is_file() => return Err("found no file".to_owned()),
-        Ok(metadata) => metadata.len(),
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(error.to_string()),
+/// Trials of a file, or why it has none that can be used. What is no tune cache at all is refused: it would be
+/// replaced by one.
+fn read(path: &Path) -> Result<std::result::Result<BTreeMap<String, Trial>, String>> {
+    let mut start = Vec::new();
+    let read = match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => return Err(foreign(path, "no file")),
+        Ok(_) => fs::File::open(path).and_then(|file| file.take(64).read_to_end(&mut start)),
+        Err(error) => Err(error),
     };
-    if size > MAX_FILE_BYTES {
-        return Err(format!(
-            "found {size} bytes, expected at most {MAX_FILE_BYTES}"
-        ));
+    match read {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Ok(BTreeMap::new())),
+        Err(error) => return Ok(Err(error.to_string())),
+        Ok(_) if !is_ours(&start) => return Err(foreign(path, "a file of another kind")),
+        Ok(_) => {}
     }
-    let bytes = fs::read(path).map_err(|error| error.to_string())?;
+    Ok(trials(path))
+}
+
+/// Whether a file begins as [`write`] begins it, or has not been written yet.
+fn is_ours(start: &[u8]) -> bool {
+    let text: Vec<u8> = start
+        .iter()
+        .copied()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .collect();
+    let expected = b"{\"format\":";
+    let common = text.len().min(expected.len());
+    text[..common] == expected[..common]
+}
+
+fn foreign(path: &Path, found: &str) -> Error {
+    let error = skimjit_models::Error::new(found).file(path);
+    let error = error.expected("a tune cache, or a name that is not taken");
+    error.hint("name another file with --tune-cache").into()
+}
+
+fn trials(path: &Path) -> std::result::Result<BTreeMap<String, Trial>, String> {
+    let bytes = memory::read_file(path, MAX_FILE_BYTES).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(format!("found more than {MAX_FILE_BYTES} bytes"));
+    }
     let file: File = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
     if file.format != FORMAT {
         let found = file.format;
@@ -300,17 +327,17 @@ mod tests {
     fn what_is_kept_is_found_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/tune.json");
-        let (first, warning) = TuneCache::open(&path);
+        let (first, warning) = TuneCache::open(&path).unwrap();
         assert_eq!(warning, None);
         assert_eq!(first.recall(&key(1, 1)), None);
         first.keep(&key(1, 1), &times(5.0));
         assert_eq!(first.measured(), 1);
         // Another process meanwhile.
-        let (second, _) = TuneCache::open(&path);
+        let (second, _) = TuneCache::open(&path).unwrap();
         second.keep(&key(2, 1), &times(6.0));
         second.save().unwrap();
         first.save().unwrap();
-        let (third, warning) = TuneCache::open(&path);
+        let (third, warning) = TuneCache::open(&path).unwrap();
         assert_eq!((warning, third.measured()), (None, 0));
         assert_eq!(third.recall(&key(1, 1)), Some(times(5.0)));
         assert_eq!(third.recall(&key(2, 1)), Some(times(6.0)));
@@ -326,7 +353,7 @@ mod tests {
     fn nothing_is_lost_when_many_save_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tune.json");
-        let caches: Vec<TuneCache> = (0..16).map(|_| TuneCache::open(&path).0).collect();
+        let caches: Vec<TuneCache> = (0..16).map(|_| TuneCache::open(&path).unwrap().0).collect();
         std::thread::scope(|scope| {
             for (number, cache) in (0..).zip(&caches) {
                 scope.spawn(move || {
@@ -335,7 +362,7 @@ mod tests {
                 });
             }
         });
-        let (all, _) = TuneCache::open(&path);
+        let (all, _) = TuneCache::open(&path).unwrap();
         for number in 0..16 {
             assert_eq!(all.recall(&key(number, 1)), Some(times(5.0)), "{number}");
         }
@@ -348,14 +375,12 @@ mod tests {
         let faults = [
             "",
             "{",
-            "[1]",
             r#"{"format": 99, "trials": {}}"#,
-            "\u{0}\u{1}",
             r#"{"format": 1, "trials": {"x": 3}}"#,
         ];
         for text in faults {
             fs::write(&path, text).unwrap();
-            let (cache, warning) = TuneCache::open(&path);
+            let (cache, warning) = TuneCache::open(&path).unwrap();
             let warning = warning.unwrap_or_default();
             assert!(
                 warning.contains("tune.json") && warning.contains("anew"),
@@ -363,14 +388,41 @@ mod tests {
             );
             cache.keep(&key(1, 1), &times(5.0));
             cache.save().unwrap();
-            let (again, warning) = TuneCache::open(&path);
+            let (again, warning) = TuneCache::open(&path).unwrap();
             assert_eq!(warning, None);
             assert_eq!(again.recall(&key(1, 1)), Some(times(5.0)));
         }
-        let (cache, warning) = TuneCache::open(folder.path());
-        assert!(warning.is_some());
+    }
+
+    #[test]
+    fn files_of_other_kinds_are_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(TuneCache::open(folder.path()).is_err());
+        assert!(TuneCache::open(Path::new("/dev/null")).is_err());
+        let path = folder.path().join("net.caffemodel");
+        for text in [
+            "\nname: \"net\"",
+            "{\"a\": 1}",
+            "cat\ndog",
+            "{\"format\" 1}",
+        ] {
+            fs::write(&path, text).unwrap();
+            let Err(error) = TuneCache::open(&path) else {
+                panic!("{text} is no tune cache");
+            };
+            assert!(
+                error.to_string().contains("a file of another kind"),
+                "{error}"
+            );
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        // It may have come after the cache was opened.
+        fs::remove_file(&path).unwrap();
+        let (cache, _) = TuneCache::open(&path).unwrap();
         cache.keep(&key(1, 1), &times(5.0));
+        fs::write(&path, "cat\ndog").unwrap();
         assert!(cache.save().is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "cat\ndog");
     }
 
     #[test]

@@ -308,33 +308,33 @@ struct CacheArguments {
 
 impl TuneArguments {
     /// Opens the tune cache; prints its warnings.
-    pub fn tuning(&self) -> Option<Tuning> {
-        (!self.no_tune).then(|| self.cache.tuning())
+    pub fn tuning(&self) -> Result<Option<Tuning>> {
+        (!self.no_tune).then(|| self.cache.tuning()).transpose()
     }
 }
 
 impl AskedTuneArguments {
     /// Opens the tune cache if it is asked for; prints its warnings.
-    pub fn tuning(&self) -> Option<Tuning> {
+    pub fn tuning(&self) -> Result<Option<Tuning>> {
         let asked = self.tune || self.cache.frozen || self.cache.tune_cache.is_some();
-        asked.then(|| self.cache.tuning())
+        asked.then(|| self.cache.tuning()).transpose()
     }
 }
 
 impl CacheArguments {
-    fn tuning(&self) -> Tuning {
+    fn tuning(&self) -> Result<Tuning> {
         let path = self.tune_cache.clone().or_else(knobs::tune_cache);
         let (cache, warning) = match path {
-            Some(path) => TuneCache::open(&path),
+            Some(path) => TuneCache::open(&path)?,
             None => (TuneCache::in_memory(), None),
         };
         if let Some(warning) = warning {
             output::warn(warning);
         }
-        Tuning {
+        Ok(Tuning {
             frozen: self.frozen,
             ..Tuning::with(cache)
-        }
+        })
     }
 }
 
@@ -495,12 +495,24 @@ impl NamedFile {
     }
 }
 
-/// Whether two paths lead to one file.
+/// Whether two paths lead to one file, which need not exist.
 pub fn same_file(a: &Path, b: &Path) -> bool {
-    match (a.canonicalize(), b.canonicalize()) {
-        (Ok(a), Ok(b)) => a == b,
-        _ => a == b,
-    }
+    let resolved = |path: &Path| {
+        let beside = || {
+            let folder = path.parent()?;
+            let folder = if folder.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                folder
+            };
+            Some(folder.canonicalize().ok()?.join(path.file_name()?))
+        };
+        path.canonicalize()
+            .ok()
+            .or_else(beside)
+            .unwrap_or_else(|| path.to_owned())
+    };
+    resolved(a) == resolved(b)
 }
 
 /// True for `.npy` files.

@@ -156,7 +156,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         true => Some(Rounding::inner_products(&mut model, &options)?),
         false => None,
     };
-    options.tuning = arguments.tune.tuning();
+    options.tuning = arguments.tune.tuning()?;
     let engine = args::compile(&model, &options)?;
     // What is verified is what was chosen.
     options.tuning = None;

@@ -137,7 +137,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     refuse_tools(arguments)?;
     let mut model = arguments.model.load()?;
     compile::refuse_without_input(&model)?;
-    let options = options(arguments, &model);
+    let options = options(arguments, &model)?;
     let rounding = match arguments.bf16_fc {
         true => Some(Rounding::inner_products(&mut model, &options)?),
         false => None,
@@ -227,17 +227,17 @@ fn refuse_tools(arguments: &Arguments) -> Result<()> {
 }
 
 /// What is chosen for one thread: there is no team.
-fn options(arguments: &Arguments, model: &Model) -> CompileOptions {
+fn options(arguments: &Arguments, model: &Model) -> Result<CompileOptions> {
     let batch = match arguments.batch {
         None if !model.combines_images() => Some(1),
         batch => batch,
     };
-    CompileOptions {
+    Ok(CompileOptions {
         batch,
         threads: arguments.threads.unwrap_or(1).into(),
-        tuning: arguments.tune.tuning(),
+        tuning: arguments.tune.tuning()?,
         ..CompileOptions::default()
-    }
+    })
 }
 
 /// The kernels of a plan against the reference.

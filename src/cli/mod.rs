@@ -19,6 +19,7 @@ mod entries;
 mod explain;
 mod export;
 mod extract_features;
+mod files;
 mod inputs;
 mod inspect;
 mod install_dev;
@@ -170,7 +171,7 @@ pub fn main() -> ExitCode {
     }
     let mut out = Output::stdout();
     let result = match parse() {
-        Ok(cli) => cli.run(&mut out),
+        Ok(cli) => cli.and_then(|cli| cli.run(&mut out)),
         Err(error) => explain(&error, &mut out),
     };
     match result.and_then(|()| out.finish()) {
@@ -186,7 +187,7 @@ pub fn main() -> ExitCode {
 
 /// Reads the arguments. Lines of examples are kept whole, however narrow the terminal: they are there to
 /// be copied. clap breaks lines at spaces, so it sees other ones there, which [`explain()`] turns back.
-fn parse() -> std::result::Result<Cli, clap::Error> {
+fn parse() -> std::result::Result<Result<Cli>, clap::Error> {
     let whole = |command: clap::Command| match command.get_after_help() {
         None => command,
         Some(text) => {
@@ -198,8 +199,10 @@ fn parse() -> std::result::Result<Cli, clap::Error> {
             command.after_help(lines.collect::<Vec<_>>().join("\n"))
         }
     };
-    let command = whole(Cli::command()).mut_subcommands(whole);
-    Cli::from_arg_matches(&command.try_get_matches()?)
+    let mut command = whole(Cli::command()).mut_subcommands(whole);
+    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    Ok(files::check(&command, &matches).map(|()| cli))
 }
 
 /// A space at which no line is broken.

@@ -157,7 +157,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     check_names(arguments, &model)?;
     let names = arguments.dump_blob.iter();
     options.keep = Keep::Named(names.filter_map(|named| named.name.clone()).collect());
-    options.tuning = arguments.tune.tuning();
+    options.tuning = arguments.tune.tuning()?;
     let labels = Labels::of_model(&model);
     let asks_for_results = labels.are_known() && arguments.labels.is_some();
     let asks_for_results = asks_for_results || arguments.format != Format::Text;

@@ -113,7 +113,7 @@ fn measure(arguments: &Arguments) -> Result<Measure> {
     let options = CompileOptions {
         // Shares of the peak mean most for one core.
         threads: arguments.machine.threads()?.unwrap_or(1),
-        tuning: arguments.tune.tuning(),
+        tuning: arguments.tune.tuning()?,
         ..arguments.machine.options()?
     };
     Ok(Measure {

@@ -171,7 +171,7 @@ impl Subject<'_> {
         options.threads = self.engine.machine.threads()?.unwrap_or(1);
         let isa = self.engine.machine.isa()?;
         let model = self.model.load()?;
-        options.tuning = self.tune.tuning();
+        options.tuning = self.tune.tuning()?;
         if let Some(tuning) = &mut options.tuning {
             tuning.named_too = true;
         }

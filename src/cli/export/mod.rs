@@ -3,7 +3,7 @@
 mod formats;
 mod network;
 
-use super::args::{CareArguments, ModelArguments, same_file};
+use super::args::{CareArguments, ModelArguments};
 use super::output::{self, Output};
 use super::progress;
 use clap::ValueEnum;
@@ -69,7 +69,6 @@ struct Report {
 
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let format = arguments.format()?;
-    arguments.check_files()?;
     let Network { net, wired, notes } = network::read(&arguments.model)?;
     notes.iter().for_each(output::warn);
     output::WARNINGS.check()?;
@@ -139,26 +138,6 @@ impl Arguments {
                 self.output.display()
             ))
         })
-    }
-
-    /// What is written replaces nothing that is read, nor each other.
-    fn check_files(&self) -> Result<()> {
-        let read = [
-            Some(&self.model.model),
-            self.model.reading.prototxt.as_ref(),
-        ];
-        let second = self.prototxt_out.as_ref();
-        for (what, written) in [("OUT", Some(&self.output)), ("--prototxt-out", second)] {
-            let Some(written) = written else { continue };
-            let taken = read.iter().flatten().any(|read| same_file(read, written));
-            if taken || what != "OUT" && same_file(&self.output, written) {
-                let written = written.display();
-                return Err(Error::Usage(format!(
-                    "{what}: found {written}, which is another file of this command, expected a file of its own"
-                )));
-            }
-        }
-        Ok(())
     }
 }
 

@@ -142,7 +142,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let model = arguments.load(&blobs)?;
     arguments.check_inputs(&model, &blobs)?;
     options.keep = losses_inside(&model);
-    options.tuning = arguments.tune.tuning();
+    options.tuning = arguments.tune.tuning()?;
     let engine = args::compile(&model, &options)?;
     let report = Test::new(&model, &engine, arguments).run(data, out)?;
     if arguments.json {

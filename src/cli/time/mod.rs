@@ -114,7 +114,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         .transpose()?;
     let mut options = arguments.engine.options()?;
     let model = arguments.load()?;
-    options.tuning = arguments.tune.tuning();
+    options.tuning = arguments.tune.tuning()?;
     if let Some(count) = arguments.streams {
         return streams::run(arguments, &model, options, count, out);
     }
