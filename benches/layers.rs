@@ -8,7 +8,8 @@ use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
 };
 use skimjit::models::{Graph, Shape, Tensor, import, zoo};
-use skimjit::{CompileOptions, Isa, Model, layer};
+use skimjit::{CompileOptions, Model, layer};
+use skimjit_testing::isas;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ fn bench_net(c: &mut Criterion, name: &str) {
     let models: Vec<Model> = pruned
         .filter_map(|(name, _)| single(&graph, name))
         .collect();
-    for isa in isas() {
+    for isa in isas().into_iter().rev() {
         for batch in BATCHES {
             let options = CompileOptions {
                 isa: Some(isa),
@@ -44,13 +45,6 @@ fn bench_net(c: &mut Criterion, name: &str) {
             group.finish();
         }
     }
-}
-
-/// Instruction sets that run here, the best one first.
-fn isas() -> impl Iterator<Item = Isa> {
-    let best = Isa::detect(None).expect("an x86 CPU with AVX2");
-    let all = [Isa::Avx512, Isa::Avx2];
-    all.into_iter().filter(move |&isa| isa <= best)
 }
 
 /// The layer of that name on its own.

@@ -8,6 +8,7 @@
 use skimjit::models::ops::{Convolution, InnerProduct, PostOps, Window};
 use skimjit::models::{Graph, Op, Shape, Tensor};
 use skimjit::{CompileOptions, Engine, Isa, Model, Session, TuneCache, Tuning, layer};
+use skimjit_testing::{Noise, isas};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -105,13 +106,8 @@ fn single(input: &[u32], op: impl Fn(&mut Graph) -> Op) -> Graph {
 /// Reproducible numbers of −1 to 1.
 fn noise(dims: &[u32], seed: u64) -> Tensor {
     let shape = Shape::new(dims).unwrap();
-    let mut state = seed;
-    let data = (0..shape.count()).map(|_| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005);
-        state = state.wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    });
-    Tensor::new(shape, data.collect())
+    let data = Noise::new(seed).values(shape.count());
+    Tensor::new(shape, data)
 }
 
 /// The network with that share of its weights zero; what is zero stays zero at larger shares.
@@ -150,16 +146,6 @@ impl Contender {
         self.engine.run(&mut self.session, input).unwrap();
         started.elapsed().as_secs_f64()
     }
-}
-
-/// Instruction sets that run here.
-fn isas() -> Vec<Isa> {
-    let cap = std::env::var("SKIMJIT_MAX_ISA");
-    let cap = cap.ok().and_then(|name| name.parse().ok());
-    let best = Isa::detect(None).expect("an x86 CPU with AVX2");
-    let best = best.min(cap.unwrap_or(Isa::Avx512));
-    let all = [Isa::Avx2, Isa::Avx512];
-    all.into_iter().filter(|&isa| isa <= best).collect()
 }
 
 /// What was too slow in every attempt.

@@ -172,6 +172,56 @@ fn dependencies_point_downwards() {
     assert!(ours("Cargo.toml").is_subset(&engine));
     let trainer = set(&["skimjit-data", "skimjit-host", "skimjit-models"]);
     assert_eq!(ours("trainer/Cargo.toml"), trainer);
+    assert_eq!(ours("testing/Cargo.toml"), set(&["skimjit-jit"]));
+}
+
+/// Manifests of all crates.
+fn manifests() -> Vec<String> {
+    let text = fs::read_to_string(root().join("Cargo.toml")).expect("Cargo.toml");
+    let (_, members) = text.split_once("members = [").expect("members");
+    let (members, _) = members.split_once(']').expect("the end of the members");
+    let members = members.split(',').map(|name| name.trim().trim_matches('"'));
+    let members = members.filter(|name| !name.is_empty());
+    let mut found: Vec<String> = members.map(|name| format!("{name}/Cargo.toml")).collect();
+    found.push("Cargo.toml".to_owned());
+    found
+}
+
+#[test]
+fn what_tests_share_is_for_tests_only() {
+    let manifests = manifests();
+    assert!(manifests.len() > 10, "{manifests:?}");
+    for manifest in manifests {
+        let text = fs::read_to_string(root().join(&manifest)).expect(&manifest);
+        for table in text.split("\n[") {
+            let header = table.lines().next().unwrap_or_default();
+            let may = header == "workspace.dependencies]" || header.contains("dev-dependencies");
+            let has = |line: &str| line.starts_with("skimjit-testing");
+            let found = header.contains("dependencies") && table.lines().any(has);
+            assert!(may || !found, "skimjit-testing in [{header} of {manifest}");
+        }
+    }
+}
+
+/// Of what testing/ has there is no other: a test that skips something in its own way leaves no trace.
+#[test]
+fn tests_share_one_way_to_skip_and_to_find_data_and_instruction_sets() {
+    let words = [
+        concat!("println!(\"", "skipped"),
+        concat!("var_os(\"", "SKIMJIT_DATA"),
+        concat!("var(\"", "SKIMJIT_DATA"),
+        concat!("fn ", "isas("),
+    ];
+    let folders = manifests().into_iter().flat_map(|manifest| {
+        let folder = manifest.trim_end_matches("Cargo.toml").to_owned();
+        ["tests", "benches"].map(|kind| folder.clone() + kind)
+    });
+    let found: Vec<String> = folders
+        .flat_map(|folder| sources(&folder))
+        .filter(|(_, text)| words.iter().any(|word| text.contains(word)))
+        .map(|(path, _)| path.display().to_string())
+        .collect();
+    assert_eq!(found, [""; 0], "have one of {words:?}");
 }
 
 #[test]

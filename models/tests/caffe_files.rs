@@ -7,19 +7,8 @@ use skimjit_models::caffe::{
     blob, read_caffemodel, read_mean, read_prototxt, read_solver, read_solverstate, text,
     write_caffemodel,
 };
+use skimjit_testing::data;
 use std::path::{Path, PathBuf};
-
-/// The shared data, or a "skipped" line.
-fn data(part: &str) -> Option<PathBuf> {
-    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data");
-    let data = std::env::var_os("SKIMJIT_DATA").map_or_else(|| default.into(), PathBuf::from);
-    let path = data.join(part);
-    if path.exists() {
-        return Some(path);
-    }
-    println!("skipped: no {}", path.display());
-    None
-}
 
 fn files(folder: &Path, suffix: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -2,9 +2,10 @@
 
 mod import_support;
 
-use import_support::{data, outputs};
+use import_support::outputs;
 use skimjit_models::import::{ImportOptions, load};
 use skimjit_models::{Error, Shape};
+use skimjit_testing::data;
 use std::path::Path;
 
 /// What a file becomes when data layers become inputs and losses go.
@@ -97,7 +98,7 @@ fn becomes(folder: &Path, case: &Case) -> Result<Vec<String>, Error> {
 
 #[test]
 fn every_file_imports_or_says_why() {
-    let Some(root) = data() else { return };
+    let Some(root) = data("") else { return };
     let folder = root.join("prototxt_corpus/BVLC__caffe");
     for case in CASES {
         let found = becomes(&folder, case);

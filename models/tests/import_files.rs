@@ -3,10 +3,11 @@
 
 mod import_support;
 
-use import_support::{data, npy, outputs, weights, with_input};
+use import_support::{npy, outputs, weights, with_input};
 use skimjit_models::caffe::{text, write_binaryproto, write_caffemodel};
 use skimjit_models::import::{ImportOptions, Imported, load};
 use skimjit_models::{Error, Shape, Tensor, interpreter};
+use skimjit_testing::data;
 use std::path::PathBuf;
 
 const FC: &str = "layer { name: 'fc' type: 'InnerProduct' bottom: 'data' top: 'fc'
@@ -120,7 +121,7 @@ fn infogain_matrix_lies_beside_the_prototxt() {
 /// same.
 #[test]
 fn published_caffemodels_say_their_topology() {
-    let Some(root) = data() else { return };
+    let Some(root) = data("") else { return };
     for (name, scores) in TOPOLOGIES {
         let refs = root.join("refs").join(name);
         let input = npy(&refs.join("input.npy"));

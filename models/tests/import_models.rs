@@ -2,9 +2,10 @@
 
 mod import_support;
 
-use import_support::{data, npy};
+use import_support::npy;
 use skimjit_models::import::{ImportOptions, load};
 use skimjit_models::{Graph, Shape, Tensor, ValueId, interpreter};
+use skimjit_testing::data;
 use std::path::Path;
 
 /// Largest difference, as a fraction of the blob's largest magnitude.
@@ -89,7 +90,7 @@ fn check_layers(refs: &Path, graph: &Graph, input: &Tensor) -> usize {
 
 /// Imports a model and compares its outputs, for `images` images at most, and its blobs.
 fn check(name: &str, weights: &str, images: u32) {
-    let Some(root) = data() else { return };
+    let Some(root) = data("") else { return };
     let (model, refs) = (root.join("models").join(name), root.join("refs").join(name));
     let input = npy(&refs.join("input.npy"));
     let prototxt = model.join("deploy.prototxt");
@@ -126,7 +127,7 @@ models! {
 /// Half-precision weights: same outputs, less exactly.
 #[test]
 fn hyperlpr_half_precision() {
-    let Some(root) = data() else { return };
+    let Some(root) = data("") else { return };
     let refs = root.join("refs/hyperlpr_finemapping");
     let input = npy(&refs.join("input.npy"));
     let formats = root.join("formats");

@@ -2,9 +2,10 @@
 
 mod import_support;
 
-use import_support::{data, dims, net, outputs};
+use import_support::{dims, net, outputs};
 use skimjit_models::import::{ImportOptions, import, load};
 use skimjit_models::{Graph, Op, Shape};
+use skimjit_testing::data;
 
 const NET: &str = "
     layer { name: 'd' type: 'Data' top: 'data' top: 'label' include { phase: TRAIN }
@@ -148,7 +149,7 @@ fn silence_of_labels_goes() {
 /// Real definitions: every train_val file of the corpus with images as data.
 #[test]
 fn published_training_definitions() {
-    let Some(root) = data() else { return };
+    let Some(root) = data("") else { return };
     let corpus = root.join("prototxt_corpus");
     for (file, dims, names) in [
         (
@@ -201,7 +202,7 @@ fn published_training_definitions() {
 /// the fault is.
 #[test]
 fn corpus_imports_or_says_why() {
-    let Some(root) = data() else { return };
+    let Some(root) = data("") else { return };
     let (mut imported, mut refused) = (0, 0);
     for folder in std::fs::read_dir(root.join("prototxt_corpus"))
         .expect("folders")

@@ -128,7 +128,7 @@ proptest! {
     /// Checklist 9.
     #[test]
     fn convolution_and_deconvolution(seed: u64, transposed: bool) {
-        let case = ops_cases::convolution(&mut Random(seed), transposed);
+        let case = ops_cases::convolution(&mut Random::new(seed), transposed);
         let output = case.output();
         let expected = scatter(&case, output.shape());
         prop_assert_eq!(output.data(), expected);
@@ -137,7 +137,7 @@ proptest! {
     /// Checklist 13.
     #[test]
     fn pooling(seed: u64) {
-        let case = ops_cases::pooling(&mut Random(seed));
+        let case = ops_cases::pooling(&mut Random::new(seed));
         let Op::Pooling(pooling) = &case.op else { unreachable!() };
         let output = case.output();
         let ([_, _, h, w], [_, _, oh, ow]) = (dims(case.inputs[0].shape()), dims(output.shape()));
@@ -152,7 +152,7 @@ proptest! {
     /// Checklist 15.
     #[test]
     fn inner_product(seed: u64) {
-        let case = ops_cases::inner_product(&mut Random(seed));
+        let case = ops_cases::inner_product(&mut Random::new(seed));
         let Op::InnerProduct(op) = &case.op else { unreachable!() };
         let output = case.output();
         let outputs = op.outputs as usize;
@@ -172,7 +172,7 @@ proptest! {
 
     #[test]
     fn winograd_equals_direct_convolution(seed: u64) {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut case = ops_cases::winograd(&mut random);
         let Op::WinogradConvolution(op) = case.op.clone() else { unreachable!() };
         let group_ic = case.weights[0].shape().dim(3);
@@ -252,7 +252,7 @@ fn channels_that_normalisation_sees() {
             k: 1.0,
             within_channel: false,
         }),
-        inputs: vec![Random(1).tensor(&[2, 7, 2, 3])],
+        inputs: vec![Random::new(1).tensor(&[2, 7, 2, 3])],
         weights: vec![],
     };
     let (found, src) = (case.output(), case.inputs[0].data());

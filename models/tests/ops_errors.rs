@@ -20,7 +20,7 @@ fn conv() -> Convolution {
 
 /// Weights of [`conv`] and of an inner product of 36 inputs and 4 outputs.
 fn weights() -> Vec<Arc<Tensor>> {
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     let dims: [&[u32]; 3] = [&[4, 3, 3, 3], &[4], &[4, 54]];
     dims.map(|dims| Arc::new(random.tensor(dims))).into()
 }

@@ -230,7 +230,7 @@ proptest! {
 
     #[test]
     fn passes_keep_outputs(seed: u64) {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let before = graph(&mut random);
         for pass in [
             passes::dead,
@@ -251,7 +251,7 @@ proptest! {
     /// Checklist 18.
     #[test]
     fn folding_keeps_zeros(seed: u64) {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut graph = Graph::default();
         let data = graph.add_value("data", Shape::new([1, 2, 5, 5]).unwrap());
         graph.inputs = vec![data];
@@ -275,7 +275,7 @@ proptest! {
 /// conv → bn → scale → relu → dropout → max pool → relu, in place as in Caffe's nets.
 #[test]
 fn a_typical_block_becomes_two_nodes() {
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     let mut graph = Graph::default();
     let data = graph.add_value("data", Shape::new([2, 3, 8, 8]).unwrap());
     graph.inputs = vec![data];
@@ -345,7 +345,7 @@ fn a_typical_block_becomes_two_nodes() {
 
 #[test]
 fn the_interpreter_refuses_other_inputs() {
-    let graph = graph(&mut Random(3));
+    let graph = graph(&mut Random::new(3));
     assert!(interpreter::run(&graph, &[]).is_err());
     let other = Tensor::zeros(Shape::new([1]).unwrap());
     let error = interpreter::run_outputs(&graph, &[other]).unwrap_err();

@@ -21,7 +21,7 @@ proptest! {
 
     #[test]
     fn every_element_is_written(seed: u64) {
-        let case = ops_cases::any(&mut Random(seed));
+        let case = ops_cases::any(&mut Random::new(seed));
         let output = case.output();
         let out_of_class = matches!(case.op, Op::Loss(_));
         prop_assert!(out_of_class || !output.data().iter().any(|x| x.is_nan()), "{:?}", case);
@@ -31,7 +31,7 @@ proptest! {
 
     #[test]
     fn images_that_are_said_to_be_independent_are(seed: u64) {
-        let case = ops_cases::any(&mut Random(seed));
+        let case = ops_cases::any(&mut Random::new(seed));
         if !case.op.per_image(&case.shapes()) {
             return Ok(());
         }
@@ -45,7 +45,7 @@ proptest! {
 
     #[test]
     fn no_attributes_make_shape_rules_panic(seed: u64) {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let weights: Vec<_> = (0..4)
             .map(|_| { let dims = ops_cases::dims(&mut random); random.tensor(&dims).into() })
             .collect();
@@ -159,7 +159,7 @@ fn ordinal(op: &Op) -> usize {
 
 #[test]
 fn garbage_is_made_of_every_op() {
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     let made: BTreeSet<usize> = (0..5000).map(|_| ordinal(&garbage(&mut random))).collect();
     assert_eq!(made, (0..OPS).collect());
 }

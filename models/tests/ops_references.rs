@@ -2,18 +2,12 @@
 
 use skimjit_models::ops::*;
 use skimjit_models::{Op, Shape, Tensor};
+use skimjit_testing::data;
 use std::path::{Path, PathBuf};
 
-/// The folder of one net's reference blobs, or a "skipped" line.
+/// The folder of one net's reference blobs.
 fn layers(net: &str) -> Option<PathBuf> {
-    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data");
-    let data = std::env::var_os("SKIMJIT_DATA").map_or_else(|| default.into(), PathBuf::from);
-    let folder = data.join("refs").join(net).join("layers");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("skipped: no reference blobs in {}", folder.display());
-    None
+    data(&format!("refs/{net}/layers"))
 }
 
 /// A little-endian `f32` array of format version 1.

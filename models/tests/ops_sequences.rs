@@ -371,7 +371,7 @@ fn windows_as_channels() {
 #[test]
 fn windows_times_weights_are_a_convolution() {
     for seed in 0..50 {
-        let case = ops_cases::convolution(&mut Random(seed), false);
+        let case = ops_cases::convolution(&mut Random::new(seed), false);
         let Op::Convolution(conv) = &case.op else {
             panic!("{case:?}")
         };

@@ -3,9 +3,10 @@
 
 mod import_support;
 
-use import_support::{data, graph, layer, with_input};
+use import_support::{graph, layer, with_input};
 use skimjit_models::import::{ImportOptions, load};
 use skimjit_models::{Graph, Shape};
+use skimjit_testing::data;
 use std::path::Path;
 
 /// What becomes of a layer type behind an input whose batch, height and width change.
@@ -295,7 +296,7 @@ fn real(data: &Path, name: &str, shape: Option<[u32; 4]>) -> Result<Graph, Strin
 
 #[test]
 fn real_networks_become_what_an_import_gives() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("") else { return };
     let cases = [
         ("mtcnn_det1", [1, 3, 61, 88]),
         ("mtcnn_det1", [5, 3, 12, 12]),
@@ -305,9 +306,7 @@ fn real_networks_become_what_an_import_gives() {
         ("alexnet_pruned_convs", [1, 3, 195, 240]),
     ];
     for (name, dims) in cases {
-        let folder = data.join("models").join(name);
-        if !folder.join("model.caffemodel").is_file() {
-            println!("skipped: {name} has no model.caffemodel");
+        if skimjit_testing::data(&format!("models/{name}/model.caffemodel")).is_none() {
             continue;
         }
         let base = real(&data, name, None).unwrap();
@@ -322,7 +321,7 @@ fn real_networks_become_what_an_import_gives() {
 /// as imported for it (where layers without weights get zeros of the right shape).
 #[test]
 fn public_topologies_follow_or_are_refused() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("") else { return };
     let (mut followed, mut refused) = (0, 0);
     for folder in [
         "BVLC__caffe",

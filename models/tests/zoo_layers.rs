@@ -2,6 +2,7 @@
 //! specification where those are at hand.
 
 use skimjit_models::zoo::{self, LayerShape};
+use skimjit_testing::data;
 use std::collections::HashMap;
 
 fn layers(name: &str) -> Vec<LayerShape> {
@@ -139,13 +140,10 @@ fn names_are_found_in_any_form() {
 /// Checklist 65.
 #[test]
 fn every_layer_is_that_of_the_specification() {
-    let data = std::env::var("SKIMJIT_DATA")
-        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data").to_owned());
-    let file = std::path::Path::new(&data).join("../spec/nets.csv");
-    let Ok(table) = std::fs::read_to_string(&file) else {
-        println!("skipped: {} is missing; set SKIMJIT_DATA", file.display());
+    let Some(file) = data("../spec/nets.csv") else {
         return;
     };
+    let table = std::fs::read_to_string(&file).unwrap();
     let nets = [
         ("CaffeNet", "caffenet"),
         ("GoogLeNet", "googlenet-aux"),

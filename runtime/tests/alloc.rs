@@ -60,7 +60,7 @@ fn without_kernels() -> Graph {
     };
     let sequence = net.add(Op::Reshape(reshape), &[columns]);
     let inputs = net.graph.shape(sequence).dim(2);
-    let mut weight = |dims: &[u32]| net.graph.add_weight(Random(9).tensor(dims, 1.0));
+    let mut weight = |dims: &[u32]| net.graph.add_weight(Random::new(9).tensor(dims, 1.0));
     let lstm = Recurrent {
         outputs: 3,
         cell: Cell::Lstm,
@@ -89,7 +89,9 @@ fn check_without_kernels(isa: Isa, threads: usize) {
     let pool = Arc::new(ThreadPool::new(threads).unwrap());
     let mut session = Session::new(plan.clone(), pool);
     let inputs = graph.inputs.iter().map(|&id| graph.shape(id).dims());
-    let inputs: Vec<_> = inputs.map(|dims| Random(3).tensor(dims, 1.0)).collect();
+    let inputs: Vec<_> = inputs
+        .map(|dims| Random::new(3).tensor(dims, 1.0))
+        .collect();
     let inputs: Vec<&[f32]> = inputs.iter().map(|input| input.data()).collect();
     let mut outputs: Vec<Vec<f32>> = plan
         .outputs
@@ -115,7 +117,7 @@ fn a_warm_run_allocates_nothing() {
         let pool = Arc::new(ThreadPool::new(threads).unwrap());
         let mut session = Session::new(plan.clone(), pool);
         let n = batch as usize + 1;
-        let input = Random(3).tensor(&[n as u32, 3, 31, 31], 1.0);
+        let input = Random::new(3).tensor(&[n as u32, 3, 31, 31], 1.0);
         let mut outputs: Vec<Vec<f32>> = plan
             .outputs
             .iter()

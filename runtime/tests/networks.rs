@@ -6,18 +6,8 @@ use network::{Net, Random, everything};
 use skimjit_models::{Graph, interpreter};
 use skimjit_runtime::jit::Isa;
 use skimjit_runtime::{Options, Session, ThreadPool, plan};
+use skimjit_testing::isas;
 use std::sync::Arc;
-
-fn isas() -> Vec<Isa> {
-    let best = Isa::detect(None).expect("an x86 CPU with AVX2");
-    if best < Isa::Avx512 {
-        println!("skipped: AVX-512 execution, this CPU lacks it");
-    }
-    [Isa::Avx2, Isa::Avx512]
-        .into_iter()
-        .filter(|&isa| isa <= best)
-        .collect()
-}
 
 fn run(graph: &Graph, isa: Isa, threads: usize, input: &[f32], n: usize) -> Vec<Vec<f32>> {
     let plan = Arc::new(plan(graph, isa, &Options::default()).unwrap());
@@ -50,7 +40,7 @@ fn assert_close(found: &[f32], expected: &[f32], what: &str) {
 fn every_isa_thread_count_and_batch_agrees_with_the_interpreter() {
     let n = 5;
     let graph = everything(n as u32);
-    let input = Random(7).tensor(&[n as u32, 3, 31, 31], 1.0);
+    let input = Random::new(7).tensor(&[n as u32, 3, 31, 31], 1.0);
     let expected = interpreter::run_outputs(&graph, std::slice::from_ref(&input)).unwrap();
     for isa in isas() {
         for batch in [1, 2, 5, 8, 16] {
@@ -77,7 +67,7 @@ fn every_isa_thread_count_and_batch_agrees_with_the_interpreter() {
 fn an_image_has_the_same_bits_in_any_place_beside_any_others_and_in_a_batch_that_is_not_full() {
     let n = 13;
     let row = 3 * 31 * 31;
-    let input = Random(21).tensor(&[n as u32, 3, 31, 31], 1.0);
+    let input = Random::new(21).tensor(&[n as u32, 3, 31, 31], 1.0);
     for isa in isas() {
         for batch in [1, 2, 3, 8, 16] {
             let graph = everything(batch);
@@ -128,7 +118,7 @@ fn layers_that_mix_images_read_parts_of_other_blobs() {
     let mixed = [a, b, part].map(|x| net.add(softmax.clone(), &[x]));
     let total = net.add(mean(), &[cat]);
     net.graph.outputs = [&mixed[..], &[total, cat]].concat();
-    let input = Random(5).tensor(&[batch, 3, 1, 1], 1.0);
+    let input = Random::new(5).tensor(&[batch, 3, 1, 1], 1.0);
     let expected = interpreter::run_outputs(&net.graph, std::slice::from_ref(&input)).unwrap();
     for isa in isas() {
         let plan = Arc::new(plan(&net.graph, isa, &Options::default()).unwrap());
@@ -155,7 +145,7 @@ fn an_input_is_read_by_the_whole_batch_and_then_image_by_image() {
     let window = skimjit_models::ops::Window::square(1, 1, 0);
     let conv = net.conv(data, 1, window, 1, 1.0, false);
     net.graph.outputs = vec![small, conv];
-    let input = Random(3).tensor(&[n, 3, 7, 6], 1.0);
+    let input = Random::new(3).tensor(&[n, 3, 7, 6], 1.0);
     let alone = net.graph.with_batch(n).unwrap();
     let expected = interpreter::run_outputs(&alone, std::slice::from_ref(&input)).unwrap();
     for isa in isas() {

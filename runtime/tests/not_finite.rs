@@ -10,15 +10,8 @@ use skimjit_models::ops::{
 use skimjit_models::{Graph, Op, Shape, Tensor, ValueId, interpreter};
 use skimjit_runtime::jit::Isa;
 use skimjit_runtime::{Options, Plan, RunError, Session, ThreadPool, plan};
+use skimjit_testing::isas;
 use std::sync::Arc;
-
-fn isas() -> Vec<Isa> {
-    let best = Isa::detect(None).expect("an x86 CPU with AVX2");
-    [Isa::Avx2, Isa::Avx512]
-        .into_iter()
-        .filter(|&isa| isa <= best)
-        .collect()
-}
 
 fn session(graph: &Graph, isa: Isa, threads: usize) -> (Arc<Plan>, Session) {
     let plan = Arc::new(plan(graph, isa, &Options::default()).unwrap());
@@ -42,7 +35,7 @@ fn inputs_that_are_not_finite_are_refused_by_image_and_element() {
     net.graph.outputs = vec![out];
     let isa = Isa::detect(None).expect("an x86 CPU with AVX2");
     let elems = 3 * 150 * 150;
-    let good = Random(2).tensor(&[4, 3, 150, 150], 1.0);
+    let good = Random::new(2).tensor(&[4, 3, 150, 150], 1.0);
     for threads in [1, 3] {
         let (_, mut session) = session(&net.graph, isa, threads);
         for (image, element, value) in [
@@ -125,7 +118,7 @@ fn layers_without_weights_treat_infinities_and_nan_as_their_references_do() {
         }
     }
     net.graph.outputs = outputs;
-    let input = Random(11).tensor(&[2, 3, 5, 7], 0.9);
+    let input = Random::new(11).tensor(&[2, 3, 5, 7], 0.9);
     let expected = interpreter::run_outputs(&net.graph, std::slice::from_ref(&input)).unwrap();
     let special = |tensor: &Tensor| tensor.data().iter().any(|x| !x.is_finite());
     assert!(expected.iter().filter(|tensor| special(tensor)).count() > 10);
@@ -167,7 +160,7 @@ fn layers_with_weights_that_are_not_finite_run_on_their_references() {
             let weight = Arc::make_mut(&mut net.graph.weights[weights[node][0].0 as usize]);
             weight.data_mut()[5] = bad;
         }
-        let input = Random(4).tensor(&[4, 3, 6, 6], 1.0);
+        let input = Random::new(4).tensor(&[4, 3, 6, 6], 1.0);
         let expected = interpreter::run_outputs(&net.graph, std::slice::from_ref(&input)).unwrap();
         for isa in isas() {
             let (plan, _) = session(&net.graph, isa, 1);

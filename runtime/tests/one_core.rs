@@ -38,7 +38,7 @@ fn eight_threads_on_one_core_cost_at_most_about_twice_one_thread() {
     net.graph.outputs = vec![x];
     let graph = net.graph;
     let plan = Arc::new(plan(&graph, isa, &Options::default()).unwrap());
-    let input = Random(7).tensor(&[1, 32, 56, 56], 1.0);
+    let input = Random::new(7).tensor(&[1, 32, 56, 56], 1.0);
     let time = |threads: usize| {
         let pool = Arc::new(ThreadPool::new(threads).unwrap());
         let mut session = Session::new(plan.clone(), pool);

@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use random::Recipe;
 use skimjit_models::{Graph, Shape, Tensor, interpreter, passes};
-use skimjit_runtime::jit::Isa;
 use skimjit_runtime::{Options, Plan, Session, ThreadPool, plan};
+use skimjit_testing::isas;
 use std::sync::Arc;
 
 /// Allowed difference, as a share of the largest value of an output.
@@ -67,13 +67,6 @@ proptest! {
         }
         check(&recipe, &graph, &run)?;
     }
-}
-
-fn isas() -> impl Iterator<Item = Isa> {
-    let best = Isa::detect(None).expect("an x86 CPU with AVX2");
-    [Isa::Avx2, Isa::Avx512]
-        .into_iter()
-        .filter(move |&isa| isa <= best)
 }
 
 fn check(recipe: &Recipe, graph: &Graph, run: &Run) -> Result<(), TestCaseError> {

@@ -13,6 +13,7 @@ use random::Recipe;
 use skimjit_models::{Graph, Shape, Tensor, interpreter};
 use skimjit_runtime::jit::Isa;
 use skimjit_runtime::{KernelStore, Options, Plan, Session, ThreadPool, plan};
+use skimjit_testing::isas;
 use std::sync::Arc;
 
 /// Allowed difference, as a share of the largest value of an output.
@@ -41,13 +42,6 @@ proptest! {
             check(&graph, other, grow).map_err(TestCaseError::fail)?;
         }
     }
-}
-
-fn isas() -> impl Iterator<Item = Isa> {
-    let best = Isa::detect(None).expect("an x86 CPU with AVX2");
-    [Isa::Avx2, Isa::Avx512]
-        .into_iter()
-        .filter(move |&isa| isa <= best)
 }
 
 /// The network as it is, for another batch, and for another size: with kernels of the plans before,
@@ -109,7 +103,7 @@ fn larger(graph: &Graph, grow: [u32; 2]) -> Option<Graph> {
 }
 
 fn images(graph: &Graph) -> Vec<Tensor> {
-    let mut random = Random(11);
+    let mut random = Random::new(11);
     let inputs = graph.inputs.iter();
     inputs
         .map(|&id| random.tensor(graph.shape(id).dims(), 1.0))

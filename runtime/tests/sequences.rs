@@ -11,23 +11,16 @@ use skimjit_models::ops::{
     Reshape, Slice, Window,
 };
 use skimjit_models::{Graph, Op, Shape, Tensor, ValueId, WeightId, interpreter};
-use skimjit_runtime::jit::Isa;
 use skimjit_runtime::{Options, Session, ThreadPool, plan};
+use skimjit_testing::isas;
 use std::sync::Arc;
 
 /// Batches of one run.
 const BATCHES: usize = 2;
 
-fn isas() -> impl Iterator<Item = Isa> {
-    let best = Isa::detect(None).expect("an x86 CPU with AVX2");
-    [Isa::Avx2, Isa::Avx512]
-        .into_iter()
-        .filter(move |&isa| isa <= best)
-}
-
 /// Numbers for every input; whole ones for the inputs whose names say so.
 fn inputs(graph: &Graph, seed: u64) -> Vec<Tensor> {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let input = |&id: &ValueId| {
         let mut tensor = random.tensor(graph.shape(id).dims(), 1.0);
         let most = match graph.value(id).name.as_str() {
@@ -112,7 +105,7 @@ fn with_inputs(inputs: &[(&str, &[u32])]) -> (Net, Vec<ValueId>) {
 }
 
 fn weight(net: &mut Net, dims: &[u32], seed: u64) -> WeightId {
-    let tensor = Random(seed).tensor(dims, 1.0);
+    let tensor = Random::new(seed).tensor(dims, 1.0);
     net.graph.add_weight(tensor)
 }
 

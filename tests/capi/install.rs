@@ -1,7 +1,8 @@
 //! What `skimjit install-dev` puts in place, as other projects find it.
 
 use crate::network::Workplace;
-use crate::support::{has, libraries, ok, root};
+use crate::support::{libraries, ok, root};
+use skimjit_testing::has;
 use std::process::Command;
 
 #[test]

@@ -1,32 +1,20 @@
 //! Single kernels through the Rust interface, against plain loops.
 
+use skimjit::Result;
 use skimjit::kernel::{self, Conv, Csr, Fc, Kernel, MatMul, Options};
-use skimjit::{Isa, Result};
+use skimjit_testing::{Noise, isas};
 
-/// Numbers from -1 to 1.
-struct Noise(u64);
+/// Numbers from -1 to 1, about two thirds of them 0.
+fn sparse(noise: &mut Noise, count: usize) -> Vec<f32> {
+    let mut number = |_| match noise.value() < -0.4 {
+        true => noise.value(),
+        false => 0.0,
+    };
+    (0..count).map(&mut number).collect()
+}
 
-impl Noise {
-    fn next(&mut self) -> f32 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    }
-    fn many(&mut self, count: usize) -> Vec<f32> {
-        (0..count).map(|_| self.next()).collect()
-    }
-    /// About a third of them not zero.
-    fn sparse(&mut self, count: usize) -> Vec<f32> {
-        let keep = |noise: &mut Self| noise.next() < -0.4;
-        (0..count)
-            .map(|_| if keep(self) { self.next() } else { 0.0 })
-            .collect()
-    }
-    fn below(&mut self, count: u32) -> u32 {
-        ((self.next() + 1.0) / 2.0 * count as f32) as u32 % count
-    }
+fn below(noise: &mut Noise, end: u32) -> u32 {
+    noise.below(end.into()) as u32
 }
 
 /// A matrix without its zeros.
@@ -59,14 +47,6 @@ impl Owned {
             values: &self.values,
         }
     }
-}
-
-fn isas() -> Vec<Isa> {
-    let cap = std::env::var("SKIMJIT_MAX_ISA")
-        .ok()
-        .and_then(|name| name.parse().ok());
-    let best = Isa::detect(None).unwrap().min(cap.unwrap_or(Isa::Avx512));
-    Isa::ALL.into_iter().filter(|&isa| isa <= best).collect()
 }
 
 fn post(mut sum: f64, relu: Option<f32>) -> f64 {
@@ -136,8 +116,8 @@ fn assert_close(what: &str, found: &[f32], expected: &[f64]) {
 
 /// A problem that a kernel may refuse, but must not compute wrongly.
 fn random_conv(noise: &mut Noise) -> Conv {
-    let groups = [1, 1, 1, 2][noise.below(4) as usize];
-    let mut pair = |from: u32, count: u32| [0, 1].map(|_| from + noise.below(count));
+    let groups = [1, 1, 1, 2][below(noise, 4) as usize];
+    let mut pair = |from: u32, count: u32| [0, 1].map(|_| from + below(noise, count));
     let (kernel, input) = (pair(1, 4), pair(5, 13));
     let (stride, pad, dilation) = (pair(1, 2), pair(0, 3), pair(1, 2));
     let mut problem = Conv {
@@ -146,26 +126,26 @@ fn random_conv(noise: &mut Noise) -> Conv {
         dilation,
         groups,
         ..Conv::new(
-            groups * (1 + noise.below(6)),
-            groups * (1 + noise.below(9)),
+            groups * (1 + below(noise, 6)),
+            groups * (1 + below(noise, 9)),
             input,
             kernel,
         )
     };
-    problem.relu = [None, Some(0.0), Some(0.25)][noise.below(3) as usize];
-    problem.residual = noise.below(3) == 0;
-    if noise.below(2) == 0 {
+    problem.relu = [None, Some(0.0), Some(0.25)][below(noise, 3) as usize];
+    problem.residual = below(noise, 3) == 0;
+    if below(noise, 2) == 0 {
         // Plain arrays, or nearly.
-        problem.src_pitch = Some(input[0] * input[1] + noise.below(2) * 3);
+        problem.src_pitch = Some(input[0] * input[1] + below(noise, 2) * 3);
         let output = problem.output().map_or(1, |[h, w]| h * w);
-        problem.dst_pitch = Some(output + noise.below(2) * 5);
+        problem.dst_pitch = Some(output + below(noise, 2) * 5);
     }
     problem
 }
 
 #[test]
 fn convolutions_are_right() {
-    let mut noise = Noise(1);
+    let mut noise = Noise::new(1);
     for isa in isas() {
         let options = Options {
             isa: Some(isa),
@@ -179,12 +159,12 @@ fn convolutions_are_right() {
             };
             let columns =
                 (problem.ic / problem.groups * problem.kernel[0] * problem.kernel[1]) as usize;
-            let weights = noise.sparse(problem.oc as usize * columns);
-            let biases = [0, problem.oc as usize][noise.below(2) as usize];
-            let bias = noise.many(biases);
-            let src = noise.many((problem.ic * problem.input[0] * problem.input[1]) as usize);
+            let weights = sparse(&mut noise, problem.oc as usize * columns);
+            let biases = [0, problem.oc as usize][below(&mut noise, 2) as usize];
+            let bias = noise.values(biases);
+            let src = noise.values((problem.ic * problem.input[0] * problem.input[1]) as usize);
             let elems = (problem.oc * oh * ow) as usize;
-            let residual = noise.many(if problem.residual { elems } else { 0 });
+            let residual = noise.values(if problem.residual { elems } else { 0 });
             let expected = convolve(&problem, &weights, &bias, &src, &residual);
             let sparse = Owned::new(&weights, columns);
             let kernels = [
@@ -202,7 +182,7 @@ fn convolutions_are_right() {
 
 #[test]
 fn products_are_right() {
-    let mut noise = Noise(2);
+    let mut noise = Noise::new(2);
     for isa in isas() {
         let options = Options {
             isa: Some(isa),
@@ -213,10 +193,10 @@ fn products_are_right() {
             problem.residual = columns == 17;
             problem.relu = (rows == 64).then_some(0.0);
             problem.src_pitch = (columns == 3).then_some(columns);
-            let weights = noise.sparse((rows * inner) as usize);
-            let bias = noise.many(rows as usize);
-            let src = noise.many((inner * columns) as usize);
-            let residual = noise.many(if problem.residual {
+            let weights = sparse(&mut noise, (rows * inner) as usize);
+            let bias = noise.values(rows as usize);
+            let src = noise.values((inner * columns) as usize);
+            let residual = noise.values(if problem.residual {
                 (rows * columns) as usize
             } else {
                 0
@@ -251,7 +231,7 @@ fn products_are_right() {
 
 /// A product whose weights nobody else uses.
 fn product(seed: u64, options: &Options) -> Result<Kernel> {
-    let weights = Owned::new(&Noise(seed).sparse(20 * 30), 30);
+    let weights = Owned::new(&sparse(&mut Noise::new(seed), 20 * 30), 30);
     kernel::spmm(&MatMul::new(20, 30, 40), weights.csr(), &[], options)
 }
 

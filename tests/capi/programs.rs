@@ -1,10 +1,11 @@
 //! The examples in C, C++ and Rust, and a program that does everything wrong.
 
 use crate::network::{self, Workplace};
-use crate::support::{Link, compile, has, ok, root, valgrind};
+use crate::support::{Link, compile, ok, root, valgrind};
 use serde_json::Value;
 use skimjit::picture::{ChannelOrder, Picture};
-use std::path::{Path, PathBuf};
+use skimjit_testing::{data, has};
+use std::path::Path;
 use std::process::Command;
 
 #[path = "../../examples/embed.rs"]
@@ -151,18 +152,6 @@ fn rust_examples_run() {
     }
 }
 
-/// A file of the shared data, or `None` with a line that says so.
-fn shared(path: &str) -> Option<PathBuf> {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    let data = std::env::var_os("SKIMJIT_DATA").map_or(default, PathBuf::from);
-    let file = data.join(path);
-    if !file.exists() {
-        println!("skipped: {} is missing; set SKIMJIT_DATA", file.display());
-        return None;
-    }
-    Some(file)
-}
-
 /// A picture in the simplest format there is.
 fn write_ppm(jpeg: &Path, ppm: &Path) {
     let picture = Picture::open(jpeg, 3, ChannelOrder::Rgb).unwrap();
@@ -173,8 +162,8 @@ fn write_ppm(jpeg: &Path, ppm: &Path) {
 
 #[test]
 fn a_photograph_is_what_the_command_line_says() {
-    let model = shared("models/squeezenet_v1.0_dc/model.caffemodel");
-    let photograph = shared("imagenet/images256/n01440764_tench.jpg");
+    let model = data("models/squeezenet_v1.0_dc/model.caffemodel");
+    let photograph = data("imagenet/images256/n01440764_tench.jpg");
     let (Some(model), Some(photograph)) = (model, photograph) else {
         return;
     };

@@ -1,5 +1,6 @@
 //! Compilers, sanitizers, and the libraries that were built with the tests.
 
+use skimjit_testing::{has, skip};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -25,16 +26,6 @@ pub fn libraries() -> PathBuf {
         folder
     };
     BUILT.get_or_init(build).clone()
-}
-
-/// Whether a program is there; says so when it is not.
-pub fn has(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").output();
-    let found = found.is_ok_and(|output| output.status.success());
-    if !found {
-        println!("skipped: no {program} on this system");
-    }
-    found
 }
 
 /// How a program is linked.
@@ -67,7 +58,7 @@ pub fn compile(source: &str, out: &Path, link: Link, sanitize: bool) -> Option<P
     ]);
     if sanitize {
         if !can_sanitize(compiler, out) {
-            println!("skipped: {compiler} has no AddressSanitizer");
+            skip(format!("{compiler} has no AddressSanitizer"));
             return None;
         }
         command.args(["-fsanitize=address", "-fno-omit-frame-pointer"]);

@@ -1,7 +1,7 @@
 //! `skimjit compile --emit`: files that run without skimjit, and what is refused.
 
 use crate::support::Workplace;
-use std::process::Command;
+use skimjit_testing::has;
 
 /// The tiny network with one instruction set that every machine of the tests has.
 const COMPILE: [&str; 5] = ["compile", "tiny.caffemodel", "--no-tune", "--isa", "avx2"];
@@ -53,8 +53,7 @@ fn the_model_names_files_and_functions() {
 
 #[test]
 fn shared_libraries_are_linked() {
-    if Command::new("cc").arg("--version").output().is_err() {
-        println!("skipped: no cc on this system");
+    if !has("cc") {
         return;
     }
     let place = Workplace::with_tiny_network();

@@ -1,11 +1,12 @@
 //! `skimjit test` on faulty data: one `error:` line that names the record, or the file and what is in it.
 
 use crate::support::{PROTOTXT, Workplace};
-use crate::testing::{shared, text};
+use crate::testing::text;
 use skimjit::data::lmdb::Writer;
 use skimjit::models::caffe::datum::{Datum, Pixels};
 use skimjit::models::caffe::write_mean;
 use skimjit::models::{Shape, Tensor};
+use skimjit_testing::data;
 
 fn record(n: usize) -> Datum {
     Datum {
@@ -172,7 +173,7 @@ fn a_mean_of_another_size_is_named() {
 
 #[test]
 fn data_sets_of_another_shape_are_named() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = data("") else { return };
     let place = Workplace::with_tiny_network();
     let files = ["sample_data.h5", "solver_data.h5"];
     let files = files.map(|file| text(&shared.join("formats").join(file)));

@@ -1,6 +1,7 @@
 //! What tools see of generated code.
 
 use crate::support::{Workplace, outcome};
+use skimjit_testing::{has, skip};
 use std::process::Command;
 
 const RUN: [&str; 5] = [
@@ -71,8 +72,7 @@ fn a_jitdump_has_code_and_lines_of_every_kernel() {
 #[test]
 fn gdb_breaks_in_a_kernel_and_shows_its_listing() {
     let place = Workplace::with_tiny_network();
-    if Command::new("gdb").arg("--version").output().is_err() {
-        println!("skipped: gdb is not installed");
+    if !has("gdb") {
         return;
     }
     place.write(
@@ -91,7 +91,7 @@ fn gdb_breaks_in_a_kernel_and_shows_its_listing() {
     let seen = outcome(&mut command);
     let text = format!("{}{}", seen.stdout, seen.stderr);
     if text.contains("ptrace") && text.contains("not permitted") {
-        println!("skipped: this system forbids debugging");
+        skip("this system forbids debugging");
         return;
     }
     assert!(seen.stdout.contains("skimjit_conv1.lst:"), "{text}");

@@ -8,7 +8,8 @@ use skimjit::data::lmdb::{Reader, Record, Writer};
 use skimjit::models::caffe::datum::{Datum, Pixels};
 use skimjit::models::caffe::read_mean;
 use skimjit::picture::{ChannelOrder, Picture};
-use std::path::{Path, PathBuf};
+use skimjit_testing::{data, skip};
+use std::path::Path;
 use std::process::Command;
 
 fn records(path: &Path) -> Vec<(String, Datum)> {
@@ -468,7 +469,7 @@ with lmdb.open(sys.argv[2], map_size=1 << 24) as db, db.begin(write=True) as tra
 fn python_reads_our_data_bases_and_we_read_its() {
     let python = |arguments: &[&str]| Command::new("python3").args(arguments).output();
     if !python(&["-c", "import lmdb"]).is_ok_and(|output| output.status.success()) {
-        println!("skipped: no python3 with the package lmdb");
+        skip("no python3 with the package lmdb");
         return;
     }
     let place = pictures(30);
@@ -491,24 +492,10 @@ fn python_reads_our_data_bases_and_we_read_its() {
     }
 }
 
-/// Folder of the shared data; says plainly when it is missing.
-fn data() -> Option<PathBuf> {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    let folder = std::env::var_os("SKIMJIT_DATA").map_or(default, PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder.join("data").canonicalize().unwrap());
-    }
-    println!(
-        "skipped: no test data at {} (set SKIMJIT_DATA)",
-        folder.display()
-    );
-    None
-}
-
 /// Checklist 59.
 #[test]
 fn the_mean_of_a_real_data_base_is_the_one_beside_it() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("data") else { return };
     let place = Workplace::new();
     let database = data.join("lmdb_coiss/train_lmdb");
     let arguments = [
@@ -528,7 +515,7 @@ fn the_mean_of_a_real_data_base_is_the_one_beside_it() {
 
 #[test]
 fn real_mnist_and_cifar_files_keep_their_pixels() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("data") else { return };
     let place = Workplace::new();
     let file = |name: &str| data.join(name).to_str().unwrap().to_owned();
     let [images, labels] = ["images-idx3", "labels-idx1"]

@@ -1,13 +1,14 @@
 //! `skimjit dump`: the matrices are the weights, and the statistics those that SkimCaffe prints.
 
 use crate::support::Workplace;
-use crate::testing::{number, shared, text};
+use crate::testing::{number, text};
 use serde_json::Value;
 use skimjit::models::Shape;
 use skimjit::models::caffe::blob::from_tensor;
 use skimjit::models::caffe::{parse_prototxt, write_caffemodel};
 use skimjit::models::{Graph, Op, Tensor};
 use skimjit::{LoadOptions, Model};
+use skimjit_testing::data;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -236,7 +237,7 @@ fn every_pattern_is_in_the_json() {
 /// SkimCaffe's own dumps of pruned layers, from which the network was made, come out again.
 #[test]
 fn published_matrices_come_out_again() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = data("") else { return };
     let place = Workplace::new();
     let folder = shared.join("models/alexnet_pruned_convs");
     let files = ["model.caffemodel", "deploy.prototxt"].map(|name| text(&folder.join(name)));

@@ -1,7 +1,7 @@
 //! `skimjit export`: blobs go out as they came in, to every format, and other programs read them.
 
 use crate::support::{PROTOTXT, Workplace, ramp, tiny};
-use crate::testing::{shared, text};
+use crate::testing::text;
 use safetensors::SafeTensors;
 use skimjit::array::{parse_npy, read_npy, write_npy};
 use skimjit::models::caffe::blob::{from_tensor, take_tensor};
@@ -9,6 +9,7 @@ use skimjit::models::caffe::proto::blob_proto::Type;
 use skimjit::models::caffe::proto::{BlobProto, BlobShape, NetParameter};
 use skimjit::models::caffe::{parse_prototxt, read_caffemodel, read_prototxt, write_caffemodel};
 use skimjit::models::{Shape, Tensor};
+use skimjit_testing::{data, skip};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
@@ -179,7 +180,7 @@ print(*(archive[name].shape for name in sorted(header)))
 fn python_reads_what_is_exported() {
     let python = |arguments: &[&str]| Command::new("python3").args(arguments).output();
     if !python(&["-c", "import numpy"]).is_ok_and(|output| output.status.success()) {
-        println!("skipped: no python3 with the package numpy");
+        skip("no python3 with the package numpy");
         return;
     }
     let place = pruned();
@@ -190,7 +191,9 @@ fn python_reads_what_is_exported() {
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{complaint}");
     let said = String::from_utf8_lossy(&output.stdout);
-    print!("{said}");
+    said.lines()
+        .filter_map(|line| line.strip_prefix("skipped: "))
+        .for_each(skip);
     assert!(said.ends_with("(4, 3, 3, 3) (4,) (5, 64) (5,)\n"), "{said}");
 }
 
@@ -381,7 +384,7 @@ fn definitions_are_written_without_weights() {
 /// Published networks: the file itself, its way through an artifact, and together with its definition.
 #[test]
 fn published_networks_keep_their_weights() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = data("") else { return };
     for model in [
         "lenet5_dns_sparse",
         "cifar10_quick_v1format",
@@ -432,7 +435,7 @@ fn published_networks_keep_their_weights() {
 
 #[test]
 fn weights_in_hdf5_are_those_of_the_binary_file() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = data("") else { return };
     let place = Workplace::new();
     let folder = shared.join("models/arm_cifar10_m4");
     let file = |name: &str| text(&folder.join(name));

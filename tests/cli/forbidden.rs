@@ -2,6 +2,7 @@
 
 use crate::support::{Outcome, Workplace, outcome, ramp};
 use skimjit::array::write_npy;
+use skimjit_testing::skip;
 use std::os::unix::process::CommandExt;
 
 /// `PR_SET_MDWE` and `PR_MDWE_REFUSE_EXEC_GAIN` of linux/prctl.h (Linux 6.3).
@@ -22,7 +23,7 @@ fn forbidden(place: &Workplace, arguments: &str) -> Option<Outcome> {
     match command.output() {
         Ok(_) => Some(outcome(&mut command)),
         Err(error) => {
-            println!("skipped: this kernel has no PR_SET_MDWE ({error})");
+            skip(format!("this kernel has no PR_SET_MDWE ({error})"));
             None
         }
     }

@@ -1,6 +1,7 @@
 //! What Linux's perf shows of generated code.
 
 use crate::support::{Outcome, Workplace, outcome};
+use skimjit_testing::{has, skip};
 use std::process::Command;
 
 const LAYERS: [&str; 2] = ["conv1", "conv2"];
@@ -14,13 +15,12 @@ impl Perf {
         let place = Workplace::new();
         place.ok(&["synth", "lenet", "--sparsity", "80", "-o", "net.caffemodel"]);
         let perf = Self(place);
-        if Command::new("perf").arg("--version").output().is_err() {
-            println!("skipped: perf is not installed");
+        if !has("perf") {
             return None;
         }
         let sampled = perf.run(&["record", "-e", "cpu-clock", "-o", "try.data", "true"]);
         if sampled.code != Some(0) {
-            println!("skipped: perf may not sample: {}", sampled.stderr.trim());
+            skip(format!("perf may not sample: {}", sampled.stderr.trim()));
             return None;
         }
         Some(perf)
@@ -103,8 +103,8 @@ fn perf_reports_and_annotates_layers_from_a_jitdump() {
     for layer in LAYERS {
         assert!(names(&report, layer), "{layer}\n{report}");
     }
-    if Command::new("objdump").arg("--version").output().is_err() {
-        println!("skipped: perf annotate, objdump is not installed");
+    // What perf annotates with.
+    if !has("objdump") {
         return;
     }
     let code = perf.ok(&[

@@ -1,20 +1,14 @@
 //! Proofs of generated code.
 
 use crate::support::Workplace;
+use skimjit_testing::isas;
 
 #[test]
 fn every_kernel_of_a_network_is_proved() {
     let place = Workplace::new();
     place.ok(&["synth", "lenet", "--sparsity", "90", "-o", "net.caffemodel"]);
-    for isa in ["avx2", "avx512"] {
-        if place
-            .skimjit(&["time", "net.caffemodel", "--isa", isa, "--iterations", "1"])
-            .code
-            != Some(0)
-        {
-            println!("skipped: this CPU lacks {isa}");
-            continue;
-        }
+    for isa in isas() {
+        let isa = &isa.to_string();
         for batch in ["1", "5"] {
             let report = place.json(&[
                 "verify",
@@ -46,7 +40,8 @@ fn every_kernel_of_pruned_networks_is_proved() {
     let nets = [("cifar10-quick", "85"), ("squeezenet", "67")];
     for (net, sparsity) in nets {
         place.ok(&["synth", net, "--sparsity", sparsity, "-o", "net.caffemodel"]);
-        for isa in ["avx2", "avx512"] {
+        for isa in isas() {
+            let isa = &isa.to_string();
             let arguments = [
                 "verify",
                 "net.caffemodel",
@@ -56,10 +51,6 @@ fn every_kernel_of_pruned_networks_is_proved() {
                 isa,
             ];
             let outcome = place.skimjit(&arguments);
-            if outcome.code == Some(2) || outcome.stderr.contains("lacks") {
-                println!("skipped: {isa}: {}", outcome.stderr.trim());
-                continue;
-            }
             assert_eq!(outcome.code, Some(0), "{net} {isa}: {}", outcome.stderr);
             let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
             let kernels = report["kernels"].as_array().unwrap();

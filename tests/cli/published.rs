@@ -1,9 +1,10 @@
 //! `skimjit test` on published networks and images: the accuracies that the data's README states.
 
 use crate::support::Workplace;
-use crate::testing::{mean, number, shared, tested, text};
+use crate::testing::{mean, number, tested, text};
 use flate2::read::GzDecoder;
 use image::{GrayImage, Luma, Rgb, RgbImage};
+use skimjit_testing::data;
 use std::io::Read;
 use std::path::Path;
 
@@ -59,7 +60,7 @@ fn pictures(place: &Workplace, side: u32, images: &[&[u8]], labels: &[u8]) {
 
 #[test]
 fn lenet_on_mnist() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = data("") else { return };
     let place = Workplace::new();
     let file = |name: &str| shared.join("data/mnist").join(name).display().to_string();
     let images = file("test_first3000-images-idx3-ubyte.gz");
@@ -110,7 +111,7 @@ fn cifar10(deploy: &str, mean_file: &str) -> String {
 
 #[test]
 fn cifar10_networks() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = data("") else { return };
     let place = Workplace::new();
     let records = unpacked(&shared.join("data/cifar10/test_00000_00499.bin.gz"));
     let records = records.chunks_exact(1 + 3 * 32 * 32);
@@ -138,7 +139,7 @@ const CHANGED: f64 = 2.0;
 
 #[test]
 fn squeezenet_on_photographs() {
-    let Some(shared) = shared() else { return };
+    let Some(shared) = data("") else { return };
     let place = Workplace::new();
     let table = std::fs::read_to_string(shared.join("imagenet/labels.tsv")).expect("labels.tsv");
     let rows = table

@@ -5,23 +5,7 @@ use serde_json::Value;
 use skimjit::models::caffe::write_caffemodel;
 use skimjit::models::{Shape, Tensor, interpreter};
 use skimjit::{LoadOptions, Model};
-use std::path::{Path, PathBuf};
-
-/// Folder of the shared data; says plainly when it is missing.
-pub fn shared() -> Option<PathBuf> {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    let folder = std::env::var_os("SKIMJIT_DATA").map_or(default, PathBuf::from);
-    match folder.canonicalize() {
-        Ok(folder) => Some(folder),
-        Err(_) => {
-            println!(
-                "skipped: no test data at {} (set SKIMJIT_DATA)",
-                folder.display()
-            );
-            None
-        }
-    }
-}
+use std::path::Path;
 
 pub fn text(path: &Path) -> String {
     path.to_str().expect("a path in UTF-8").to_owned()

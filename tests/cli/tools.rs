@@ -4,6 +4,7 @@ use crate::support::{PROTOTXT, Workplace, ramp};
 use skimjit::array::{read_npy, write_npy};
 use skimjit::models::Tensor;
 use skimjit::models::caffe::{parse_prototxt, read_caffemodel};
+use skimjit_testing::data;
 
 const V1: &str = r#"name: "old" input: "data" input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 8
 layers { name: "conv1" type: CONVOLUTION bottom: "data" top: "conv1" blobs_lr: 1 blobs_lr: 2
@@ -81,7 +82,7 @@ fn upgraded_v0_files_compute_the_same() {
 /// Checklist 2, 59: a published network in the V1 format.
 #[test]
 fn upgraded_v1_files_compute_the_same() {
-    let Some(data) = crate::testing::shared() else {
+    let Some(data) = data("") else {
         return;
     };
     let place = Workplace::new();

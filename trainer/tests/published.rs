@@ -8,6 +8,7 @@ mod support;
 use skimjit_data::idx;
 use skimjit_models::caffe::blob::take_values;
 use skimjit_models::caffe::{read_caffemodel, read_solverstate};
+use skimjit_testing::data;
 use std::path::Path;
 use std::process::Command;
 
@@ -80,7 +81,7 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
 #[test]
 #[ignore = "a minute"]
 fn lenet_reaches_the_published_snapshot() {
-    let Some(data) = support::shared() else {
+    let Some(data) = data("") else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();

@@ -5,6 +5,7 @@ mod support;
 use skimjit_data::idx;
 use skimjit_models::caffe::proto::{NetParameter, Phase};
 use skimjit_models::caffe::{parse_prototxt, read_caffemodel, read_prototxt, upgrade::upgrade_net};
+use skimjit_testing::data;
 use skimjit_trainer::cpu::CpuEngine;
 use skimjit_trainer::engine::Engine;
 use skimjit_trainer::param::Role;
@@ -182,7 +183,7 @@ fn statistics_are_gathered_anew() {
 /// The published LeNet without 90 % of its weights: what reconstruction keeps, magnitude loses.
 #[test]
 fn lenet_at_nine_tenths() {
-    let Some(data) = support::shared() else {
+    let Some(data) = data("") else {
         return;
     };
     let folder = tempfile::tempdir().unwrap();

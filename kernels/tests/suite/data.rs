@@ -3,27 +3,27 @@
 use crate::spec::Spec;
 use skimjit_kernels::{Planes, Problem};
 use skimjit_models::Pattern;
+use skimjit_testing::Noise;
 
-/// SplitMix64: the same numbers everywhere.
-pub struct Random(u64);
+/// The same numbers everywhere: the recorded bytes of kernels depend on them.
+pub struct Random(Noise);
 
 impl Random {
     pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5DEE_CE66)
+        Self(Noise::new(
+            seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5DEE_CE66,
+        ))
     }
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.0.bits()
     }
     /// Below `end`.
     pub fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
+        self.0.below(end as u64) as usize
     }
     /// In −1 .. 1.
     pub fn value(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        self.0.value()
     }
     /// In ±0.1 .. ±1.1.
     pub fn weight(&mut self) -> f32 {

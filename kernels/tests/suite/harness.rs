@@ -8,26 +8,17 @@ use skimjit_kernels::jit::{CodeRegion, Isa};
 use skimjit_kernels::{
     Built, CompiledKernel, Extent, KernelIo, Planes, Problem, Variant, Weights, registry,
 };
+use skimjit_testing::isas;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Filler of the result: what is not written keeps these bits.
 const SENTINEL: f32 = f32::from_bits(0x7fc0_5e17);
 
-/// The ISAs of this machine; says which are left out.
-pub fn isas() -> Vec<Isa> {
-    let best = Isa::detect(None).expect("an x86 CPU with AVX2");
-    let (run, skipped): (Vec<Isa>, Vec<Isa>) = Isa::ALL.into_iter().partition(|&isa| isa <= best);
-    skipped
-        .iter()
-        .for_each(|isa| println!("skipped: {isa} execution, this CPU lacks it"));
-    run
-}
-
 /// The line that repeats a case.
 pub fn repeat(variant: &str, isa: Isa, spec: &Spec) -> String {
     format!(
-        "SKIMJIT_CASE='{variant} {isa} {spec}' cargo test --release -p skimjit-kernels --test suite replay"
+        "SKIMJIT_CASE='{variant} {isa} {spec}' cargo test --release -p skimjit-kernels --test suite replay -- --ignored"
     )
 }
 

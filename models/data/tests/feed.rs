@@ -7,7 +7,8 @@ use skimjit_models::Tensor;
 use skimjit_models::caffe::datum::{Datum, Pixels};
 use skimjit_models::caffe::parse_prototxt;
 use skimjit_models::caffe::proto::{NetParameter, Phase};
-use std::path::{Path, PathBuf};
+use skimjit_testing::data;
+use std::path::Path;
 
 fn net(text: &str) -> NetParameter {
     parse_prototxt(text, "test.prototxt").unwrap().0
@@ -305,22 +306,10 @@ fn missing_files_are_named() {
     fails(open(window, folder.path()), &["WindowData"]);
 }
 
-fn shared() -> Option<PathBuf> {
-    let root = std::env::var_os("SKIMJIT_DATA").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        PathBuf::from,
-    );
-    if root.is_dir() {
-        return Some(root);
-    }
-    println!("skipped: no {} (SKIMJIT_DATA)", root.display());
-    None
-}
-
 /// Checklist 27.
 #[test]
 fn a_list_of_photographs_gives_the_reference_pixels() {
-    let Some(root) = shared() else { return };
+    let Some(root) = data("") else { return };
     let images = root.join("imagenet/images256");
     let mut names: Vec<String> = std::fs::read_dir(&images)
         .unwrap()
@@ -366,7 +355,7 @@ fn a_list_of_photographs_gives_the_reference_pixels() {
 /// Checklist 27.
 #[test]
 fn hdf5_samples_give_their_values() {
-    let Some(root) = shared() else { return };
+    let Some(root) = data("") else { return };
     let folder = tempfile::tempdir().unwrap();
     let files = ["sample_data.h5", "sample_data_2_gzip.h5"];
     let lines: Vec<String> = files
@@ -406,7 +395,7 @@ fn hdf5_samples_give_their_values() {
 /// Values that Python's h5py reads from this file.
 #[test]
 fn samples_of_a_solver_give_their_values() {
-    let Some(root) = shared() else { return };
+    let Some(root) = data("") else { return };
     let folder = tempfile::tempdir().unwrap();
     let file = root.join("formats/solver_data.h5");
     std::fs::write(folder.path().join("list.txt"), file.display().to_string()).unwrap();
@@ -426,7 +415,7 @@ fn samples_of_a_solver_give_their_values() {
 /// Values and sums, weighted by place, that Python's h5py gives.
 #[test]
 fn the_usps_file_gives_its_values() {
-    let Some(root) = shared() else { return };
+    let Some(root) = data("") else { return };
     let folder = tempfile::tempdir().unwrap();
     let file = root.join("data/usps/usps.h5");
     std::fs::write(folder.path().join("list.txt"), file.display().to_string()).unwrap();
@@ -465,7 +454,7 @@ fn the_usps_file_gives_its_values() {
 
 #[test]
 fn hdf5_of_another_shape_is_refused() {
-    let Some(root) = shared() else { return };
+    let Some(root) = data("") else { return };
     let folder = tempfile::tempdir().unwrap();
     let files = ["sample_data.h5", "solver_data.h5"];
     let lines: Vec<String> = files

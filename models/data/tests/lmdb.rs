@@ -5,25 +5,12 @@ use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 use skimjit_data::lmdb::{Reader, Record, Writer};
 use skimjit_models::caffe::datum::{Datum, Pixels};
+use skimjit_testing::{data, skip};
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-
-/// Folder of the shared data; says plainly when it is missing.
-fn data() -> Option<PathBuf> {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-    let folder = std::env::var_os("SKIMJIT_DATA").map_or(default, PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!(
-        "skipped: no test data at {} (set SKIMJIT_DATA)",
-        folder.display()
-    );
-    None
-}
 
 fn records(path: &Path) -> skimjit_models::Result<Vec<Record>> {
     let mut reader = Reader::open(path)?;
@@ -39,7 +26,7 @@ fn records(path: &Path) -> skimjit_models::Result<Vec<Record>> {
 /// Checklist 25.
 #[test]
 fn data_bases_of_caffe_list_what_their_tables_say() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("") else { return };
     for name in ["train_lmdb", "test_lmdb"] {
         let folder = data.join("data/lmdb_coiss");
         let mut reader = Reader::open(&folder.join(name)).unwrap();
@@ -239,7 +226,7 @@ with lmdb.open(sys.argv[2], map_size=1 << 28) as theirs:
 fn python_reads_ours_and_we_read_pythons() {
     let python = |arguments: &[&str]| Command::new("python3").args(arguments).output();
     if !python(&["-c", "import lmdb"]).is_ok_and(|output| output.status.success()) {
-        println!("skipped: no python3 with the package lmdb");
+        skip("no python3 with the package lmdb");
         return;
     }
     let folder = tempfile::tempdir().unwrap();

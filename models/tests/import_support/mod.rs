@@ -1,22 +1,11 @@
-//! What the import tests share: where the shared data is, arrays, prototxt text, filled weights.
+//! What the import tests share: arrays, prototxt text, filled weights.
 #![allow(dead_code)]
 
 use skimjit_models::caffe::proto::{BlobProto, BlobShape, LayerParameter, NetParameter};
 use skimjit_models::caffe::text;
 use skimjit_models::import::{ImportOptions, Imported, import};
 use skimjit_models::{Error, Graph, Op, Shape, Tensor, interpreter};
-use std::path::{Path, PathBuf};
-
-/// The shared data, or `None` after saying that it is missing.
-pub fn data() -> Option<PathBuf> {
-    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
-    let root = std::env::var_os("SKIMJIT_DATA").map_or_else(default, PathBuf::from);
-    if !root.is_dir() {
-        println!("skipped: no shared data at {}", root.display());
-        return None;
-    }
-    Some(root)
-}
+use std::path::Path;
 
 /// Reads a NumPy array.
 pub fn npy(path: &Path) -> Tensor {

@@ -3,22 +3,22 @@
 
 use skimjit_models::ops::*;
 use skimjit_models::{Op, Shape, Tensor, TensorRef, WeightId};
+use skimjit_testing::Noise;
 use std::sync::Arc;
 
 /// A small deterministic generator, so that a failing seed can be run again.
-pub struct Random(pub u64);
+pub struct Random(Noise);
 
 impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(Noise::new(seed))
+    }
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.bits()
     }
     /// From `low` to `high`, both included.
     pub fn range(&mut self, low: u32, high: u32) -> u32 {
-        low + (self.next() % u64::from(high - low + 1)) as u32
+        low + self.0.below(u64::from(high - low) + 1) as u32
     }
     pub fn flag(&mut self) -> bool {
         self.next() & 1 == 1

@@ -5,26 +5,22 @@ use skimjit_models::ops::{
     Reshape, Slice, Window,
 };
 use skimjit_models::{Graph, Op, Shape, Tensor, ValueId};
+use skimjit_testing::Noise;
 
-/// Reproducible numbers in −1 … 1.
-pub struct Random(pub u64);
+/// Reproducible tensors.
+pub struct Random(Noise);
 
 impl Random {
-    /// Next number.
-    pub fn next(&mut self) -> f32 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    pub fn new(seed: u64) -> Self {
+        Self(Noise::new(seed))
     }
-    /// A tensor with zeros at random places.
+    /// Numbers in −1 … 1, with zeros at random places.
     pub fn tensor(&mut self, dims: &[u32], density: f32) -> Tensor {
         let shape = Shape::new(dims.to_vec()).unwrap();
         let data = (0..shape.count())
             .map(|_| {
-                if (self.next() + 1.0) / 2.0 < density {
-                    self.next()
+                if (self.0.value() + 1.0) / 2.0 < density {
+                    self.0.value()
                 } else {
                     0.0
                 }
@@ -49,7 +45,7 @@ impl Net {
         (
             Self {
                 graph,
-                random: Random(1),
+                random: Random::new(1),
             },
             input,
         )

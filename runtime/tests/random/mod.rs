@@ -112,7 +112,7 @@ impl Recipe {
         let mut builder = Builder {
             graph: Graph::default(),
             values: Vec::new(),
-            random: Random(self.seed),
+            random: Random::new(self.seed),
         };
         for (index, [c, h, w]) in self.inputs.iter().enumerate() {
             let shape = Shape::new([batch, *c, *h, *w]).expect("small dims");
@@ -126,7 +126,7 @@ impl Recipe {
 
     /// Random images for each input.
     pub fn images(&self, n: u32) -> Vec<skimjit_models::Tensor> {
-        let mut random = Random(self.seed ^ 0xda7a);
+        let mut random = Random::new(self.seed ^ 0xda7a);
         let images = |&[c, h, w]: &[u32; 3]| random.tensor(&[n, c, h, w], 1.0);
         self.inputs.iter().map(images).collect()
     }

@@ -2,6 +2,7 @@
 
 use crate::support::{From, Workplace, weights};
 use skimjit_models::caffe::{read_caffemodel, read_solverstate};
+use skimjit_testing::skip;
 use skimjit_trainer::solver::report::Silent;
 use std::process::Command;
 
@@ -131,7 +132,9 @@ fn python(script: &str, arguments: &[&str]) -> Option<String> {
         .output()
         .is_ok_and(|o| o.status.success());
     if !has {
-        println!("skipped: {found} has no h5py; SKIMJIT_PYTHON names another Python");
+        skip(format!(
+            "{found} has no h5py; SKIMJIT_PYTHON names another Python"
+        ));
         return None;
     }
     let output = Command::new(&found)

@@ -2,6 +2,7 @@
 
 use crate::support::{NET, Workplace, outcome};
 use skimjit_models::caffe::{read_caffemodel, read_solverstate};
+use skimjit_testing::Noise;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -61,14 +62,6 @@ fn train(place: &Workplace, snapshot: Option<u64>, threads: &str) -> Child {
     place.command(&arguments).spawn().unwrap()
 }
 
-/// An arbitrary number, another one each time; the same ones in every run.
-fn next(random: &mut u64) -> u64 {
-    *random = random
-        .wrapping_mul(6_364_136_223_846_793_005)
-        .wrapping_add(1_442_695_040_888_963_407);
-    *random >> 33
-}
-
 /// On one, two and three threads, among which images are shared out.
 ///
 /// Checklist 55, 56.
@@ -84,14 +77,14 @@ fn killed_runs_go_on_to_the_same_bits() {
 
     let place = Workplace::with_tiny_network();
     place.solver(changes);
-    let (mut random, mut kills) = (5, 0);
+    let (mut noise, mut kills) = (Noise::new(5), 0);
     loop {
         let threads = ["1", "2", "3"][kills % 3];
         let from = newest(&place);
         let mut child = train(&place, from, threads);
         // The last runs are left alone: a slow machine gets to the end too.
         if kills < 9 {
-            let pause = 5 + next(&mut random) % (duration / 3).max(20);
+            let pause = 5 + noise.below((duration / 3).max(20));
             std::thread::sleep(Duration::from_millis(pause));
             // Fails where it has ended already.
             let _ = child.kill();

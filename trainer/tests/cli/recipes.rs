@@ -4,6 +4,7 @@ use super::support::Workplace;
 use serde_json::Value;
 use skimjit_models::caffe::blob::take_values;
 use skimjit_models::caffe::read_caffemodel;
+use skimjit_testing::skip;
 use std::path::Path;
 
 const RECIPE: &str = r#"
@@ -421,7 +422,7 @@ fn the_next_command_is_printed() {
 fn compiles(place: &Workplace, next: &str) {
     let beside = Path::new(env!("CARGO_BIN_EXE_skimjit-train")).with_file_name("skimjit");
     if !beside.is_file() {
-        println!("skipped: {} is not built", beside.display());
+        skip(format!("{} is not built", beside.display()));
         return;
     }
     let command = next.strip_prefix("next: skimjit ").unwrap();

@@ -3,21 +3,7 @@
 
 use skimjit_data::data_base::{Backend, Writer};
 use skimjit_models::caffe::datum::{Datum, Pixels};
-use std::path::{Path, PathBuf};
-
-/// Folder of the shared data; says plainly when it is missing.
-pub fn shared() -> Option<PathBuf> {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
-    let folder = std::env::var_os("SKIMJIT_DATA").map_or(default, PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!(
-        "skipped: no test data at {} (set SKIMJIT_DATA)",
-        folder.display()
-    );
-    None
-}
+use std::path::Path;
 
 /// Writes a data base of grey pictures.
 pub fn data_base(path: &Path, size: u32, records: impl Iterator<Item = (Vec<u8>, i32)>) {

@@ -18,6 +18,7 @@ use data::{Data, Random};
 use native::{Bench, Outcome, mutant};
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{Built, Weights, registry};
+use skimjit_testing::runs;
 use skimjit_verifier::{Definition, Kind, Scope};
 use spec::Spec;
 use std::collections::BTreeMap;
@@ -113,11 +114,6 @@ struct Tally {
     proved: usize,
     ran: usize,
     failures: Vec<String>,
-}
-
-/// Whether this computer can run code for `isa`.
-fn runs(isa: Isa) -> bool {
-    Isa::detect(None).is_ok_and(|best| isa <= best)
 }
 
 /// Proves the kernel with each of the changes, and runs what is proved.
