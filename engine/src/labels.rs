@@ -119,9 +119,32 @@ fn from_lines(text: &str, is_csv: bool) -> Result<Vec<String>> {
             return from_table(rows);
         }
     }
+    for separator in [',', ' '] {
+        refuse_wrong_numbers(&rows_split_once(&lines, separator), lines.len())?;
+    }
     let has_title = lines.len() > 1 && is_title(lines[0].1);
     let names = lines.iter().skip(usize::from(has_title));
     Ok(names.map(|(_, line)| (*line).to_owned()).collect())
+}
+
+/// Refuses numbers before all names that leave classes out or name one twice: whether they are the classes, or
+/// counted from 1, or part of the names cannot be told.
+fn refuse_wrong_numbers(rows: &[Row], lines: usize) -> Result<()> {
+    let body = &rows[usize::from(rows.first().is_some_and(is_title_row))..];
+    let counts = |numbers: &[usize]| {
+        let near = |&&number: &&usize| number <= 2 * numbers.len();
+        numbers.len() > 1 && numbers.iter().filter(near).count() * 2 > numbers.len()
+    };
+    match numbers(body, 0).filter(|numbers| rows.len() == lines && counts(numbers)) {
+        None => Ok(()),
+        Some(numbers) => {
+            let names = body.iter().map(|row| row.cells[1].clone());
+            let sorted = by_number(numbers.into_iter().zip(names).collect());
+            sorted.map(drop).map_err(|error| {
+                error.hint("classes are counted from 0; where the numbers belong to the names, make it a JSON list")
+            })
+        }
+    }
 }
 
 /// Lines and their numbers, empty ones at the end left out; one in between would shift names.
@@ -434,8 +457,26 @@ mod tests {
         assert_eq!(synsets[1], "n01443537 goldfish, Carassius auratus");
         assert_eq!(names("\u{feff}cat\ndog"), ["cat", "dog"]);
         // A number is a name where it is not the class's.
-        assert_eq!(names("1 euro\n2 euro"), ["1 euro", "2 euro"]);
         assert_eq!(names("7\n3"), ["7", "3"]);
+        assert_eq!(names("2019 ford\n1987 opel"), ["2019 ford", "1987 opel"]);
+        assert_eq!(names("9 volts\nbattery"), ["9 volts", "battery"]);
+    }
+
+    #[test]
+    fn numbers_that_could_be_wrong_classes_are_refused() {
+        for text in [
+            "1 a\n2 b\n3 c",
+            "1 euro\n2 euro",
+            "0 a\n1 b\n1 c\n3 d",
+            "1,a\n2,b",
+        ] {
+            let error = refused(text, false);
+            assert!(
+                error.contains("counted from 0") && error.contains("JSON"),
+                "{text:?}: {error}"
+            );
+        }
+        assert_eq!(names(r#"["1 euro", "2 euro"]"#), ["1 euro", "2 euro"]);
     }
 
     #[test]

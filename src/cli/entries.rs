@@ -1,6 +1,7 @@
 //! Files that arguments name: themselves, by folders, by patterns, by lists.
 
 use super::args::NamedFile;
+use super::output;
 use skimjit::picture::FORMATS;
 use skimjit::{Error, Result};
 use skimjit_models::Error as InputError;
@@ -97,6 +98,8 @@ fn file_for(named: &NamedFile, input: &str) -> Result<PathBuf> {
 pub struct Entries {
     known: VecDeque<PathBuf>,
     stdin: Option<Lines<StdinLock<'static>>>,
+    /// One came from standard input.
+    listed: bool,
 }
 
 impl Entries {
@@ -119,8 +122,15 @@ impl Entries {
             return Ok(());
         }
         let found = if path.is_dir() {
-            let mut found = Vec::new();
-            walk(path, MAX_DEPTH, &mut found)?;
+            let (mut found, mut others) = (Vec::new(), 0);
+            walk(path, MAX_DEPTH, &mut found, &mut others)?;
+            if others > 0 {
+                output::note(format!(
+                    "{}: {others} files of other kinds left out; those taken end in {}",
+                    path.display(),
+                    ENDINGS.join(", ")
+                ));
+            }
             found.sort();
             found
         } else if !path.exists() && has_wildcard(path) {
@@ -162,8 +172,13 @@ impl Entries {
             let line =
                 line.map_err(|error| InputError::new(error.to_string()).file("standard input"))?;
             if let Some(path) = listed(&line, None) {
+                self.listed = true;
                 return Ok(Some(path));
             }
+        }
+        if self.stdin.is_some() && !self.listed {
+            let error = InputError::new("an empty list").file("standard input");
+            return Err(error.expected("the name of a file on each line").into());
         }
         Ok(None)
     }
@@ -192,8 +207,9 @@ fn listed(line: &str, folder: Option<&Path>) -> Option<PathBuf> {
     )
 }
 
-/// Pictures and arrays in a folder and the folders in it, hidden ones left out.
-fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
+/// Pictures and arrays in a folder and the folders in it, and the number of files of other kinds; hidden ones are
+/// left out.
+fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>, others: &mut usize) -> Result<()> {
     let unreadable = |error: io::Error| InputError::new(error.to_string()).file(folder);
     if depth == 0 {
         let error = InputError::new(format!("folders more than {MAX_DEPTH} deep")).file(folder);
@@ -207,9 +223,12 @@ fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
         let path = entry.path();
         // A link to a folder could lead back here.
         if entry.file_type().map_err(unreadable)?.is_dir() {
-            walk(&path, depth - 1, found)?;
-        } else if has_known_ending(&path) && path.is_file() {
+            walk(&path, depth - 1, found, others)?;
+        } else if has_known_ending(&path) {
+            // A link that leads nowhere is told when it is its turn.
             found.push(path);
+        } else {
+            *others += 1;
         }
     }
     Ok(())

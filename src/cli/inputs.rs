@@ -192,7 +192,7 @@ pub struct Item {
 impl Item {
     pub fn open(file: &Path) -> Result<Self> {
         let array = if is_npy(file) {
-            Some(array::read_npy(file)?)
+            Some(read_array(file)?)
         } else {
             None
         };
@@ -226,6 +226,26 @@ impl Item {
         let picture = picture::load_any_size(&self.file, c, preprocess)?;
         let dims = [&[1], picture.shape().dims()].concat();
         Ok(Tensor::new(Shape::new(dims)?, picture.into_data()))
+    }
+}
+
+/// An array of finite numbers: others would be refused by the run, with all that are computed together.
+fn read_array(file: &Path) -> Result<Tensor> {
+    let array = array::read_npy(file)?;
+    let images = array
+        .shape()
+        .dims()
+        .first()
+        .map_or(1, |&images| images.max(1) as usize);
+    let row = (array.data().len() / images).max(1);
+    match array.data().iter().position(|element| !element.is_finite()) {
+        None => Ok(array),
+        Some(at) => {
+            let (found, image) = (array.data()[at], at / row);
+            let error =
+                InputError::new(format!("{found} at element {} of image {image}", at % row));
+            Err(error.file(file).expected("finite numbers").into())
+        }
     }
 }
 
@@ -297,7 +317,7 @@ pub fn arrays(model: &Model, files: &[NamedFile], sizes: Sizes) -> Result<Vec<Te
             let error = InputError::new("a file that is no .npy array").file(&named.file);
             return Err(error.expected("a .npy array").into());
         }
-        let array = array::read_npy(&named.file)?;
+        let array = read_array(&named.file)?;
         if sizes == Sizes::Network {
             check_shape(&array, graph.shape(graph.inputs[port]), &named.file)?;
         }

@@ -188,6 +188,7 @@ impl Runs<'_> {
         let described = ports.iter().zip(&outputs);
         let described = described.filter(|(port, _)| !is_classes(port));
         let names: Vec<Option<String>> = images.into_iter().map(Some).collect();
+        stream::warn_of_infinities(&engine.plan().outputs, &outputs, &names);
         let found = self.reading.gather(&engine, &outputs, &names);
         let mut file = File {
             input: name,

@@ -3,10 +3,12 @@
 
 use super::{Extent, Found, Kept, Printer, Reading, Written};
 use crate::cli::entries::Entries;
+use crate::cli::output;
 use crate::cli::progress;
 use indicatif::ProgressBar;
 use skimjit::{Engine, Error, Result, Session};
 use skimjit_models::{Shape, Tensor};
+use skimjit_runtime::Port;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 
@@ -46,6 +48,30 @@ pub fn bar(entries: &Entries, printer: &Printer<'_>) -> ProgressBar {
     match entries.are_known() && !prints {
         true => progress::bar("files", entries.known().len() as u64),
         false => ProgressBar::hidden(),
+    }
+}
+
+/// Says when results are no numbers: scores and classes of them mean nothing.
+pub fn warn_of_infinities(ports: &[Port], outputs: &[Tensor], names: &[Option<String>]) {
+    for (port, output) in ports.iter().zip(outputs) {
+        let Some(at) = output
+            .data()
+            .iter()
+            .position(|element| !element.is_finite())
+        else {
+            continue;
+        };
+        let image = match port.per_image {
+            true => names.get(at / port.elems.max(1)).and_then(Option::as_deref),
+            false => None,
+        };
+        output::warn(format!(
+            "{}output \"{}\" is not finite ({} at element {at}): sums were too large for a float on the way; \
+             skimjit verify names the first layer",
+            image.map_or_else(String::new, |name| format!("{name}: ")),
+            port.name,
+            output.data()[at]
+        ));
     }
 }
 
@@ -152,6 +178,7 @@ impl<'a> Stream<'a> {
         printer: &mut Printer<'_>,
     ) -> Result<()> {
         let mut outputs = self.engine.run(self.session, inputs)?;
+        warn_of_infinities(&self.engine.plan().outputs, &outputs, &names);
         self.blank(&mut outputs, &names);
         self.kept.add(&outputs);
         for map in &mut self.maps {

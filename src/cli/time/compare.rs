@@ -6,6 +6,7 @@ use crate::cli::table::{Table, left, milliseconds, right};
 use serde::Serialize;
 use skimjit::{Error, Result};
 use skimjit_models::Error as InputError;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Reads what `time --json` printed.
@@ -51,6 +52,18 @@ impl<'a> Comparison<'a> {
                 "compared: {} with {} before",
                 what(now),
                 what(before)
+            ));
+        }
+        let layers = |report: &'a Report| -> BTreeSet<&'a str> {
+            report.steps.iter().map(|step| &*step.layer).collect()
+        };
+        let (old, new) = (layers(before), layers(now));
+        let common = old.intersection(&new).count();
+        if 2 * common < old.len().max(new.len()) {
+            output::warn(format!(
+                "compared: {} layers with {} before, of which only {common} have the same names: another network?",
+                new.len(),
+                old.len()
             ));
         }
         before.spread.note("the measurement before");
