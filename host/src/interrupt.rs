@@ -1,11 +1,12 @@
 //! The end of the process by a signal: what is not whole goes first.
 
 use crate::whole;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 use std::fs;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The program answers requests itself.
@@ -13,8 +14,11 @@ static PATIENT: AtomicBool = AtomicBool::new(false);
 
 /// Removes files and folders that are not whole ([`whole::abandon`]) when the process is asked to end (SIGINT,
 /// SIGTERM, SIGHUP); it then ends by the signal. Signals that the process was started to ignore, as `nohup`
-/// does, stay ignored. Costs a thread that sleeps; call it once, first of all.
+/// does, stay ignored. Costs a thread that sleeps; call it once, first of all. From then on writing beyond the
+/// largest file that is allowed (`ulimit -f`) is an error of the write, not a signal that ends the process.
 pub fn clean_up_on_signals() -> io::Result<()> {
+    // Whatever catches the signal; nobody looks at the flag.
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     let ignored = ignored();
     let listened = [SIGINT, SIGTERM, SIGHUP];
     let listened = listened

@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 
 /// Spins before a waiting thread gives its core away, where each thread has a core of its own.
 const SPINS: u32 = 20_000;
@@ -281,10 +281,20 @@ impl Barrier {
     }
 }
 
-/// Maps items on all cores (rayon's global pool), keeping their order. For loading, not for runs.
+/// Maps items on all cores (rayon's global pool), keeping their order; on this thread where no others can be
+/// started. For loading, not for runs.
 pub fn map<T: Sync, R: Send>(items: &[T], f: impl Fn(&T) -> R + Sync + Send) -> Vec<R> {
     use rayon::prelude::*;
-    items.par_iter().map(f).collect()
+    static HAS_THREADS: OnceLock<bool> = OnceLock::new();
+    let start = || match rayon::ThreadPoolBuilder::new().build_global() {
+        Ok(()) => true,
+        // An error without a cause: somebody else has started it.
+        Err(error) => std::error::Error::source(&error).is_none(),
+    };
+    match *HAS_THREADS.get_or_init(start) {
+        true => items.par_iter().map(f).collect(),
+        false => items.iter().map(f).collect(),
+    }
 }
 
 /// Part of tasks `0..costs.len()` that member `member` of `members` runs, by cumulated cost:

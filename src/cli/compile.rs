@@ -242,6 +242,10 @@ fn describe_inputs(arguments: &Arguments, model: &mut Model) -> Result<()> {
             )));
         }
         let preprocess = arguments.pictures.over(model.preprocess())?;
+        let graph = model.graph();
+        if let &[input, ..] = &graph.inputs[..] {
+            preprocess.check_against(graph.shape(input))?;
+        }
         model.set_preprocess(Some(preprocess))?;
     }
     labels::set(model, arguments.labels.as_deref())?;

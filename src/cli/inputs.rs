@@ -87,6 +87,11 @@ impl PictureArguments {
             }
         }
         let preprocess = self.over(network.as_ref())?;
+        if let (Some(_), Sizes::Network, &[input, ..]) =
+            (self.given(), sizes, &model.graph().inputs[..])
+        {
+            preprocess.check_against(model.graph().shape(input))?;
+        }
         let told = match (&network, self.given()) {
             (Some(_), _) => Some(Told::Known(self.of_network(&preprocess, model))),
             (None, None) => Some(Told::Unknown(format!(

@@ -1,6 +1,7 @@
 //! Progress on standard error; shown on a terminal only.
 
 use indicatif::{ProgressBar, ProgressStyle};
+use skimjit_host::foreign;
 use std::time::Duration;
 
 /// A bar of `steps`.
@@ -24,6 +25,9 @@ pub fn spin<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
 pub fn spinner(what: &'static str) -> ProgressBar {
     let spinner = ProgressBar::new_spinner();
     spinner.set_message(what);
-    spinner.enable_steady_tick(Duration::from_millis(120));
+    // It turns on a thread of its own; where there can be none, it stands still.
+    if !spinner.is_hidden() {
+        let _ = foreign::call(|| spinner.enable_steady_tick(Duration::from_millis(120)));
+    }
     spinner
 }

@@ -10,6 +10,7 @@ mod dump;
 mod escapes;
 mod examples;
 mod export;
+mod files;
 mod forbidden;
 mod help;
 mod inputs;
