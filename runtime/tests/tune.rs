@@ -7,6 +7,7 @@ use skimjit_runtime::jit::Isa;
 use skimjit_runtime::{
     Basis, Memory, Options, Plan, PlanError, ThreadPool, Times, TrialKey, Tuner, plan,
 };
+use skimjit_testing::skip;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -61,6 +62,15 @@ fn count(plan: &Plan, basis: Basis) -> usize {
     choices.filter(|choice| choice.basis == basis).count()
 }
 
+/// Whether something else on this machine disturbed a trial, whose times are not kept then; says so.
+fn disturbed(plan: &Plan) -> bool {
+    let disturbed = count(plan, Basis::Disturbed) > 0;
+    if disturbed {
+        skip("measurements, which something else on this machine disturbed");
+    }
+    disturbed
+}
+
 #[test]
 fn a_second_plan_is_the_same_without_measuring() {
     // One by one, image by image on several threads, task by task and over columns.
@@ -72,6 +82,9 @@ fn a_second_plan_is_the_same_without_measuring() {
         assert_eq!(memory.trials(), 0);
 
         let first = tuned(batch, tuner(&memory, threads, false)).unwrap();
+        if disturbed(&first) {
+            continue;
+        }
         let trials = memory.trials();
         assert!(trials > 5, "{trials}");
         assert!(count(&first, Basis::Measured) >= trials);
@@ -92,16 +105,17 @@ fn a_second_plan_is_the_same_without_measuring() {
 #[test]
 fn other_threads_and_batches_are_measured_anew() {
     let memory = Arc::new(Notebook::default());
-    tuned(1, tuner(&memory, 1, false)).unwrap();
+    let first = tuned(1, tuner(&memory, 1, false)).unwrap();
     let one = memory.trials();
-    tuned(2, tuner(&memory, 2, false)).unwrap();
-    assert!(memory.trials() > one);
+    let second = tuned(2, tuner(&memory, 2, false)).unwrap();
+    assert!(memory.trials() > one || disturbed(&first) || disturbed(&second));
 }
 
 #[test]
 fn the_choice_has_the_shortest_time_and_dense_takes_part() {
     let memory = Arc::new(Notebook::default());
     let plan = tuned(1, tuner(&memory, 1, false)).unwrap();
+    disturbed(&plan);
     for choice in plan.choices.iter().filter(|c| c.basis == Basis::Measured) {
         let times = choice.candidates.iter();
         let times: Vec<(&str, f64)> = times
