@@ -63,8 +63,8 @@ fn part(block: &[u8]) -> Result<Option<Part<'_>>> {
 /// What was written last under each key: sequence, and value or that it was deleted.
 pub type Written = BTreeMap<Vec<u8>, (u64, Option<Vec<u8>>)>;
 
-/// Adds what a record of a log of writes says.
-pub fn replay(record: &[u8], written: &mut Written) -> Result<()> {
+/// Adds what a record of a log of writes says; the sequence of its first write.
+pub fn replay(record: &[u8], written: &mut Written) -> Result<u64> {
     let fault = || damaged("a record of writes that cannot be read");
     let (head, mut rest) = record.split_first_chunk::<12>().ok_or_else(fault)?;
     let [sequence @ .., a, b, c, d] = *head;
@@ -81,7 +81,7 @@ pub fn replay(record: &[u8], written: &mut Written) -> Result<()> {
         written.insert(key.to_vec(), (first.wrapping_add(number), value));
     }
     match rest.is_empty() {
-        true => Ok(()),
+        true => Ok(first),
         false => Err(fault()),
     }
 }

@@ -48,9 +48,11 @@ fn checksum(parts: [&[u8]; 2]) -> u32 {
     sum.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
+const WHOLE: &str = "a LevelDB data base that is whole";
+
 fn damaged(found: impl Into<String>) -> Error {
     Error::new(found)
-        .expected("a LevelDB data base that is whole")
+        .expected(WHOLE)
         .hint("make it again; skimjit convert-imageset writes LMDB")
 }
 

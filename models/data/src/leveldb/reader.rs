@@ -4,7 +4,7 @@
 use super::damaged;
 use super::log::Written;
 use super::manifest::{Manifest, TableFile};
-use super::table::{Entry, Table, path_of};
+use super::table::{Entry, Table, check_size, path_of};
 use crate::lmdb::{Record, show};
 use skimjit_models::{Error, Result};
 use std::collections::BTreeMap;
@@ -44,19 +44,16 @@ impl Reader {
         if !path.join("CURRENT").is_file() {
             return Err(Error::new("no file CURRENT")
                 .file(path)
-                .expected("the folder of a LevelDB data base")
+                .expected(
+                    "a data base: for LevelDB a folder with CURRENT, for LMDB one with data.mdb",
+                )
                 .hint("for LMDB, say backend: LMDB"));
         }
         let manifest = Manifest::read(path)?;
         for table in manifest.tables.values() {
-            let file = path_of(path, table.number);
-            let bytes = std::fs::metadata(&file).map_or(0, |file| file.len());
-            if bytes != table.bytes {
-                let found = damaged(format!("a table of {bytes} bytes"));
-                return Err(found.expected(table.bytes.to_string()).file(file));
-            }
+            check_size(&path_of(path, table.number), table.bytes)?;
         }
-        let written = manifest.written(path)?;
+        let written = manifest.checked(path)?;
         Ok(Self {
             path: path.to_owned(),
             groups: groups(manifest.tables),

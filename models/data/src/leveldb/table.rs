@@ -48,17 +48,30 @@ pub fn path_of(folder: &Path, number: u64) -> PathBuf {
     }
 }
 
+/// Refuses a table that is missing or has another size than the manifest says.
+pub fn check_size(path: &Path, wanted: u64) -> Result<()> {
+    let found = match std::fs::metadata(path) {
+        Ok(file) if file.len() == wanted => return Ok(()),
+        Ok(file) => format!("a table of {} bytes", file.len()),
+        Err(error) => error.to_string(),
+    };
+    let expected = format!("a table of {wanted} bytes, as the manifest says");
+    Err(damaged(found).expected(expected).file(path))
+}
+
 impl Table {
     /// Opens a table, whose size must be what the manifest says.
     pub fn open(folder: &Path, table: &TableFile) -> Result<Self> {
         let path = path_of(folder, table.number);
+        check_size(&path, table.bytes)?;
+        Self::open_file(path)
+    }
+
+    fn open_file(path: PathBuf) -> Result<Self> {
         let open = || {
-            let unreadable = |error: std::io::Error| Error::new(error.to_string());
+            let unreadable = |error: std::io::Error| damaged(error.to_string());
             let file = File::open(&path).map_err(unreadable)?;
             let bytes = file.metadata().map_err(unreadable)?.len();
-            if bytes != table.bytes {
-                return Err(damaged(format!("{bytes} bytes")).expected(table.bytes.to_string()));
-            }
             let index = read_index(&file, bytes)?;
             Ok(Self {
                 path: path.clone(),
@@ -90,6 +103,19 @@ impl Table {
             self.block = Some(read_block(&self.file, self.bytes, &mut place)?);
         }
     }
+}
+
+/// Whether a table can be read and holds a write of another sequence than the known ones.
+pub fn has_other(path: &Path, is_known: impl Fn(u64) -> bool) -> bool {
+    let Ok(mut table) = Table::open_file(path.to_owned()) else {
+        return false;
+    };
+    while let Ok(Some(entry)) = table.next() {
+        if !is_known(entry.sequence) {
+            return true;
+        }
+    }
+    false
 }
 
 fn read_index(file: &File, bytes: u64) -> Result<Block> {
