@@ -3,6 +3,7 @@
 use crate::caffe::Warning;
 use skimjit_host::memory::{TooMuch, size_text};
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Result with [`Error`].
@@ -37,6 +38,24 @@ impl Error {
             found: found.into(),
             ..Self::default()
         }
+    }
+    /// For a file that could not be read, which should have been what is expected.
+    pub fn unreadable(
+        file: impl AsRef<Path>,
+        error: &std::io::Error,
+        expected: impl Into<String>,
+    ) -> Self {
+        let path = file.as_ref();
+        let too_much = error.get_ref().and_then(|inner| inner.downcast_ref());
+        if let Some(&too_much) = too_much {
+            return <Self as From<TooMuch>>::from(too_much).file(path);
+        }
+        let found = match error.kind() {
+            ErrorKind::IsADirectory => folder_text(path).to_owned(),
+            ErrorKind::InvalidData => "bytes that are no UTF-8 text".to_owned(),
+            _ => error.to_string(),
+        };
+        Self::new(found).file(path).expected(expected)
     }
     /// For a file that could not be written; there is no part of it.
     pub fn unwritable(file: impl AsRef<Path>, error: &std::io::Error) -> Self {
@@ -88,6 +107,17 @@ impl Error {
     }
 }
 
+/// What a folder is that was given as a file.
+fn folder_text(path: &Path) -> &'static str {
+    if path.join("data.mdb").is_file() {
+        "an LMDB data base (a folder with data.mdb)"
+    } else if path.join("CURRENT").is_file() {
+        "a LevelDB data base (a folder with CURRENT)"
+    } else {
+        "a folder"
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {
@@ -124,5 +154,42 @@ impl From<TooMuch> for Error {
         Self::new(format!("contents that take {bytes} of memory"))
             .expected(format!("at most {budget}"))
             .hint("that is what is free, or what --memory-limit (in C: memory_limit) allows")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn what_cannot_be_read_is_named_and_what_was_expected_is_said_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = |error: &io::Error| {
+            let error = Error::unreadable(folder.path(), error, "a recipe").to_string();
+            let (_, rest) = error.split_once(": ").unwrap();
+            rest.to_owned()
+        };
+        let told = TooMuch {
+            bytes: 7,
+            budget: 5,
+        };
+        let too_much = io::Error::new(ErrorKind::OutOfMemory, told);
+        assert_eq!(text(&too_much).matches("expected").count(), 1);
+        assert!(text(&too_much).starts_with("found contents that take 7 bytes"));
+        let none = ErrorKind::InvalidData.into();
+        assert_eq!(
+            text(&none),
+            "found bytes that are no UTF-8 text, expected a recipe"
+        );
+        let is_folder = std::fs::read(folder.path()).unwrap_err();
+        assert_eq!(text(&is_folder), "found a folder, expected a recipe");
+        for (file, words) in [
+            ("CURRENT", "found a LevelDB data base"),
+            ("data.mdb", "found an LMDB data base"),
+        ] {
+            std::fs::write(folder.path().join(file), []).unwrap();
+            assert!(text(&is_folder).starts_with(words), "{file}");
+        }
     }
 }

@@ -28,7 +28,7 @@ pub struct Picture {
 /// Reads a binary batch (`data_batch_1.bin`): a label and 3072 values for each picture.
 pub fn read_batch(path: &Path) -> Result<Vec<Picture>> {
     let record = 1 + PICTURE_BYTES;
-    let bytes = unpack::read(path, MAX_PICTURES * record as u64)?;
+    let bytes = unpack::read(path, MAX_PICTURES * record as u64, "a binary file of CIFAR")?;
     let records = bytes.chunks_exact(record);
     if bytes.is_empty() || !records.remainder().is_empty() {
         return Err(Error::new(format!("{} bytes", bytes.len()))
@@ -55,7 +55,7 @@ pub fn read_sheets(sheets: &[impl AsRef<Path>], labels: &Path) -> Result<Vec<Pic
         let path = path.as_ref();
         pictures.extend(read_sheet(path).map_err(|error| error.file(path))?);
     }
-    let classes = unpack::read(labels, MAX_PICTURES)?;
+    let classes = unpack::read(labels, MAX_PICTURES, "a file of labels, one byte each")?;
     if classes.len() != pictures.len() {
         return Err(Error::new(format!("{} labels", classes.len()))
             .file(labels)
@@ -73,7 +73,11 @@ pub fn read_sheets(sheets: &[impl AsRef<Path>], labels: &Path) -> Result<Vec<Pic
 /// The pictures of a sheet, all of class 0.
 fn read_sheet(path: &Path) -> Result<Vec<Picture>> {
     let pixels = (SIDE * SIDE) as usize;
-    let bytes = unpack::read(path, MAX_PICTURES * PICTURE_BYTES as u64)?;
+    let bytes = unpack::read(
+        path,
+        MAX_PICTURES * PICTURE_BYTES as u64,
+        "a file of pictures",
+    )?;
     let sheet = Sheet::decode(&bytes, Some(CHANNELS), ChannelOrder::Rgb)?;
     if sheet.width() as usize != pixels {
         let size = format!("a sheet of {}x{}", sheet.width(), sheet.height());

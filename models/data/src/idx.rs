@@ -51,7 +51,7 @@ pub fn read_labels(path: &Path) -> Result<Vec<u8>> {
 /// Dims and elements of an array of bytes with `axes` axes.
 fn read(path: &Path, axes: u8) -> Result<(Vec<u32>, Vec<u8>)> {
     let header_bytes = 4 + 4 * u64::from(axes);
-    let bytes = unpack::read(path, header_bytes + MAX_BYTES)?;
+    let bytes = unpack::read(path, header_bytes + MAX_BYTES, "an IDX file")?;
     let (magic, rest) = bytes
         .split_first_chunk::<4>()
         .ok_or_else(|| Error::new("a file that ends inside its header"))?;

@@ -8,6 +8,8 @@ use std::path::Path;
 /// Largest list, in bytes.
 const MAX_BYTES: u64 = 1 << 32;
 
+const LIST: &str = "a text file with a path and a label per line";
+
 /// A line of a list.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry {
@@ -21,14 +23,14 @@ pub struct Entry {
 
 /// Reads a list; blank lines are left out.
 pub fn read(path: &Path) -> Result<Vec<Entry>> {
-    let bytes = unpack::read(path, MAX_BYTES)?;
+    let bytes = unpack::read(path, MAX_BYTES, LIST)?;
     let text = String::from_utf8(bytes).map_err(|error| {
         Error::new(format!(
             "no UTF-8 text at byte {}",
             error.utf8_error().valid_up_to()
         ))
         .file(path)
-        .expected("a text file with a path and a label per line")
+        .expected(LIST)
     })?;
     let lines = (1..).zip(text.lines());
     let lines = lines.filter(|(_, line)| !line.trim().is_empty());

@@ -7,9 +7,10 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-/// Reads a file of at most `most` bytes, unpacked; its contents say whether it is packed.
-pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
-    let unreadable = |error: std::io::Error| Error::new(error.to_string()).file(path);
+/// Reads a file of at most `most` bytes, unpacked; its contents say whether it is packed. Errors say what is
+/// expected in it.
+pub fn read(path: &Path, most: u64, expected: &str) -> Result<Vec<u8>> {
+    let unreadable = |error: std::io::Error| Error::unreadable(path, &error, expected);
     let file = File::open(path).map_err(unreadable)?;
     let size = file.metadata().map_err(unreadable)?.len();
     let mut file = BufReader::new(file);

@@ -8,9 +8,9 @@ use crate::{Error, Result};
 use skimjit_host::{memory, whole};
 use std::path::Path;
 
-/// Reads a whole file of limited size.
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let unreadable = |error: std::io::Error| Error::new(error.to_string()).file(path);
+/// Reads a whole file of limited size; errors say what is expected in it.
+pub(super) fn read_file(path: &Path, expected: &str) -> Result<Vec<u8>> {
+    let unreadable = |error: std::io::Error| Error::unreadable(path, &error, expected);
     let bytes = memory::read_file(path, MAX_FILE_BYTES).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(Error::new("a file of 2 GiB or more")

@@ -28,12 +28,12 @@ pub(super) enum Wanted {
 }
 
 impl Wanted {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Definition => "a text file (prototxt)",
             Self::Weights => "weights (.caffemodel or .caffemodel.h5)",
             Self::State => "the state of a solver (.solverstate)",
-            Self::Array => "an array (.binaryproto)",
+            Self::Array => "an array (.binaryproto, or .npy where an option names it)",
         }
     }
 }
@@ -108,6 +108,8 @@ const CONVERT: &str = "skimjit reads Caffe's networks: convert it to a prototxt 
 const ORIGINAL: &str = "it was made from another file, whose layers it no longer holds as they were: take the Caffe \
                         files (prototxt and caffemodel) that the network comes from";
 
+const DATA: &str = "it holds pictures, not weights: data layers name its folder as their source";
+
 const fn kind(found: &'static str, hint: &'static str, is: fn(&File<'_>) -> bool) -> Kind {
     Kind { found, is, hint }
 }
@@ -145,6 +147,8 @@ static KINDS: &[Kind] = &[
     kind("an array of NumPy (.npy)", "inputs go with --input, weights are read from .caffemodel and .caffemodel.h5 files", |f| f.starts(b"\x93NUMPY")),
     kind("a picture", "pictures go behind the network, with --input", |f| f.starts(b"\x89PNG") || f.starts(b"\xff\xd8\xff") || f.starts(b"GIF8")
         || f.starts(b"II*\0") || f.starts(b"MM\0*") || f.at(8, b"WEBP") || f.starts(b"BM") && f.at(6, &[0; 4])),
+    kind("an LMDB data base (data.mdb)", DATA, |f| f.at(16, &0xBEEF_C0DE_u32.to_le_bytes())),
+    kind("a table of a LevelDB data base (.ldb, .sst)", DATA, |f| f.bytes.ends_with(&0xdb47_7524_8b80_fb57_u64.to_le_bytes())),
     kind("a program or a library", "give the network that it was made from", |f| f.starts(b"\x7fELF")),
     kind("a Darknet network (.cfg)", CONVERT, |f| sections(f.text()).any(|line| line == "[net]" || line == "[network]")),
     kind("Darknet weights (.weights)", CONVERT, |f| f.ends(&[".weights"]) && f.bytes.first() == Some(&0)),
@@ -152,10 +156,10 @@ static KINDS: &[Kind] = &[
     kind("weights of ncnn (.bin)", ORIGINAL, |f| f.starts(&0x0130_6b47_u32.to_le_bytes()) || f.starts(&0x000d_4b38_u32.to_le_bytes())),
     kind("weights of MXNet (.params)", CONVERT, |f| f.starts(&0x112_u64.to_le_bytes())),
     kind("an ONNX model", CONVERT, is_onnx),
-    kind("a Core ML model", CONVERT, |f| f.ends(&[".mlmodel"])),
-    kind("a PaddlePaddle model", CONVERT, |f| f.ends(&[".pdmodel", ".pdiparams", ".pdparams", "__model__", "__params__"])),
-    kind("a graph of TensorFlow or Caffe2 (.pb)", CONVERT, |f| f.ends(&[".pb", ".pbtxt"])),
-    kind("raw weights (.bin) of ncnn, OpenVINO or PyTorch", ORIGINAL, |f| f.ends(&[".bin"]) && TopLevel::of(f.bytes).is_none()),
+    kind("a Core ML model, by its name", CONVERT, |f| f.ends(&[".mlmodel"])),
+    kind("a PaddlePaddle model, by its name", CONVERT, |f| f.ends(&[".pdmodel", ".pdiparams", ".pdparams", "__model__", "__params__"])),
+    kind("a graph of TensorFlow or Caffe2 (.pb), by its name", CONVERT, |f| f.ends(&[".pb", ".pbtxt"])),
+    kind("raw weights (.bin) of ncnn, OpenVINO or PyTorch, by its name", ORIGINAL, |f| f.ends(&[".bin"]) && TopLevel::of(f.bytes).is_none()),
 ];
 
 fn is_safetensors(bytes: &[u8]) -> bool {
@@ -246,10 +250,19 @@ impl Own {
     }
 }
 
+/// Nothing in an empty file says what it should have been; its name does.
+fn expected_of(wanted: Wanted, file: &File<'_>) -> &'static str {
+    match file.bytes {
+        [] if file.ends(&[".prototxt", ".txt"]) => Wanted::Definition.name(),
+        [] if file.ends(&[".skim"]) => "a network compiled by skimjit (.skim)",
+        _ => wanted.name(),
+    }
+}
+
 /// Refuses a file that is recognised as something else than what is wanted.
 pub(super) fn check(wanted: Wanted, path: &Path, bytes: &[u8]) -> Result<()> {
     let file = File::new(path, bytes);
-    let expected = |error: Error| error.expected(wanted.name());
+    let expected = |error: Error| error.expected(expected_of(wanted, &file));
     let own = Own::of(&file);
     if own.as_ref().is_some_and(|own| own.is(wanted)) {
         return Ok(());
@@ -352,6 +365,21 @@ mod tests {
                 vec![0x47, 0x6b, 0x30, 1, 0, 0],
                 "weights of ncnn",
             ),
+            (
+                "data.mdb",
+                [&[0; 16][..], &[0xde, 0xc0, 0xef, 0xbe, 1, 0, 0, 0]].concat(),
+                "an LMDB data base (data.mdb)",
+            ),
+            (
+                "000005.ldb",
+                b"\x01\0\xff\x57\xfb\x80\x8b\x24\x75\x47\xdb".to_vec(),
+                "a table of a LevelDB data base",
+            ),
+            (
+                "net.bin",
+                vec![0xff],
+                "raw weights (.bin) of ncnn, OpenVINO or PyTorch, by its name",
+            ),
             ("net.engine", b"ftrt\0\0\0\0".to_vec(), "a TensorRT engine"),
             ("inference.pdmodel", vec![0x0a, 0], "a PaddlePaddle model"),
             ("net.npz", zip(&["w.npy"]), "arrays of NumPy (.npz)"),
@@ -438,6 +466,19 @@ mod tests {
         }
         for binary in [&b"\n\x03two"[..], b"\x89HDF\r\n\x1a\n", b"", b"a\0"] {
             assert!(!is_text(binary), "{binary:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_file_should_have_been_what_its_name_says() {
+        for (name, words) in [
+            ("solver.prototxt", "expected a text file (prototxt)"),
+            ("net.skim", "expected a network compiled by skimjit (.skim)"),
+            ("net.caffemodel", "expected weights (.caffemodel"),
+        ] {
+            let text = refusal(Wanted::Weights, name, b"");
+            assert!(text.starts_with("found an empty file"), "{text}");
+            assert!(text.contains(words), "{text}");
         }
     }
 

@@ -26,7 +26,7 @@ mod wire;
 
 pub use foreign::{is_definition, is_text};
 pub use forms::odd_names;
-pub use hdf5::{Numbers, read_numbers as read_hdf5_numbers};
+pub use hdf5::{Numbers, check_end as check_hdf5_end, read_numbers as read_hdf5_numbers};
 pub use warning::{Care, Tally, Warning};
 
 use crate::{Error, Result, Tensor};
@@ -106,7 +106,7 @@ fn read_text<T>(
     path: &Path,
     parse: impl Fn(&[u8]) -> Result<(T, Vec<Warning>)>,
 ) -> Result<(T, Vec<Warning>)> {
-    let bytes = binary::read_file(path)?;
+    let bytes = binary::read_file(path, Wanted::Definition.name())?;
     recognise(Wanted::Definition, path, &bytes)?;
     in_file(parse(&bytes), path)
 }
@@ -130,7 +130,7 @@ fn in_file<T>(parsed: Result<(T, Vec<Warning>)>, file: &Path) -> Result<(T, Vec<
 /// Reads a caffemodel as it is stored, old formats not yet upgraded. HDF5 files (`.caffemodel.h5`)
 /// give layers of nothing but names and blobs.
 pub fn read_caffemodel(path: &Path) -> Result<NetParameter> {
-    parse_caffemodel(binary::read_file(path)?, path)
+    parse_caffemodel(binary::read_file(path, Wanted::Weights.name())?, path)
 }
 
 /// Parses the contents of a caffemodel; `name` stands for the file in errors.
@@ -161,7 +161,7 @@ pub fn write_caffemodel_hdf5(net: &NetParameter, path: &Path) -> Result<()> {
 
 /// Reads a solver's state (`.solverstate`, or `.solverstate.h5` in HDF5).
 pub fn read_solverstate(path: &Path) -> Result<SolverState> {
-    let bytes = binary::read_file(path)?;
+    let bytes = binary::read_file(path, Wanted::State.name())?;
     recognise(Wanted::State, path, &bytes)?;
     let state = if is_hdf5(path, &bytes) {
         hdf5::parse_state(bytes)
@@ -183,7 +183,7 @@ pub fn write_solverstate(state: &SolverState, path: &Path) -> Result<()> {
 
 /// Reads a file of one array (`.binaryproto`), in the shape as stored.
 pub fn read_binaryproto(path: &Path) -> Result<Tensor> {
-    let bytes = binary::read_file(path)?;
+    let bytes = binary::read_file(path, Wanted::Array.name())?;
     recognise(Wanted::Array, path, &bytes)?;
     let blob = binary::parse::<BlobProto>(bytes, BLOB_PROTO);
     let mut blob = blob.map_err(|error| error.file(path))?;

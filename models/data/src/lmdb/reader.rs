@@ -37,9 +37,10 @@ impl Reader {
             path.to_owned()
         };
         let unreadable = |error: std::io::Error| {
-            Error::new(error.to_string())
-                .file(&path)
-                .expected(format!("an LMDB data base: a folder with {DATA_FILE}"))
+            let expected = format!(
+                "a data base: for LMDB a folder with {DATA_FILE}, for LevelDB one with CURRENT"
+            );
+            Error::unreadable(&path, &error, expected)
         };
         let file = File::open(&path).map_err(unreadable)?;
         let file_bytes = file.metadata().map_err(unreadable)?.len();

@@ -33,6 +33,13 @@ impl From<ImageError> for Failure {
                 }
                 _ => Self::Unknown(text),
             },
+            // Sides are looked at by themselves.
+            ImageError::Limits(_) => Self::Large(
+                Error::new("a picture that takes more memory to read").expected(format!(
+                    "at most {} MiB, or what is free",
+                    MAX_DECODE_BYTES >> 20
+                )),
+            ),
             _ => Self::Damaged(text),
         }
     }
@@ -77,9 +84,8 @@ fn decode_any(file: &[u8]) -> std::result::Result<DynamicImage, Failure> {
 }
 
 fn limits() -> Limits {
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
+    // Sides are left to `check_size`, which says what they are.
+    let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MAX_DECODE_BYTES.min(memory::budget()));
     limits
 }
@@ -107,9 +113,9 @@ fn check_size(decoder: &impl ImageDecoder, more: u64) -> std::result::Result<(),
 
 fn decode_jpeg(file: &[u8]) -> std::result::Result<DynamicImage, Failure> {
     let mut decoder = JpegDecoder::new(Cursor::new(file))?;
-    decoder.set_limits(limits())?;
     // Progressive files are kept as coefficients, of three colours and 16 bits.
     check_size(&decoder, 6)?;
+    decoder.set_limits(limits())?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let (width, height) = decoder.dimensions();
     let gray = decoder.color_type().channel_count() == 1;
@@ -139,6 +145,8 @@ fn check_whole(file: &[u8], format: Option<ImageFormat>) -> std::result::Result<
             .get(4..8)
             .and_then(|length| length.try_into().ok())
             .is_some_and(|length| file.len() as u64 >= 8 + u64::from(u32::from_le_bytes(length))),
+        Some(ImageFormat::Png) => is_whole_png(file).unwrap_or(false),
+        Some(ImageFormat::Gif) => is_whole_gif(file).unwrap_or(false),
         _ => true,
     };
     match whole {
@@ -146,5 +154,46 @@ fn check_whole(file: &[u8], format: Option<ImageFormat>) -> std::result::Result<
         false => Err(Failure::Damaged(
             "the file ends before the picture does".to_owned(),
         )),
+    }
+}
+
+/// Whether chunk follows chunk up to the last one, which is whole. `None`: the file ends before that.
+fn is_whole_png(file: &[u8]) -> Option<bool> {
+    const LAST: &[u8] = b"\0\0\0\0IEND\xae\x42\x60\x82";
+    let mut rest = file.get(8..)?;
+    while !rest.starts_with(LAST) {
+        let (length, _) = rest.split_first_chunk::<4>()?;
+        // With its kind and its checksum.
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        rest = rest.get(length.checked_add(12)?..)?;
+    }
+    Some(true)
+}
+
+/// Whether block follows block up to the trailer. `None`: the file ends before that.
+fn is_whole_gif(file: &[u8]) -> Option<bool> {
+    // The size of a table of colours, by the flags in front of it.
+    let colours = |flags: u8| match flags & 0x80 {
+        0 => 0,
+        _ => 3 << (1 + (flags & 7)),
+    };
+    let mut rest = file.get(13 + colours(*file.get(10)?)..)?;
+    loop {
+        let (kind, behind) = rest.split_first()?;
+        rest = match kind {
+            0x3b => return Some(true),
+            0x21 => behind.get(1..)?,
+            // With the width of the first codes.
+            0x2c => behind.get(10 + colours(*behind.get(8)?)..)?,
+            _ => return Some(false),
+        };
+        // Parts with their lengths in front, up to an empty one.
+        loop {
+            let (&length, behind) = rest.split_first()?;
+            rest = behind.get(usize::from(length)..)?;
+            if length == 0 {
+                break;
+            }
+        }
     }
 }

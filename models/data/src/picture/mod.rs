@@ -3,7 +3,7 @@
 //! The steps and their order are Caffe's: decode, resize, crop the centre, subtract the mean, scale.
 //! Transparency is ignored and a camera's orientation mark is obeyed, as OpenCV does for Caffe; 16 bits
 //! become 8; of moving pictures the first is taken. A file that is cut off is an error, never half a
-//! picture.
+//! picture; in PNG and GIF that is so for every byte up to the mark of the end.
 
 mod decode;
 mod jpeg;
@@ -207,7 +207,7 @@ impl Picture {
     /// Decodes a picture's file to 1 channel (brightness) or 3.
     pub fn open(path: &Path, channels: u32, order: ChannelOrder) -> Result<Self> {
         let read = || {
-            let unreadable = |error: std::io::Error| Error::new(error.to_string());
+            let unreadable = |error: std::io::Error| Error::unreadable(path, &error, "a picture");
             let file = memory::read_file(path, MAX_FILE_BYTES).map_err(unreadable)?;
             if file.len() as u64 > MAX_FILE_BYTES {
                 return Err(Error::new("a larger file")

@@ -7,9 +7,13 @@ use hdf5_pure::{Dataset, File};
 use skimjit_host::{foreign, memory};
 use skimjit_models::caffe::limits::{BASE_MEMORY, HDF5_MEMORY, MAX_TEXT_BYTES};
 use skimjit_models::caffe::proto::Hdf5DataParameter;
-use skimjit_models::caffe::{Numbers, read_hdf5_numbers};
+use skimjit_models::caffe::{Numbers, check_hdf5_end, read_hdf5_numbers};
 use skimjit_models::{Error, Result};
+use std::io::Read;
 use std::path::{Path, PathBuf};
+
+/// The start of a file in which it says how large it is, at most.
+const SUPERBLOCK_BYTES: u64 = 128;
 
 /// See the module.
 pub struct Hdf5List {
@@ -77,13 +81,10 @@ impl Hdf5List {
 }
 
 fn read_list(path: &Path, folder: Option<&Path>) -> Result<Vec<PathBuf>> {
-    let unreadable = |found: String| {
-        Error::new(found)
-            .file(path)
-            .expected("a text file with the path of an HDF5 file per line")
-    };
+    const LIST: &str = "a text file with the path of an HDF5 file per line";
+    let unreadable = |found: String| Error::new(found).file(path).expected(LIST);
     let bytes = memory::read_file(path, MAX_TEXT_BYTES as u64);
-    let bytes = bytes.map_err(|error| unreadable(error.to_string()))?;
+    let bytes = bytes.map_err(|error| Error::unreadable(path, &error, LIST))?;
     if bytes.len() > MAX_TEXT_BYTES {
         return Err(unreadable("a larger file".to_owned()));
     }
@@ -112,6 +113,7 @@ impl Table {
         let mut allowed = BASE_MEMORY + size * HDF5_MEMORY;
         let read = || {
             memory::check(size)?;
+            check_end(path, size)?;
             let file = File::open(path).map_err(unreadable)?;
             let mut table = Self::default();
             let mut count = None;
@@ -153,6 +155,18 @@ impl Table {
         });
         rows.collect()
     }
+}
+
+/// Refuses a file that is cut off. What cannot be opened is refused later.
+fn check_end(path: &Path, size: u64) -> Result<()> {
+    let mut start = Vec::new();
+    if let Ok(file) = std::fs::File::open(path) {
+        let unreadable = |error| Error::unreadable(path, &error, "an HDF5 file");
+        file.take(SUPERBLOCK_BYTES)
+            .read_to_end(&mut start)
+            .map_err(unreadable)?;
+    }
+    check_hdf5_end(&start, size)
 }
 
 /// Rows, dims of a row, values.

@@ -1,9 +1,11 @@
 //! Weights in HDF5 files: `/data/<layer>/<blob index>`, one float dataset each; and solver states.
 
+mod end;
 mod numbers;
 mod state;
 mod write;
 
+pub use end::check_end;
 pub use numbers::{Numbers, read_numbers};
 use numbers::{check_numbers, check_size};
 pub(super) use state::parse_state;
@@ -37,6 +39,7 @@ fn parse_weights(bytes: Vec<u8>) -> Result<NetParameter> {
         layers: Vec::new(),
     };
     memory::check(bytes.len() as u64)?;
+    check_end(&bytes, bytes.len() as u64)?;
     let file = File::from_bytes(bytes).map_err(|error| unreadable(&error))?;
     let data = file.root().group("data").map_err(|error| match error {
         hdf5_pure::Error::Format(FormatError::PathNotFound(_)) | hdf5_pure::Error::NotAGroup(_) => {
@@ -79,7 +82,11 @@ impl Reader {
                     format!("at most {MAX_HDF5_GROUPS} groups, {MAX_HDF5_DEPTH} deep"),
                 )
             })?;
-        let blobs = self.blobs(group).map_err(|error| error.layer(&name))?;
+        let in_layer = |error: Error| match name.as_str() {
+            "" => error.field("/data"),
+            name => error.layer(name),
+        };
+        let blobs = self.blobs(group).map_err(in_layer)?;
         if !blobs.is_empty() {
             let name = Some(name.clone());
             self.layers.push(LayerParameter {
@@ -88,14 +95,16 @@ impl Reader {
                 ..LayerParameter::default()
             });
         }
-        for child in group.groups().map_err(|error| unreadable(&error))? {
+        let children = group.groups().map_err(|error| unreadable(&error));
+        for child in children.map_err(in_layer)? {
             // What the library makes of bytes that are no UTF-8: two names may be one then.
             if child.contains(char::REPLACEMENT_CHARACTER) {
                 return Err(Error::new(format!("a group called {child:?}"))
                     .expected("names in UTF-8")
                     .hint("write the weights as a .caffemodel, which may have any names"));
             }
-            let inner = group.group(&child).map_err(|error| unreadable(&error))?;
+            let inner = group.group(&child).map_err(|error| unreadable(&error));
+            let inner = inner.map_err(|error| error.field(format!("/data/{name}/{child}")))?;
             let name = if name.is_empty() {
                 child
             } else {

@@ -1,6 +1,6 @@
 //! States of solvers: `iter`, `learned_net`, `current_step`, and `/history/<number>`.
 
-use super::{check_numbers, check_size, checked, read_blob, unreadable};
+use super::{check_end, check_numbers, check_size, checked, read_blob, unreadable};
 use crate::caffe::limits::{BASE_MEMORY, HDF5_MEMORY, MAX_HDF5_HISTORY, MAX_HDF5_TEXT};
 use crate::caffe::proto::{BlobProto, SolverState};
 use crate::{Error, Result};
@@ -15,6 +15,7 @@ pub(in crate::caffe) fn parse_state(bytes: Vec<u8>) -> Result<SolverState> {
 fn parse(bytes: Vec<u8>) -> Result<SolverState> {
     let mut memory = BASE_MEMORY + bytes.len() as u64 * HDF5_MEMORY;
     memory::check(bytes.len() as u64)?;
+    check_end(&bytes, bytes.len() as u64)?;
     let file = File::from_bytes(bytes).map_err(|error| unreadable(&error))?;
     let root = file.root();
     let number = |name: &str| number(&root, name).map_err(|error| error.field(name));
