@@ -31,16 +31,24 @@ pub struct History {
 /// File names in a folder of a run.
 const METRICS: &str = "metrics.jsonl";
 const LOG: &str = "train.info";
+/// What a history is read from.
+const FOLDER: &str = "the --log folder of a run, or the output folder of a recipe";
 
 impl History {
     /// Reads a folder: its own files, or those of the numbered folders of a recipe in it.
     pub fn read(folder: &Path) -> Result<Self> {
         let mut history = Self::default();
-        if history.read_run(folder, 0.0)? {
-            return Ok(history);
+        if let Some(file) = history.read_run(folder, 0.0)? {
+            return match history.is_empty() {
+                false => Ok(history),
+                true => Err(Error::new("neither a loss nor a test")
+                    .file(file)
+                    .expected("what a run has told")
+                    .hint("a run tells its loss every `display` iterations")),
+            };
         }
         let mut phases: Vec<(u32, PathBuf)> = Vec::new();
-        let unreadable = |error: std::io::Error| Error::new(error.to_string()).file(folder);
+        let unreadable = |error: std::io::Error| Error::unreadable(folder, &error, FOLDER);
         for entry in std::fs::read_dir(folder).map_err(unreadable)? {
             let path = entry.map_err(unreadable)?.path();
             let name = path
@@ -68,13 +76,18 @@ impl History {
             history.read_run(&path, offset)?;
             offset = history.end();
         }
-        if history.loss.is_empty() && history.tests.is_empty() {
+        if history.is_empty() {
             return Err(Error::new("a folder without a run")
                 .file(folder)
                 .expected(format!("{METRICS} or {LOG}, or numbered folders with them"))
                 .hint("give the --log folder of a run, or the output folder of a recipe"));
         }
         Ok(history)
+    }
+
+    /// Whether there is nothing to draw.
+    fn is_empty(&self) -> bool {
+        self.loss.is_empty() && self.tests.is_empty()
     }
 
     /// Last iteration.
@@ -87,24 +100,24 @@ impl History {
             .fold(0.0, f64::max)
     }
 
-    /// Adds a run; false when the folder has none.
-    fn read_run(&mut self, folder: &Path, offset: f64) -> Result<bool> {
+    /// Adds a run, whose file it returns; `None` when the folder has none.
+    fn read_run(&mut self, folder: &Path, offset: f64) -> Result<Option<PathBuf>> {
         let (metrics, log) = (folder.join(METRICS), folder.join(LOG));
         let text = |path: &Path| {
             let bytes =
-                std::fs::read(path).map_err(|error| Error::new(error.to_string()).file(path))?;
+                std::fs::read(path).map_err(|error| Error::unreadable(path, &error, "a log"))?;
             Ok::<String, Error>(String::from_utf8_lossy(&bytes).into_owned())
         };
         if metrics.is_file() {
             self.add_metrics(&text(&metrics)?, offset)
                 .map_err(|error| error.file(&metrics))?;
-            return Ok(true);
+            return Ok(Some(metrics));
         }
         if log.is_file() {
             self.add_log(&text(&log)?, offset);
-            return Ok(true);
+            return Ok(Some(log));
         }
-        Ok(false)
+        Ok(None)
     }
 
     fn add_metrics(&mut self, text: &str, offset: f64) -> Result<()> {
@@ -268,6 +281,26 @@ mod tests {
         assert_eq!(
             history.sparsity[1],
             ("weight 1".to_owned(), vec![(1200.0, 85.6)])
+        );
+    }
+
+    #[test]
+    fn a_run_that_has_told_nothing_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        for file in [LOG, METRICS] {
+            std::fs::write(folder.path().join(file), []).unwrap();
+            let text = History::read(folder.path()).unwrap_err().to_string();
+            assert!(
+                text.contains(file) && text.contains("expected what a run"),
+                "{text}"
+            );
+        }
+        let text = History::read(&folder.path().join(LOG))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.contains("Not a directory") && text.contains("expected the --log folder"),
+            "{text}"
         );
     }
 

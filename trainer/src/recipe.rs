@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// Name, for people.
+    /// Name: also that of the folder that it writes into, unless another is named.
     pub name: String,
     /// What it is for.
     #[serde(default)]
@@ -107,6 +107,35 @@ impl MethodOptions {
         }
     }
 
+    /// Refuses what a phase of so many iterations never comes to.
+    pub fn check_schedule(&self, iterations: u64) -> Result<()> {
+        let within = |field: &str, end: u64| match (1..=iterations).contains(&end) {
+            true => Ok(()),
+            false => Err(Error::new(end.to_string()).field(field).expected(format!(
+                "1 to {iterations}, the phase's max_iter, so that the method comes to its end"
+            ))),
+        };
+        match self {
+            Self::Gradual(options) => within("end", options.end),
+            Self::Guided(options) => within("end", options.end),
+            Self::Surgery(options) => within("end", options.end),
+            Self::Alternating(options) => within("end", options.end),
+            Self::Distillation(_) | Self::Frozen { .. } => Ok(()),
+        }
+    }
+
+    /// As a recipe says it.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Gradual(_) => "gradual",
+            Self::Guided(_) => "guided",
+            Self::Alternating(_) => "ac-dc",
+            Self::Surgery(_) => "surgery",
+            Self::Distillation(_) => "distillation",
+            Self::Frozen { .. } => "frozen",
+        }
+    }
+
     /// The method, for a network's definition.
     pub fn build(&self, net: &NetParameter) -> Result<Box<dyn Method>> {
         Ok(match self {
@@ -126,7 +155,7 @@ impl Recipe {
     /// Reads and checks a recipe.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
-            .map_err(|error| Error::new(error.to_string()).file(path))?;
+            .map_err(|error| Error::unreadable(path, &error, "a recipe (.toml)"))?;
         let mut recipe: Self =
             toml::from_str(&text).map_err(|error| parse_error(&error, &text).file(path))?;
         recipe.check().map_err(|error| error.file(path))?;
@@ -192,28 +221,34 @@ impl Recipe {
     }
 
     fn check(&self) -> Result<()> {
+        if !is_plain(&self.name) {
+            return Err(Error::new(format!("{:?}", self.name))
+                .field("name")
+                .expected(format!("{PLAIN}: it names the folder that is written to"))
+                .hint("--output says where another folder is"));
+        }
         if self.phases.is_empty() {
             return Err(Error::new("no phase")
                 .field("phase")
                 .expected("at least one [[phase]]"));
         }
         for (index, phase) in self.phases.iter().enumerate() {
-            let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-            let usable = !phase.name.is_empty()
-                && !phase.name.starts_with('.')
-                && phase.name.chars().all(plain);
             let twice = self.phases[..index]
                 .iter()
                 .any(|other| other.name == phase.name);
-            if !usable || twice {
+            if !is_plain(&phase.name) || twice {
                 return Err(Error::new(format!("phase {:?}", phase.name))
                     .field("phase.name")
-                    .expected("letters, digits, '-', '_' and '.', another name for each phase"));
+                    .expected(format!("{PLAIN}, another name for each phase")));
             }
-            self.solver(phase)?;
+            let solver = self.solver(phase)?;
+            let iterations = u64::try_from(solver.max_iter()).unwrap_or(0);
             for method in &phase.methods {
                 let fault = |error| in_phase(error, phase);
-                method.check().map_err(fault)?;
+                let checked = method.check();
+                let checked = checked.and_then(|()| method.check_schedule(iterations));
+                let in_method = |error| in_method(error, method);
+                checked.map_err(in_method).map_err(fault)?;
                 self.check_teacher(index, method).map_err(fault)?;
             }
         }
@@ -313,6 +348,22 @@ impl Recipe {
     }
 }
 
+/// What names of folders consist of.
+const PLAIN: &str = "letters, digits, '-', '_' and '.', no '.' first";
+
+/// Whether a name can be that of a folder, and of no other place than beside others.
+fn is_plain(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    !name.is_empty() && !name.starts_with('.') && name.chars().all(plain)
+}
+
+/// An error with the method that it is in.
+fn in_method(mut error: Error, method: &MethodOptions) -> Error {
+    let field = error.field.take();
+    let field = field.map_or(String::new(), |field| format!(": {field}"));
+    error.field(format!("method {:?}{field}", method.kind()))
+}
+
 /// An error with the phase that it is in.
 pub fn in_phase(error: Error, phase: &Phase) -> Error {
     let field = error.field.clone().unwrap_or_default();
@@ -376,6 +427,7 @@ name = "dense"
 solver = { max_iter = 100, stepvalue = [10, 20] }
 [[phase]]
 name = "prune"
+solver = { max_iter = 50 }
 [[phase.method]]
 kind = "gradual"
 sparsity = 0.9
@@ -396,6 +448,8 @@ end = 50
         assert_eq!((solver.base_lr, solver.max_iter), (Some(0.01), Some(100)));
         assert_eq!(solver.stepvalue, [10, 20]);
         assert_eq!(recipe.phases[1].methods.len(), 1);
+        let solver = recipe.solver(&recipe.phases[1]).unwrap();
+        assert_eq!(solver.max_iter, Some(50));
         assert_eq!(recipe.warnings.len(), 1, "{:?}", recipe.warnings);
         assert!(recipe.warnings[0].contains("sparsity = 0.9"));
         let percent = read(&TEXT.replace("0.9", "\"90%\"")).unwrap();
@@ -443,7 +497,7 @@ end = 50
             (
                 "kind = \"gradual\"",
                 "kind = \"magic\"",
-                ["r.toml:13", "magic"],
+                ["r.toml:14", "magic"],
             ),
             (
                 "base_lr = 0.01",
@@ -468,5 +522,83 @@ end = 50
                 assert!(error.contains(word), "{to}: {error}");
             }
         }
+    }
+
+    /// A method that the phase never comes to would prune nothing, without a word.
+    #[test]
+    fn schedules_that_a_phase_never_comes_to_are_refused() {
+        let phase = |method: &str| {
+            let (head, _) = TEXT.split_once("kind = \"gradual\"").unwrap();
+            read(&format!("{head}{method}"))
+        };
+        let guided = "kind = \"guided\"\ncost = \"a\"\ntarget_speedup = 2\n";
+        let turns = "kind = \"ac-dc\"\nsparsity = 90\n";
+        for (method, field, found) in [
+            ("kind = \"gradual\"\nsparsity = 90\nend = 51", "end", "51"),
+            ("kind = \"gradual\"\nsparsity = 90\nend = 0", "end", "0"),
+            (
+                "kind = \"gradual\"\nsparsity = 90\nbegin = 60\nend = 70",
+                "end",
+                "70",
+            ),
+            ("kind = \"surgery\"\nrate = 1\nend = 100", "end", "100"),
+            (&format!("{guided}end = 100"), "end", "100"),
+            (
+                &format!("{turns}warm_up = 0\ncompressed = 5\ndense = 5\nend = 99"),
+                "end",
+                "99",
+            ),
+            (
+                &format!("{turns}warm_up = 40\ncompressed = 5\ndense = 5\nend = 40"),
+                "warm_up, compressed",
+                "40 and 5",
+            ),
+            (
+                &format!("{turns}warm_up = 20\ncompressed = 20\ndense = 5\nend = 40"),
+                "warm_up, compressed",
+                "20 and 20",
+            ),
+        ] {
+            let error = phase(method).unwrap_err().to_string();
+            let kind = method.split('"').nth(1).unwrap();
+            let place = format!("phase \"prune\": method {kind:?}: {field}: found {found}");
+            assert!(error.contains(&place), "{error}");
+            assert!(error.contains("expected"), "{error}");
+        }
+        for method in [
+            "kind = \"gradual\"\nsparsity = 90\nend = 50",
+            "kind = \"gradual\"\nsparsity = 90\nbegin = 50\nend = 50",
+            "kind = \"surgery\"\nrate = 1\nend = 50",
+            &format!("{turns}warm_up = 0\ncompressed = 5\ndense = 5\nend = 50"),
+        ] {
+            assert!(phase(method).is_ok(), "{method}");
+        }
+    }
+
+    #[test]
+    fn names_are_no_paths() {
+        for name in ["/abs/x", "../x", "..", ".hidden", "a/b", ""] {
+            let text = TEXT.replace("\"small\"", &format!("{name:?}"));
+            let error = read(&text).unwrap_err().to_string();
+            let words = format!("name: found {name:?}, expected letters, digits");
+            assert!(error.contains(&words), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Recipe::read(folder.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("found a folder, expected a recipe (.toml)"),
+            "{error}"
+        );
+        let path = folder.path().join("r.toml");
+        std::fs::write(&path, b"name = \"\xff\"").unwrap();
+        let error = Recipe::read(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("found bytes that are no UTF-8 text, expected"),
+            "{error}"
+        );
     }
 }

@@ -55,7 +55,8 @@ impl Cli {
 const VERSION: &str = env!("SKIMJIT_VERSION");
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 ok, 1 a goal was missed, 2 wrong usage, 3 bad input or a run that failed.
+Exit codes: 0 ok, 1 a goal was missed, 2 wrong usage, 3 bad input or a run that failed,
+130 a run that Ctrl-C stopped, behind a snapshot (143: SIGTERM).
 
 With any command, --memory-limit SIZE (512M, 4G) bounds the memory that a file may ask for; without
 it, what is free does.
@@ -120,7 +121,7 @@ pub fn main() -> ExitCode {
     };
     memory::set_limit(cli.memory_limit);
     match cli.run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => session::stop_code().map_or(ExitCode::SUCCESS, ExitCode::from),
         Err(error) => {
             let warnings = error.warnings.iter();
             warnings.for_each(|warning| complain("warning", &warning.to_string()));

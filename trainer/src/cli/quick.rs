@@ -269,7 +269,7 @@ impl CommonArguments {
     /// The solver definition: the template's fields, then those of the command line.
     fn solver(&self, own: &Own<'_>, folder: &Path) -> Result<Made> {
         let template = std::fs::read(&self.template)
-            .map_err(|error| Error::new(error.to_string()).file(&self.template))?;
+            .map_err(|error| Error::unreadable(&self.template, &error, TEMPLATE))?;
         let in_file = |error: Error| error.file(&self.template);
         let mut base = if text::is_solver(&template) {
             let care = self.care.care();
@@ -368,6 +368,9 @@ impl CommonArguments {
     }
 }
 
+/// What the template is.
+const TEMPLATE: &str = "a solver definition or a train_val prototxt";
+
 /// The field that a template's word goes before the command's in.
 const REGULARIZATION: &str = "regularization_type";
 
@@ -391,7 +394,7 @@ fn tell((field, value): &(String, String), template: &str) -> String {
 fn write_terms(folder: &Path) -> Result<()> {
     let log = folder.join(LOG);
     let text =
-        std::fs::read_to_string(&log).map_err(|error| Error::new(error.to_string()).file(&log))?;
+        std::fs::read_to_string(&log).map_err(|error| Error::unreadable(&log, &error, "a log"))?;
     let mut terms = String::new();
     for line in text.lines() {
         let numbers = line

@@ -28,7 +28,8 @@ use std::path::{Path, PathBuf};
 /// All phases are checked before the first one runs: layers, methods, files, weights and data. Every phase has a
 /// folder with its network, solver definition, log, metrics and snapshots; it starts from
 /// the weights of the phase before. A recipe that is run again into the same folder leaves out phases that
-/// are finished, and goes on with the last snapshot of the one that is not. At the end accuracy and zeros are
+/// are finished, and goes on with the last snapshot of the one that is not. Ctrl-C writes a snapshot and stops, with
+/// exit code 130. At the end accuracy and zeros are
 /// printed, layer by layer, and the command that compiles the network.
 ///
 /// Relative paths in recipe and network are looked for from the working folder, as in Caffe, and where there is
@@ -141,6 +142,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                     finished
                 }
                 None => {
+                    session::note_stop();
                     complain(
                         "stopped",
                         &format!("phase {:?}; run the recipe again to go on", phase.name),

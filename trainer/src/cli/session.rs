@@ -1,7 +1,8 @@
 //! What all commands that train share: the machine, the signals, the files to start from.
 
 use super::console::{WARNINGS, complain};
-use skimjit_models::caffe::proto::NetParameter;
+use skimjit_models::caffe::proto::solver_parameter::SolverMode;
+use skimjit_models::caffe::proto::{NetParameter, SolverParameter};
 use skimjit_models::caffe::{Care, read_caffemodel, read_solver_definition, upgrade::upgrade_net};
 use skimjit_models::{Error, Result};
 use skimjit_trainer::cpu::CpuEngine;
@@ -15,7 +16,7 @@ use skimjit_trainer::solver::{Request, Solver, Start};
 use skimjit_trainer::weights::compare;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 /// Where a run happens.
 #[derive(clap::Args, Clone, Debug)]
@@ -148,6 +149,7 @@ pub fn open(
     let solver = read_solver_definition(files.solver, files.care, &mut |warning| {
         report.line(&format!("warning: {warning}"));
     })?;
+    tell_mode(&solver, machine, report);
     let in_file = |error: Error| error.file(files.solver);
     let folder = files.solver.parent().unwrap_or(Path::new(""));
     let nets = solver.net.iter().chain(&solver.train_net);
@@ -197,10 +199,43 @@ pub fn open(
     Ok(solver)
 }
 
+/// Says, once, that a definition asks for a GPU and the CPU trains.
+fn tell_mode(solver: &SolverParameter, machine: &MachineArguments, report: &mut dyn Report) {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    let asks = solver.solver_mode == Some(SolverMode::Gpu as i32);
+    if asks && machine.device == Device::Cpu && !TOLD.swap(true, Ordering::Relaxed) {
+        let how = match cfg!(feature = "cuda") {
+            true => "--device cuda trains on a GPU",
+            false => "this skimjit-train was built without CUDA, see --device",
+        };
+        report.line(&format!(
+            "note: the definition says solver_mode: GPU, and the CPU trains: {how}"
+        ));
+    }
+}
+
+/// The signal that asked the run to stop; 0: none has.
+static ASKED: AtomicU8 = AtomicU8::new(0);
+/// Whether a run was stopped before its end.
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+/// Keeps in mind that a run was stopped before its end.
+pub fn note_stop() {
+    STOPPED.store(true, Ordering::Relaxed);
+}
+
+/// The exit code of a run that was stopped: the shell's for the signal, so that what was to come after the
+/// run does not.
+pub fn stop_code() -> Option<u8> {
+    let stopped = STOPPED.load(Ordering::Relaxed);
+    stopped.then(|| ASKED.load(Ordering::Relaxed).saturating_add(128))
+}
+
 /// Says so when a run was stopped before its end.
 pub fn tell_end(solver: &Solver) {
     let (done, all) = (solver.iteration(), solver.settings().max_iter);
     if done < all && !solver.is_done() {
+        note_stop();
         let text = format!(
             "after {done} of {all} iterations; --snapshot {}_iter_{done}.solverstate{} goes on",
             solver.settings().snapshot_prefix,
@@ -218,16 +253,21 @@ pub fn tell_end(solver: &Solver) {
 /// process at once.
 pub fn requests() -> Result<impl FnMut() -> Option<Request>> {
     let failed = |error: std::io::Error| Error::new(format!("signals cannot be caught: {error}"));
-    let flag = || Arc::new(AtomicBool::new(false));
-    let (stop, snapshot) = (flag(), flag());
+    let (stop, snapshot) = (
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicBool::new(false)),
+    );
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(failed)?;
+        let number = usize::try_from(signal).unwrap_or_default();
+        signal_hook::flag::register_usize(signal, Arc::clone(&stop), number).map_err(failed)?;
     }
     signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::clone(&snapshot))
         .map_err(failed)?;
     skimjit_host::interrupt::be_patient();
     Ok(move || {
-        if stop.load(Ordering::Relaxed) {
+        let signal = stop.load(Ordering::Relaxed);
+        if signal > 0 {
+            ASKED.store(u8::try_from(signal).unwrap_or_default(), Ordering::Relaxed);
             return Some(Request::Stop);
         }
         snapshot

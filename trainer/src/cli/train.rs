@@ -8,9 +8,9 @@ use std::path::PathBuf;
 
 /// Trains what a solver definition says, as `caffe train`.
 ///
-/// Ctrl-C writes a snapshot and stops; a second one stops at once. SIGHUP writes a snapshot. With
+/// Ctrl-C writes a snapshot and stops, with exit code 130; a second one stops at once. SIGHUP writes a snapshot. With
 /// `--snapshot`, a run goes on as if it had not been interrupted: same data, same random numbers.
-/// `solver_mode` and `device_id` are ignored: `--device` decides.
+/// `solver_mode` and `device_id` are ignored: `--device` decides, and a note tells where a GPU was meant.
 ///
 /// Relative paths in the definitions are looked for from the working folder, as in Caffe, and where there is
 /// nothing, from the folder of the file that names them; snapshots go to the working folder. At the end the

@@ -77,6 +77,15 @@ impl Alternating {
             .field("compressed, dense")
             .expected("1 or more"));
         }
+        // The first dense phase after a masked one.
+        if options.warm_up.saturating_add(options.compressed) >= options.end {
+            return Err(Error::new(format!(
+                "{} and {} of {} iterations",
+                options.warm_up, options.compressed, options.end
+            ))
+            .field("warm_up, compressed")
+            .expected("less than end in all, so that masked and dense phases take turns"));
+        }
         Ok(Self {
             options,
             allocation: Allocation::default(),
@@ -153,6 +162,10 @@ mod tests {
         for wrong in [
             AlternatingOptions {
                 dense: 0,
+                ..options()
+            },
+            AlternatingOptions {
+                warm_up: 25,
                 ..options()
             },
             AlternatingOptions {

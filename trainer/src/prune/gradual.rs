@@ -71,6 +71,9 @@ pub struct Gradual {
 /// Share of zeros at iteration `n`: a cubic that is steep at first, when most weights are easy to do
 /// without.
 pub fn share_at(options: &GradualOptions, n: u64) -> f64 {
+    if n >= options.end {
+        return options.sparsity;
+    }
     let length = options.end.saturating_sub(options.begin).max(1) as f64;
     let t = (n.saturating_sub(options.begin) as f64 / length).min(1.0);
     options.sparsity + (options.initial - options.sparsity) * (1.0 - t).powi(3)
@@ -91,7 +94,7 @@ impl Gradual {
                 options.begin, options.end, options.every
             ))
             .field("begin, end, every")
-            .expected("an end after the beginning, and steps of 1 or more"));
+            .expected("an end not before the beginning, and steps of 1 or more"));
         }
         Ok(Self {
             options,
@@ -163,6 +166,17 @@ mod tests {
         ] {
             assert!((share_at(&options, n) - share).abs() < 1e-12, "{n}");
         }
+    }
+
+    /// One step is all: it reaches the goal.
+    #[test]
+    fn an_end_at_the_beginning_prunes() {
+        let begin = 300;
+        let options = GradualOptions {
+            begin,
+            ..options(0.8)
+        };
+        assert!((share_at(&options, 300) - 0.8).abs() < 1e-12);
     }
 
     #[test]

@@ -81,16 +81,13 @@ impl LayerCost {
 impl CostTable {
     /// Reads a table as [`CostTable`] is written.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Error::new(error.to_string())
-                .file(path)
-                .hint("make the table with `skimjit-train cost`")
-        })?;
-        let table: Self = serde_json::from_str(&text).map_err(|error| {
-            Error::new(error.to_string())
-                .file(path)
-                .hint("make the table with `skimjit-train cost`")
-        })?;
+        const TABLE: &str = "a cost table (JSON)";
+        const HINT: &str = "make the table with `skimjit-train cost`";
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Error::unreadable(path, &error, TABLE).hint(HINT))?;
+        let wrong = |error: serde_json::Error| Error::new(error.to_string()).file(path);
+        let table: Self =
+            serde_json::from_str(&text).map_err(|error| wrong(error).expected(TABLE).hint(HINT))?;
         let fine = |layer: &LayerCost| {
             let sorted = layer.points.is_sorted_by(|a, b| a[0] < b[0]);
             let numbers = layer

@@ -31,6 +31,7 @@ impl Resumed {
     /// Reads a solverstate and what belongs to it.
     pub fn read(path: &Path) -> Result<Self> {
         let state = read_solverstate(path)?;
+        check_whole(&state).map_err(|error| error.file(path))?;
         let iteration = u64::try_from(state.iter()).map_err(|_| {
             Error::new(state.iter().to_string())
                 .file(path)
@@ -112,6 +113,23 @@ impl Resumed {
             None => Ok(()),
         }
     }
+}
+
+/// Caffe writes these fields always, `current_step` last: one that is missing was cut off, and its default
+/// would be taken for it.
+fn check_whole(state: &SolverState) -> Result<()> {
+    let needed = [
+        ("iter", state.iter.is_some()),
+        ("learned_net", state.learned_net.is_some()),
+        ("current_step", state.current_step.is_some()),
+    ];
+    let missing = needed.iter().find(|(_, is_there)| !is_there);
+    missing.map_or(Ok(()), |(field, _)| {
+        Err(Error::new("nothing")
+            .field(*field)
+            .expected("a value, as in every state of a solver")
+            .hint("the file is cut off: copy it again, or go on from an earlier snapshot"))
+    })
 }
 
 /// Extension of the file of what Caffe does not know.
@@ -379,5 +397,44 @@ pub fn default_prefix(solver: &SolverParameter, file: &Path) -> String {
         "" => file.with_extension("").display().to_string(),
         _ if said.is_dir() => said.join(stem).display().to_string(),
         prefix => prefix.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_ends_between_two_fields_is_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.solverstate");
+        let state = SolverState {
+            iter: Some(7),
+            learned_net: Some("a.caffemodel".to_owned()),
+            current_step: Some(1),
+            history: vec![blob(&Shape::new([2]).unwrap(), vec![1.0, 2.0])],
+            ..SolverState::default()
+        };
+        write_solverstate(&state, &path).unwrap();
+        write_caffemodel(
+            &NetParameter {
+                name: Some("a".to_owned()),
+                ..NetParameter::default()
+            },
+            &folder.path().join("a.caffemodel"),
+        )
+        .unwrap();
+        assert_eq!(Resumed::read(&path).unwrap().iteration, 7);
+        let whole = fs::read(&path).unwrap();
+        for length in 0..whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            assert!(Resumed::read(&path).is_err(), "{length}");
+        }
+        fs::write(&path, &whole[..whole.len() - 2]).unwrap();
+        let text = Resumed::read(&path).err().unwrap().to_string();
+        assert!(
+            text.contains("current_step: found nothing, expected"),
+            "{text}"
+        );
     }
 }

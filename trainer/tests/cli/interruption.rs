@@ -168,7 +168,7 @@ fn signals_snapshot_and_stop() {
     );
     signal(&child, "-INT");
     let ended = outcome(child.wait_with_output().unwrap());
-    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
     let last = newest(&place).unwrap();
     assert!(last > before);
     let told = format!(

@@ -8,6 +8,7 @@ mod nets;
 mod quick;
 mod recipes;
 mod refusals;
+mod silence;
 mod solver;
 mod support;
 mod unknown_fields;
