@@ -7,8 +7,8 @@ use criterion::measurement::WallTime;
 use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
 };
-use skimjit::models::{Graph, Shape, Tensor, import, zoo};
 use skimjit::{CompileOptions, Model, layer};
+use skimjit_models::{Graph, Shape, Tensor, import, zoo};
 use skimjit_testing::isas;
 use std::hint::black_box;
 use std::time::Duration;

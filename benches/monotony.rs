@@ -5,9 +5,9 @@
 //!
 //! `cargo bench --bench monotony`
 
-use skimjit::models::ops::{Convolution, InnerProduct, PostOps, Window};
-use skimjit::models::{Graph, Op, Shape, Tensor};
 use skimjit::{CompileOptions, Engine, Isa, Model, Session, TuneCache, Tuning, layer};
+use skimjit_models::ops::{Convolution, InnerProduct, PostOps, Window};
+use skimjit_models::{Graph, Op, Shape, Tensor};
 use skimjit_testing::{Noise, isas};
 use std::process::ExitCode;
 use std::time::Instant;

@@ -2,8 +2,7 @@
 //!
 //! cargo run --release --example embed -- net.caffemodel input.npy [deploy.prototxt]
 
-use skimjit::runtime::ThreadPool;
-use skimjit::{CompileOptions, Engine, Error, LoadOptions, Model, Result, array};
+use skimjit::{CompileOptions, Engine, Error, LoadOptions, Model, Result, ThreadPool, array};
 use std::path::PathBuf;
 use std::sync::Arc;
 

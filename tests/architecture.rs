@@ -271,8 +271,6 @@ fn only_the_command_line_prints_and_exits() {
             "src/cli/",
             "trainer/src/main.rs",
             "trainer/src/cli/",
-            // Tests, which say what they skip.
-            "trainer/src/cuda/tests.rs",
         ],
     );
 }

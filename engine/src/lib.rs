@@ -34,10 +34,10 @@ pub use ahead_of_time::AheadOfTime;
 pub use any_shape::{AnyShape, AnyShapeSession};
 pub use error::{Error, Result};
 pub use model::{CompileOptions, Engine, Keep, LoadOptions, Model};
-pub use skimjit_data as data;
 pub use skimjit_data::picture;
-pub use skimjit_models as models;
-pub use skimjit_runtime as runtime;
+pub use skimjit_models::{Graph, Shape, Tensor};
 pub use skimjit_runtime::jit::Isa;
-pub use skimjit_runtime::{Plan, Session};
+pub use skimjit_runtime::{
+    KernelStore, Plan, PlanError, Port, Profile, RunError, Session, ThreadPool, usable_cores,
+};
 pub use tune::{TuneCache, Tuning};

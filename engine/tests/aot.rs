@@ -1,8 +1,8 @@
 //! Objects and shared libraries made ahead of time: linked with the system's C compiler, run, and compared
 //! with the engine bit for bit.
 
-use skimjit::models::{Tensor, import, zoo};
 use skimjit::{AheadOfTime, CompileOptions, Isa, LoadOptions, Model, array};
+use skimjit_models::{Tensor, import, zoo};
 use skimjit_testing::{Noise, data, has, isas, skip};
 use std::path::{Path, PathBuf};
 use std::process::Command;

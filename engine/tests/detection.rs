@@ -1,7 +1,7 @@
 //! MobileNet-SSD whole: engine against the reference interpreter, one image and a batch of two.
 
-use skimjit::models::{Graph, Op, Shape, Tensor, import, interpreter, passes, zoo};
 use skimjit::{CompileOptions, Engine, Isa, Model};
+use skimjit_models::{Graph, Op, Shape, Tensor, import, interpreter, passes, zoo};
 use skimjit_testing::{Noise, isas};
 
 /// The network with made-up weights; its scores are low, so more of them count.
@@ -97,6 +97,6 @@ fn mobilenet_ssd() {
 fn nothing_of_the_prior_boxes_is_left_to_compute() {
     let optimized = passes::optimize(network()).unwrap();
     let priors =
-        |node: &&skimjit::models::Node| matches!(node.op, Op::PriorBox(_) | Op::Concat { axis: 2 });
+        |node: &&skimjit_models::Node| matches!(node.op, Op::PriorBox(_) | Op::Concat { axis: 2 });
     assert_eq!(optimized.nodes.iter().filter(priors).count(), 0);
 }

@@ -1,8 +1,8 @@
 //! Real models against reference outputs made by another engine, and real photographs.
 
-use skimjit::models::{Shape, Tensor};
 use skimjit::picture::{self, ChannelOrder, Mean, Preprocess};
 use skimjit::{CompileOptions, Engine, Keep, LoadOptions, Model, array};
+use skimjit_models::{Shape, Tensor};
 use skimjit_testing::{data, isas};
 use std::fs;
 use std::path::{Path, PathBuf};

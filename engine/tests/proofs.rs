@@ -1,13 +1,11 @@
 //! Every kernel of the zoo's networks is proved: what `skimjit verify --kernels` does, for both
 //! instruction sets on any computer, as the code is decoded and not run.
 
-use skimjit::models::Pattern;
-use skimjit::models::{import, zoo};
-use skimjit::runtime::KernelInspector;
-use skimjit::runtime::kernels::{
-    Built, ConvProblem, FcProblem, Planes, Problem, Weights, registry,
-};
 use skimjit::{CompileOptions, Isa, Model};
+use skimjit_models::Pattern;
+use skimjit_models::{import, zoo};
+use skimjit_runtime::KernelInspector;
+use skimjit_runtime::kernels::{Built, ConvProblem, FcProblem, Planes, Problem, Weights, registry};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 

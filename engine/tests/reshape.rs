@@ -1,10 +1,10 @@
 //! One artifact for other batches and input sizes, compared with the interpreter and with references
 //! made by another engine.
 
-use skimjit::models::import::{ImportOptions, import};
-use skimjit::models::{Shape, Tensor, caffe, interpreter};
-use skimjit::runtime::Basis;
 use skimjit::{AnyShape, CompileOptions, Isa, Keep, LoadOptions, Model, TuneCache, Tuning, array};
+use skimjit_models::import::{ImportOptions, import};
+use skimjit_models::{Shape, Tensor, caffe, interpreter};
+use skimjit_runtime::Basis;
 use skimjit_testing::{Noise, data, isas};
 use std::num::NonZeroUsize;
 use std::path::Path;

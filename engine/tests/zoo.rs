@@ -1,8 +1,8 @@
 //! The three reference networks at their published sparsities: engine against the reference
 //! interpreter, on every instruction set, at several batch sizes, with one and two threads.
 
-use skimjit::models::{Graph, Shape, Tensor, import, interpreter, zoo};
 use skimjit::{CompileOptions, Model};
+use skimjit_models::{Graph, Shape, Tensor, import, interpreter, zoo};
 use skimjit_testing::{Noise, isas};
 
 fn graph(name: &str) -> Graph {

@@ -1,13 +1,13 @@
 //! The readers.
 
 use crate::{Seeds, Target, file, folder};
-use skimjit::data::{Feed, cifar, idx, image_list, leveldb, lmdb};
-use skimjit::models::artifact::{self, Kind, Reader, Writer};
-use skimjit::models::caffe::datum::Datum;
-use skimjit::models::caffe::{self, text};
 use skimjit::picture::{ChannelOrder, Picture};
-use skimjit::runtime::recipe::Recipe as PlanRecipe;
 use skimjit::{LoadOptions, Model, TuneCache, array};
+use skimjit_data::{Feed, cifar, idx, image_list, leveldb, lmdb};
+use skimjit_models::artifact::{self, Kind, Reader, Writer};
+use skimjit_models::caffe::datum::Datum;
+use skimjit_models::caffe::{self, text};
+use skimjit_runtime::recipe::Recipe as PlanRecipe;
 use skimjit_trainer::recipe::Recipe;
 use std::path::PathBuf;
 
@@ -246,7 +246,7 @@ fn hdf5_data(data: &[u8]) {
         list.to_string_lossy()
     );
     if let Ok((net, _)) = text::net(net.as_bytes()) {
-        let options = skimjit::data::FeedOptions::default();
+        let options = skimjit_data::FeedOptions::default();
         let _ = Feed::open(&net, &options).and_then(|mut feed| feed.next().map(<[_]>::len));
     }
 }

@@ -1,17 +1,17 @@
 //! Inputs that are read well, made by the project's own writers.
 
 use crate::folder;
-use skimjit::data::lmdb;
-use skimjit::data::{arrays, leveldb};
-use skimjit::models::artifact::{self, Writer};
-use skimjit::models::caffe::datum::{Datum, Pixels};
-use skimjit::models::caffe::proto::{NetParameter, SolverState};
-use skimjit::models::caffe::{self, blob, text};
-use skimjit::models::zoo;
-use skimjit::models::{Shape, Tensor};
 use skimjit::picture::{ChannelOrder, FileKind, Picture};
-use skimjit::runtime::recipe::Recipe as PlanRecipe;
 use skimjit::{CompileOptions, LoadOptions, Model, array};
+use skimjit_data::lmdb;
+use skimjit_data::{arrays, leveldb};
+use skimjit_models::artifact::{self, Writer};
+use skimjit_models::caffe::datum::{Datum, Pixels};
+use skimjit_models::caffe::proto::{NetParameter, SolverState};
+use skimjit_models::caffe::{self, blob, text};
+use skimjit_models::zoo;
+use skimjit_models::{Shape, Tensor};
+use skimjit_runtime::recipe::Recipe as PlanRecipe;
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -2,10 +2,10 @@
 
 use crate::support::{PROTOTXT, Workplace};
 use crate::testing::text;
-use skimjit::data::lmdb::Writer;
-use skimjit::models::caffe::datum::{Datum, Pixels};
-use skimjit::models::caffe::write_mean;
-use skimjit::models::{Shape, Tensor};
+use skimjit_data::lmdb::Writer;
+use skimjit_models::caffe::datum::{Datum, Pixels};
+use skimjit_models::caffe::write_mean;
+use skimjit_models::{Shape, Tensor};
 use skimjit_testing::data;
 
 fn record(n: usize) -> Datum {

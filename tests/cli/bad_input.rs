@@ -2,9 +2,9 @@
 
 use crate::support::{self, PROTOTXT, Workplace, outcome, ramp};
 use skimjit::array::write_npy;
-use skimjit::models::caffe::proto::NetParameter;
-use skimjit::models::caffe::{write_binaryproto, write_caffemodel};
-use skimjit::models::{Shape, Tensor};
+use skimjit_models::caffe::proto::NetParameter;
+use skimjit_models::caffe::{write_binaryproto, write_caffemodel};
+use skimjit_models::{Shape, Tensor};
 use std::process::Command;
 
 const USAGE: i32 = 2;

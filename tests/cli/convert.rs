@@ -4,10 +4,10 @@ use crate::support::{Workplace, ramp};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use serde_json::Value;
 use skimjit::array::{read_npy, write_npy};
-use skimjit::data::lmdb::{Reader, Record, Writer};
-use skimjit::models::caffe::datum::{Datum, Pixels};
-use skimjit::models::caffe::read_mean;
 use skimjit::picture::{ChannelOrder, Picture};
+use skimjit_data::lmdb::{Reader, Record, Writer};
+use skimjit_models::caffe::datum::{Datum, Pixels};
+use skimjit_models::caffe::read_mean;
 use skimjit_testing::{data, skip};
 use std::path::Path;
 use std::process::Command;
@@ -522,8 +522,8 @@ fn real_mnist_and_cifar_files_keep_their_pixels() {
         .map(|kind| file(&format!("mnist/test_first3000-{kind}-ubyte.gz")));
     place.ok(&["convert-dataset", "mnist", &images, &labels, "mnist"]);
     let found = records(&place.path("mnist"));
-    let images = skimjit::data::idx::read_images(Path::new(&images)).unwrap();
-    let labels = skimjit::data::idx::read_labels(Path::new(&labels)).unwrap();
+    let images = skimjit_data::idx::read_images(Path::new(&images)).unwrap();
+    let labels = skimjit_data::idx::read_labels(Path::new(&labels)).unwrap();
     assert_eq!((found.len(), images.height, images.width), (3000, 28, 28));
     for ((key, datum), (n, (pixels, label))) in
         found.iter().zip(images.iter().zip(labels).enumerate())

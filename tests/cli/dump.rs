@@ -3,11 +3,11 @@
 use crate::support::Workplace;
 use crate::testing::{number, text};
 use serde_json::Value;
-use skimjit::models::Shape;
-use skimjit::models::caffe::blob::from_tensor;
-use skimjit::models::caffe::{parse_prototxt, write_caffemodel};
-use skimjit::models::{Graph, Op, Tensor};
 use skimjit::{LoadOptions, Model};
+use skimjit_models::Shape;
+use skimjit_models::caffe::blob::from_tensor;
+use skimjit_models::caffe::{parse_prototxt, write_caffemodel};
+use skimjit_models::{Graph, Op, Tensor};
 use skimjit_testing::data;
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -7,7 +7,7 @@ use crate::support::{Outcome, Workplace, outcome, ramp};
 use flate2::{Compression, write::GzEncoder};
 use image::{Rgb, RgbImage};
 use skimjit::array::write_npy;
-use skimjit::models::caffe::{
+use skimjit_models::caffe::{
     proto::NetParameter, read_caffemodel, read_prototxt, write_caffemodel,
 };
 use std::io::Write;

@@ -2,8 +2,8 @@
 
 use crate::support::Workplace;
 use skimjit::array::{read_npy, write_npy};
-use skimjit::models::caffe::{read_caffemodel, read_prototxt};
-use skimjit::models::{Shape, Tensor};
+use skimjit_models::caffe::{read_caffemodel, read_prototxt};
+use skimjit_models::{Shape, Tensor};
 
 /// The definition of one layer called "café" in Latin-1.
 const PROTOTXT: &[u8] = b"input: 'data' input_shape { dim: 1 dim: 2 }

@@ -2,11 +2,11 @@
 
 use crate::support::{Workplace, ramp, tiny};
 use skimjit::array::{read_npy, write_npy};
-use skimjit::models::artifact::{Kind, Reader, Writer, pictures};
-use skimjit::models::caffe::{parse_prototxt, write_caffemodel, write_mean};
-use skimjit::models::preprocess::{ChannelOrder, Mean, Resize};
-use skimjit::models::{Preprocess, Shape, Tensor};
 use skimjit::{LoadOptions, Model};
+use skimjit_models::artifact::{Kind, Reader, Writer, pictures};
+use skimjit_models::caffe::{parse_prototxt, write_caffemodel, write_mean};
+use skimjit_models::preprocess::{ChannelOrder, Mean, Resize};
+use skimjit_models::{Preprocess, Shape, Tensor};
 
 /// `tiny.caffemodel`, and `trained.caffemodel`, the same with a data layer; a picture of 12 × 10 pixels.
 fn workplace(transform: &str) -> Workplace {

@@ -3,8 +3,8 @@
 
 use crate::support::Workplace;
 use skimjit::array::{read_npy, write_npy};
-use skimjit::models::caffe::{parse_prototxt, write_caffemodel};
-use skimjit::models::{Shape, Tensor};
+use skimjit_models::caffe::{parse_prototxt, write_caffemodel};
+use skimjit_models::{Shape, Tensor};
 
 const CAPTIONS: &str = r#"name: "captions"
 layer { name: "words" type: "Input" top: "words" input_param { shape { dim: 3 dim: 2 } } }

@@ -1,9 +1,9 @@
 //! A folder to work in, the binary, and a tiny network.
 
 use serde_json::Value;
-use skimjit::models::caffe::proto::{BlobProto, BlobShape, NetParameter};
-use skimjit::models::caffe::{parse_prototxt, write_caffemodel};
-use skimjit::models::{Shape, Tensor};
+use skimjit_models::caffe::proto::{BlobProto, BlobShape, NetParameter};
+use skimjit_models::caffe::{parse_prototxt, write_caffemodel};
+use skimjit_models::{Shape, Tensor};
 use std::path::PathBuf;
 use std::process::Command;
 use tempfile::TempDir;

@@ -2,9 +2,9 @@
 
 use crate::support::{PROTOTXT, Workplace, tiny};
 use serde_json::Value;
-use skimjit::models::caffe::write_caffemodel;
-use skimjit::models::{Shape, Tensor, interpreter};
 use skimjit::{LoadOptions, Model};
+use skimjit_models::caffe::write_caffemodel;
+use skimjit_models::{Shape, Tensor, interpreter};
 use std::path::Path;
 
 pub fn text(path: &Path) -> String {

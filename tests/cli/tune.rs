@@ -3,8 +3,8 @@
 use crate::support::{Workplace, outcome};
 use crate::{find, number};
 use serde_json::Value;
-use skimjit::models::caffe::{blob, parse_prototxt, write_caffemodel};
-use skimjit::models::{Shape, Tensor, zoo};
+use skimjit_models::caffe::{blob, parse_prototxt, write_caffemodel};
+use skimjit_models::{Shape, Tensor, zoo};
 use std::process::Stdio;
 
 /// A folder with a pruned network.

@@ -3,7 +3,7 @@
 
 use crate::support::{PROTOTXT, Workplace};
 use skimjit::array::{read_npy, write_npy};
-use skimjit::models::{Shape, Tensor};
+use skimjit_models::{Shape, Tensor};
 
 /// A caffemodel of nothing but a name.
 const EMPTY: &[u8] = b"\x0a\x01x";

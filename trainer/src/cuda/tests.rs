@@ -46,7 +46,7 @@ fn kernels() -> Option<Arc<Library>> {
         Some(Arc::new(unsafe { Library::new(&object) }.unwrap()))
     });
     if library.is_none() {
-        println!("skipped: no C++ compiler (c++) to run the kernels on the CPU");
+        skimjit_testing::skip("no C++ compiler (c++) to run the kernels on the CPU");
     }
     library.clone()
 }
@@ -161,7 +161,7 @@ fn gpu() -> Option<CudaEngine> {
     match CudaEngine::open(0) {
         Ok(engine) => Some(engine),
         Err(error) => {
-            println!("skipped: no GPU: {error}");
+            skimjit_testing::skip(format!("no GPU: {error}"));
             None
         }
     }
@@ -514,7 +514,7 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "e2" bottom: "label" top: "
 fn nvrtc_takes_the_kernels() {
     // SAFETY: it tries to load a library.
     if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
-        println!("skipped: no libnvrtc in the library path");
+        skimjit_testing::skip("no libnvrtc in the library path");
         return;
     }
     let text = driver::compile().unwrap().to_src();
