@@ -610,11 +610,8 @@ fn find_blob(graph: &Graph, name: &str) -> Result<ValueId> {
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Error {
-    let error = skimjit_models::Error::new(format!("an error when reading: {error}"));
-    error
-        .file(path)
-        .expected("a readable .skim or .caffemodel file")
-        .into()
+    const EXPECTED: &str = "a readable .skim or .caffemodel file";
+    skimjit_models::Error::unreadable(path, error, EXPECTED).into()
 }
 
 /// A copy of a file: what others do to the file while it is used changes nothing. Mapped memory would fault
@@ -632,6 +629,14 @@ fn start_of(path: &Path) -> Result<Vec<u8>> {
     use std::io::Read;
     const START: u64 = 1 << 16;
     let mut start = Vec::new();
+    let kind = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+    if !kind.is_file() && !kind.is_dir() {
+        let error = skimjit_models::Error::new("a pipe or device").file(path);
+        let error = error.expected("a file, which can be read twice");
+        return Err(error
+            .hint("write what comes from it into a file first")
+            .into());
+    }
     let file = std::fs::File::open(path).map_err(|error| unreadable(path, &error))?;
     file.take(START)
         .read_to_end(&mut start)

@@ -59,7 +59,13 @@ impl Error {
     }
     /// For a file that could not be written; there is no part of it.
     pub fn unwritable(file: impl AsRef<Path>, error: &std::io::Error) -> Self {
-        Self::new(format!("an error when writing: {error}"))
+        let folder = file.as_ref().parent();
+        let missing = folder.filter(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+        let found = match missing {
+            Some(folder) => format!("no folder {}", folder.display()),
+            None => format!("an error when writing: {error}"),
+        };
+        Self::new(found)
             .file(file)
             .hint("check the path, its permissions and the free space")
     }

@@ -1,7 +1,6 @@
 //! `skimjit knobs`.
 
 use super::output::Output;
-use super::table::{Table, left};
 use crate::knobs::KNOBS;
 use serde::Serialize;
 use skimjit::Result;
@@ -42,19 +41,14 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     if arguments.json {
         return out.json(&lines);
     }
-    let columns = [
-        left("variable"),
-        left("now"),
-        left("values"),
-        left("default"),
-        left("effect"),
-    ];
-    let mut table = Table::new(columns);
     for line in lines {
-        let value = line.value.unwrap_or_else(|| "-".to_owned());
-        let texts = [line.values, line.default, line.effect].map(str::to_owned);
-        table.row([vec![line.name.to_owned(), value], texts.into()].concat());
+        let value = line.value.as_deref().unwrap_or("(not set)");
+        out.line(format!("{}: {value}", line.name));
+        out.line(format!("  {}", line.effect));
+        out.line(format!(
+            "  values: {}; default: {}",
+            line.values, line.default
+        ));
     }
-    out.table(&table);
     Ok(())
 }
