@@ -1,7 +1,7 @@
 //! What `skimjit install-dev` puts in place, as other projects find it.
 
-use crate::network::Workplace;
-use crate::support::{libraries, ok, root};
+use crate::network::{Workplace, libraries};
+use crate::support::{ok, root};
 use skimjit_testing::has;
 use std::process::Command;
 

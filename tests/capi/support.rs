@@ -1,31 +1,12 @@
 //! Compilers, sanitizers, and the libraries that were built with the tests.
 
+use crate::network::libraries;
 use skimjit_testing::{has, skip};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Folder of the libraries. Cargo makes them for no test, as no Rust program can use them: they are built
-/// here, as a user builds them, unless they are up to date.
-pub fn libraries() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        let program = Path::new(env!("CARGO_BIN_EXE_skimjit"));
-        let folder = program.parent().unwrap().to_owned();
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--package", "skimjit-capi", "--target-dir"]);
-        cargo.arg(folder.parent().unwrap()).current_dir(root());
-        if folder.ends_with("release") {
-            cargo.arg("--release");
-        }
-        ok(&mut cargo);
-        folder
-    };
-    BUILT.get_or_init(build).clone()
 }
 
 /// How a program is linked.

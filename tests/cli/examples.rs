@@ -3,7 +3,7 @@
 //! A folder is prepared with a file for each name that examples use; commands that make what others read go
 //! first.
 
-use crate::support::{Outcome, Workplace, outcome, ramp};
+use crate::support::{Outcome, Workplace, libraries, outcome, ramp};
 use flate2::{Compression, write::GzEncoder};
 use image::{Rgb, RgbImage};
 use skimjit::array::write_npy;
@@ -88,7 +88,7 @@ fn examples(place: &Workplace, command: &str) -> Vec<String> {
 }
 
 fn shell(place: &Workplace, line: &str) -> Outcome {
-    let folder = place.path("bin");
+    let folder = libraries();
     let home = place.path("");
     let mut command = Command::new("bash");
     command.args(["-c", line]).current_dir(place.path(""));
@@ -126,26 +126,9 @@ fn gzipped(place: &Workplace, file: &str, contents: &[u8]) {
     place.write(file, out.finish().unwrap());
 }
 
-/// The program and the libraries in one folder, as `cargo build` leaves them.
-fn install(place: &Workplace) {
-    let program = Path::new(env!("CARGO_BIN_EXE_skimjit"));
-    let test = std::env::current_exe().unwrap();
-    let library = |name| test.with_file_name(name);
-    std::fs::create_dir(place.path("bin")).unwrap();
-    for file in [
-        program.to_owned(),
-        library("libskimjit.so"),
-        library("libskimjit.a"),
-    ] {
-        let to = place.path("bin").join(file.file_name().unwrap());
-        std::fs::copy(&file, to).unwrap();
-    }
-}
-
 /// Everything that examples read.
 fn prepared() -> Workplace {
     let place = Workplace::new();
-    install(&place);
     place.write("deploy.prototxt", format!("{INPUT}{LAYERS}{PROBABILITIES}"));
     place.write("train_val.prototxt", format!("{DATA}{LAYERS}{JUDGED}"));
     place.write("det1.prototxt", DETECTOR);

@@ -4,8 +4,9 @@ use serde_json::Value;
 use skimjit_models::caffe::proto::{BlobProto, BlobShape, NetParameter};
 use skimjit_models::caffe::{parse_prototxt, write_caffemodel};
 use skimjit_models::{Shape, Tensor};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use tempfile::TempDir;
 
 /// A network of 3 × 8 × 8 inputs and 5 classes.
@@ -134,4 +135,25 @@ pub fn outcome(command: &mut Command) -> Outcome {
         stdout,
         stderr,
     }
+}
+
+/// Folder of the libraries. Cargo makes them for no test, as no Rust program can use them: they are built
+/// here, as a user builds them, unless they are up to date.
+pub fn libraries() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let program = Path::new(env!("CARGO_BIN_EXE_skimjit"));
+        let folder = program.parent().unwrap().to_owned();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--package", "skimjit-capi", "--target-dir"]);
+        cargo.arg(folder.parent().unwrap());
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+        if folder.ends_with("release") {
+            cargo.arg("--release");
+        }
+        let built = outcome(&mut cargo);
+        assert_eq!(built.code, Some(0), "{}", built.stderr);
+        folder
+    };
+    BUILT.get_or_init(build).clone()
 }
