@@ -1,6 +1,6 @@
 /* skimjit: runs pruned Caffe networks fast on x86 CPUs. The C interface, for C99 and C++.
  *
- * Made from src/capi/ (SKIMJIT_BLESS=1 cargo test --release --test capi header); do not edit.
+ * Made from capi/src/ (SKIMJIT_BLESS=1 cargo test --release --test capi header); do not edit.
  * A guide with examples is docs/EMBEDDING.md.
  *
  * Results. Functions that can fail return a skimjit_status, and skimjit_error_message() says in words
