@@ -43,8 +43,8 @@ pub fn check(command: &Command, matches: &ArgMatches) -> Result<()> {
         let arguments = command.get_arguments();
         arguments.for_each(|argument| named(&name, argument, matches, &mut files));
     }
-    // The command that may be told to replace its input.
-    if name == "upgrade" && matches.get_flag("force") {
+    // It may be told to replace its input, and says how.
+    if name == "upgrade" {
         return Ok(());
     }
     for (index, written) in files.iter().enumerate() {

@@ -109,7 +109,7 @@ fn wrong_arguments_are_refused() {
         (
             &["--emit", "obj", "-o", "tiny.caffemodel"],
             2,
-            "expected another file than the model",
+            "another file of this command",
         ),
         (&["--emit", "obj", "-o", "none/net.o"], 3, "none/net.o"),
     ];

@@ -369,7 +369,7 @@ fn definitions_are_written_without_weights() {
         (
             ["tiny.caffemodel", "none/w.npz", "--format", "npz"],
             3,
-            "none/w.npz: found an error",
+            "none/w.npz: found no folder none",
         ),
     ] {
         let result = place.skimjit(&[&["export"], &arguments[..]].concat());

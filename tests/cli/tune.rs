@@ -158,7 +158,11 @@ fn a_cache_that_cannot_be_used_is_a_warning() {
         "--tune-cache",
         "c.json",
     ];
-    for text in ["", "{\"format\": 7, \"trials\": {}}", "[[[[", "\u{0}\u{1}"] {
+    for text in [
+        "",
+        "{\"format\": 7, \"trials\": {}}",
+        "{\"format\": 1, \"tr",
+    ] {
         place.write("c.json", text);
         let result = place.skimjit(&arguments);
         assert_eq!(result.code, Some(0), "{}", result.stderr);
@@ -170,21 +174,24 @@ fn a_cache_that_cannot_be_used_is_a_warning() {
         // It was made anew.
         place.ok(&[&arguments[..], &["--frozen"]].concat());
     }
+    // What is no tune cache is never replaced.
+    for text in ["[[[[", "\u{0}\u{1}"] {
+        place.write("c.json", text);
+        let result = place.skimjit(&arguments);
+        assert_eq!(result.code, Some(3), "{}", result.stderr);
+        assert!(
+            result.stderr.contains("a file of another kind"),
+            "{}",
+            result.stderr
+        );
+        assert_eq!(std::fs::read_to_string(place.path("c.json")).unwrap(), text);
+    }
     std::fs::create_dir(place.path("folder")).unwrap();
-    let arguments = [
-        "compile",
-        "net.caffemodel",
-        "--no-verify",
-        "--threads",
-        "1",
-        "--tune-cache",
-        "folder",
-    ];
-    let result = place.skimjit(&arguments);
-    assert_eq!(result.code, Some(0), "{}", result.stderr);
-    assert_eq!(
-        result.stderr.matches("warning: folder: ").count(),
-        2,
+    let folder = [&arguments[..arguments.len() - 1], &["folder"]].concat();
+    let result = place.skimjit(&folder);
+    assert_eq!(result.code, Some(3), "{}", result.stderr);
+    assert!(
+        result.stderr.contains("folder: found no file"),
         "{}",
         result.stderr
     );

@@ -59,7 +59,7 @@ impl<'a> Comparison<'a> {
         };
         let (old, new) = (layers(before), layers(now));
         let common = old.intersection(&new).count();
-        if 2 * common < old.len().max(new.len()) {
+        if 4 * common < 3 * old.len().max(new.len()) {
             output::warn(format!(
                 "compared: {} layers with {} before, of which only {common} have the same names: another network?",
                 new.len(),
