@@ -3,7 +3,7 @@
 use super::failure::{Failure, Outcome, Status, c_text, guard, guard_value, needed};
 use super::memory::{In, Out, Text};
 use super::options::{MAX_RANK, Options, isa_number, shape};
-use engine::model::Shared;
+use engine::Shared;
 use engine::{CompileOptions, Engine, LoadOptions, Model as Network};
 use skimjit_host::memory;
 use skimjit_models::preprocess::{ChannelOrder, Mean, Preprocess as Preparation, Resize};

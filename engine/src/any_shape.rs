@@ -1,7 +1,7 @@
 //! One network for inputs of many shapes: kernels are generated when a shape first appears.
 
 use crate::error::Result;
-use crate::model::{CompileOptions, Engine, Model, Shared};
+use crate::{CompileOptions, Engine, Model, Shared};
 use skimjit_models::{Shape, Tensor};
 use skimjit_runtime::{KernelStore, RunError, Session};
 use std::num::NonZeroUsize;

@@ -1,96 +1,18 @@
-//! Networks from files, and engines that run them.
+//! Networks from files, and how engines are made of them.
 
+use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::tune::Tuning;
+use crate::options::{CompileOptions, Keep, LoadOptions, Shared, artifact_with};
 use skimjit_host::{memory, whole};
 use skimjit_models::artifact::{self, Kind, Reader, Writer};
-use skimjit_models::{
-    Graph, Preprocess, Shape, Tensor, ValueId, caffe, import, passes, preprocess,
-};
+use skimjit_models::{Graph, Preprocess, Shape, ValueId, caffe, import, passes, preprocess};
 use skimjit_runtime::jit::Isa;
-use skimjit_runtime::jit::observe::CodeObserver;
 use skimjit_runtime::recipe::{self, Recipe};
-use skimjit_runtime::{
-    KernelInspector, KernelStore, Options, Plan, PlanError, Port, Session, ThreadPool, Tuner,
-    usable_cores,
-};
+use skimjit_runtime::{Options, Plan, PlanError, Tuner};
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// How a Caffe network is read.
-#[derive(Clone, Debug, Default)]
-pub struct LoadOptions {
-    /// Topology; without it the one inside the caffemodel is used, with data, loss and accuracy
-    /// layers replaced by an input and a softmax.
-    pub prototxt: Option<PathBuf>,
-    /// Shape of the input, when the topology does not give it or another one is wanted.
-    pub input_shape: Option<Shape>,
-    /// Weights of this magnitude and below become zero.
-    pub zero_below: Option<f32>,
-    /// Weights that no file has come from their layer's filler (zeros without one), not an error.
-    pub allow_missing_weights: bool,
-    /// With `allow_missing_weights`: weights of convolutions and inner products that would be all zero
-    /// are random instead, so that times are those of a dense network.
-    pub random_weights: bool,
-    /// Shapes of what the data layers bring, by blob: they become inputs, labels too, and losses and
-    /// accuracies stay. Only with `prototxt`.
-    pub data_shapes: Vec<(String, Shape)>,
-    /// A blob whose memory an in-place layer changes in Caffe before it is read has the changed value, as
-    /// there; without it every blob keeps its own value, and a warning tells where Caffe's is another.
-    pub caffe_in_place: bool,
-    /// Level for `include` and `exclude` rules.
-    pub level: i32,
-    /// Stages for `include` and `exclude` rules.
-    pub stages: Vec<String>,
-    /// Layers are read without their unknown fields, which are an error otherwise: they may change what
-    /// a layer means.
-    pub ignore_unknown_fields: bool,
-}
-
-impl LoadOptions {
-    /// An artifact is complete: what changes how a Caffe network is read came too late.
-    fn refuse_for_artifact(&self, path: &Path) -> Result<()> {
-        let given = [
-            (self.prototxt.is_some(), "another topology"),
-            (self.zero_below.is_some(), "a threshold for weights"),
-            (self.allow_missing_weights, "missing weights"),
-            (self.caffe_in_place, "Caffe's in-place layers"),
-            (!self.data_shapes.is_empty(), "data layers"),
-            (self.ignore_unknown_fields, "unknown fields to ignore"),
-        ];
-        match given.iter().find(|(given, _)| *given) {
-            Some((_, what)) => Err(artifact_with(path, what)),
-            None => Ok(()),
-        }
-    }
-
-    /// What the importer is told.
-    fn import(&self, has_prototxt: bool) -> import::ImportOptions {
-        import::ImportOptions {
-            input_shape: self.input_shape.clone(),
-            zero_below: self.zero_below,
-            allow_missing_weights: self.allow_missing_weights,
-            random_weights: self.random_weights,
-            caffe_in_place: self.caffe_in_place,
-            data_to_input: self.data_shapes.is_empty(),
-            data_shapes: self.data_shapes.clone(),
-            strip_losses: !has_prototxt,
-            level: self.level,
-            stages: self.stages.clone(),
-            ignore_unknown_fields: self.ignore_unknown_fields,
-            ..import::ImportOptions::default()
-        }
-    }
-}
-
-fn artifact_with(path: &Path, what: &str) -> Error {
-    Error::Usage(format!(
-        "{}: found {what} for a compiled network, expected none; compile the caffemodel again",
-        path.display()
-    ))
-}
 
 /// A network: what to compute, and the weights.
 #[derive(Clone)]
@@ -104,77 +26,6 @@ pub struct Model {
     labels: Arc<[String]>,
     /// Unknown fields, ignored source layers and the like, one line each.
     pub warnings: Vec<String>,
-}
-
-/// How a model is compiled.
-#[derive(Clone, Default)]
-pub struct CompileOptions {
-    /// Images computed together; default: the model's batch.
-    pub batch: Option<u32>,
-    /// Instruction set, at most what the machine has; default: the best there is.
-    pub isa: Option<Isa>,
-    /// Threads, the caller included; 0: one per core that the process may use.
-    pub threads: usize,
-    /// Blobs to keep beside the outputs.
-    pub keep: Keep,
-    /// Keep the machine code for disassembly.
-    pub keep_code: bool,
-    /// Variant by layer name, tried first; the others are still used where it cannot be.
-    pub variants: HashMap<String, String>,
-    /// Is told about every generated kernel (profilers).
-    pub observer: Option<Arc<dyn CodeObserver>>,
-    /// Sees every kernel before its code is published (verification).
-    pub inspector: Option<Arc<dyn KernelInspector>>,
-    /// Kernels are chosen by timing them; without it, by estimates. Layers whose variant is given, by
-    /// an artifact or by `variants`, are not timed.
-    pub tuning: Option<Tuning>,
-}
-
-impl CompileOptions {
-    /// A team of the threads asked for.
-    pub fn pool(&self) -> Result<ThreadPool> {
-        let threads = match self.threads {
-            0 => usable_cores(),
-            threads => threads,
-        };
-        ThreadPool::new(threads).map_err(Error::Usage)
-    }
-}
-
-/// What several engines have in common.
-#[derive(Clone)]
-pub struct Shared {
-    /// Threads of the sessions.
-    pub pool: Arc<ThreadPool>,
-    /// Kernels that plans of several input shapes have in common.
-    pub kernels: Option<Arc<KernelStore>>,
-    /// Threads that generate code; `None`: one per core.
-    pub builders: Option<Arc<ThreadPool>>,
-}
-
-impl Shared {
-    /// Of one engine.
-    fn alone(options: &CompileOptions) -> Result<Self> {
-        Ok(Self {
-            pool: Arc::new(options.pool()?),
-            kernels: None,
-            builders: None,
-        })
-    }
-}
-
-/// Which blobs survive as outputs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Keep {
-    /// The network's outputs.
-    #[default]
-    Outputs,
-    /// These as well; layers are not fused across them.
-    Named(Vec<String>),
-    /// Every blob (its last value, for blobs that several layers write in place).
-    All,
-    /// Every value that is left after the graph passes, in-place intermediates included.
-    Optimized,
 }
 
 impl Model {
@@ -642,92 +493,4 @@ fn start_of(path: &Path) -> Result<Vec<u8>> {
         .read_to_end(&mut start)
         .map_err(|error| unreadable(path, &error))?;
     Ok(start)
-}
-
-/// A compiled network.
-pub struct Engine {
-    graph: Graph,
-    plan: Arc<Plan>,
-    pool: Arc<ThreadPool>,
-    /// Debuggers know the code as long as it can run.
-    _observer: Option<Arc<dyn CodeObserver>>,
-}
-
-impl Engine {
-    /// The graph that was planned.
-    pub fn graph(&self) -> &Graph {
-        &self.graph
-    }
-    /// The plan.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
-    }
-    /// Threads of a run.
-    pub fn threads(&self) -> usize {
-        self.pool.threads()
-    }
-    /// Memory to run the network in; one per concurrent caller.
-    ///
-    /// # Panics
-    /// When there is no memory for it: see [`Engine::try_session_on`].
-    pub fn session(&self) -> Session {
-        Session::new(self.plan.clone(), self.pool.clone())
-    }
-    /// The threads that [`Engine::session`] runs on.
-    pub fn pool(&self) -> &Arc<ThreadPool> {
-        &self.pool
-    }
-    /// [`Engine::session_on`], or an error when there is no memory for it.
-    pub fn try_session_on(&self, pool: &Arc<ThreadPool>) -> Result<Session> {
-        Ok(Session::try_new(self.plan.clone(), pool.clone())?)
-    }
-    /// The same on other threads: sessions of one team take turns, those of different teams run at the
-    /// same time.
-    pub fn session_on(&self, pool: &Arc<ThreadPool>) -> Session {
-        Session::new(self.plan.clone(), pool.clone())
-    }
-    /// Runs any number of images and returns the outputs with that batch: the easy way, which
-    /// allocates. `inputs` are `N × …` arrays in the order of `plan().inputs`.
-    pub fn run(&self, session: &mut Session, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let n = inputs
-            .first()
-            .map_or(self.plan.batch as u32, |input| input.shape().dim(0));
-        self.check_shapes(inputs)?;
-        let mut outputs: Vec<Tensor> = Vec::new();
-        for port in &self.plan.outputs {
-            outputs.push(Tensor::zeros(self.output_shape(port, n)?));
-        }
-        let sources: Vec<&[f32]> = inputs.iter().map(Tensor::data).collect();
-        let mut targets: Vec<&mut [f32]> = outputs.iter_mut().map(Tensor::data_mut).collect();
-        session.run(&sources, &mut targets)?;
-        Ok(outputs)
-    }
-
-    /// Shape of an output for `n` images; a value of the batch as a whole gets an axis in front when
-    /// there are several batches.
-    fn output_shape(&self, port: &Port, n: u32) -> Result<Shape> {
-        let batch = self.plan.batch as u32;
-        let mut dims = port.shape.dims().to_vec();
-        match dims.first_mut() {
-            Some(first) if *first == batch => *first = n,
-            _ if n > batch => dims.insert(0, n / batch),
-            _ => {}
-        }
-        Ok(Shape::new(dims)?)
-    }
-
-    /// Every dim but the batch must be the network's.
-    fn check_shapes(&self, inputs: &[Tensor]) -> Result<()> {
-        for (port, input) in self.plan.inputs.iter().zip(inputs) {
-            let (found, expected) = (input.shape(), &port.shape);
-            if found.dims().get(1..) != expected.dims().get(1..) {
-                let error = skimjit_models::Error::new(format!("an input of shape {found}"))
-                    .field(format!("input \"{}\"", port.name))
-                    .expected(format!("{expected} with any number of images first"))
-                    .hint("an AnyShape engine (run --reshape) takes other sizes");
-                return Err(error.into());
-            }
-        }
-        Ok(())
-    }
 }

@@ -1,7 +1,7 @@
 //! The engine against the reference interpreter, layer by layer.
 
 use crate::error::Result;
-use crate::model::{CompileOptions, Engine, Keep, Model};
+use crate::{CompileOptions, Engine, Keep, Model};
 use serde::Serialize;
 use skimjit_models::{Graph, Op, Tensor, ValueId, interpreter};
 
