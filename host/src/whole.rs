@@ -21,6 +21,26 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tempfile::Builder;
 
+/// Whether two paths lead to one file, which need not exist.
+pub fn same_file(a: &Path, b: &Path) -> bool {
+    let resolved = |path: &Path| {
+        let beside = || {
+            let folder = path.parent()?;
+            let folder = if folder.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                folder
+            };
+            Some(folder.canonicalize().ok()?.join(path.file_name()?))
+        };
+        path.canonicalize()
+            .ok()
+            .or_else(beside)
+            .unwrap_or_else(|| path.to_owned())
+    };
+    resolved(a) == resolved(b)
+}
+
 /// Writes a file.
 pub fn write(path: &Path, contents: impl AsRef<[u8]>) -> io::Result<()> {
     write_with(path, |out| out.write_all(contents.as_ref()))

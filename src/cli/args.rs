@@ -495,26 +495,6 @@ impl NamedFile {
     }
 }
 
-/// Whether two paths lead to one file, which need not exist.
-pub fn same_file(a: &Path, b: &Path) -> bool {
-    let resolved = |path: &Path| {
-        let beside = || {
-            let folder = path.parent()?;
-            let folder = if folder.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                folder
-            };
-            Some(folder.canonicalize().ok()?.join(path.file_name()?))
-        };
-        path.canonicalize()
-            .ok()
-            .or_else(beside)
-            .unwrap_or_else(|| path.to_owned())
-    };
-    resolved(a) == resolved(b)
-}
-
 /// True for `.npy` files.
 pub fn is_npy(path: &Path) -> bool {
     path.extension()

@@ -3,10 +3,11 @@
 //! The check goes by the arguments, before anything is done, and so holds for every command: an argument that takes
 //! a file is one that is read unless [`WRITTEN`] names it.
 
-use super::args::{NamedFile, same_file};
+use super::args::NamedFile;
 use clap::parser::ArgMatches;
 use clap::{Arg, Command};
 use skimjit::{Error, Result};
+use skimjit_host::whole::same_file;
 use std::any::TypeId;
 use std::path::{Path, PathBuf};
 

@@ -1,10 +1,10 @@
 //! `skimjit upgrade`.
 
-use super::args::same_file;
 use super::output::{self, Output, write_file};
 use clap::ValueEnum;
 use serde::Serialize;
 use skimjit::{Error, Result};
+use skimjit_host::whole::same_file;
 use skimjit_models::Error as InputError;
 use skimjit_models::caffe::proto::{NetParameter, SolverParameter};
 use skimjit_models::caffe::{self, Warning, text, unknown, upgrade};

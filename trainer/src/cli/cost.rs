@@ -1,6 +1,7 @@
 //! `skimjit-train cost`.
 
 use super::console::{WARNINGS, complain, say, warn, write_file};
+use super::files;
 use super::session::CareArguments;
 use super::trial::warn_of_shares;
 use skimjit_data::{Feed, FeedOptions};
@@ -54,6 +55,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
+    let read = [&*arguments.model, &*arguments.weights];
+    files::check(read, &[("--output", Some(&arguments.output))])?;
     let levels = levels(&arguments.levels)?;
     let mut net = network(arguments)?;
     let shape = arguments.input_shape()?;

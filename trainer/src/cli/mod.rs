@@ -4,6 +4,7 @@
 mod completions;
 mod console;
 mod cost;
+mod files;
 mod man;
 mod net;
 mod oneshot;

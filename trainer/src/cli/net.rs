@@ -1,6 +1,7 @@
 //! `skimjit-train net`.
 
 use super::console::{complain, write_file};
+use super::files;
 use super::trial::print;
 use skimjit_models::caffe::proto::{NetParameter, SolverParameter};
 use skimjit_models::caffe::text;
@@ -67,6 +68,11 @@ fn finite(text: &str) -> std::result::Result<f32, String> {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
+    let written = [
+        ("--output", arguments.output.as_deref()),
+        ("--solver-out", arguments.solver_out.as_deref()),
+    ];
+    files::check([], &written)?;
     let trainable = |net: &&Net| zoo::train_val(net, &TrainVal::default()).is_ok();
     if arguments.list {
         return zoo::all()

@@ -1,5 +1,6 @@
 //! `skimjit-train oneshot`.
 
+use super::files;
 use super::trial::{TrialArguments, bar, describe, print, print_json, save, warn_of_shares};
 use serde::Serialize;
 use skimjit_host::printable;
@@ -83,6 +84,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             .field("--damping")
             .expected("more than 0"));
     }
+    files::check(
+        arguments.trial.files(),
+        &[("--output", Some(&arguments.output))],
+    )?;
     arguments.trial.machine.start()?;
     let source = arguments.trial.source()?;
     arguments.trial.check_writable(&source)?;

@@ -1,5 +1,6 @@
 //! `skimjit-train recalibrate`.
 
+use super::files;
 use super::trial::{TrialArguments, describe, print, print_json, save};
 use serde::Serialize;
 use skimjit_models::caffe::proto::Phase;
@@ -41,6 +42,10 @@ struct Summary {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
+    files::check(
+        arguments.trial.files(),
+        &[("--output", Some(&arguments.output))],
+    )?;
     arguments.trial.machine.start()?;
     let source = arguments.trial.source()?;
     arguments.trial.check_writable(&source)?;

@@ -1,6 +1,7 @@
 //! `skimjit-train sensitivity`.
 
 use super::console::write_file;
+use super::files;
 use super::trial::{TrialArguments, bar, describe, print, print_json, warn_of_shares};
 use skimjit_host::printable;
 use skimjit_models::caffe::proto::Phase;
@@ -43,6 +44,10 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
+    files::check(
+        arguments.trial.files(),
+        &[("--output", arguments.output.as_deref())],
+    )?;
     arguments.trial.machine.start()?;
     let source = arguments.trial.source()?;
     let mut engine = arguments.trial.machine.engine()?;

@@ -38,6 +38,10 @@ pub struct TrialArguments {
 }
 
 impl TrialArguments {
+    /// What is read.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(&*self.model).chain(self.weights.iter().map(PathBuf::as_path))
+    }
     /// Reads definition and weights.
     pub fn source(&self) -> Result<Source> {
         let mut definition = read_definition(&self.model, self.care.care(), &mut warn)?;

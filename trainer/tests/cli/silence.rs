@@ -157,3 +157,56 @@ fn folders_given_as_files_are_told_what_was_expected() {
         assert!(told, "{arguments:?}: {}", ended.stderr);
     }
 }
+
+#[test]
+fn what_is_read_is_never_written_nor_one_file_twice() {
+    let place = Workplace::new();
+    for file in ["net.prototxt", "net.caffemodel"] {
+        place.write(file, "as it was");
+    }
+    let trial = [
+        "--prototxt",
+        "net.prototxt",
+        "--weights",
+        "net.caffemodel",
+        "-o",
+    ];
+    for (command, output) in [
+        ("oneshot", "net.caffemodel"),
+        ("recalibrate", "./net.prototxt"),
+        ("sensitivity", "net.caffemodel"),
+    ] {
+        let sparsity: &[&str] = if command == "oneshot" {
+            &["--sparsity", "50"]
+        } else {
+            &[]
+        };
+        let arguments = [&[command], &trial[..], &[output], sparsity].concat();
+        let result = outcome(place.command(&arguments).output().unwrap());
+        assert_eq!(result.code, Some(3), "{arguments:?}: {}", result.stderr);
+        assert!(
+            result.stderr.contains("another file of this command"),
+            "{arguments:?}: {}",
+            result.stderr
+        );
+        assert_eq!(
+            std::fs::read_to_string(place.path(output)).unwrap(),
+            "as it was"
+        );
+    }
+    let arguments = [
+        "net",
+        "lenet",
+        "-o",
+        "x.prototxt",
+        "--solver-out",
+        "x.prototxt",
+    ];
+    let result = outcome(place.command(&arguments).output().unwrap());
+    assert!(
+        result.stderr.contains("another file of this command"),
+        "{}",
+        result.stderr
+    );
+    assert!(!place.path("x.prototxt").exists());
+}
