@@ -8,7 +8,8 @@ use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
 };
 use skimjit::{CompileOptions, Model, layer};
-use skimjit_models::{Graph, Shape, Tensor, import, zoo};
+use skimjit_caffe::{import, zoo};
+use skimjit_models::{Graph, Shape, Tensor};
 use skimjit_testing::isas;
 use std::hint::black_box;
 use std::time::Duration;

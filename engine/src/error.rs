@@ -1,6 +1,6 @@
 //! The error of the public API.
 
-use skimjit_models::caffe::Warning;
+use skimjit_models::Warning;
 use skimjit_runtime::jit::IsaError;
 use skimjit_runtime::{PlanError, RunError};
 use std::fmt;

@@ -3,9 +3,11 @@
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::options::{CompileOptions, Keep, LoadOptions, Shared, artifact_with};
+use skimjit_caffe as caffe;
+use skimjit_caffe::import;
 use skimjit_host::{memory, whole};
 use skimjit_models::artifact::{self, Kind, Reader, Writer};
-use skimjit_models::{Graph, Preprocess, Shape, ValueId, caffe, import, passes, preprocess};
+use skimjit_models::{Graph, Preprocess, Shape, ValueId, passes, preprocess};
 use skimjit_runtime::jit::Isa;
 use skimjit_runtime::recipe::{self, Recipe};
 use skimjit_runtime::{Options, Plan, PlanError, Tuner};

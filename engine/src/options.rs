@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::tune::Tuning;
-use skimjit_models::{Shape, import};
+use skimjit_caffe::import;
+use skimjit_models::Shape;
 use skimjit_runtime::jit::Isa;
 use skimjit_runtime::jit::observe::CodeObserver;
 use skimjit_runtime::{KernelInspector, KernelStore, ThreadPool, usable_cores};

@@ -2,7 +2,8 @@
 //! with the engine bit for bit.
 
 use skimjit::{AheadOfTime, CompileOptions, Isa, LoadOptions, Model, array};
-use skimjit_models::{Tensor, import, zoo};
+use skimjit_caffe::{import, zoo};
+use skimjit_models::Tensor;
 use skimjit_testing::{Noise, data, has, isas, skip};
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,7 +1,8 @@
 //! MobileNet-SSD whole: engine against the reference interpreter, one image and a batch of two.
 
 use skimjit::{CompileOptions, Engine, Isa, Model};
-use skimjit_models::{Graph, Op, Shape, Tensor, import, interpreter, passes, zoo};
+use skimjit_caffe::{import, zoo};
+use skimjit_models::{Graph, Op, Shape, Tensor, interpreter, passes};
 use skimjit_testing::{Noise, isas};
 
 /// The network with made-up weights; its scores are low, so more of them count.

@@ -2,8 +2,8 @@
 //! instruction sets on any computer, as the code is decoded and not run.
 
 use skimjit::{CompileOptions, Isa, Model};
+use skimjit_caffe::{import, zoo};
 use skimjit_models::Pattern;
-use skimjit_models::{import, zoo};
 use skimjit_runtime::KernelInspector;
 use skimjit_runtime::kernels::{Built, ConvProblem, FcProblem, Planes, Problem, Weights, registry};
 use std::collections::HashSet;

@@ -2,8 +2,9 @@
 //! made by another engine.
 
 use skimjit::{AnyShape, CompileOptions, Isa, Keep, LoadOptions, Model, TuneCache, Tuning, array};
-use skimjit_models::import::{ImportOptions, import};
-use skimjit_models::{Shape, Tensor, caffe, interpreter};
+use skimjit_caffe as caffe;
+use skimjit_caffe::import::{ImportOptions, import};
+use skimjit_models::{Shape, Tensor, interpreter};
 use skimjit_runtime::Basis;
 use skimjit_testing::{Noise, data, isas};
 use std::num::NonZeroUsize;

@@ -2,7 +2,8 @@
 //! interpreter, on every instruction set, at several batch sizes, with one and two threads.
 
 use skimjit::{CompileOptions, Model};
-use skimjit_models::{Graph, Shape, Tensor, import, interpreter, zoo};
+use skimjit_caffe::{import, zoo};
+use skimjit_models::{Graph, Shape, Tensor, interpreter};
 use skimjit_testing::{Noise, isas};
 
 fn graph(name: &str) -> Graph {

@@ -3,10 +3,11 @@
 use crate::{Seeds, Target, file, folder};
 use skimjit::picture::{ChannelOrder, Picture};
 use skimjit::{LoadOptions, Model, TuneCache, array};
+use skimjit_caffe as caffe;
+use skimjit_caffe::datum::Datum;
+use skimjit_caffe::text;
 use skimjit_data::{Feed, cifar, idx, image_list, leveldb, lmdb};
 use skimjit_models::artifact::{self, Kind, Reader, Writer};
-use skimjit_models::caffe::datum::Datum;
-use skimjit_models::caffe::{self, text};
 use skimjit_runtime::recipe::Recipe as PlanRecipe;
 use skimjit_trainer::recipe::Recipe;
 use std::path::PathBuf;

@@ -3,13 +3,14 @@
 use crate::folder;
 use skimjit::picture::{ChannelOrder, FileKind, Picture};
 use skimjit::{CompileOptions, LoadOptions, Model, array};
+use skimjit_caffe as caffe;
+use skimjit_caffe::datum::{Datum, Pixels};
+use skimjit_caffe::proto::{NetParameter, SolverState};
+use skimjit_caffe::zoo;
+use skimjit_caffe::{blob, text};
 use skimjit_data::lmdb;
 use skimjit_data::{arrays, leveldb};
 use skimjit_models::artifact::{self, Writer};
-use skimjit_models::caffe::datum::{Datum, Pixels};
-use skimjit_models::caffe::proto::{NetParameter, SolverState};
-use skimjit_models::caffe::{self, blob, text};
-use skimjit_models::zoo;
 use skimjit_models::{Shape, Tensor};
 use skimjit_runtime::recipe::Recipe as PlanRecipe;
 use std::fs;

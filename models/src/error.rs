@@ -1,6 +1,6 @@
 //! The one error type of this crate: where the fault is, what was found, what was expected.
 
-use crate::caffe::Warning;
+use crate::Warning;
 use skimjit_host::memory::{TooMuch, size_text};
 use std::fmt;
 use std::io::ErrorKind;

@@ -1,22 +1,20 @@
 //! The network: what is to be computed, and nothing about the machine that computes it.
 //!
-//! Caffe files become a [`Graph`] of [`Op`]s; every op knows its shape rule and a slow, obvious
+//! A network is a [`Graph`] of [`Op`]s, whatever format it came in; every op knows its shape rule and a slow, obvious
 //! reference; [`interpreter`] runs a whole graph with those references and is the oracle that the
 //! engine is compared with.
 #![forbid(unsafe_code)]
 
 pub mod artifact;
-pub mod caffe;
 mod closest;
 pub mod error;
-pub mod import;
 pub mod interpreter;
 pub mod ir;
 pub mod ops;
 pub mod passes;
 pub mod percent;
 pub mod preprocess;
-pub mod zoo;
+mod warning;
 
 pub use closest::closest;
 pub use error::{Error, Result};
@@ -26,3 +24,4 @@ pub use ir::{
 pub use ops::Op;
 pub use percent::Percent;
 pub use preprocess::Preprocess;
+pub use warning::{Care, Tally, Warning};

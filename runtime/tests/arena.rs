@@ -1,6 +1,7 @@
 //! Memory of a plan against what its values need: what lives at the same time, no more.
 
-use skimjit_models::{Graph, ValueId, import, passes, zoo};
+use skimjit_caffe::{import, zoo};
+use skimjit_models::{Graph, ValueId, passes};
 use skimjit_runtime::jit::Isa;
 use skimjit_runtime::plan::Work;
 use skimjit_runtime::{Options, Plan, plan};
@@ -8,7 +9,7 @@ use std::collections::HashMap;
 
 /// The network with weights of zeros: which of them are zero changes no activation's size.
 fn network(net: &zoo::Net) -> Graph {
-    let (topology, _) = skimjit_models::caffe::parse_prototxt(net.prototxt, net.name).unwrap();
+    let (topology, _) = skimjit_caffe::parse_prototxt(net.prototxt, net.name).unwrap();
     let options = import::ImportOptions {
         allow_missing_weights: true,
         ..Default::default()

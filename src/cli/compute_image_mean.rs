@@ -6,10 +6,10 @@ use super::table::{Table, right};
 use serde::Serialize;
 use skimjit::Result;
 use skimjit::picture::{ChannelOrder, Picture};
+use skimjit_caffe::datum::{Datum, Pixels};
+use skimjit_caffe::write_mean;
 use skimjit_data::data_base::Reader;
 use skimjit_data::lmdb::{Record, show};
-use skimjit_models::caffe::datum::{Datum, Pixels};
-use skimjit_models::caffe::write_mean;
 use skimjit_models::{Error as InputError, Shape, Tensor};
 use std::path::PathBuf;
 

@@ -6,10 +6,10 @@ use super::progress;
 use clap::Subcommand;
 use serde::Serialize;
 use skimjit::Result;
+use skimjit_caffe::datum::{Datum, Pixels};
 use skimjit_data::data_base::Writer;
 use skimjit_data::{cifar, idx};
 use skimjit_models::Error as InputError;
-use skimjit_models::caffe::datum::{Datum, Pixels};
 use std::path::{Path, PathBuf};
 
 /// Makes a data base of MNIST's or CIFAR-10's own files, as Caffe's examples do.

@@ -7,10 +7,10 @@ use clap::ValueEnum;
 use serde::Serialize;
 use skimjit::picture::{ChannelOrder, FileKind, MAX_SIDE, Picture};
 use skimjit::{Error, Result};
+use skimjit_caffe::datum::{Datum, Pixels};
 use skimjit_data::data_base::Writer;
 use skimjit_data::image_list::{self, Entry};
 use skimjit_models::Error as InputError;
-use skimjit_models::caffe::datum::{Datum, Pixels};
 use std::path::{Path, PathBuf};
 
 /// Largest picture file, in bytes.

@@ -5,7 +5,8 @@ use super::entries::Entries;
 use super::output;
 use skimjit::picture::{self, ChannelOrder, Mean, Preprocess, Resize};
 use skimjit::{Error, Model, Result, array};
-use skimjit_models::{Error as InputError, Shape, Tensor, ValueId, caffe};
+use skimjit_caffe as caffe;
+use skimjit_models::{Error as InputError, Shape, Tensor, ValueId};
 use std::fmt;
 use std::path::{Path, PathBuf};
 

@@ -3,7 +3,7 @@
 use super::table::{Table, WIDTH, wrap};
 use skimjit::{Error, Result};
 use skimjit_host::{printable, whole};
-use skimjit_models::caffe::Tally;
+use skimjit_models::Tally;
 use std::fmt::Display;
 use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
 use std::path::Path;

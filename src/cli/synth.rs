@@ -4,9 +4,9 @@ use super::output::{self, Output, write_file};
 use super::progress;
 use serde::Serialize;
 use skimjit::Result;
+use skimjit_caffe as caffe;
+use skimjit_caffe::zoo::{self, Net, Sparsity};
 use skimjit_models::Percent;
-use skimjit_models::caffe;
-use skimjit_models::zoo::{self, Net, Sparsity};
 use std::path::PathBuf;
 
 /// Writes a caffemodel of a well-known network with made-up weights of chosen sparsity.

@@ -4,10 +4,12 @@ use super::output::{self, Output, write_file};
 use clap::ValueEnum;
 use serde::Serialize;
 use skimjit::{Error, Result};
+use skimjit_caffe as caffe;
+use skimjit_caffe::proto::{NetParameter, SolverParameter};
+use skimjit_caffe::{text, unknown, upgrade};
 use skimjit_host::whole::same_file;
 use skimjit_models::Error as InputError;
-use skimjit_models::caffe::proto::{NetParameter, SolverParameter};
-use skimjit_models::caffe::{self, Warning, text, unknown, upgrade};
+use skimjit_models::Warning;
 use std::path::{Path, PathBuf};
 
 /// Brings an old prototxt, caffemodel or solver definition to today's form, as Caffe's upgrade tools do.
@@ -202,7 +204,7 @@ fn upgrades(net: &NetParameter) -> Vec<String> {
         false => note(net.input.len(), "inputs without shape dropped"),
     }
     let frozen = net.layer.iter().filter(|layer| {
-        let learned = |spec: &skimjit_models::caffe::proto::ParamSpec| spec.lr_mult() != 0.0;
+        let learned = |spec: &skimjit_caffe::proto::ParamSpec| spec.lr_mult() != 0.0;
         layer.r#type() == "BatchNorm" && layer.param.len() == 3 && layer.param.iter().any(learned)
     });
     note(

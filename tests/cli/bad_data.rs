@@ -2,9 +2,9 @@
 
 use crate::support::{PROTOTXT, Workplace};
 use crate::testing::text;
+use skimjit_caffe::datum::{Datum, Pixels};
+use skimjit_caffe::write_mean;
 use skimjit_data::lmdb::Writer;
-use skimjit_models::caffe::datum::{Datum, Pixels};
-use skimjit_models::caffe::write_mean;
 use skimjit_models::{Shape, Tensor};
 use skimjit_testing::data;
 

@@ -2,8 +2,8 @@
 
 use crate::support::{self, PROTOTXT, Workplace, outcome, ramp};
 use skimjit::array::write_npy;
-use skimjit_models::caffe::proto::NetParameter;
-use skimjit_models::caffe::{write_binaryproto, write_caffemodel};
+use skimjit_caffe::proto::NetParameter;
+use skimjit_caffe::{write_binaryproto, write_caffemodel};
 use skimjit_models::{Shape, Tensor};
 use std::process::Command;
 

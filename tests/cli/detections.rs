@@ -2,7 +2,7 @@
 
 use crate::support::{Workplace, ramp};
 use skimjit::array::write_npy;
-use skimjit_models::caffe::{parse_prototxt, write_caffemodel};
+use skimjit_caffe::{parse_prototxt, write_caffemodel};
 
 /// Priors of 8x8 positions in 32x32 pixels whose scores are those of the input's channels.
 const DETECTOR: &str = r#"name: "detector"

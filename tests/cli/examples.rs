@@ -7,9 +7,7 @@ use crate::support::{Outcome, Workplace, libraries, outcome, ramp};
 use flate2::{Compression, write::GzEncoder};
 use image::{Rgb, RgbImage};
 use skimjit::array::write_npy;
-use skimjit_models::caffe::{
-    proto::NetParameter, read_caffemodel, read_prototxt, write_caffemodel,
-};
+use skimjit_caffe::{proto::NetParameter, read_caffemodel, read_prototxt, write_caffemodel};
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;

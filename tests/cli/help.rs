@@ -157,7 +157,7 @@ fn every_command_that_takes_a_model_takes_its_shape() {
 fn synth_names_every_network_of_the_zoo() {
     let place = Workplace::new();
     let help: String = place.ok(&["synth", "--help"]).split_whitespace().collect();
-    for net in skimjit_models::zoo::all() {
+    for net in skimjit_caffe::zoo::all() {
         assert!(help.contains(net.name), "{}", net.name);
     }
 }

@@ -29,7 +29,7 @@ macro_rules! claims {
     ($name:literal) => {
         (
             $name,
-            include_bytes!(concat!("../../models/tests/claims/", $name)).as_slice(),
+            include_bytes!(concat!("../../models/caffe/tests/claims/", $name)).as_slice(),
         )
     };
 }

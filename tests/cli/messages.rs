@@ -3,8 +3,8 @@
 use crate::support::{PROTOTXT, Workplace, ramp, tiny};
 use skimjit::array::{read_npy, write_npy};
 use skimjit::{LoadOptions, Model};
-use skimjit_models::caffe::proto::{BlobProto, NetParameter, SolverState};
-use skimjit_models::caffe::{write_binaryproto, write_caffemodel, write_solverstate};
+use skimjit_caffe::proto::{BlobProto, NetParameter, SolverState};
+use skimjit_caffe::{write_binaryproto, write_caffemodel, write_solverstate};
 use skimjit_models::{Shape, Tensor};
 
 /// What a command that fails says.
@@ -231,13 +231,13 @@ fn the_last_copy_of_a_shared_parameter_is_used_with_a_warning() {
     let layers = layer("a", "data", "x") + &layer("b", "x", "y");
     let text = format!("input: 'data' input_shape {{ dim: 1 dim: 1 }}\n{layers}");
     place.write("net.prototxt", &text);
-    let (mut net, _) = skimjit_models::caffe::parse_prototxt(&text, "net").unwrap();
+    let (mut net, _) = skimjit_caffe::parse_prototxt(&text, "net").unwrap();
     net = NetParameter {
         layer: net.layer,
         ..NetParameter::default()
     };
     for (layer, value) in net.layer.iter_mut().zip([2.0, 10.0]) {
-        layer.blobs = vec![skimjit_models::caffe::blob::from_tensor(Tensor::new(
+        layer.blobs = vec![skimjit_caffe::blob::from_tensor(Tensor::new(
             Shape::new([1, 1]).unwrap(),
             vec![value],
         ))];
@@ -341,7 +341,7 @@ fn verify_calls_an_overflow_by_its_name() {
     let mut net = tiny();
     net.layer.truncate(1);
     net.layer[0].name = Some("big".to_owned());
-    net.layer[0].blobs = vec![skimjit_models::caffe::blob::from_tensor(blob)];
+    net.layer[0].blobs = vec![skimjit_caffe::blob::from_tensor(blob)];
     write_caffemodel(&net, &place.path("net.caffemodel")).unwrap();
     let ones = Tensor::new(Shape::new([1, 256]).unwrap(), vec![1.0; 256]);
     write_npy(&place.path("in.npy"), &ones).unwrap();

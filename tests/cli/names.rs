@@ -2,7 +2,7 @@
 
 use crate::support::Workplace;
 use skimjit::array::{read_npy, write_npy};
-use skimjit_models::caffe::{read_caffemodel, read_prototxt};
+use skimjit_caffe::{read_caffemodel, read_prototxt};
 use skimjit_models::{Shape, Tensor};
 
 /// The definition of one layer called "café" in Latin-1.

@@ -3,8 +3,8 @@
 use crate::support::{Workplace, ramp, tiny};
 use skimjit::array::{read_npy, write_npy};
 use skimjit::{LoadOptions, Model};
+use skimjit_caffe::{parse_prototxt, write_caffemodel, write_mean};
 use skimjit_models::artifact::{Kind, Reader, Writer, pictures};
-use skimjit_models::caffe::{parse_prototxt, write_caffemodel, write_mean};
 use skimjit_models::preprocess::{ChannelOrder, Mean, Resize};
 use skimjit_models::{Preprocess, Shape, Tensor};
 

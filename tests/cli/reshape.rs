@@ -3,8 +3,8 @@
 use crate::number;
 use crate::support::{Workplace, ramp};
 use skimjit::array::{read_npy, write_npy};
-use skimjit_models::caffe::proto::{BlobProto, BlobShape};
-use skimjit_models::caffe::{parse_prototxt, write_caffemodel};
+use skimjit_caffe::proto::{BlobProto, BlobShape};
+use skimjit_caffe::{parse_prototxt, write_caffemodel};
 
 /// Takes any size: a map, and classes by global pooling.
 const PROTOTXT: &str = r#"name: "maps"

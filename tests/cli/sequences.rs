@@ -3,7 +3,7 @@
 
 use crate::support::Workplace;
 use skimjit::array::{read_npy, write_npy};
-use skimjit_models::caffe::{parse_prototxt, write_caffemodel};
+use skimjit_caffe::{parse_prototxt, write_caffemodel};
 use skimjit_models::{Shape, Tensor};
 
 const CAPTIONS: &str = r#"name: "captions"

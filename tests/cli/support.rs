@@ -1,8 +1,8 @@
 //! A folder to work in, the binary, and a tiny network.
 
 use serde_json::Value;
-use skimjit_models::caffe::proto::{BlobProto, BlobShape, NetParameter};
-use skimjit_models::caffe::{parse_prototxt, write_caffemodel};
+use skimjit_caffe::proto::{BlobProto, BlobShape, NetParameter};
+use skimjit_caffe::{parse_prototxt, write_caffemodel};
 use skimjit_models::{Shape, Tensor};
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -3,7 +3,7 @@
 use crate::support::{PROTOTXT, Workplace, tiny};
 use serde_json::Value;
 use skimjit::{LoadOptions, Model};
-use skimjit_models::caffe::write_caffemodel;
+use skimjit_caffe::write_caffemodel;
 use skimjit_models::{Shape, Tensor, interpreter};
 use std::path::Path;
 

@@ -2,8 +2,8 @@
 
 use crate::support::{PROTOTXT, Workplace, ramp};
 use skimjit::array::{read_npy, write_npy};
+use skimjit_caffe::{parse_prototxt, read_caffemodel};
 use skimjit_models::Tensor;
-use skimjit_models::caffe::{parse_prototxt, read_caffemodel};
 use skimjit_testing::data;
 
 const V1: &str = r#"name: "old" input: "data" input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 8

@@ -3,8 +3,9 @@
 use crate::support::{Workplace, outcome};
 use crate::{find, number};
 use serde_json::Value;
-use skimjit_models::caffe::{blob, parse_prototxt, write_caffemodel};
-use skimjit_models::{Shape, Tensor, zoo};
+use skimjit_caffe::zoo;
+use skimjit_caffe::{blob, parse_prototxt, write_caffemodel};
+use skimjit_models::{Shape, Tensor};
 use std::process::Stdio;
 
 /// A folder with a pruned network.

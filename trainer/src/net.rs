@@ -1,11 +1,11 @@
 //! A network in one phase, wired and checked: what an engine runs.
 
+use skimjit_caffe::filter::filter_net;
+use skimjit_caffe::import::{ImportOptions, import};
+use skimjit_caffe::proto::pooling_parameter::PoolMethod;
+use skimjit_caffe::proto::{LayerParameter, NetParameter, NetState, ParamSpec, Phase};
+use skimjit_caffe::unknown;
 use skimjit_data::Blob;
-use skimjit_models::caffe::filter::filter_net;
-use skimjit_models::caffe::proto::pooling_parameter::PoolMethod;
-use skimjit_models::caffe::proto::{LayerParameter, NetParameter, NetState, ParamSpec, Phase};
-use skimjit_models::caffe::unknown;
-use skimjit_models::import::{ImportOptions, import};
 use skimjit_models::{Error, Graph, Node, Op, Result, Shape, Tensor, ValueId, WeightId};
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! Parameters: what the solver changes.
 
 use crate::net::{BlobPlace, Net};
-use skimjit_models::caffe::proto::layer_parameter::ConnectivityMode;
-use skimjit_models::caffe::proto::{BlockGroupLassoSpec, LayerParameter};
+use skimjit_caffe::proto::layer_parameter::ConnectivityMode;
+use skimjit_caffe::proto::{BlockGroupLassoSpec, LayerParameter};
 use skimjit_models::{Error, Result, Shape, WeightId};
 use std::collections::HashMap;
 

@@ -4,7 +4,7 @@
 //! from the folder of the file that names it. What a run writes (`snapshot_prefix`) goes to the working
 //! folder. Copies of definitions name their files absolutely, so that they keep meaning the same ones.
 
-use skimjit_models::caffe::proto::{LayerParameter, NetParameter, SolverParameter};
+use skimjit_caffe::proto::{LayerParameter, NetParameter, SolverParameter};
 use std::path::{Path, PathBuf};
 
 /// Where a file is that another one in `folder` names.
@@ -183,7 +183,7 @@ mod tests {
             layer { name: "c" type: "InfogainLoss" bottom: "a" bottom: "b" top: "c"
               infogain_loss_param { source: "matrix.binaryproto" } }
             layer { name: "d" type: "Data" top: "d" data_param { source: "absent_lmdb" } }"#;
-        let (mut net, _) = skimjit_models::caffe::parse_prototxt(text, "net.prototxt").unwrap();
+        let (mut net, _) = skimjit_caffe::parse_prototxt(text, "net.prototxt").unwrap();
         anchor(&mut net, folder.path());
         let named = |name: &str| path(name).display().to_string();
         let [a, b, c, d] = &net.layer[..] else {

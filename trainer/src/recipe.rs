@@ -12,8 +12,9 @@ use crate::prune::surgery::{Surgery, SurgeryOptions};
 use crate::prune::written;
 use crate::solver::method::Method;
 use serde::Deserialize;
-use skimjit_models::caffe::proto::{NetParameter, SolverParameter};
-use skimjit_models::caffe::{Care, read_definition, text, unknown, upgrade::upgrade_solver};
+use skimjit_caffe::proto::{NetParameter, SolverParameter};
+use skimjit_caffe::{read_definition, text, unknown, upgrade::upgrade_solver};
+use skimjit_models::Care;
 use skimjit_models::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -328,9 +329,7 @@ impl Recipe {
             }
             if let Some(kind) = phase.regularization.get(layer.name()) {
                 if layer.param.is_empty() {
-                    layer
-                        .param
-                        .push(skimjit_models::caffe::proto::ParamSpec::default());
+                    layer.param.push(skimjit_caffe::proto::ParamSpec::default());
                 }
                 layer.param[0].regularization_type = Some(kind.clone());
             }

@@ -6,11 +6,9 @@ use crate::param::{Param, Role};
 use crate::solver::display;
 use crate::solver::report::Output;
 use serde::Serialize;
+use skimjit_caffe::filter::filter_net;
+use skimjit_caffe::proto::{BlobProto, BlobShape, LayerParameter, NetParameter, NetState, Phase};
 use skimjit_data::{Feed, FeedOptions};
-use skimjit_models::caffe::filter::filter_net;
-use skimjit_models::caffe::proto::{
-    BlobProto, BlobShape, LayerParameter, NetParameter, NetState, Phase,
-};
 use skimjit_models::{Error, Result, Tensor};
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! Which layers of a network the weights of files belong to: names decide, as in Caffe.
 
 use crate::net::Net;
-use skimjit_models::caffe::proto::NetParameter;
+use skimjit_caffe::proto::NetParameter;
 use skimjit_models::{Error, Result};
 use std::path::Path;
 

@@ -2,8 +2,8 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use skimjit_models::caffe::parse_prototxt;
-use skimjit_models::caffe::proto::{NetState, Phase};
+use skimjit_caffe::parse_prototxt;
+use skimjit_caffe::proto::{NetState, Phase};
 use skimjit_models::{Tensor, ValueId};
 use skimjit_trainer::cpu::CpuEngine;
 use skimjit_trainer::engine::{Engine, NetId, loss};

@@ -5,9 +5,9 @@
 
 mod support;
 
+use skimjit_caffe::blob::take_values;
+use skimjit_caffe::{read_caffemodel, read_solverstate};
 use skimjit_data::idx;
-use skimjit_models::caffe::blob::take_values;
-use skimjit_models::caffe::{read_caffemodel, read_solverstate};
 use skimjit_testing::data;
 use std::path::Path;
 use std::process::Command;

@@ -2,9 +2,9 @@
 
 mod support;
 
+use skimjit_caffe::proto::{NetParameter, Phase};
+use skimjit_caffe::{parse_prototxt, read_caffemodel, read_prototxt, upgrade::upgrade_net};
 use skimjit_data::idx;
-use skimjit_models::caffe::proto::{NetParameter, Phase};
-use skimjit_models::caffe::{parse_prototxt, read_caffemodel, read_prototxt, upgrade::upgrade_net};
 use skimjit_testing::data;
 use skimjit_trainer::cpu::CpuEngine;
 use skimjit_trainer::engine::Engine;

@@ -2,9 +2,10 @@
 
 mod support;
 
-use skimjit_models::caffe::proto::NetParameter;
-use skimjit_models::caffe::{Care, parse_prototxt, read_solver};
-use skimjit_models::import::{ImportOptions, import};
+use skimjit_caffe::import::{ImportOptions, import};
+use skimjit_caffe::proto::NetParameter;
+use skimjit_caffe::{parse_prototxt, read_solver};
+use skimjit_models::Care;
 use skimjit_models::ops::winograd::WinogradTransform;
 use skimjit_models::{Op, Shape};
 use skimjit_trainer::cpu::CpuEngine;

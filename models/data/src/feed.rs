@@ -3,8 +3,8 @@
 use crate::random::Random;
 use crate::source::{DataBase, Decoding, Hdf5List, ImageList, Item, Raw, Source};
 use crate::transform::{Transform, find};
+use skimjit_caffe::proto::{LayerParameter, NetParameter, Phase};
 use skimjit_host::memory;
-use skimjit_models::caffe::proto::{LayerParameter, NetParameter, Phase};
 use skimjit_models::{Error, Result, Shape, Tensor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

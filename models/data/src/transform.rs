@@ -2,8 +2,8 @@
 
 use crate::picture::Picture;
 use crate::random::Random;
-use skimjit_models::caffe::proto::{Phase, TransformationParameter};
-use skimjit_models::caffe::read_mean;
+use skimjit_caffe::proto::{Phase, TransformationParameter};
+use skimjit_caffe::read_mean;
 use skimjit_models::{Error, Result, Tensor};
 use std::path::Path;
 

@@ -1,12 +1,12 @@
 //! Data layers, against what the files hold.
 
+use skimjit_caffe::datum::{Datum, Pixels};
+use skimjit_caffe::parse_prototxt;
+use skimjit_caffe::proto::{NetParameter, Phase};
 use skimjit_data::data_base::{Backend, Writer};
 use skimjit_data::picture::{ChannelOrder, FileKind, Picture};
 use skimjit_data::{Feed, FeedOptions, lmdb};
 use skimjit_models::Tensor;
-use skimjit_models::caffe::datum::{Datum, Pixels};
-use skimjit_models::caffe::parse_prototxt;
-use skimjit_models::caffe::proto::{NetParameter, Phase};
 use skimjit_testing::data;
 use std::path::Path;
 
@@ -277,7 +277,7 @@ fn what_is_wrong_with_a_record_is_said_with_its_key() {
     base(mean_file.path(), "base", &[good()]);
     let shape = skimjit_models::Shape::new([1, 1, 4, 5]).unwrap();
     let mean = Tensor::zeros(shape);
-    skimjit_models::caffe::write_binaryproto(mean, &mean_file.path().join("mean")).unwrap();
+    skimjit_caffe::write_binaryproto(mean, &mean_file.path().join("mean")).unwrap();
     let text = layer(1, "transform_param { mean_file: 'mean' }");
     fails(
         open(&text, mean_file.path()),

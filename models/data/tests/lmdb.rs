@@ -3,8 +3,8 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
+use skimjit_caffe::datum::{Datum, Pixels};
 use skimjit_data::lmdb::{Reader, Record, Writer};
-use skimjit_models::caffe::datum::{Datum, Pixels};
 use skimjit_testing::{data, skip};
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};

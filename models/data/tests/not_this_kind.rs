@@ -1,8 +1,8 @@
 //! Files and folders that are something else than a data set: what was expected is said.
 
+use skimjit_caffe::{read_caffemodel, read_prototxt};
 use skimjit_data::data_base::Reader;
 use skimjit_data::{image_list, leveldb, lmdb};
-use skimjit_models::caffe::{read_caffemodel, read_prototxt};
 
 #[test]
 fn a_folder_without_a_data_base_is_told_both_kinds() {

@@ -7,7 +7,7 @@ use crate::cli::matrix_market;
 use crate::cli::problem::Problem;
 use crate::cli::progress;
 use skimjit::{Error, Model, Result};
-use skimjit_models::zoo::{self, LayerShape, Net, Sparsity};
+use skimjit_caffe::zoo::{self, LayerShape, Net, Sparsity};
 use skimjit_models::{Error as InputError, Op, Shape, Tensor};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -14,7 +14,7 @@ use super::synth::{SparsityArgument, nets, parse_net};
 use measure::Measure;
 use report::Report;
 use skimjit::{CompileOptions, Result};
-use skimjit_models::zoo::Net;
+use skimjit_caffe::zoo::Net;
 use skimjit_runtime::jit::CpuInfo;
 use skimjit_runtime::machine;
 use std::path::PathBuf;

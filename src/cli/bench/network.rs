@@ -5,8 +5,9 @@ use super::report::Case;
 use crate::cli::progress;
 use crate::cli::synth::usual_sparsity;
 use skimjit::{Error, Model, Result, layer};
-use skimjit_models::zoo::{self, Net, Sparsity};
-use skimjit_models::{Graph, import, passes};
+use skimjit_caffe::import;
+use skimjit_caffe::zoo::{self, Net, Sparsity};
+use skimjit_models::{Graph, passes};
 
 /// Layers beside their dense kernels, and the whole network unless only some layers are wanted.
 pub fn cases(

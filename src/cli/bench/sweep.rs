@@ -6,7 +6,7 @@ use super::report::{Case, Kernel, Point, Sweep};
 use crate::cli::noise::Noise;
 use crate::cli::progress;
 use skimjit::{Model, Result, layer};
-use skimjit_models::zoo::{self, LayerShape, Net, Sparsity};
+use skimjit_caffe::zoo::{self, LayerShape, Net, Sparsity};
 use skimjit_models::{Op, Tensor};
 use skimjit_runtime::Choice;
 use std::sync::Arc;

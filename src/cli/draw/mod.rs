@@ -10,8 +10,8 @@ use super::output::{self, Output};
 use clap::ValueEnum;
 use picture::Picture;
 use skimjit::{LoadOptions, Model, Result};
-use skimjit_models::caffe::proto::NetParameter;
-use skimjit_models::import::{ImportOptions, load};
+use skimjit_caffe::import::{ImportOptions, load};
+use skimjit_caffe::proto::NetParameter;
 use skimjit_models::{Error as InputError, Graph, Shape};
 use std::path::{Path, PathBuf};
 
@@ -135,7 +135,7 @@ fn labelled(error: InputError, arguments: &Arguments) -> InputError {
 /// True for text definitions that hold blobs. Their warnings have been printed.
 fn stored_weights(path: &Path) -> bool {
     let net: std::result::Result<NetParameter, _> =
-        skimjit_models::caffe::read_prototxt(path).map(|(net, _)| net);
+        skimjit_caffe::read_prototxt(path).map(|(net, _)| net);
     net.is_ok_and(|net| net.layer.iter().any(|layer| !layer.blobs.is_empty()))
 }
 
@@ -148,5 +148,5 @@ fn is_text(path: &Path) -> Result<bool> {
     file.take(1 << 12)
         .read_to_end(&mut start)
         .map_err(unreadable)?;
-    Ok(skimjit_models::caffe::is_text(&start))
+    Ok(skimjit_caffe::is_text(&start))
 }

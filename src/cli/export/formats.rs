@@ -2,8 +2,8 @@
 
 use safetensors::tensor::{Dtype, View};
 use skimjit::array;
+use skimjit_caffe::{blob, proto::NetParameter};
 use skimjit_host::whole;
-use skimjit_models::caffe::{blob, proto::NetParameter};
 use skimjit_models::{Error, Tensor};
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -10,7 +10,8 @@ use clap::ValueEnum;
 use network::Network;
 use serde::Serialize;
 use skimjit::{Error, Result};
-use skimjit_models::caffe::{self, proto::NetParameter, text, unknown};
+use skimjit_caffe as caffe;
+use skimjit_caffe::{proto::NetParameter, text, unknown};
 use skimjit_models::{Error as InputError, Tensor};
 use std::path::{Path, PathBuf};
 

@@ -2,9 +2,10 @@
 
 use crate::cli::args::ModelArguments;
 use skimjit::Result;
+use skimjit_caffe as caffe;
+use skimjit_caffe::proto::{BlobProto, LayerParameter, NetParameter};
+use skimjit_caffe::{blob, unknown, upgrade::upgrade_net};
 use skimjit_models::artifact::container::MAGIC;
-use skimjit_models::caffe::proto::{BlobProto, LayerParameter, NetParameter};
-use skimjit_models::caffe::{self, blob, unknown, upgrade::upgrade_net};
 use skimjit_models::{Error as InputError, Graph, Node, Op, Shape, Tensor};
 use std::fs::File;
 use std::io::Read;

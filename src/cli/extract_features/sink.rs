@@ -3,9 +3,9 @@
 use clap::ValueEnum;
 use serde::Serialize;
 use skimjit::{Error, Result, array};
+use skimjit_caffe::datum::{Datum, Pixels};
 use skimjit_data::arrays::write_hdf5;
 use skimjit_data::data_base::{Backend, Writer};
-use skimjit_models::caffe::datum::{Datum, Pixels};
 use skimjit_models::{Shape, Tensor};
 use std::path::{Path, PathBuf};
 

@@ -3,9 +3,9 @@
 use crate::cli::args::CareArguments;
 use crate::cli::inputs::{self, Item, PictureArguments, Preparation, Sizes};
 use skimjit::{Model, Result};
+use skimjit_caffe::proto::{NetState, Phase};
+use skimjit_caffe::{filter::filter_net, read_definition, unknown};
 use skimjit_data::{Feed, FeedOptions};
-use skimjit_models::caffe::proto::{NetState, Phase};
-use skimjit_models::caffe::{filter::filter_net, read_definition, unknown};
 use skimjit_models::{Error as InputError, Shape, Tensor};
 use skimjit_runtime::Port;
 use std::collections::VecDeque;

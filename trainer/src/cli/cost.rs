@@ -4,12 +4,12 @@ use super::console::{WARNINGS, complain, say, warn, write_file};
 use super::files;
 use super::session::CareArguments;
 use super::trial::warn_of_shares;
-use skimjit_data::{Feed, FeedOptions};
-use skimjit_models::caffe::filter::filter_net;
-use skimjit_models::caffe::proto::{NetParameter, NetState, Phase};
-use skimjit_models::caffe::{
+use skimjit_caffe::filter::filter_net;
+use skimjit_caffe::proto::{NetParameter, NetState, Phase};
+use skimjit_caffe::{
     blob, read_caffemodel, read_definition, unknown, upgrade::upgrade_net, write_caffemodel,
 };
+use skimjit_data::{Feed, FeedOptions};
 use skimjit_models::{Error, Percent, Result};
 use skimjit_trainer::prune::allocation::smallest;
 use skimjit_trainer::prune::guided::{CostTable, LayerCost};

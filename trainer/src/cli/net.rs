@@ -3,9 +3,9 @@
 use super::console::{complain, write_file};
 use super::files;
 use super::trial::print;
-use skimjit_models::caffe::proto::{NetParameter, SolverParameter};
-use skimjit_models::caffe::text;
-use skimjit_models::zoo::{self, Net, TrainVal};
+use skimjit_caffe::proto::{NetParameter, SolverParameter};
+use skimjit_caffe::text;
+use skimjit_caffe::zoo::{self, Net, TrainVal};
 use skimjit_models::{Error, Result};
 use std::path::{Path, PathBuf};
 

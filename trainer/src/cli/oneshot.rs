@@ -3,8 +3,8 @@
 use super::files;
 use super::trial::{TrialArguments, bar, describe, print, print_json, save, warn_of_shares};
 use serde::Serialize;
+use skimjit_caffe::proto::Phase;
 use skimjit_host::printable;
-use skimjit_models::caffe::proto::Phase;
 use skimjit_models::percent::NoPercent;
 use skimjit_models::{Error, Percent, Result};
 use skimjit_trainer::engine::Engine;

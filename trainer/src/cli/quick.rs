@@ -4,8 +4,8 @@ use super::console::{Console, ConsoleOptions, LOG, WARNINGS, complain, say, warn
 use super::results;
 use super::session::{self, CareArguments, Files, MachineArguments, ThresholdArguments};
 use jiff::Zoned;
-use skimjit_models::caffe::proto::SolverParameter;
-use skimjit_models::caffe::{read_solver_definition, text, unknown};
+use skimjit_caffe::proto::SolverParameter;
+use skimjit_caffe::{read_solver_definition, text, unknown};
 use skimjit_models::{Error, Result};
 use skimjit_trainer::paths;
 use skimjit_trainer::prune::guided::{Guided, GuidedOptions};

@@ -3,7 +3,7 @@
 use super::files;
 use super::trial::{TrialArguments, describe, print, print_json, save};
 use serde::Serialize;
-use skimjit_models::caffe::proto::Phase;
+use skimjit_caffe::proto::Phase;
 use skimjit_models::{Error, Result};
 use skimjit_trainer::prune::recalibration::recalibrate;
 use skimjit_trainer::trial::Judgement;

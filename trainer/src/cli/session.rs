@@ -1,9 +1,10 @@
 //! What all commands that train share: the machine, the signals, the files to start from.
 
 use super::console::{WARNINGS, complain};
-use skimjit_models::caffe::proto::solver_parameter::SolverMode;
-use skimjit_models::caffe::proto::{NetParameter, SolverParameter};
-use skimjit_models::caffe::{Care, read_caffemodel, read_solver_definition, upgrade::upgrade_net};
+use skimjit_caffe::proto::solver_parameter::SolverMode;
+use skimjit_caffe::proto::{NetParameter, SolverParameter};
+use skimjit_caffe::{read_caffemodel, read_solver_definition, upgrade::upgrade_net};
+use skimjit_models::Care;
 use skimjit_models::{Error, Result};
 use skimjit_trainer::cpu::CpuEngine;
 use skimjit_trainer::engine::Engine;

@@ -3,9 +3,9 @@
 use super::console::{WARNINGS, complain, folder_for, warn};
 use super::session::{CareArguments, MachineArguments, read_weights};
 use indicatif::{ProgressBar, ProgressStyle};
+use skimjit_caffe::proto::NetParameter;
+use skimjit_caffe::{read_definition, unknown, write_caffemodel};
 use skimjit_host::printable;
-use skimjit_models::caffe::proto::NetParameter;
-use skimjit_models::caffe::{read_definition, unknown, write_caffemodel};
 use skimjit_models::{Error, Percent, Result};
 use skimjit_trainer::net::Net;
 use skimjit_trainer::paths;

@@ -14,7 +14,7 @@ use super::scale::{PRelu, Scale};
 use super::softmax::Softmax;
 use super::winograd::Winograd;
 use crate::net::Net;
-use skimjit_models::caffe::proto::Phase;
+use skimjit_caffe::proto::Phase;
 use skimjit_models::ops::{self, PostOps};
 use skimjit_models::{Error, Node, Op, Result, Shape};
 

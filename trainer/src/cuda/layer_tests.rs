@@ -6,8 +6,8 @@ use crate::cpu::CpuEngine;
 use crate::engine::{Engine, NetId, loss};
 use crate::net::{Net, NetSource};
 use crate::solver::rule::{Decay, Rule, Threshold, Update};
-use skimjit_models::caffe::parse_prototxt;
-use skimjit_models::caffe::proto::{NetState, Phase};
+use skimjit_caffe::parse_prototxt;
+use skimjit_caffe::proto::{NetState, Phase};
 use skimjit_models::{Shape, Tensor};
 
 fn net(text: &str) -> Net {

@@ -250,8 +250,8 @@ pub fn erk(params: &[&Param], density: f64) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use skimjit_caffe::proto::layer_parameter::ConnectivityMode;
     use skimjit_models::Shape;
-    use skimjit_models::caffe::proto::layer_parameter::ConnectivityMode;
 
     fn param(layer: &str, dims: &[u32]) -> Param {
         Param {

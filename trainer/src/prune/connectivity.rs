@@ -2,7 +2,7 @@
 
 use crate::engine::ParamState;
 use crate::param::Param;
-use skimjit_models::caffe::proto::layer_parameter::ConnectivityMode;
+use skimjit_caffe::proto::layer_parameter::ConnectivityMode;
 
 /// Zeroes small weights and makes the mask that the parameter's mode asks for. What it did, as
 /// SkimCaffe says it.

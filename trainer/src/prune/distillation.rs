@@ -6,9 +6,9 @@ use crate::net::{Net, NetSource};
 use crate::solver::method::{Context, Method};
 use crate::solver::report::Metrics;
 use serde::Deserialize;
+use skimjit_caffe::proto::{NetParameter, NetState, Phase};
+use skimjit_caffe::{read_caffemodel, upgrade::upgrade_net};
 use skimjit_data::Blob;
-use skimjit_models::caffe::proto::{NetParameter, NetState, Phase};
-use skimjit_models::caffe::{read_caffemodel, upgrade::upgrade_net};
 use skimjit_models::{Error, Op, Result, Tensor, ValueId};
 use std::path::PathBuf;
 

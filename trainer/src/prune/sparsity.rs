@@ -104,8 +104,8 @@ pub fn total(all: &[Sparsity]) -> f64 {
 mod tests {
     use super::*;
     use crate::param::Role;
+    use skimjit_caffe::proto::layer_parameter::ConnectivityMode;
     use skimjit_models::Shape;
-    use skimjit_models::caffe::proto::layer_parameter::ConnectivityMode;
 
     /// Checklist 51.
     #[test]

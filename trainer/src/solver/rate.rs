@@ -1,8 +1,8 @@
 //! Learning rates.
 
 use super::settings::{fault, finite, magnitude};
+use skimjit_caffe::proto::SolverParameter;
 use skimjit_models::Result;
-use skimjit_models::caffe::proto::SolverParameter;
 
 /// How the learning rate follows the iterations.
 #[derive(Clone, Debug, PartialEq)]

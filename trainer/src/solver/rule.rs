@@ -3,8 +3,8 @@
 use super::settings::{ThresholdBy, fault, fraction, magnitude};
 use crate::engine::ParamState;
 use rayon::prelude::*;
+use skimjit_caffe::proto::SolverParameter;
 use skimjit_models::Result;
-use skimjit_models::caffe::proto::SolverParameter;
 
 /// Elements of a task.
 const CHUNK: usize = 1 << 13;

@@ -2,8 +2,8 @@
 
 use super::rate::Policy;
 use super::rule::Rule;
-use skimjit_models::caffe::proto::SolverParameter;
-use skimjit_models::caffe::proto::solver_parameter::SnapshotFormat;
+use skimjit_caffe::proto::SolverParameter;
+use skimjit_caffe::proto::solver_parameter::SnapshotFormat;
 use skimjit_models::{Error, Result};
 
 /// What is compared with the slope of the adaptive threshold.
@@ -80,7 +80,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Checks a definition, as read by [`skimjit_models::caffe::read_solver`].
+    /// Checks a definition, as read by [`skimjit_caffe::read_solver`].
     pub fn new(solver: &SolverParameter) -> Result<Self> {
         let max_iter = count(solver.max_iter(), "max_iter")?;
         let iter_size = at_least_one(solver.iter_size(), "iter_size")?;

@@ -4,10 +4,10 @@
 
 use super::Solver;
 use super::report::{Metrics, Report};
-use skimjit_models::caffe::proto::{
+use skimjit_caffe::proto::{
     BlobProto, BlobShape, LayerParameter, NetParameter, SolverParameter, SolverState,
 };
-use skimjit_models::caffe::{
+use skimjit_caffe::{
     blob, read_caffemodel, read_solverstate, upgrade::upgrade_net, write_caffemodel,
     write_caffemodel_hdf5, write_solverstate, write_solverstate_hdf5,
 };

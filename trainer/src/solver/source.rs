@@ -3,10 +3,11 @@
 use super::settings::fault;
 use crate::net::{Net, NetSource};
 use crate::paths;
+use skimjit_caffe::filter::{filter_net, merge};
+use skimjit_caffe::proto::{NetParameter, NetState, Phase, SolverParameter};
+use skimjit_caffe::{read_definition, upgrade::upgrade_net};
 use skimjit_data::{Feed, FeedOptions};
-use skimjit_models::caffe::filter::{filter_net, merge};
-use skimjit_models::caffe::proto::{NetParameter, NetState, Phase, SolverParameter};
-use skimjit_models::caffe::{Care, Warning, read_definition, upgrade::upgrade_net};
+use skimjit_models::{Care, Warning};
 use skimjit_models::{Error, Result};
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,8 @@
 //! Files that are named in files, and weights that belong to other networks.
 
 use crate::support::{NET, Workplace};
-use skimjit_models::caffe::blob::take_values;
-use skimjit_models::caffe::{read_caffemodel, read_prototxt, write_caffemodel, write_mean};
+use skimjit_caffe::blob::take_values;
+use skimjit_caffe::{read_caffemodel, read_prototxt, write_caffemodel, write_mean};
 use std::path::Path;
 
 /// A place with trained weights: `snap/tiny_iter_30.caffemodel`.

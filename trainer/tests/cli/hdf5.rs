@@ -1,7 +1,7 @@
 //! Snapshots in HDF5: Caffe's, as h5py writes them, and our own.
 
 use crate::support::{From, Workplace, weights};
-use skimjit_models::caffe::{read_caffemodel, read_solverstate};
+use skimjit_caffe::{read_caffemodel, read_solverstate};
 use skimjit_testing::skip;
 use skimjit_trainer::solver::report::Silent;
 use std::process::Command;
@@ -229,7 +229,7 @@ fn wrong_files_are_refused() {
 #[test]
 fn data_that_claim_more_memory_than_there_is_are_one_error() {
     let place = Workplace::with_tiny_network();
-    let bad = include_bytes!("../../../models/tests/claims/crash.h5");
+    let bad = include_bytes!("../../../models/caffe/tests/claims/crash.h5");
     std::fs::write(place.path("crash.h5"), bad).unwrap();
     place.write("list.txt", "crash.h5\n");
     place.write(

@@ -1,7 +1,7 @@
 //! Runs that are killed or asked to stop.
 
 use crate::support::{NET, Workplace, outcome};
-use skimjit_models::caffe::{read_caffemodel, read_solverstate};
+use skimjit_caffe::{read_caffemodel, read_solverstate};
 use skimjit_testing::Noise;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};

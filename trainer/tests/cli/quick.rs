@@ -1,7 +1,7 @@
 //! `prune`, `finetune` and `plot`.
 
 use crate::support::Workplace;
-use skimjit_models::caffe::read_caffemodel;
+use skimjit_caffe::read_caffemodel;
 use std::path::PathBuf;
 
 const WEIGHTS: [&str; 2] = ["--weights", "snap/tiny_iter_60.caffemodel"];

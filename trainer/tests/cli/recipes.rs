@@ -2,8 +2,8 @@
 
 use super::support::Workplace;
 use serde_json::Value;
-use skimjit_models::caffe::blob::take_values;
-use skimjit_models::caffe::read_caffemodel;
+use skimjit_caffe::blob::take_values;
+use skimjit_caffe::read_caffemodel;
 use skimjit_testing::skip;
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! What solver definitions say, against what runs do.
 
 use crate::support::{From, NET, Workplace, weights};
-use skimjit_models::caffe::{read_caffemodel, write_caffemodel};
+use skimjit_caffe::{read_caffemodel, write_caffemodel};
 use skimjit_trainer::solver::report::{Metrics, Progress, Report, Silent};
 use skimjit_trainer::solver::{Request, Solver};
 

@@ -1,9 +1,10 @@
 //! A folder to work in, with a tiny network, its data and its solver.
 
+use skimjit_caffe::datum::{Datum, Pixels};
+use skimjit_caffe::proto::NetParameter;
+use skimjit_caffe::{read_caffemodel, read_solver};
 use skimjit_data::lmdb::Writer;
-use skimjit_models::caffe::datum::{Datum, Pixels};
-use skimjit_models::caffe::proto::NetParameter;
-use skimjit_models::caffe::{Care, read_caffemodel, read_solver};
+use skimjit_models::Care;
 use skimjit_trainer::cpu::CpuEngine;
 use skimjit_trainer::solver::report::Silent;
 use skimjit_trainer::solver::settings::Settings;

@@ -1,8 +1,8 @@
 //! Small data sets and networks for tests.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use skimjit_caffe::datum::{Datum, Pixels};
 use skimjit_data::data_base::{Backend, Writer};
-use skimjit_models::caffe::datum::{Datum, Pixels};
 use std::path::Path;
 
 /// Writes a data base of grey pictures.

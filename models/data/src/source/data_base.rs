@@ -3,7 +3,7 @@
 use super::{Raw, Source};
 use crate::lmdb::Record;
 use crate::{leveldb, lmdb};
-use skimjit_models::caffe::proto::data_parameter::Db;
+use skimjit_caffe::proto::data_parameter::Db;
 use skimjit_models::{Error, Result};
 use std::path::{Path, PathBuf};
 

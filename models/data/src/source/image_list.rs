@@ -4,8 +4,8 @@ use super::{Raw, Source};
 use crate::image_list;
 use crate::random::Random;
 use crate::transform::find;
+use skimjit_caffe::proto::ImageDataParameter;
 use skimjit_models::Result;
-use skimjit_models::caffe::proto::ImageDataParameter;
 use std::path::{Path, PathBuf};
 
 /// See the module.

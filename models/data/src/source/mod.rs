@@ -10,7 +10,7 @@ pub use image_list::ImageList;
 
 use crate::picture::{ChannelOrder, Picture};
 use crate::transform::{Image, Values};
-use skimjit_models::caffe::datum::{Datum, Pixels};
+use skimjit_caffe::datum::{Datum, Pixels};
 use skimjit_models::{Error, Result};
 use std::path::{Path, PathBuf};
 
