@@ -19,7 +19,8 @@ mod warning;
 pub use closest::closest;
 pub use error::{Error, Result};
 pub use ir::{
-    Graph, Node, Pattern, PatternStats, Shape, Tensor, TensorRef, Value, ValueId, WeightId,
+    Elements, Graph, Node, Pattern, PatternStats, Shape, Tensor, TensorRef, Value, ValueId, Weight,
+    WeightId,
 };
 pub use ops::Op;
 pub use percent::Percent;

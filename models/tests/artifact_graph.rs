@@ -216,7 +216,7 @@ proptest! {
             // No more than the unchanged weights, so that a forged shape costs no memory here.
             let total: usize = record.weight_shapes().iter().map(Shape::count).sum();
             if total < 1 << 20 {
-                let weights = record.weight_shapes().iter().cloned().map(Tensor::zeros).collect();
+                let weights = record.weight_shapes().iter().cloned().map(Tensor::zeros).map(Into::into).collect();
                 let _ = record.into_graph(weights);
             }
         }

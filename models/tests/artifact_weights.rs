@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use skimjit_models::Pattern;
-use skimjit_models::artifact::weights::{decode, decode_sparse, encode, plain_bytes};
+use skimjit_models::artifact::weights::{decode, decode_weight, encode, encode_weight};
+use skimjit_models::{Pattern, Shape};
 
 fn bits(weights: &[f32]) -> Vec<u32> {
     weights.iter().map(|weight| weight.to_bits()).collect()
@@ -76,35 +76,29 @@ fn plain_weights_are_aligned_and_raw() {
     let weights = random(70_000, 1.0, 1 << 24, 8);
     let bytes = encode(&weights);
     assert_eq!(bytes.len(), 64 + 4 * weights.len());
-    let raw = plain_bytes(&bytes, weights.len()).unwrap().unwrap();
-    assert_eq!(raw, &bytes[64..]);
-    assert_eq!(raw[..4], weights[0].to_le_bytes());
-    let sparse = encode(&random(1000, 0.1, 5, 9));
-    assert_eq!(plain_bytes(&sparse, 1000).unwrap(), None);
+    assert_eq!(bytes[64..68], weights[0].to_le_bytes());
 }
 
 #[test]
-fn sparse_decoding_agrees_with_the_pattern() {
+fn what_is_stored_by_gaps_stays_sparse() {
     let cases = [
-        (64, 75, 0.1, 1 << 20),
-        (1, 1, 1.0, 1),
-        (40, 9, 0.02, 50),
-        (7, 300, 0.9, 1 << 20),
+        (64, 75, 0.1, 1 << 20, true),
+        (1, 1, 1.0, 1, false),
+        (40, 9, 0.02, 50, true),
+        (7, 300, 0.9, 1 << 20, false),
+        (1000, 1, 0.1, 9, false),
     ];
-    for (rows, cols, density, distinct) in cases {
+    for (rows, cols, density, distinct, is_sparse) in cases {
         let mut weights = random((rows * cols) as usize, density, distinct, 11);
         weights[0] = -0.0;
-        let matrix = decode_sparse(&encode(&weights), rows, cols).unwrap();
-        let pattern = Pattern::from_weights(rows, cols, &weights);
-        for row in 0..rows as usize {
-            let range = matrix.row_start[row] as usize..matrix.row_start[row + 1] as usize;
-            assert_eq!(&matrix.col[range.clone()], pattern.row(row as u32));
-            for (&col, &value) in matrix.col[range.clone()].iter().zip(&matrix.values[range]) {
-                assert_eq!(value, weights[row * cols as usize + col as usize]);
-            }
-        }
-        assert_eq!(matrix.col.len(), pattern.nnz() as usize);
-        assert_eq!(matrix.row_start.len(), rows as usize + 1);
+        let bytes = encode(&weights);
+        let weight = decode_weight(&bytes, &Shape::new([rows, cols]).unwrap()).unwrap();
+        assert_eq!(weight.stayed_sparse(), is_sparse, "{rows}x{cols}");
+        assert_eq!(encode_weight(&weight), bytes);
+        let nonzeros = Pattern::from_weights(rows, cols, &weights).nnz();
+        assert_eq!(weight.nonzeros(), nonzeros as usize);
+        assert_eq!(weight.stayed_sparse(), is_sparse, "nobody asked for all");
+        assert_eq!(bits(weight.data()), bits(&weights));
     }
 }
 
@@ -115,8 +109,8 @@ fn wrong_counts_and_truncations_are_refused() {
         assert!(decode(&bytes, count - 1).is_err());
         assert!(decode(&bytes, count + 1).is_err());
         assert!(decode(&bytes, usize::MAX).is_err());
-        assert!(decode_sparse(&bytes, u32::MAX, u32::MAX).is_err());
-        assert!(decode_sparse(&bytes, u32::MAX, 0).is_err());
+        let other = Shape::new([2, count as u32]).unwrap();
+        assert!(decode_weight(&bytes, &other).is_err());
         for length in (0..bytes.len()).step_by(1 + bytes.len() / 2000) {
             assert!(decode(&bytes[..length], count).is_err(), "{length} bytes");
         }
@@ -159,7 +153,7 @@ proptest! {
         if let Ok(weights) = decode(&bytes, 600) {
             prop_assert_eq!(weights.len(), 600);
         }
-        let _ = decode_sparse(&bytes, 20, 30);
+        let _ = decode_weight(&bytes, &Shape::new([20, 30]).unwrap());
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod ops_cases;
 
 use ops_cases::Random;
 use skimjit_models::ops::*;
-use skimjit_models::{Op, Shape, Tensor, WeightId};
+use skimjit_models::{Op, Shape, Tensor, Weight, WeightId};
 use std::sync::Arc;
 
 fn conv() -> Convolution {
@@ -19,10 +19,10 @@ fn conv() -> Convolution {
 }
 
 /// Weights of [`conv`] and of an inner product of 36 inputs and 4 outputs.
-fn weights() -> Vec<Arc<Tensor>> {
+fn weights() -> Vec<Arc<Weight>> {
     let mut random = Random::new(1);
     let dims: [&[u32]; 3] = [&[4, 3, 3, 3], &[4], &[4, 54]];
-    dims.map(|dims| Arc::new(random.tensor(dims))).into()
+    dims.map(|dims| random.tensor(dims).into()).into()
 }
 
 #[track_caller]
@@ -49,30 +49,22 @@ fn convolutions() {
     let output = op(|_| {}).infer_shape(&[&shape], &weights()).unwrap();
     assert_eq!(output.dims(), [1, 4, 5, 5]);
     refuses(op(|_| {}), &[], "bottom");
-    refuses(op(|_| {}), &[&[6, 5, 5]], "bottom[0]");
-    refuses(op(|_| {}), &[&[1, 5, 5, 5]], "convolution_param.group");
-    refuses(op(|_| {}), &[&[1, 8, 5, 5]], "blobs[0].shape");
-    refuses(op(|c| c.groups = 0), &[image], "convolution_param.group");
-    refuses(op(|c| c.oc = 0), &[image], "convolution_param.num_output");
-    refuses(
-        op(|c| c.window.stride[1] = 0),
-        &[image],
-        "convolution_param.stride_w",
-    );
-    refuses(
-        op(|c| c.window.kernel = [8, 3]),
-        &[image],
-        "convolution_param.kernel_h",
-    );
-    refuses(op(|c| c.weights = WeightId(9)), &[image], "blobs[0]");
+    refuses(op(|_| {}), &[&[6, 5, 5]], "input[0]");
+    refuses(op(|_| {}), &[&[1, 5, 5, 5]], "groups");
+    refuses(op(|_| {}), &[&[1, 8, 5, 5]], "weights[0].shape");
+    refuses(op(|c| c.groups = 0), &[image], "groups");
+    refuses(op(|c| c.oc = 0), &[image], "outputs");
+    refuses(op(|c| c.window.stride[1] = 0), &[image], "stride_w");
+    refuses(op(|c| c.window.kernel = [8, 3]), &[image], "kernel_h");
+    refuses(op(|c| c.weights = WeightId(9)), &[image], "weights[0]");
     refuses(
         op(|c| c.bias = Some(WeightId(0))),
         &[image],
-        "blobs[1].shape",
+        "weights[1].shape",
     );
     let mut wide = conv();
     wide.window.pad = [9, 0];
-    refuses(Op::Deconvolution(wide), &[image], "convolution_param.pad_h");
+    refuses(Op::Deconvolution(wide), &[image], "pad_h");
 }
 
 #[test]
@@ -88,8 +80,8 @@ fn others() {
             post,
         })
     };
-    refuses(fc(4, 4), &[&[1, 6, 3, 3]], "inner_product_param.axis");
-    refuses(fc(1, 5), &[&[1, 6, 3, 3]], "blobs[0].shape");
+    refuses(fc(4, 4), &[&[1, 6, 3, 3]], "axis");
+    refuses(fc(1, 5), &[&[1, 6, 3, 3]], "weights[0].shape");
     let sum = EltwiseOp::Sum {
         coefficients: vec![1.0],
     };
@@ -97,29 +89,25 @@ fn others() {
         op: sum,
         post: PostOps { relu: None },
     });
-    refuses(sum.clone(), &[&[2], &[3]], "bottom[1]");
-    refuses(sum.clone(), &[&[2], &[2]], "eltwise_param.coeff");
+    refuses(sum.clone(), &[&[2], &[3]], "input[1]");
+    refuses(sum.clone(), &[&[2], &[2]], "coefficients");
     refuses(sum, &[&[2]], "bottom");
-    refuses(Op::Concat { axis: 1 }, &[&[2, 3], &[3, 3]], "bottom[1]");
-    refuses(Op::Softmax { axis: 2 }, &[&[2, 3]], "softmax_param.axis");
+    refuses(Op::Concat { axis: 1 }, &[&[2, 3], &[3, 3]], "input[1]");
+    refuses(Op::Softmax { axis: 2 }, &[&[2, 3]], "axis");
     let slice = Slice {
         axis: 1,
         begin: 2,
         end: 4,
     };
-    refuses(Op::Slice(slice), &[&[2, 3]], "slice_param.slice_point");
+    refuses(Op::Slice(slice), &[&[2, 3]], "range");
     let accuracy = Accuracy {
         top_k: 4,
         axis: 1,
         ignore_label: None,
         per_class: false,
     };
-    refuses(
-        Op::Accuracy(accuracy.clone()),
-        &[&[2, 3], &[2]],
-        "accuracy_param.top_k",
-    );
-    refuses(Op::Accuracy(accuracy), &[&[2, 9], &[3]], "bottom[1]");
+    refuses(Op::Accuracy(accuracy.clone()), &[&[2, 3], &[2]], "top_k");
+    refuses(Op::Accuracy(accuracy), &[&[2, 9], &[3]], "input[1]");
     let pooling = Pooling {
         method: PoolMethod::Average,
         window: Window::square(2, 2, 2),
@@ -129,17 +117,13 @@ fn others() {
         relu: false,
         mask: false,
     };
-    refuses(
-        Op::Pooling(pooling.clone()),
-        &[&[1, 1, 4, 4]],
-        "pooling_param.pad_h",
-    );
+    refuses(Op::Pooling(pooling.clone()), &[&[1, 1, 4, 4]], "pad_h");
     let masked = Pooling {
         window: Window::square(2, 2, 0),
         mask: true,
         ..pooling
     };
-    refuses(Op::Pooling(masked), &[&[1, 1, 4, 4]], "pooling_param.pool");
+    refuses(Op::Pooling(masked), &[&[1, 1, 4, 4]], "pool");
 }
 
 /// Spec appendix A.1: conv2 and fc6 of CaffeNet.
@@ -151,7 +135,11 @@ fn multiply_adds() {
         bias: None,
         ..conv()
     };
-    let weights = |dims: &[u32]| vec![Arc::new(Tensor::zeros(Shape::new(dims).unwrap()))];
+    let weights = |dims: &[u32]| {
+        vec![Arc::<Weight>::from(Tensor::zeros(
+            Shape::new(dims).unwrap(),
+        ))]
+    };
     let shape = Shape::new([1, 96, 27, 27]).unwrap();
     let macs = Op::Convolution(conv2).macs(&[&shape], &weights(&[256, 48, 5, 5]));
     assert_eq!(macs, 223_948_800);

@@ -170,7 +170,8 @@ fn add_affine(graph: &mut Graph, random: &mut Random, input: ValueId, name: &str
     let dims = graph.shape(input).dims().to_vec();
     if random.flag() {
         let case = ops_cases::batch_norm(random, &dims);
-        let weights: Vec<Tensor> = case.weights.iter().map(|w| (**w).clone()).collect();
+        let weights = case.weights.iter();
+        let weights: Vec<Tensor> = weights.map(|w| w.to_tensor()).collect();
         return add(graph, case.op, &weights, &[input], name);
     }
     let weights = [random.tensor(&dims[1..2]), random.tensor(&dims[1..2])];

@@ -10,7 +10,6 @@ mod ops_cases;
 use ops_cases::{Case, Random};
 use skimjit_models::ops::*;
 use skimjit_models::{Op, Shape, Tensor, WeightId};
-use std::sync::Arc;
 
 /// sin(0.7·i + phase), rounded to three decimals.
 fn wave(dims: &[u32], phase: f64) -> Tensor {
@@ -25,7 +24,7 @@ fn tensor(dims: &[u32], data: &[f32]) -> Tensor {
 }
 
 fn case(op: Op, inputs: Vec<Tensor>, weights: Vec<Tensor>) -> Case {
-    let weights = weights.into_iter().map(Arc::new).collect();
+    let weights = weights.into_iter().map(Into::into).collect();
     Case {
         op,
         inputs,
@@ -222,24 +221,24 @@ fn recurrent_layers_refuse_what_does_not_fit() {
         move |case: &mut Case| case.inputs[bottom] = wave(dims, 0.0)
     };
     assert_eq!(field(&|case| case.inputs.truncate(3)), "bottom");
-    assert_eq!(field(&set(0, &[3, 2])), "bottom[0]");
-    assert_eq!(field(&set(1, &[3, 3])), "bottom[1]");
-    assert_eq!(field(&set(1, &[6])), "bottom[1]");
-    assert_eq!(field(&set(2, &[3, 2])), "bottom[2]");
-    assert_eq!(field(&set(2, &[2])), "bottom[2]");
-    assert_eq!(field(&set(3, &[2, 2])), "bottom[3]");
-    assert_eq!(field(&set(4, &[1, 2, 3])), "bottom[4]");
+    assert_eq!(field(&set(0, &[3, 2])), "input[0]");
+    assert_eq!(field(&set(1, &[3, 3])), "input[1]");
+    assert_eq!(field(&set(1, &[6])), "input[1]");
+    assert_eq!(field(&set(2, &[3, 2])), "input[2]");
+    assert_eq!(field(&set(2, &[2])), "input[2]");
+    assert_eq!(field(&set(3, &[2, 2])), "input[3]");
+    assert_eq!(field(&set(4, &[1, 2, 3])), "input[4]");
     let weight = |blob: usize, dims: &'static [u32]| {
-        move |case: &mut Case| case.weights[blob] = Arc::new(wave(dims, 0.0))
+        move |case: &mut Case| case.weights[blob] = wave(dims, 0.0).into()
     };
-    assert_eq!(field(&weight(0, &[8, 2])), "blobs[0].shape");
-    assert_eq!(field(&weight(1, &[2])), "blobs[1].shape");
-    assert_eq!(field(&weight(2, &[2, 2])), "blobs[2].shape");
-    assert_eq!(field(&weight(3, &[8, 3])), "blobs[3].shape");
+    assert_eq!(field(&weight(0, &[8, 2])), "weights[0].shape");
+    assert_eq!(field(&weight(1, &[2])), "weights[1].shape");
+    assert_eq!(field(&weight(2, &[2, 2])), "weights[2].shape");
+    assert_eq!(field(&weight(3, &[8, 3])), "weights[3].shape");
     let mut case = recurrent(false, false, false);
-    case.weights[4] = Arc::new(wave(&[3], 0.0));
+    case.weights[4] = wave(&[3], 0.0).into();
     let error = case.op.infer_shape(&case.shapes(), &case.weights);
-    assert_eq!(error.unwrap_err().field.unwrap(), "blobs[4].shape");
+    assert_eq!(error.unwrap_err().field.unwrap(), "weights[4].shape");
     // 3 steps of 2 sequences: 8 gates of 3 + 2 products; an RNN has 2 gates and 2·2 more products.
     let macs = |case: Case| case.op.macs(&case.shapes(), &case.weights);
     assert_eq!(macs(recurrent(true, false, false)), 6 * 8 * 5);
@@ -261,7 +260,7 @@ fn lstm_unit() {
         let mut case = unit(true);
         case.inputs[bottom] = wave(dims, 0.0);
         let error = case.op.infer_shape(&case.shapes(), &[]).unwrap_err();
-        assert_eq!(error.field.unwrap(), format!("bottom[{bottom}]"));
+        assert_eq!(error.field.unwrap(), format!("input[{bottom}]"));
     }
 }
 

@@ -59,7 +59,7 @@ impl Conv {
     /// Height and width of the result.
     pub fn output(&self) -> Result<[u32; 2]> {
         let window = self.window();
-        window.check_padded(self.input, "convolution_param")?;
+        window.check_padded(self.input)?;
         Ok([
             window.output_size(0, self.input[0])?,
             window.output_size(1, self.input[1])?,

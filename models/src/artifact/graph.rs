@@ -5,7 +5,7 @@
 //! every dim, every id, every inferred shape.
 
 use super::limits::{MAX_GRAPH_BYTES, MAX_GRAPH_ELEMENTS, MAX_GRAPH_VALUES, MAX_TENSOR_ELEMENTS};
-use crate::{Error, Graph, Node, Result, Shape, Tensor, Value, ValueId};
+use crate::{Error, Graph, Node, Result, Shape, Value, ValueId, Weight};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -82,8 +82,8 @@ impl Record {
         &self.weight_shapes
     }
     /// Joins record and weights to a graph that passes all checks.
-    pub fn into_graph(self, weights: Vec<Tensor>) -> Result<Graph> {
-        if !weights.iter().map(Tensor::shape).eq(&self.weight_shapes) {
+    pub fn into_graph(self, weights: Vec<Weight>) -> Result<Graph> {
+        if !weights.iter().map(Weight::shape).eq(&self.weight_shapes) {
             return Err(Error::new("weights of other shapes than the graph's"));
         }
         let graph = Graph {

@@ -15,7 +15,7 @@ mod bits;
 
 pub use container::{Kind, Reader, Section, Writer};
 
-use crate::{Error, Graph, Result, Shape, Tensor};
+use crate::{Error, Graph, Result, Shape};
 use skimjit_host::memory;
 
 /// Name of the single section of kind [`Kind::GRAPH`].
@@ -33,7 +33,7 @@ pub fn write_graph(writer: &mut Writer<'_>, graph: &Graph) -> Result<()> {
         writer.add(
             Kind::WEIGHT,
             &weight_section(index),
-            weights::encode(weight.data()),
+            weights::encode_weight(weight),
         )?;
     }
     Ok(())
@@ -43,15 +43,15 @@ pub fn write_graph(writer: &mut Writer<'_>, graph: &Graph) -> Result<()> {
 pub fn read_graph(reader: &Reader<'_>) -> Result<Graph> {
     let record = graph::decode(required(reader, Kind::GRAPH, GRAPH_SECTION)?)?;
     check_memory(reader, record.weight_shapes())?;
-    let mut tensors = Vec::with_capacity(record.weight_shapes().len());
+    let mut weights = Vec::with_capacity(record.weight_shapes().len());
     for (index, shape) in record.weight_shapes().iter().enumerate() {
         let name = weight_section(index);
         let bytes = required(reader, Kind::WEIGHT, &name)?;
-        let data = weights::decode(bytes, shape.count())
+        let weight = weights::decode_weight(bytes, shape)
             .map_err(|error| error.field(format!("section {name}")))?;
-        tensors.push(Tensor::new(shape.clone(), data));
+        weights.push(weight);
     }
-    record.into_graph(tensors)
+    record.into_graph(weights)
 }
 
 /// Zeros take no room in a file: what all weights take once decoded is checked before the first one is.

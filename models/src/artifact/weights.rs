@@ -13,7 +13,7 @@
 
 use super::bits::{BitReader, BitWriter, best_parameter};
 use super::limits::MAX_TENSOR_ELEMENTS;
-use crate::{Error, Result};
+use crate::{Elements, Error, Pattern, Result, Shape, Weight};
 use skimjit_host::memory;
 use std::collections::HashMap;
 
@@ -52,87 +52,147 @@ impl Values {
     }
 }
 
-/// Encodes a tensor in row-major order; [`decode`] gives back the same bits.
+/// Encodes an array; [`decode`] gives back the same bits.
 pub fn encode(weights: &[f32]) -> Vec<u8> {
-    let Some(codebook) = Codebook::collect(weights) else {
-        return encode_as(weights, None);
-    };
-    let (with, without) = (
-        encoded_bytes(weights, Some(&codebook)),
-        encoded_bytes(weights, None),
-    );
-    encode_as(weights, (with.1 < without.1).then_some(&codebook))
+    let is_stored = |value: &f32| value.to_bits() != 0;
+    let stored = weights
+        .iter()
+        .enumerate()
+        .filter(|(_, value)| is_stored(value));
+    Array::new(weights.len(), stored.map(|(at, &value)| (at, value))).encode()
 }
 
-/// The better choice of positions for that codebook, and the size it gives.
-fn encoded_bytes(weights: &[f32], codebook: Option<&Codebook>) -> (Positions, usize) {
-    let stored = weights.iter().filter(|value| is_stored(value)).count();
-    let (_, position_bits) = best_parameter(gaps(weights));
-    let zero = usize::from(stored < weights.len());
-    let values = |entries: usize, count: usize| match codebook {
-        None => 4 * count,
-        Some(book) => {
-            let entries = book.len() + entries;
-            4 * entries + Values::for_codebook(Some(entries)).bytes() * count
+/// Encodes a weight; [`decode_weight`] gives back the same bits.
+pub fn encode_weight(weight: &Weight) -> Vec<u8> {
+    match weight.elements() {
+        None => encode(weight.data()),
+        Some(elements) => {
+            let values = elements.values.iter().copied();
+            Array::new(weight.shape().count(), elements.places().zip(values)).encode()
         }
-    };
-    let plain_pad = if codebook.is_none() {
-        PLAIN_OFFSET - HEADER_BYTES
-    } else {
-        0
-    };
-    let all = HEADER_BYTES + plain_pad + values(zero, weights.len());
-    let gaps = HEADER_BYTES + values(0, stored) + position_bits.div_ceil(8) as usize;
-    if all <= gaps {
-        (Positions::All, all)
-    } else {
-        (Positions::Gaps, gaps)
     }
 }
 
-fn encode_as(weights: &[f32], codebook: Option<&Codebook>) -> Vec<u8> {
-    let (positions, bytes) = encoded_bytes(weights, codebook);
-    let stores_zero = positions == Positions::All && weights.iter().any(|value| !is_stored(value));
-    let codebook = codebook.map(|book| book.entries(stores_zero));
-    let values = Values::for_codebook(codebook.as_ref().map(Vec::len));
-    let (parameter, position_bits) = match positions {
-        Positions::All => (0, 0),
-        Positions::Gaps => best_parameter(gaps(weights)),
-    };
-    let keep = |value: &&f32| positions == Positions::All || is_stored(value);
-    let header = Header {
-        positions,
-        values,
-        parameter,
-        codebook: codebook.as_ref().map_or(0, Vec::len),
-        elements: weights.len() as u64,
-        stored: weights.iter().filter(keep).count() as u64,
-        position_bytes: position_bits.div_ceil(8),
-    };
-    let mut out = Vec::with_capacity(bytes);
-    header.write(&mut out);
-    write_values(
-        &mut out,
-        weights.iter().filter(keep),
-        values,
-        codebook.as_deref(),
-    );
-    if positions == Positions::Gaps {
-        let mut writer = BitWriter::new(&mut out);
-        gaps(weights).for_each(|gap| writer.rice(gap, parameter));
-        writer.finish();
-    }
-    debug_assert_eq!(out.len(), bytes);
-    out
+/// What is to be encoded: everything but +0.0 is stored.
+struct Array {
+    count: usize,
+    stored: Vec<f32>,
+    /// Zeros in front of each stored element since the one before.
+    gaps: Vec<u32>,
 }
 
-fn write_values<'a>(
+impl Array {
+    /// From the stored elements and their places, ascending.
+    fn new(count: usize, elements: impl Iterator<Item = (usize, f32)>) -> Self {
+        let (mut next, mut gaps) = (0, Vec::new());
+        let value = |(at, value): (usize, f32)| {
+            gaps.push((at - next) as u32);
+            next = at + 1;
+            value
+        };
+        let stored = elements.map(value).collect();
+        Self {
+            count,
+            stored,
+            gaps,
+        }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let Some(codebook) = Codebook::collect(&self.stored) else {
+            return self.encode_as(None);
+        };
+        let (with, without) = (
+            self.encoded_bytes(Some(&codebook)),
+            self.encoded_bytes(None),
+        );
+        self.encode_as((with.1 < without.1).then_some(&codebook))
+    }
+
+    /// The better choice of positions for that codebook, and the size it gives.
+    fn encoded_bytes(&self, codebook: Option<&Codebook>) -> (Positions, usize) {
+        let (_, position_bits) = best_parameter(self.gaps.iter().copied());
+        let zero = usize::from(self.stored.len() < self.count);
+        let values = |entries: usize, count: usize| match codebook {
+            None => 4 * count,
+            Some(book) => {
+                let entries = book.len() + entries;
+                4 * entries + Values::for_codebook(Some(entries)).bytes() * count
+            }
+        };
+        let plain_pad = if codebook.is_none() {
+            PLAIN_OFFSET - HEADER_BYTES
+        } else {
+            0
+        };
+        let all = HEADER_BYTES + plain_pad + values(zero, self.count);
+        let gaps = HEADER_BYTES + values(0, self.stored.len()) + position_bits.div_ceil(8) as usize;
+        if all <= gaps {
+            (Positions::All, all)
+        } else {
+            (Positions::Gaps, gaps)
+        }
+    }
+
+    fn encode_as(&self, codebook: Option<&Codebook>) -> Vec<u8> {
+        let (positions, bytes) = self.encoded_bytes(codebook);
+        let stores_zero = positions == Positions::All && self.stored.len() < self.count;
+        let codebook = codebook.map(|book| book.entries(stores_zero));
+        let values = Values::for_codebook(codebook.as_ref().map(Vec::len));
+        let (parameter, position_bits) = match positions {
+            Positions::All => (0, 0),
+            Positions::Gaps => best_parameter(self.gaps.iter().copied()),
+        };
+        let stored = match positions {
+            Positions::All => self.count,
+            Positions::Gaps => self.stored.len(),
+        };
+        let header = Header {
+            positions,
+            values,
+            parameter,
+            codebook: codebook.as_ref().map_or(0, Vec::len),
+            elements: self.count as u64,
+            stored: stored as u64,
+            position_bytes: position_bits.div_ceil(8),
+        };
+        let mut out = Vec::with_capacity(bytes);
+        header.write(&mut out);
+        let codebook = codebook.unwrap_or_default();
+        match positions {
+            Positions::All => write_values(&mut out, self.all(), values, &codebook),
+            Positions::Gaps => {
+                let stored = self.stored.iter().copied();
+                write_values(&mut out, stored, values, &codebook);
+                let mut writer = BitWriter::new(&mut out);
+                self.gaps
+                    .iter()
+                    .for_each(|&gap| writer.rice(gap, parameter));
+                writer.finish();
+            }
+        }
+        debug_assert_eq!(out.len(), bytes);
+        out
+    }
+
+    /// All elements, zeros included.
+    fn all(&self) -> impl Iterator<Item = f32> + '_ {
+        let zeros = |count: usize| std::iter::repeat_n(0.0, count);
+        let both = self.gaps.iter().zip(&self.stored);
+        let behind = self.count - self.stored.len();
+        let behind = behind - self.gaps.iter().map(|&gap| gap as usize).sum::<usize>();
+        let stored =
+            both.flat_map(move |(&gap, &value)| zeros(gap as usize).chain(std::iter::once(value)));
+        stored.chain(zeros(behind))
+    }
+}
+
+fn write_values(
     out: &mut Vec<u8>,
-    stored: impl Iterator<Item = &'a f32>,
+    stored: impl Iterator<Item = f32>,
     values: Values,
-    codebook: Option<&[u32]>,
+    codebook: &[u32],
 ) {
-    let codebook = codebook.unwrap_or(&[]);
     out.extend(codebook.iter().flat_map(|bits| bits.to_le_bytes()));
     let index_of: HashMap<u32, u16> = codebook.iter().copied().zip(0..=u16::MAX).collect();
     for value in stored {
@@ -144,33 +204,14 @@ fn write_values<'a>(
     }
 }
 
-/// Everything but +0.0.
-fn is_stored(value: &f32) -> bool {
-    value.to_bits() != 0
-}
-
-/// Zeros in front of each stored element since the one before.
-fn gaps(weights: &[f32]) -> impl Iterator<Item = u32> + Clone {
-    let mut next = 0;
-    weights
-        .iter()
-        .enumerate()
-        .filter(|(_, value)| is_stored(value))
-        .map(move |(at, _)| {
-            let gap = at - next;
-            next = at + 1;
-            gap as u32
-        })
-}
-
 /// Distinct bit patterns of the stored elements, ascending.
 struct Codebook(Vec<u32>);
 
 impl Codebook {
     /// `None` when there are more than an index can tell apart.
-    fn collect(weights: &[f32]) -> Option<Self> {
+    fn collect(stored: &[f32]) -> Option<Self> {
         let mut seen = std::collections::HashSet::new();
-        for value in weights.iter().filter(|value| is_stored(value)) {
+        for value in stored {
             if seen.insert(value.to_bits()) && seen.len() > MAX_CODEBOOK {
                 return None;
             }
@@ -206,55 +247,34 @@ pub fn decode(bytes: &[u8], count: usize) -> Result<Vec<f32>> {
     Ok(weights)
 }
 
-/// Raw little-endian `f32` of a tensor that is stored plainly, at 64 bytes from the start of the
-/// section, so that they can be used from a mapped file; `None` for the other forms.
-pub fn plain_bytes(bytes: &[u8], count: usize) -> Result<Option<&[u8]>> {
-    let parts = Parts::new(bytes, count)?;
-    let plain = parts.positions == Positions::All && parts.values == Values::F32;
-    Ok(plain.then_some(parts.stored))
-}
-
-/// Non-zeros of a matrix in CSR form.
-#[derive(Clone, PartialEq, Debug)]
-pub struct SparseMatrix {
-    /// Index of each row's first non-zero; rows + 1 entries.
-    pub row_start: Vec<u32>,
-    /// Column of each non-zero, ascending within a row.
-    pub col: Vec<u32>,
-    /// Value of each non-zero.
-    pub values: Vec<f32>,
-}
-
-/// Decodes a row-major `rows × cols` tensor without making it dense. −0.0 counts as zero, as in
-/// [`crate::Pattern::from_weights`].
-pub fn decode_sparse(bytes: &[u8], rows: u32, cols: u32) -> Result<SparseMatrix> {
-    let count = (rows as usize).checked_mul(cols as usize);
-    // Without columns the rows alone decide the size of the result.
-    let count = count.filter(|&count| count.max(rows as usize) <= MAX_TENSOR_ELEMENTS);
-    let count = count.ok_or_else(|| too_large(u64::from(rows) * u64::from(cols)))?;
-    let parts = Parts::new(bytes, count)?;
+/// Decodes a weight of that shape. One that is stored by gaps, and takes less memory that way, is never
+/// made dense.
+pub fn decode_weight(bytes: &[u8], shape: &Shape) -> Result<Weight> {
+    let (rows, cols) = shape.matrix();
+    let parts = Parts::new(bytes, shape.count())?;
     let stored = parts.stored.len() / parts.values.bytes();
-    memory::check(4 * (rows as u64 + 1 + 2 * stored as u64))?;
-    let mut matrix = SparseMatrix {
-        row_start: Vec::with_capacity(rows as usize + 1),
-        col: Vec::with_capacity(stored),
-        values: Vec::with_capacity(stored),
-    };
+    let sparse_words = 2 * stored + rows as usize + 1;
+    if parts.positions == Positions::All || sparse_words >= shape.count() {
+        return Ok(Weight::dense(shape.clone(), decode(bytes, shape.count())?));
+    }
+    memory::check(4 * sparse_words as u64)?;
+    let (mut row_start, mut col) = (
+        Vec::with_capacity(rows as usize + 1),
+        Vec::with_capacity(stored),
+    );
+    let mut values = Vec::with_capacity(stored);
     let mut row_end = 0;
-    parts.for_each(count, |at, value| {
+    parts.for_each(shape.count(), |at, value| {
         while at >= row_end {
-            matrix.row_start.push(matrix.col.len() as u32);
+            row_start.push(col.len() as u32);
             row_end += cols as usize;
         }
-        if value != 0.0 {
-            matrix.col.push((at + cols as usize - row_end) as u32);
-            matrix.values.push(value);
-        }
+        col.push((at + cols as usize - row_end) as u32);
+        values.push(value);
     })?;
-    matrix
-        .row_start
-        .resize(rows as usize + 1, matrix.col.len() as u32);
-    Ok(matrix)
+    row_start.resize(rows as usize + 1, col.len() as u32);
+    let pattern = Pattern::from_rows(cols, row_start, col);
+    Ok(Weight::sparse(shape.clone(), Elements { pattern, values }))
 }
 
 fn f32_of(bytes: &[u8]) -> f32 {

@@ -1,6 +1,6 @@
 //! A checked, topologically ordered graph of single-output nodes.
 
-use super::{Shape, Tensor};
+use super::{Shape, Weight};
 use crate::{Error, Op, Result};
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 )]
 pub struct ValueId(pub u32);
 
-/// A weight tensor of the graph; shared parameters are one id used by several nodes.
+/// A weight of the graph; shared parameters are one id used by several nodes.
 #[derive(
     Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize,
 )]
@@ -32,7 +32,7 @@ pub struct Node {
     pub name: String,
     /// What it computes.
     pub op: Op,
-    /// Operands, in Caffe's bottom order.
+    /// Operands, in the op's order.
     pub inputs: Vec<ValueId>,
     /// Result.
     pub output: ValueId,
@@ -46,7 +46,7 @@ pub struct Graph {
     /// All values, indexed by [`ValueId`].
     pub values: Vec<Value>,
     /// All weights, indexed by [`WeightId`].
-    pub weights: Vec<Arc<Tensor>>,
+    pub weights: Vec<Arc<Weight>>,
     /// Nodes in execution order.
     pub nodes: Vec<Node>,
     /// Values fed from outside, in the order of the prototxt.
@@ -64,9 +64,9 @@ impl Graph {
         });
         ValueId(self.values.len() as u32 - 1)
     }
-    /// Adds a weight tensor.
-    pub fn add_weight(&mut self, tensor: Tensor) -> WeightId {
-        self.weights.push(Arc::new(tensor));
+    /// Adds a weight.
+    pub fn add_weight(&mut self, weight: impl Into<Weight>) -> WeightId {
+        self.weights.push(Arc::new(weight.into()));
         WeightId(self.weights.len() as u32 - 1)
     }
     /// Infers the output shape, adds the value and the node.
@@ -98,11 +98,11 @@ impl Graph {
     pub fn shape(&self, id: ValueId) -> &Shape {
         &self.value(id).shape
     }
-    /// Weight tensor by id.
-    pub fn weight(&self, id: WeightId) -> &Arc<Tensor> {
+    /// Weight by id.
+    pub fn weight(&self, id: WeightId) -> &Arc<Weight> {
         &self.weights[id.0 as usize]
     }
-    /// The last value of that blob name (what Caffe's blob holds after a forward pass).
+    /// The last value of that name: in-place layers make several.
     pub fn find(&self, name: &str) -> Option<ValueId> {
         self.values
             .iter()
@@ -121,7 +121,7 @@ impl Graph {
         self.resized(shapes.collect::<Result<_>>()?)
     }
     /// The same network for inputs of other shapes, by blob name; the other inputs keep theirs. All
-    /// other shapes follow by the layers' own rules, as when Caffe reshapes a network; a layer that
+    /// other shapes follow by the layers' own rules, a layer that
     /// cannot follow is named by the error.
     pub fn with_input_shapes(&self, shapes: &[(&str, Shape)]) -> Result<Self> {
         let named = |(name, shape): &(&str, Shape)| {

@@ -35,6 +35,10 @@ impl Pattern {
     /// # Panics
     /// When `weights.len() != rows·cols`, or there are 2³² non-zeros or more.
     pub fn from_weights(rows: u32, cols: u32, weights: &[f32]) -> Self {
+        Self::of(rows, cols, weights, |weight| weight != 0.0)
+    }
+    /// Positions of the weights that are to be in it.
+    pub(super) fn of(rows: u32, cols: u32, weights: &[f32], is_in: impl Fn(f32) -> bool) -> Self {
         assert_eq!(
             weights.len(),
             rows as usize * cols as usize,
@@ -46,11 +50,31 @@ impl Pattern {
             col.extend(
                 (0..cols)
                     .zip(row)
-                    .filter(|&(_, &w)| w != 0.0)
+                    .filter(|&(_, &w)| is_in(w))
                     .map(|(c, _)| c),
             );
             row_start.push(u32::try_from(col.len()).expect("fewer than 2^32 non-zeros"));
         }
+        Self {
+            rows,
+            cols,
+            row_start,
+            col,
+        }
+    }
+    /// From the index of each row's first position (`rows + 1` of them) and the columns.
+    ///
+    /// # Panics
+    /// When they are no pattern: columns ascend within a row and are less than `cols`.
+    pub fn from_rows(cols: u32, row_start: Vec<u32>, col: Vec<u32>) -> Self {
+        let ends = (row_start.first(), row_start.last());
+        assert_eq!(ends, (Some(&0), Some(&(col.len() as u32))), "row starts");
+        for row in row_start.windows(2) {
+            let columns = &col[row[0] as usize..row[1] as usize];
+            assert!(columns.is_sorted_by(|a, b| a < b), "ascending columns");
+            assert!(columns.last().is_none_or(|&last| last < cols), "columns");
+        }
+        let rows = row_start.len() as u32 - 1;
         Self {
             rows,
             cols,

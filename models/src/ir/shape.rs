@@ -54,6 +54,12 @@ impl Shape {
     pub fn dim(&self, axis: usize) -> u32 {
         self.0.get(axis).copied().unwrap_or(1)
     }
+    /// Rows and columns as a matrix: the first axis, and all others; 1 row without axes.
+    pub fn matrix(&self) -> (u32, u32) {
+        let rows = self.dims().first().copied().unwrap_or(1);
+        // A count fits 32 bits.
+        (rows, (self.count() / rows.max(1) as usize) as u32)
+    }
     /// Axis as Caffe counts it: negative from the end. `None` when outside the rank.
     pub fn axis(&self, axis: i32) -> Option<usize> {
         let rank = self.rank() as i32;

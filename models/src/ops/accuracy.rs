@@ -2,7 +2,7 @@
 
 use super::operation::Operation;
 use super::{axes, operands};
-use crate::{Error, Result, Shape, Tensor, TensorRef};
+use crate::{Error, Result, Shape, TensorRef, Weight};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -26,15 +26,15 @@ pub struct Accuracy {
 }
 
 impl Operation for Accuracy {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [scores, labels] = operands::exactly(inputs)?;
-        let axis = operands::axis(scores, self.axis, "accuracy_param.axis")?;
+        let axis = operands::axis(scores, self.axis, "axis")?;
         let [outer, classes, inner] = axes::split(scores, axis);
         operands::count(labels, 1, outer * inner)?;
-        operands::positive(self.top_k, "accuracy_param.top_k")?;
+        operands::positive(self.top_k, "top_k")?;
         if self.top_k as usize > classes {
             return Err(Error::new(self.top_k.to_string())
-                .field("accuracy_param.top_k")
+                .field("top_k")
                 .expected(format!("at most {classes}, the number of classes")));
         }
         if self.per_class {
@@ -47,7 +47,7 @@ impl Operation for Accuracy {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         _output_shape: &Shape,
         output: &mut [f32],
     ) {

@@ -2,7 +2,7 @@
 
 use super::operation::Operation;
 use super::{operands, window};
-use crate::{Error, Result, Shape, Tensor, TensorRef};
+use crate::{Error, Result, Shape, TensorRef, Weight};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -74,7 +74,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Caffe's layer type.
+    /// See [`Op::name`](super::Op::name).
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::ReLU { .. } => "ReLU",
@@ -153,23 +153,19 @@ fn clip(x: f64, min: f64, max: f64) -> f64 {
 }
 
 impl Operation for Activation {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let refuse = |base: f32, field, expected| {
             Err(Error::new(base.to_string()).field(field).expected(expected))
         };
         match *self {
             Self::Exp { base, .. } if base != -1.0 && (base.is_nan() || base <= 0.0) => {
-                refuse(base, "exp_param.base", "-1 (for e) or a positive base")
+                refuse(base, "base", "-1 (for e) or a positive base")
             }
             Self::Log { base, .. }
                 if base != -1.0 && (base.is_nan() || base <= 0.0 || base == 1.0) =>
             {
-                refuse(
-                    base,
-                    "log_param.base",
-                    "-1 (for e) or a positive base other than 1",
-                )
+                refuse(base, "base", "-1 (for e) or a positive base other than 1")
             }
             _ => Ok(input.clone()),
         }
@@ -178,7 +174,7 @@ impl Operation for Activation {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         _output_shape: &Shape,
         output: &mut [f32],
     ) {

@@ -2,7 +2,7 @@
 
 use super::operation::Operation;
 use super::{axes, operands};
-use crate::{Error, Result, Shape, Tensor, TensorRef};
+use crate::{Error, Result, Shape, TensorRef, Weight};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ impl ArgMax {
         match self.axis {
             Some(axis) => Ok(axes::split(
                 input,
-                operands::signed_axis(input, axis, "argmax_param.axis")?,
+                operands::signed_axis(input, axis, "axis")?,
             )),
             None => {
                 operands::at_least_rank(input, 0, 1)?;
@@ -38,17 +38,17 @@ impl ArgMax {
 }
 
 impl Operation for ArgMax {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let [_, dim, _] = self.split(input)?;
-        operands::positive(self.top_k, "argmax_param.top_k")?;
+        operands::positive(self.top_k, "top_k")?;
         if self.top_k as usize > dim {
             return Err(Error::new(self.top_k.to_string())
-                .field("argmax_param.top_k")
+                .field("top_k")
                 .expected(format!("at most {dim}, the elements to choose from")));
         }
         if let Some(axis) = self.axis {
-            let axis = operands::signed_axis(input, axis, "argmax_param.axis")?;
+            let axis = operands::signed_axis(input, axis, "axis")?;
             return axes::with_dim(input, axis, self.top_k.into());
         }
         let mut dims = vec![1; input.rank().max(3)];
@@ -61,7 +61,7 @@ impl Operation for ArgMax {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         _output_shape: &Shape,
         output: &mut [f32],
     ) {
@@ -97,7 +97,7 @@ impl Operation for ArgMax {
         match (self.axis, inputs.first()) {
             (None, _) => true,
             (Some(axis), Some(input)) => {
-                operands::signed_axis(input, axis, "argmax_param.axis").is_ok_and(|axis| axis > 0)
+                operands::signed_axis(input, axis, "axis").is_ok_and(|axis| axis > 0)
             }
             (Some(_), None) => false,
         }

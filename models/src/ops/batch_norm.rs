@@ -2,7 +2,7 @@
 
 use super::operation::Operation;
 use super::{axes, operands};
-use crate::{Result, Shape, Tensor, TensorRef, WeightId};
+use crate::{Result, Shape, TensorRef, Weight, WeightId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub struct BatchNorm {
 }
 
 impl Operation for BatchNorm {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         operands::at_least_rank(input, 0, 1)?;
         if let Some([mean, variance, factor]) = self.statistics {
@@ -33,7 +33,7 @@ impl Operation for BatchNorm {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        weights: &[Arc<Tensor>],
+        weights: &[Arc<Weight>],
         _output_shape: &Shape,
         output: &mut [f32],
     ) {
@@ -61,7 +61,7 @@ impl Operation for BatchNorm {
 
 impl BatchNorm {
     /// Mean and variance of channel `c` from the running statistics; 0 without any.
-    pub(crate) fn running(&self, weights: &[Arc<Tensor>], c: usize) -> [f64; 2] {
+    pub(crate) fn running(&self, weights: &[Arc<Weight>], c: usize) -> [f64; 2] {
         let Some([mean, variance, factor]) = self.statistics else {
             return [0.0; 2];
         };
@@ -101,10 +101,11 @@ fn batch_statistics(src: TensorRef<'_>, c: usize) -> [f64; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Tensor;
 
-    fn weights(values: [&[f32]; 3]) -> Vec<Arc<Tensor>> {
+    fn weights(values: [&[f32]; 3]) -> Vec<Arc<Weight>> {
         let tensor = |v: &[f32]| Tensor::new(Shape::new([v.len() as u32]).unwrap(), v.to_vec());
-        values.map(|v| Arc::new(tensor(v))).into()
+        values.map(|v| tensor(v).into()).into()
     }
 
     #[test]

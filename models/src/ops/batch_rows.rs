@@ -2,7 +2,7 @@
 
 use super::operation::Operation;
 use super::{axes, operands};
-use crate::{Error, Result, Shape, Tensor, TensorRef};
+use crate::{Error, Result, Shape, TensorRef, Weight};
 use std::sync::Arc;
 
 /// Operands: x (`N × …`), indices (`M`). Image m of the result is image `indices[m]` of x; NaN for an
@@ -10,12 +10,12 @@ use std::sync::Arc;
 pub(super) struct BatchReindex;
 
 impl Operation for BatchReindex {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input, indices] = operands::exactly(inputs)?;
         operands::at_least_rank(input, 0, 1)?;
         if indices.rank() != 1 {
             return Err(Error::new(format!("shape {indices}"))
-                .field("bottom[1]")
+                .field("input[1]")
                 .expected("1 axis: the indices"));
         }
         axes::with_dim(input, 0, indices.dim(0).into())
@@ -24,7 +24,7 @@ impl Operation for BatchReindex {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         _output_shape: &Shape,
         output: &mut [f32],
     ) {
@@ -50,14 +50,14 @@ impl Operation for BatchReindex {
 pub(super) struct Filter;
 
 impl Operation for Filter {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input, selector] = operands::exactly(inputs)?;
         operands::at_least_rank(input, 0, 1)?;
         let images = input.dim(0);
         if selector.rank() == 0 || selector.dim(0) != images || selector.count() != images as usize
         {
             return Err(Error::new(format!("a selector of shape {selector}"))
-                .field("bottom")
+                .field("inputs")
                 .expected(format!("{images} elements, one per image")));
         }
         Ok(input.clone())
@@ -66,7 +66,7 @@ impl Operation for Filter {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         _output_shape: &Shape,
         output: &mut [f32],
     ) {

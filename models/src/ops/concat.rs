@@ -2,7 +2,7 @@
 
 use super::operation::Operation;
 use super::{axes, operands};
-use crate::{Error, Result, Shape, Tensor, TensorRef};
+use crate::{Error, Result, Shape, TensorRef, Weight};
 use std::sync::Arc;
 
 /// Concatenation of the operands along `axis`.
@@ -11,11 +11,11 @@ pub(super) struct Concat {
 }
 
 impl Operation for Concat {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [first, ..] = inputs else {
             return Err(operands::wrong_number(0, "at least 1"));
         };
-        let axis = operands::axis(first, self.axis, "concat_param.axis")?;
+        let axis = operands::axis(first, self.axis, "axis")?;
         let mut dim = 0;
         for (index, shape) in inputs.iter().enumerate() {
             dim += u64::from(shape.dim(axis));
@@ -23,7 +23,7 @@ impl Operation for Concat {
             let mut pairs = shape.dims().iter().zip(first.dims()).enumerate();
             if shape.rank() != first.rank() || !pairs.all(same) {
                 return Err(Error::new(format!("shape {shape}"))
-                    .field(format!("bottom[{index}]"))
+                    .field(format!("input[{index}]"))
                     .expected(format!("{first} except along axis {axis}")));
             }
         }
@@ -33,7 +33,7 @@ impl Operation for Concat {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         output_shape: &Shape,
         output: &mut [f32],
     ) {

@@ -2,7 +2,7 @@
 
 use super::operation::Operation;
 use super::{PostOps, Window, operands};
-use crate::{Error, Result, Shape, Tensor, TensorRef, WeightId};
+use crate::{Error, Result, Shape, TensorRef, Weight, WeightId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -29,18 +29,18 @@ const BLOCK: usize = 64;
 
 /// Checks that `groups` divides both channel counts; channels per group of input and output.
 pub(super) fn check_groups(groups: u32, ic: u32, oc: u32) -> Result<[u32; 2]> {
-    operands::positive(oc, "convolution_param.num_output")?;
-    operands::positive(groups, "convolution_param.group")?;
+    operands::positive(oc, "outputs")?;
+    operands::positive(groups, "groups")?;
     if ic.is_multiple_of(groups) && oc.is_multiple_of(groups) {
         return Ok([ic / groups, oc / groups]);
     }
     Err(Error::new(groups.to_string())
-        .field("convolution_param.group")
+        .field("groups")
         .expected(format!("a divisor of {ic} input channels and {oc} outputs")))
 }
 
 /// Checks the optional bias of `oc` outputs.
-pub(super) fn check_bias(weights: &[Arc<Tensor>], bias: Option<WeightId>, oc: u32) -> Result<()> {
+pub(super) fn check_bias(weights: &[Arc<Weight>], bias: Option<WeightId>, oc: u32) -> Result<()> {
     bias.map_or(Ok(()), |id| {
         operands::weight_count(weights, id, 1, oc as usize)
     })
@@ -52,7 +52,7 @@ pub(super) fn check_channels(before: &[&Shape], after: &[&Shape]) -> Result<()> 
     match (channels(before), channels(after)) {
         (Some(old), Some(new)) if old != new => {
             Err(Error::new(format!("{new} channels (shape {})", after[0]))
-                .field("bottom[0]")
+                .field("input[0]")
                 .expected(format!("{old}, as the weights have")))
         }
         _ => Ok(()),
@@ -60,15 +60,15 @@ pub(super) fn check_channels(before: &[&Shape], after: &[&Shape]) -> Result<()> 
 }
 
 /// Bias of output channel `o`, 0 without a bias tensor.
-pub(super) fn bias_of(weights: &[Arc<Tensor>], bias: Option<WeightId>, o: usize) -> f64 {
+pub(super) fn bias_of(weights: &[Arc<Weight>], bias: Option<WeightId>, o: usize) -> f64 {
     bias.map_or(0.0, |id| f64::from(weights[id.0 as usize].data()[o]))
 }
 
 impl Operation for Convolution {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let [n, ic, ih, iw] = operands::image(input, 0)?;
-        self.window.check_padded([ih, iw], "convolution_param")?;
+        self.window.check_padded([ih, iw])?;
         let size = [
             self.window.output_size(0, ih)?,
             self.window.output_size(1, iw)?,
@@ -87,7 +87,7 @@ impl Operation for Convolution {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        weights: &[Arc<Tensor>],
+        weights: &[Arc<Weight>],
         output_shape: &Shape,
         output: &mut [f32],
     ) {
@@ -102,7 +102,7 @@ impl Operation for Convolution {
         true
     }
 
-    fn macs(&self, _inputs: &[&Shape], weights: &[Arc<Tensor>], output: &Shape) -> u64 {
+    fn macs(&self, _inputs: &[&Shape], weights: &[Arc<Weight>], output: &Shape) -> u64 {
         let kernel = weights[self.weights.0 as usize].data().len() as u64 / u64::from(self.oc);
         (output.count() as u64).saturating_mul(kernel)
     }
@@ -113,7 +113,7 @@ impl Convolution {
     fn evaluate_row(
         &self,
         src: TensorRef<'_>,
-        weights: &[Arc<Tensor>],
+        weights: &[Arc<Weight>],
         [n, o, y]: [usize; 3],
         dst: &mut [f32],
     ) {
@@ -132,7 +132,7 @@ impl Convolution {
     fn accumulate(
         &self,
         src: TensorRef<'_>,
-        weights: &[Arc<Tensor>],
+        weights: &[Arc<Weight>],
         [n, o, y]: [usize; 3],
         columns: u32,
         begin: usize,

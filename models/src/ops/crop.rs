@@ -2,7 +2,7 @@
 
 use super::operation::Operation;
 use super::{axes, operands};
-use crate::{Error, Result, Shape, Tensor, TensorRef};
+use crate::{Error, Result, Shape, TensorRef, Weight};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -30,27 +30,27 @@ impl Crop {
 }
 
 impl Operation for Crop {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input, like] = operands::exactly(inputs)?;
-        let first = operands::axis(input, self.axis, "crop_param.axis")?;
+        let first = operands::axis(input, self.axis, "axis")?;
         if like.rank() != input.rank() {
             return Err(
                 Error::new(format!("a shape of {} axes ({like})", like.rank()))
-                    .field("bottom[1]")
-                    .expected(format!("{} axes, as bottom[0] has", input.rank())),
+                    .field("input[1]")
+                    .expected(format!("{} axes, as input[0] has", input.rank())),
             );
         }
         let cropped = input.rank() - first;
         if self.offset.len() > 1 && self.offset.len() != cropped {
             return Err(Error::new(format!("{} offsets", self.offset.len()))
-                .field("crop_param.offset")
+                .field("offset")
                 .expected(format!("none, 1 or {cropped}, one per cropped axis")));
         }
         for axis in first..input.rank() {
             let end = u64::from(self.begin(axis)) + u64::from(like.dim(axis));
             if end > u64::from(input.dim(axis)) {
                 return Err(Error::new(format!("offset {}", self.begin(axis)))
-                    .field("crop_param.offset")
+                    .field("offset")
                     .expected(format!(
                         "room for {} of {} elements of axis {axis}",
                         like.dim(axis),
@@ -66,7 +66,7 @@ impl Operation for Crop {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         output_shape: &Shape,
         output: &mut [f32],
     ) {

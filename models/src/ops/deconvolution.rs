@@ -3,14 +3,14 @@
 use super::convolution::{Convolution, bias_of, check_bias, check_channels, check_groups};
 use super::operands;
 use super::operation::Operation;
-use crate::{Result, Shape, Tensor, TensorRef};
+use crate::{Result, Shape, TensorRef, Weight};
 use std::sync::Arc;
 
 /// A [`Convolution`]'s attributes read as a deconvolution.
 pub(super) struct Deconvolution<'a>(pub &'a Convolution);
 
 impl Operation for Deconvolution<'_> {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let [n, ic, ih, iw] = operands::image(input, 0)?;
         let window = &self.0.window;
@@ -18,7 +18,7 @@ impl Operation for Deconvolution<'_> {
             window.transposed_output_size(0, ih)?,
             window.transposed_output_size(1, iw)?,
         ];
-        window.check_padded(size, "convolution_param")?;
+        window.check_padded(size)?;
         let [_, group_oc] = check_groups(self.0.groups, ic, self.0.oc)?;
         let [kh, kw] = window.kernel;
         operands::weight_dims(weights, self.0.weights, 0, &[ic, group_oc, kh, kw])?;
@@ -33,7 +33,7 @@ impl Operation for Deconvolution<'_> {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        weights: &[Arc<Tensor>],
+        weights: &[Arc<Weight>],
         output_shape: &Shape,
         output: &mut [f32],
     ) {
@@ -51,7 +51,7 @@ impl Operation for Deconvolution<'_> {
         true
     }
 
-    fn macs(&self, inputs: &[&Shape], weights: &[Arc<Tensor>], _output: &Shape) -> u64 {
+    fn macs(&self, inputs: &[&Shape], weights: &[Arc<Weight>], _output: &Shape) -> u64 {
         let weights = weights[self.0.weights.0 as usize].data().len() as u64;
         (inputs[0].count() as u64).saturating_mul(weights / u64::from(inputs[0].dim(1)))
     }
@@ -62,7 +62,7 @@ impl Deconvolution<'_> {
     fn sum(
         &self,
         src: TensorRef<'_>,
-        weights: &[Arc<Tensor>],
+        weights: &[Arc<Weight>],
         [n, o]: [usize; 2],
         at: [usize; 2],
     ) -> f64 {

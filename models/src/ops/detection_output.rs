@@ -2,7 +2,7 @@
 
 use super::operands;
 use super::operation::Operation;
-use crate::{Error, Result, Shape, Tensor, TensorRef};
+use crate::{Error, Result, Shape, TensorRef, Weight};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -85,31 +85,19 @@ impl DetectionOutput {
 
     fn check(&self) -> Result<()> {
         let fault = |field: &str, found: String, expected: &str| {
-            let field = format!("detection_output_param.{field}");
             Err(Error::new(found).field(field).expected(expected))
         };
-        operands::positive(self.classes, "detection_output_param.num_classes")?;
+        operands::positive(self.classes, "classes")?;
         if !(self.eta > 0.0 && self.eta <= 1.0) {
-            return fault(
-                "nms_param.eta",
-                self.eta.to_string(),
-                "more than 0, at most 1",
-            );
+            return fault("eta", self.eta.to_string(), "more than 0, at most 1");
         }
         if self.nms_threshold.is_nan() || self.nms_threshold < 0.0 {
-            return fault(
-                "nms_param.nms_threshold",
-                self.nms_threshold.to_string(),
-                "0 or more",
-            );
+            return fault("nms_threshold", self.nms_threshold.to_string(), "0 or more");
         }
         if self.confidence_threshold.is_some_and(f32::is_nan) {
             return fault("confidence_threshold", "NaN".to_owned(), "a number");
         }
-        for (field, limit) in [
-            ("nms_param.top_k", self.top_k),
-            ("keep_top_k", self.keep_top_k),
-        ] {
+        for (field, limit) in [("nms_top_k", self.top_k), ("keep_top_k", self.keep_top_k)] {
             if limit == Some(0) {
                 return fault(field, "0".to_owned(), "1 or more, or -1 for all");
             }
@@ -238,7 +226,7 @@ fn overlap(a: Corners, b: Corners) -> f64 {
 }
 
 impl Operation for DetectionOutput {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [offsets, scores, priors] = operands::exactly(inputs)?;
         self.check()?;
         operands::at_least_rank(offsets, 0, 2)?;
@@ -247,7 +235,7 @@ impl Operation for DetectionOutput {
         if priors.rank() < 3 || priors.dim(0) != 1 || priors.dim(1) != 2 || !count.is_multiple_of(4)
         {
             return Err(Error::new(format!("shape {priors}"))
-                .field("bottom[2]")
+                .field("input[2]")
                 .expected("1x2x4·priors, as a PriorBox layer makes them"));
         }
         operands::count(priors, 2, 2 * count as usize)?;
@@ -260,7 +248,7 @@ impl Operation for DetectionOutput {
             let row = shape.count_of(1, shape.rank()) as u64;
             if shape.dim(0) != n || row != per_prior * u64::from(priors) {
                 return Err(Error::new(format!("shape {shape}"))
-                    .field(format!("bottom[{index}]"))
+                    .field(format!("input[{index}]"))
                     .expected(format!(
                         "{n}x{}: {priors} priors",
                         per_prior * u64::from(priors)
@@ -270,7 +258,7 @@ impl Operation for DetectionOutput {
         let rows = self.most(priors).saturating_mul(n.into());
         let rows = u32::try_from(rows).map_err(|_| {
             Error::new(format!("{rows} detections"))
-                .field("detection_output_param.keep_top_k")
+                .field("keep_top_k")
                 .expected("a number that fits 32 bits")
         })?;
         Shape::new([1, 1, rows, ROW as u32])
@@ -279,7 +267,7 @@ impl Operation for DetectionOutput {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         _output_shape: &Shape,
         output: &mut [f32],
     ) {

@@ -2,7 +2,7 @@
 
 use super::operation::Operation;
 use super::{PostOps, operands};
-use crate::{Error, Result, Shape, Tensor, TensorRef};
+use crate::{Error, Result, Shape, TensorRef, Weight};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -30,19 +30,19 @@ pub struct Eltwise {
 }
 
 impl Operation for Eltwise {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [first, _, ..] = inputs else {
             return Err(operands::wrong_number(inputs.len(), "at least 2"));
         };
         if let Some(index) = inputs.iter().position(|shape| shape != first) {
             return Err(Error::new(format!("shape {}", inputs[index]))
-                .field(format!("bottom[{index}]"))
+                .field(format!("input[{index}]"))
                 .expected(format!("{first}, the shape of the other operands")));
         }
         match &self.op {
             EltwiseOp::Sum { coefficients } if coefficients.len() != inputs.len() => {
                 Err(Error::new(format!("{} coefficients", coefficients.len()))
-                    .field("eltwise_param.coeff")
+                    .field("coefficients")
                     .expected(format!("{}, one per operand", inputs.len())))
             }
             _ => Ok((*first).clone()),
@@ -52,7 +52,7 @@ impl Operation for Eltwise {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         _output_shape: &Shape,
         output: &mut [f32],
     ) {

@@ -3,7 +3,7 @@
 use super::convolution::{bias_of, check_bias};
 use super::operands;
 use super::operation::Operation;
-use crate::{Error, Result, Shape, Tensor, TensorRef, WeightId};
+use crate::{Error, Result, Shape, TensorRef, Weight, WeightId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -20,13 +20,13 @@ pub struct Embed {
 }
 
 impl Operation for Embed {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
-        operands::positive(self.outputs, "embed_param.num_output")?;
+        operands::positive(self.outputs, "outputs")?;
         let table = operands::weight(weights, self.weights, 0)?.shape();
         if table.rank() != 2 || table.dim(1) != self.outputs {
             return Err(Error::new(format!("shape {table}"))
-                .field("blobs[0].shape")
+                .field("weights[0].shape")
                 .expected(format!("a table of rows of {} elements", self.outputs)));
         }
         check_bias(weights, self.bias, self.outputs)?;
@@ -38,7 +38,7 @@ impl Operation for Embed {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        weights: &[Arc<Tensor>],
+        weights: &[Arc<Weight>],
         _output_shape: &Shape,
         output: &mut [f32],
     ) {

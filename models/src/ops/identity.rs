@@ -2,14 +2,14 @@
 
 use super::operands;
 use super::operation::Operation;
-use crate::{Result, Shape, Tensor, TensorRef, WeightId};
+use crate::{Result, Shape, TensorRef, Weight, WeightId};
 use std::sync::Arc;
 
 /// Copy of the operand.
 pub(super) struct Identity;
 
 impl Operation for Identity {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         Ok(input.clone())
     }
@@ -17,7 +17,7 @@ impl Operation for Identity {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         _output_shape: &Shape,
         output: &mut [f32],
     ) {
@@ -33,7 +33,7 @@ impl Operation for Identity {
 pub(super) struct Constant(pub WeightId);
 
 impl Operation for Constant {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
         let [] = operands::exactly(inputs)?;
         Ok(operands::weight(weights, self.0, 0)?.shape().clone())
     }
@@ -41,7 +41,7 @@ impl Operation for Constant {
     fn evaluate(
         &self,
         _inputs: &[TensorRef<'_>],
-        weights: &[Arc<Tensor>],
+        weights: &[Arc<Weight>],
         _output_shape: &Shape,
         output: &mut [f32],
     ) {

@@ -2,7 +2,7 @@
 
 use super::operation::Operation;
 use super::{Window, operands};
-use crate::{Error, Result, Shape, Tensor, TensorRef};
+use crate::{Error, Result, Shape, TensorRef, Weight};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ pub struct Im2col {
 }
 
 impl Operation for Im2col {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let [n, c, ih, iw] = operands::image(input, 0)?;
-        self.window.check_padded([ih, iw], "convolution_param")?;
+        self.window.check_padded([ih, iw])?;
         let size = [
             self.window.output_size(0, ih)?,
             self.window.output_size(1, iw)?,
@@ -27,7 +27,7 @@ impl Operation for Im2col {
         let channels = u128::from(c) * u128::from(kh) * u128::from(kw);
         let channels = u32::try_from(channels).map_err(|_| {
             Error::new(format!("{channels} channels"))
-                .field("convolution_param.kernel_size")
+                .field("kernel")
                 .expected("a number of channels that fits 32 bits")
         })?;
         Shape::new([n, channels, size[0], size[1]])
@@ -36,7 +36,7 @@ impl Operation for Im2col {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         output_shape: &Shape,
         output: &mut [f32],
     ) {

@@ -3,7 +3,7 @@
 use super::convolution::{bias_of, check_bias};
 use super::operation::Operation;
 use super::{PostOps, operands};
-use crate::{Error, Result, Shape, Tensor, TensorRef, WeightId};
+use crate::{Error, Result, Shape, TensorRef, Weight, WeightId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -29,10 +29,10 @@ pub struct InnerProduct {
 const BLOCK: usize = 64;
 
 impl Operation for InnerProduct {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
-        let axis = operands::axis(input, self.axis, "inner_product_param.axis")?;
-        operands::positive(self.outputs, "inner_product_param.num_output")?;
+        let axis = operands::axis(input, self.axis, "axis")?;
+        operands::positive(self.outputs, "outputs")?;
         // Fits: a checked shape has at most 2³¹ elements.
         let summed = input.count_of(axis, input.rank()) as u32;
         let dims = if self.transpose {
@@ -56,7 +56,7 @@ impl Operation for InnerProduct {
         match (summed(before), summed(after)) {
             (Some(old), Some(new)) if old != new => {
                 Err(Error::new(format!("{new} inputs (shape {})", after[0]))
-                    .field("bottom[0]")
+                    .field("input[0]")
                     .expected(format!("{old}, as many as each output has weights")))
             }
             _ => Ok(()),
@@ -66,7 +66,7 @@ impl Operation for InnerProduct {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        weights: &[Arc<Tensor>],
+        weights: &[Arc<Weight>],
         _output_shape: &Shape,
         output: &mut [f32],
     ) {
@@ -90,13 +90,13 @@ impl Operation for InnerProduct {
         self.axis > 0
     }
 
-    fn macs(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>], _output: &Shape) -> u64 {
+    fn macs(&self, inputs: &[&Shape], _weights: &[Arc<Weight>], _output: &Shape) -> u64 {
         (inputs[0].count() as u64).saturating_mul(u64::from(self.outputs))
     }
 }
 
 impl InnerProduct {
-    fn evaluate_row(&self, src: &[f32], weights: &[Arc<Tensor>], dst: &mut [f32]) {
+    fn evaluate_row(&self, src: &[f32], weights: &[Arc<Weight>], dst: &mut [f32]) {
         let matrix = weights[self.weights.0 as usize].data();
         for (o, (value, row)) in dst
             .iter_mut()
@@ -114,7 +114,7 @@ impl InnerProduct {
         }
     }
 
-    fn evaluate_transposed(&self, src: &[f32], weights: &[Arc<Tensor>], dst: &mut [f32]) {
+    fn evaluate_transposed(&self, src: &[f32], weights: &[Arc<Weight>], dst: &mut [f32]) {
         let matrix = weights[self.weights.0 as usize].data();
         for (block, dst) in dst.chunks_mut(BLOCK).enumerate() {
             let begin = block * BLOCK;

@@ -2,7 +2,7 @@
 
 use super::operation::Operation;
 use super::{axes, operands};
-use crate::{Result, Shape, Tensor, TensorRef, WeightId};
+use crate::{Result, Shape, TensorRef, Weight, WeightId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -86,7 +86,7 @@ pub enum Loss {
 const LOG_THRESHOLD: f32 = 1e-20;
 
 impl Loss {
-    /// Caffe's layer type.
+    /// See [`Op::name`](super::Op::name).
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::SoftmaxWithLoss { .. } => "SoftmaxWithLoss",
@@ -115,11 +115,11 @@ impl Loss {
 
     fn check_infogain(
         inputs: &[&Shape],
-        weights: &[Arc<Tensor>],
+        weights: &[Arc<Weight>],
         matrix: Option<WeightId>,
         axis: u32,
     ) -> Result<()> {
-        let field = "infogain_loss_param.axis";
+        let field = "axis";
         let [scores, ..] = inputs else {
             return Err(operands::wrong_number(0, "2 or 3"));
         };
@@ -154,11 +154,9 @@ impl Loss {
 }
 
 impl Operation for Loss {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
         match *self {
-            Self::SoftmaxWithLoss { axis, .. } => {
-                Self::check_labels(inputs, axis, "softmax_param.axis")?
-            }
+            Self::SoftmaxWithLoss { axis, .. } => Self::check_labels(inputs, axis, "axis")?,
             Self::Euclidean | Self::SigmoidCrossEntropy { .. } => Self::check_pair(inputs)?,
             Self::Hinge { .. } | Self::MultinomialLogistic => Self::check_image_labels(inputs)?,
             Self::Infogain { matrix, axis, .. } => {
@@ -172,7 +170,7 @@ impl Operation for Loss {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        weights: &[Arc<Tensor>],
+        weights: &[Arc<Weight>],
         _output_shape: &Shape,
         output: &mut [f32],
     ) {

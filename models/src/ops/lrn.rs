@@ -2,7 +2,7 @@
 
 use super::operation::Operation;
 use super::{PoolMethod, Pooling, Window, operands, pooling};
-use crate::{Error, Result, Shape, Tensor, TensorRef};
+use crate::{Error, Result, Shape, TensorRef, Weight};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -23,12 +23,12 @@ pub struct Lrn {
 }
 
 impl Operation for Lrn {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         operands::image(input, 0)?;
         if self.size.is_multiple_of(2) {
             return Err(Error::new(self.size.to_string())
-                .field("lrn_param.local_size")
+                .field("size")
                 .expected("an odd number"));
         }
         Ok(input.clone())
@@ -37,7 +37,7 @@ impl Operation for Lrn {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         _output_shape: &Shape,
         output: &mut [f32],
     ) {

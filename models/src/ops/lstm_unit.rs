@@ -2,7 +2,7 @@
 
 use super::operation::Operation;
 use super::{operands, recurrent};
-use crate::{Error, Result, Shape, Tensor, TensorRef};
+use crate::{Error, Result, Shape, TensorRef, Weight};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub struct LstmUnit {
 }
 
 impl Operation for LstmUnit {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [before, gates, cont] = operands::exactly(inputs)?;
         let &[1, n, d] = before.dims() else {
             return Err(wrong(before, 0, "1 x N x D, a single step".to_owned()));
@@ -33,7 +33,7 @@ impl Operation for LstmUnit {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         output_shape: &Shape,
         output: &mut [f32],
     ) {
@@ -55,6 +55,6 @@ impl Operation for LstmUnit {
 
 fn wrong(shape: &Shape, index: usize, expected: String) -> Error {
     Error::new(format!("shape {shape}"))
-        .field(format!("bottom[{index}]"))
+        .field(format!("input[{index}]"))
         .expected(expected)
 }

@@ -68,7 +68,7 @@ pub use slice::Slice;
 pub use window::{MAX_PADDED_PLANE, MAX_STEP, PostOps, Window};
 pub use winograd_convolution::WinogradConvolution;
 
-use crate::{Result, Shape, Tensor, TensorRef, WeightId};
+use crate::{Result, Shape, TensorRef, Weight, WeightId};
 use operation::Operation;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -243,7 +243,7 @@ macro_rules! dispatch {
 impl Op {
     /// Checks operands, weights and attributes; shape of the result. Never panics, whatever the
     /// attributes are: graphs also come from files.
-    pub fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> Result<Shape> {
+    pub fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
         check_shapes(inputs)?;
         dispatch!(self, op => op.infer_shape(inputs, weights))
     }
@@ -264,7 +264,7 @@ impl Op {
     pub fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        weights: &[Arc<Tensor>],
+        weights: &[Arc<Weight>],
         output_shape: &Shape,
         output: &mut [f32],
     ) {
@@ -291,15 +291,14 @@ impl Op {
 
     /// Multiply-adds of a dense execution of convolutions and inner products, biases not counted;
     /// 0 for all other ops and for operands that [`Op::infer_shape`] refuses.
-    pub fn macs(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> u64 {
+    pub fn macs(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> u64 {
         match self.infer_shape(inputs, weights) {
             Ok(output) => dispatch!(self, op => op.macs(inputs, weights, &output)),
             Err(_) => 0,
         }
     }
 
-    /// Caffe's layer type. Attributes decide it where one op stands for several types; `Identity`
-    /// stands for Dropout and Split, `Constant` for DummyData and Parameter.
+    /// Name in tables and messages; attributes decide it where one op stands for several layers.
     pub fn name(&self) -> &'static str {
         match self {
             Op::Convolution(_) => "Convolution",
@@ -342,7 +341,7 @@ impl Op {
         }
     }
 
-    /// Weights used, in Caffe's blob order.
+    /// Weights used, in the order of the op's own list.
     pub fn weights(&self) -> Vec<WeightId> {
         // Only the ids are wanted, but one list of the fields is less to keep true than two.
         self.clone()
@@ -352,7 +351,7 @@ impl Op {
             .collect()
     }
 
-    /// Weights used, in Caffe's blob order, to be renumbered.
+    /// Weights used, in the order of the op's own list, to be renumbered.
     pub fn weights_mut(&mut self) -> Vec<&mut WeightId> {
         match self {
             Op::Convolution(op) | Op::Deconvolution(op) => {
@@ -401,7 +400,7 @@ impl Op {
 /// Checks the operands' shapes again: deserialised ones have not been checked yet.
 fn check_shapes(shapes: &[&Shape]) -> Result<()> {
     for (index, shape) in shapes.iter().enumerate() {
-        Shape::new(shape.dims()).map_err(|error| error.field(format!("bottom[{index}]")))?;
+        Shape::new(shape.dims()).map_err(|error| error.field(format!("input[{index}]")))?;
     }
     Ok(())
 }

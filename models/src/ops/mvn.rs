@@ -2,7 +2,7 @@
 
 use super::operands;
 use super::operation::Operation;
-use crate::{Error, Result, Shape, Tensor, TensorRef};
+use crate::{Error, Result, Shape, TensorRef, Weight};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -19,12 +19,12 @@ pub struct Mvn {
 }
 
 impl Operation for Mvn {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         if !(1..=4).contains(&input.rank()) {
             return Err(
                 Error::new(format!("a shape of {} axes ({input})", input.rank()))
-                    .field("bottom[0]")
+                    .field("input[0]")
                     .expected("1 to 4 axes: N, C, H, W"),
             );
         }
@@ -34,7 +34,7 @@ impl Operation for Mvn {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         output_shape: &Shape,
         output: &mut [f32],
     ) {

@@ -2,7 +2,7 @@
 
 use super::operands;
 use super::operation::Operation;
-use crate::{Error, Result, Shape, Tensor, TensorRef, WeightId};
+use crate::{Error, Result, Shape, TensorRef, Weight, WeightId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ pub struct Normalize {
 }
 
 impl Operation for Normalize {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         operands::at_least_rank(input, 0, 2)?;
         let found = operands::weight(weights, self.scale, 0)?.shape();
         if ![1, input.dim(1) as usize].contains(&found.count()) {
             return Err(Error::new(format!("{} elements", found.count()))
-                .field("blobs[0].shape")
+                .field("weights[0].shape")
                 .expected(format!("1 or {}, the channels", input.dim(1))));
         }
         Ok(input.clone())
@@ -33,7 +33,7 @@ impl Operation for Normalize {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        weights: &[Arc<Tensor>],
+        weights: &[Arc<Weight>],
         output_shape: &Shape,
         output: &mut [f32],
     ) {
@@ -72,6 +72,7 @@ impl Operation for Normalize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Tensor;
 
     #[test]
     fn over_channels_and_over_everything() {
@@ -81,7 +82,7 @@ mod tests {
             data: &[3.0, 0.0, 4.0, 2.0],
         };
         let scale = Tensor::new(Shape::new([2]).unwrap(), vec![10.0, 1.0]);
-        let weights = [Arc::new(scale)];
+        let weights = [scale.into()];
         let mut op = Normalize {
             across_spatial: false,
             eps: 0.0,

@@ -1,6 +1,7 @@
-//! Checks that the shape rules share. Each error names the field as Caffe spells it.
+//! Checks that the shape rules share. Errors name operands, weights and attributes by the op's own words; a format
+//! spells them its way.
 
-use crate::{Error, Result, Shape, Tensor, WeightId};
+use crate::{Error, Result, Shape, Weight, WeightId};
 use std::sync::Arc;
 
 /// The operands, when there are exactly `N`.
@@ -11,7 +12,7 @@ pub(super) fn exactly<'a, const N: usize>(inputs: &[&'a Shape]) -> Result<[&'a S
 /// Error for a wrong number of operands.
 pub(super) fn wrong_number(found: usize, expected: &str) -> Error {
     Error::new(format!("{found} operands"))
-        .field("bottom")
+        .field("inputs")
         .expected(expected)
 }
 
@@ -19,7 +20,7 @@ pub(super) fn wrong_number(found: usize, expected: &str) -> Error {
 pub(super) fn image(shape: &Shape, index: usize) -> Result<[u32; 4]> {
     <[u32; 4]>::try_from(shape.dims()).map_err(|_| {
         Error::new(format!("a shape of {} axes ({shape})", shape.rank()))
-            .field(format!("bottom[{index}]"))
+            .field(format!("input[{index}]"))
             .expected("4 axes: N, C, H, W")
     })
 }
@@ -31,7 +32,7 @@ pub(super) fn at_least_rank(shape: &Shape, index: usize, rank: usize) -> Result<
     }
     Err(
         Error::new(format!("a shape of {} axes ({shape})", shape.rank()))
-            .field(format!("bottom[{index}]"))
+            .field(format!("input[{index}]"))
             .expected(format!("at least {rank}")),
     )
 }
@@ -43,7 +44,7 @@ pub(super) fn count(shape: &Shape, index: usize, count: usize) -> Result<()> {
     }
     Err(
         Error::new(format!("{} elements (shape {shape})", shape.count()))
-            .field(format!("bottom[{index}]"))
+            .field(format!("input[{index}]"))
             .expected(format!("{count} elements")),
     )
 }
@@ -85,13 +86,13 @@ pub(super) fn positive(value: u32, field: &str) -> Result<()> {
 }
 
 /// Weight tensor number `blob` of the layer.
-pub(super) fn weight(weights: &[Arc<Tensor>], id: WeightId, blob: usize) -> Result<&Tensor> {
+pub(super) fn weight(weights: &[Arc<Weight>], id: WeightId, blob: usize) -> Result<&Weight> {
     weights
         .get(id.0 as usize)
         .map(AsRef::as_ref)
         .ok_or_else(|| {
             Error::new(format!("weight number {}", id.0))
-                .field(format!("blobs[{blob}]"))
+                .field(format!("weights[{blob}]"))
                 .expected(format!(
                     "less than {}, the weights of the network",
                     weights.len()
@@ -101,7 +102,7 @@ pub(super) fn weight(weights: &[Arc<Tensor>], id: WeightId, blob: usize) -> Resu
 
 /// Checks that weight tensor number `blob` has exactly these dims.
 pub(super) fn weight_dims(
-    weights: &[Arc<Tensor>],
+    weights: &[Arc<Weight>],
     id: WeightId,
     blob: usize,
     dims: &[u32],
@@ -112,14 +113,14 @@ pub(super) fn weight_dims(
     }
     let dims: Vec<String> = dims.iter().map(u32::to_string).collect();
     Err(Error::new(format!("shape {found}"))
-        .field(format!("blobs[{blob}].shape"))
+        .field(format!("weights[{blob}].shape"))
         .expected(dims.join("x"))
         .hint("the weights do not belong to this layer, or its parameters changed"))
 }
 
 /// Checks that weight tensor number `blob` has `count` elements (biases, per-channel factors).
 pub(super) fn weight_count(
-    weights: &[Arc<Tensor>],
+    weights: &[Arc<Weight>],
     id: WeightId,
     blob: usize,
     count: usize,
@@ -130,7 +131,7 @@ pub(super) fn weight_count(
     }
     Err(
         Error::new(format!("{} elements (shape {found})", found.count()))
-            .field(format!("blobs[{blob}].shape"))
+            .field(format!("weights[{blob}].shape"))
             .expected(format!("{count} elements")),
     )
 }

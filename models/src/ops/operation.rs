@@ -1,18 +1,18 @@
 //! What every op must say about itself.
 
-use crate::{Result, Shape, Tensor, TensorRef};
+use crate::{Result, Shape, TensorRef, Weight};
 use std::sync::Arc;
 
 /// One kind of node. [`Op`](super::Op) dispatches here after it has checked the operands' shapes, so
 /// that counts and products of dims of operands cannot overflow.
 pub(super) trait Operation {
     /// Checks attributes, operands and weights; shape of the result. Must not panic.
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> Result<Shape>;
+    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape>;
     /// Slow reference: `f64` throughout, one rounding to `f32` at the end, no heap.
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        weights: &[Arc<Tensor>],
+        weights: &[Arc<Weight>],
         output_shape: &Shape,
         output: &mut [f32],
     );
@@ -25,7 +25,7 @@ pub(super) trait Operation {
     /// See [`Op::per_image`](super::Op::per_image); every operand has the same axis 0.
     fn per_image(&self, inputs: &[&Shape]) -> bool;
     /// Multiply-adds of a dense execution that gives `output`, the inferred shape.
-    fn macs(&self, _inputs: &[&Shape], _weights: &[Arc<Tensor>], _output: &Shape) -> u64 {
+    fn macs(&self, _inputs: &[&Shape], _weights: &[Arc<Weight>], _output: &Shape) -> u64 {
         0
     }
 }

@@ -2,7 +2,7 @@
 
 use super::operation::Operation;
 use super::{axes, operands};
-use crate::{Error, Result, Shape, Tensor, TensorRef};
+use crate::{Error, Result, Shape, TensorRef, Weight};
 use std::sync::Arc;
 
 /// Output axis i is input axis `order[i]`.
@@ -11,13 +11,13 @@ pub(super) struct Permute<'a> {
 }
 
 impl Operation for Permute<'_> {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let rank = input.rank();
         let complete = (0..rank as u32).all(|axis| self.order.contains(&axis));
         if self.order.len() != rank || !complete {
             return Err(Error::new(format!("order {:?}", self.order))
-                .field("permute_param.order")
+                .field("order")
                 .expected(format!("each of the {rank} axes of shape {input} once")));
         }
         let dims: Vec<u32> = self
@@ -31,7 +31,7 @@ impl Operation for Permute<'_> {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         output_shape: &Shape,
         output: &mut [f32],
     ) {

@@ -3,7 +3,7 @@
 use super::operation::Operation;
 use super::window::AXIS_SUFFIX;
 use super::{Window, operands};
-use crate::{Error, Result, Shape, Tensor, TensorRef};
+use crate::{Error, Result, Shape, TensorRef, Weight};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -88,7 +88,7 @@ impl Pooling {
         match u32::try_from(size) {
             Ok(size) if size > 0 => Ok(size),
             _ => Err(Error::new(format!("a kernel of {kernel}"))
-                .field(format!("pooling_param.kernel_{}", AXIS_SUFFIX[axis]))
+                .field(format!("kernel_{}", AXIS_SUFFIX[axis]))
                 .expected(format!("at most {}, the padded input", input + 2 * pad))),
         }
     }
@@ -151,16 +151,16 @@ pub(super) fn average(
 }
 
 fn check_window(window: &Window) -> Result<()> {
-    window.check("pooling_param")?;
+    window.check()?;
     for (axis, suffix) in AXIS_SUFFIX.iter().enumerate() {
         if window.pad[axis] >= window.kernel[axis] {
             return Err(Error::new(window.pad[axis].to_string())
-                .field(format!("pooling_param.pad_{suffix}"))
+                .field(format!("pad_{suffix}"))
                 .expected(format!("less than the kernel's {}", window.kernel[axis])));
         }
         if window.dilation[axis] != 1 {
             return Err(Error::new(window.dilation[axis].to_string())
-                .field("pooling_param.dilation")
+                .field("dilation")
                 .expected("1"));
         }
     }
@@ -168,16 +168,16 @@ fn check_window(window: &Window) -> Result<()> {
 }
 
 impl Operation for Pooling {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let [n, c, ih, iw] = operands::image(input, 0)?;
         if self.method != PoolMethod::Max && (self.relu || self.mask) {
             return Err(Error::new("AVE with a fused ReLU or an index output")
-                .field("pooling_param.pool")
+                .field("pool")
                 .expected("MAX"));
         }
         let window = self.effective_window([ih, iw]);
-        window.check_padded([ih, iw], "pooling_param")?;
+        window.check_padded([ih, iw])?;
         Shape::new([n, c, self.output_size(0, ih)?, self.output_size(1, iw)?])
     }
 
@@ -188,7 +188,7 @@ impl Operation for Pooling {
         match after.first().map(|shape| shape.dims()) {
             Some(&[_, _, height, width]) if [height, width] != [h, w] => {
                 Err(Error::new(format!("planes of {height}x{width}"))
-                    .field("bottom[0]")
+                    .field("input[0]")
                     .expected(format!(
                         "{h}x{w}, for which the pyramid's windows were made"
                     )))
@@ -200,7 +200,7 @@ impl Operation for Pooling {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         output_shape: &Shape,
         output: &mut [f32],
     ) {

@@ -2,7 +2,7 @@
 
 use super::operands;
 use super::operation::Operation;
-use crate::{Error, Result, Shape, Tensor, TensorRef};
+use crate::{Error, Result, Shape, TensorRef, Weight};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -56,7 +56,6 @@ impl PriorBox {
 
     fn check(&self) -> Result<()> {
         let fault = |field: &str, found: String, expected: &str| {
-            let field = format!("prior_box_param.{field}");
             Err(Error::new(found).field(field).expected(expected))
         };
         if self.min_sizes.is_empty() || self.min_sizes.contains(&0) {
@@ -90,7 +89,7 @@ impl PriorBox {
 }
 
 impl Operation for PriorBox {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [map, image] = operands::exactly(inputs)?;
         self.check()?;
         let [_, _, h, w] = operands::image(map, 0)?;
@@ -109,7 +108,7 @@ impl Operation for PriorBox {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         _output_shape: &Shape,
         output: &mut [f32],
     ) {

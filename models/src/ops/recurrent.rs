@@ -3,7 +3,7 @@
 use super::activation::sigmoid;
 use super::operands;
 use super::operation::Operation;
-use crate::{Error, Result, Shape, Tensor, TensorRef, WeightId};
+use crate::{Error, Result, Shape, TensorRef, Weight, WeightId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -66,11 +66,11 @@ struct Data<'a> {
 impl Recurrent {
     /// Rows of the gates' weights.
     fn gates(&self) -> Result<u32> {
-        operands::positive(self.outputs, "recurrent_param.num_output")?;
+        operands::positive(self.outputs, "outputs")?;
         let factor = if self.cell == Cell::Lstm { 4 } else { 1 };
         self.outputs.checked_mul(factor).ok_or_else(|| {
             Error::new(self.outputs.to_string())
-                .field("recurrent_param.num_output")
+                .field("outputs")
                 .expected(format!("at most {}", u32::MAX / factor))
         })
     }
@@ -98,8 +98,8 @@ impl Recurrent {
             operands::at_least_rank(inputs[index], index, 2)?;
             if inputs[index].dim(0) != streams {
                 return Err(Error::new(format!("shape {}", inputs[index]))
-                    .field(format!("bottom[{index}]"))
-                    .expected(format!("the {streams} sequences of bottom[0] first")));
+                    .field(format!("input[{index}]"))
+                    .expected(format!("the {streams} sequences of input[0] first")));
             }
             index += 1;
         }
@@ -109,7 +109,7 @@ impl Recurrent {
         Ok(())
     }
 
-    fn check_weights(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> Result<()> {
+    fn check_weights(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<()> {
         let gates = self.gates()?;
         // These fit: a checked shape has at most 2³¹ elements.
         let summed = inputs[0].count_of(2, inputs[0].rank()) as u32;
@@ -129,7 +129,7 @@ impl Recurrent {
         Ok(())
     }
 
-    /// Caffe's layer type.
+    /// See [`Op::name`](super::Op::name).
     pub(super) fn name(&self) -> &'static str {
         match self.cell {
             Cell::Lstm => "LSTM",
@@ -137,7 +137,7 @@ impl Recurrent {
         }
     }
 
-    /// Weights in Caffe's blob order.
+    /// Weights in their order.
     pub(super) fn weights_mut(&mut self) -> Vec<&mut WeightId> {
         let mut ids = vec![&mut self.input_weights, &mut self.input_bias];
         ids.extend(&mut self.static_weights);
@@ -148,7 +148,7 @@ impl Recurrent {
         ids
     }
 
-    fn data<'a>(&self, inputs: &[TensorRef<'a>], weights: &'a [Arc<Tensor>]) -> Data<'a> {
+    fn data<'a>(&self, inputs: &[TensorRef<'a>], weights: &'a [Arc<Weight>]) -> Data<'a> {
         let weight = |id: WeightId| weights[id.0 as usize].data();
         let fixed = self.static_weights.map(|id| (inputs[2].data, weight(id)));
         let (fixed, static_weights) = fixed.unwrap_or_default();
@@ -172,7 +172,7 @@ fn check_dims(shape: &Shape, index: usize, dims: &[u32]) -> Result<()> {
     }
     let dims: Vec<String> = dims.iter().map(u32::to_string).collect();
     Err(Error::new(format!("shape {shape}"))
-        .field(format!("bottom[{index}]"))
+        .field(format!("input[{index}]"))
         .expected(dims.join("x")))
 }
 
@@ -248,7 +248,7 @@ pub(super) fn lstm_unit([i, f, o, g]: [f64; 4], cont: f64, before: f64) -> [f64;
 }
 
 impl Operation for Recurrent {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
         self.check_operands(inputs)?;
         self.check_weights(inputs, weights)?;
         Shape::new([
@@ -261,7 +261,7 @@ impl Operation for Recurrent {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        weights: &[Arc<Tensor>],
+        weights: &[Arc<Weight>],
         _output_shape: &Shape,
         output: &mut [f32],
     ) {
@@ -294,7 +294,7 @@ impl Operation for Recurrent {
         false
     }
 
-    fn macs(&self, inputs: &[&Shape], weights: &[Arc<Tensor>], _output: &Shape) -> u64 {
+    fn macs(&self, inputs: &[&Shape], weights: &[Arc<Weight>], _output: &Shape) -> u64 {
         let count = |id: WeightId| weights[id.0 as usize].data().len() as u64;
         let streams = u64::from(inputs[0].dim(1));
         let steps = streams * u64::from(inputs[0].dim(0));

@@ -2,7 +2,7 @@
 
 use super::operands;
 use super::operation::Operation;
-use crate::{Result, Shape, Tensor, TensorRef};
+use crate::{Result, Shape, TensorRef, Weight};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -31,16 +31,16 @@ pub struct Reduction {
 }
 
 impl Operation for Reduction {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
-        let axis = operands::signed_axis(input, self.axis, "reduction_param.axis")?;
+        let axis = operands::signed_axis(input, self.axis, "axis")?;
         Shape::new(&input.dims()[..axis])
     }
 
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         _output_shape: &Shape,
         output: &mut [f32],
     ) {
@@ -58,7 +58,7 @@ impl Operation for Reduction {
     }
 
     fn per_image(&self, inputs: &[&Shape]) -> bool {
-        let axis = |input| operands::signed_axis(input, self.axis, "reduction_param.axis");
+        let axis = |input| operands::signed_axis(input, self.axis, "axis");
         inputs
             .first()
             .is_some_and(|&input| axis(input).is_ok_and(|axis| axis > 0))

@@ -2,7 +2,7 @@
 
 use super::operands;
 use super::operation::Operation;
-use crate::{Error, Result, Shape, Tensor, TensorRef};
+use crate::{Error, Result, Shape, TensorRef, Weight};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ pub(super) struct Flatten {
 }
 
 impl Operation for Flatten {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
-        let axis = operands::axis(input, self.axis, "flatten_param.axis")?;
-        let end = operands::axis(input, self.end_axis, "flatten_param.end_axis")? + 1;
+        let axis = operands::axis(input, self.axis, "axis")?;
+        let end = operands::axis(input, self.end_axis, "end_axis")? + 1;
         if axis >= end {
             return Err(Error::new(self.end_axis.to_string())
-                .field("flatten_param.end_axis")
+                .field("end_axis")
                 .expected(format!("at least {axis}, the first axis")));
         }
         let mut dims = input.dims()[..axis].to_vec();
@@ -32,7 +32,7 @@ impl Operation for Flatten {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         _output_shape: &Shape,
         output: &mut [f32],
     ) {
@@ -63,7 +63,7 @@ impl Reshape {
         let begin = if axis < 0 { axis + rank + 1 } else { axis };
         if !(0..=rank).contains(&begin) {
             return Err(Error::new(self.axis.to_string())
-                .field("reshape_param.axis")
+                .field("axis")
                 .expected(format!("-{} to {rank} for shape {input}", rank + 1)));
         }
         let end = if self.num_axes == -1 {
@@ -73,7 +73,7 @@ impl Reshape {
         };
         if !(begin..=rank).contains(&end) {
             return Err(Error::new(self.num_axes.to_string())
-                .field("reshape_param.num_axes")
+                .field("num_axes")
                 .expected(format!(
                     "-1 to {} from axis {begin} of shape {input}",
                     rank - begin
@@ -84,11 +84,8 @@ impl Reshape {
 
     /// New dims with 0 replaced and −1 left as `None`.
     fn explicit(&self, input: &Shape, begin: usize) -> Result<Vec<Option<u32>>> {
-        let refuse = |dim: i64, expected: &str| {
-            Error::new(dim.to_string())
-                .field("reshape_param.shape.dim")
-                .expected(expected)
-        };
+        let refuse =
+            |dim: i64, expected: &str| Error::new(dim.to_string()).field("dims").expected(expected);
         let resolve = |(index, &dim): (usize, &i64)| match dim {
             -1 => Ok(None),
             0 => match input.dims().get(begin + index) {
@@ -113,7 +110,7 @@ impl Reshape {
 }
 
 impl Operation for Reshape {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let span = self.span(input)?;
         let middle = self.explicit(input, span.start)?;
@@ -129,7 +126,7 @@ impl Operation for Reshape {
         let new = known.and_then(|n| n.checked_mul(if has_inferred { inferred } else { 1 }));
         if new != Some(replaced) {
             return Err(Error::new(format!("dims {:?}", self.dims))
-                .field("reshape_param.shape")
+                .field("dims")
                 .expected(format!(
                     "{replaced} elements, as many as axes {span:?} of {input} have"
                 )));
@@ -144,7 +141,7 @@ impl Operation for Reshape {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         _output_shape: &Shape,
         output: &mut [f32],
     ) {

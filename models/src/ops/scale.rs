@@ -2,7 +2,7 @@
 
 use super::operands;
 use super::operation::Operation;
-use crate::{Error, Result, Shape, Tensor, TensorRef, WeightId};
+use crate::{Error, Result, Shape, TensorRef, Weight, WeightId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub struct Scale {
 }
 
 impl Operation for Scale {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
         let (&input, second) = match inputs {
             [input] => (input, None),
             [input, second] => (input, Some(*second)),
@@ -36,11 +36,11 @@ impl Operation for Scale {
             return Err(operands::wrong_number(1, "2, as the second is added"));
         }
         if let Some(second) = second {
-            self.check_broadcast(input, second, "bottom[1]")?;
+            self.check_broadcast(input, second, "input[1]")?;
         }
         for (blob, id) in self.scale.iter().chain(&self.bias).enumerate() {
             let shape = operands::weight(weights, *id, blob)?.shape();
-            self.check_broadcast(input, shape, &format!("blobs[{blob}].shape"))?;
+            self.check_broadcast(input, shape, &format!("weights[{blob}].shape"))?;
         }
         Ok(input.clone())
     }
@@ -48,7 +48,7 @@ impl Operation for Scale {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        weights: &[Arc<Tensor>],
+        weights: &[Arc<Weight>],
         output_shape: &Shape,
         output: &mut [f32],
     ) {
@@ -135,6 +135,7 @@ impl Broadcast<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Tensor;
 
     #[test]
     fn broadcasts_from_the_axis() {
@@ -145,8 +146,8 @@ mod tests {
         };
         let two = Shape::new([2]).unwrap();
         let weights = [
-            Arc::new(Tensor::new(two.clone(), vec![10.0, 100.0])),
-            Arc::new(Tensor::new(Shape::new([]).unwrap(), vec![0.5])),
+            Tensor::new(two.clone(), vec![10.0, 100.0]).into(),
+            Tensor::new(Shape::new([]).unwrap(), vec![0.5]).into(),
         ];
         let (scale, bias) = (Some(WeightId(0)), Some(WeightId(1)));
         let op = Scale {

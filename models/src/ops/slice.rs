@@ -2,7 +2,7 @@
 
 use super::operation::Operation;
 use super::{axes, operands};
-use crate::{Error, Result, Shape, Tensor, TensorRef};
+use crate::{Error, Result, Shape, TensorRef, Weight};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ pub struct Slice {
 }
 
 impl Operation for Slice {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
-        let axis = operands::axis(input, self.axis, "slice_param.axis")?;
+        let axis = operands::axis(input, self.axis, "axis")?;
         if self.begin >= self.end || self.end > input.dim(axis) {
             return Err(Error::new(format!("range {}..{}", self.begin, self.end))
-                .field("slice_param.slice_point")
+                .field("range")
                 .expected(format!(
                     "a part of the {} elements of axis {axis}",
                     input.dim(axis)
@@ -41,7 +41,7 @@ impl Operation for Slice {
                 "{new} elements along axis {}",
                 self.axis
             ))
-            .field("slice_param")
+            .field("input[0]")
             .expected(format!("{old}, of which this is a part"))),
             _ => Ok(()),
         }
@@ -50,7 +50,7 @@ impl Operation for Slice {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         _output_shape: &Shape,
         output: &mut [f32],
     ) {

@@ -2,7 +2,7 @@
 
 use super::operation::Operation;
 use super::{axes, operands};
-use crate::{Result, Shape, Tensor, TensorRef};
+use crate::{Result, Shape, TensorRef, Weight};
 use std::sync::Arc;
 
 /// Softmax along `axis`.
@@ -11,16 +11,16 @@ pub(super) struct Softmax {
 }
 
 impl Operation for Softmax {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
-        operands::axis(input, self.axis, "softmax_param.axis")?;
+        operands::axis(input, self.axis, "axis")?;
         Ok(input.clone())
     }
 
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         _output_shape: &Shape,
         output: &mut [f32],
     ) {

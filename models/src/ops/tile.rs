@@ -2,7 +2,7 @@
 
 use super::operation::Operation;
 use super::{axes, operands};
-use crate::{Result, Shape, Tensor, TensorRef};
+use crate::{Result, Shape, TensorRef, Weight};
 use std::sync::Arc;
 
 /// Repetition of the operand along `axis`.
@@ -12,10 +12,10 @@ pub(super) struct Tile {
 }
 
 impl Operation for Tile {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
-        let axis = operands::axis(input, self.axis, "tile_param.axis")?;
-        operands::positive(self.tiles, "tile_param.tiles")?;
+        let axis = operands::axis(input, self.axis, "axis")?;
+        operands::positive(self.tiles, "tiles")?;
         axes::with_dim(
             input,
             axis,
@@ -26,7 +26,7 @@ impl Operation for Tile {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Tensor>],
+        _weights: &[Arc<Weight>],
         _output_shape: &Shape,
         output: &mut [f32],
     ) {

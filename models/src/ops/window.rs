@@ -24,7 +24,7 @@ pub const MAX_STEP: u32 = 1 << 15;
 /// Most elements of a plane with its padding, for the same reason.
 pub const MAX_PADDED_PLANE: u64 = Shape::MAX_COUNT;
 
-/// Suffixes of Caffe's field names per axis.
+/// Suffixes of attributes' names per axis.
 pub(super) const AXIS_SUFFIX: [&str; 2] = ["h", "w"];
 
 impl Window {
@@ -38,11 +38,10 @@ impl Window {
         }
     }
 
-    /// Refuses kernels, strides and dilations of 0, and what is beyond [`MAX_STEP`]; `param` is the
-    /// message that holds the fields.
-    pub(super) fn check(&self, param: &str) -> Result<()> {
+    /// Refuses kernels, strides and dilations of 0, and what is beyond [`MAX_STEP`].
+    pub(super) fn check(&self) -> Result<()> {
         for (axis, suffix) in AXIS_SUFFIX.iter().enumerate() {
-            operands::positive(self.kernel[axis], &format!("{param}.kernel_{suffix}"))?;
+            operands::positive(self.kernel[axis], &format!("kernel_{suffix}"))?;
             for (name, value, least) in [
                 (format!("stride_{suffix}"), self.stride[axis], 1),
                 (format!("pad_{suffix}"), self.pad[axis], 0),
@@ -50,7 +49,7 @@ impl Window {
             ] {
                 if !(least..=MAX_STEP).contains(&value) {
                     return Err(Error::new(value.to_string())
-                        .field(format!("{param}.{name}"))
+                        .field(name)
                         .expected(format!("{least} to {MAX_STEP}")));
                 }
             }
@@ -60,13 +59,13 @@ impl Window {
 
     /// Refuses planes of `size` (h, w) that are too large with their padding, and windows that
     /// cannot be.
-    pub fn check_padded(&self, size: [u32; 2], param: &str) -> Result<()> {
-        self.check(param)?;
+    pub fn check_padded(&self, size: [u32; 2]) -> Result<()> {
+        self.check()?;
         let [h, w] = [0, 1].map(|axis| u64::from(size[axis]) + 2 * u64::from(self.pad[axis]));
         match h.checked_mul(w) {
             Some(..=MAX_PADDED_PLANE) => Ok(()),
             _ => Err(Error::new(format!("planes of {h}x{w} with their padding"))
-                .field(format!("{param}.pad"))
+                .field("pad")
                 .expected(format!("at most {MAX_PADDED_PLANE} elements"))),
         }
     }
@@ -79,12 +78,12 @@ impl Window {
 
     /// Convolution output size along `axis` (0 = h, 1 = w): ⌊(in + 2·pad − extent) / stride⌋ + 1.
     pub fn output_size(&self, axis: usize, input: u32) -> Result<u32> {
-        self.check("convolution_param")?;
+        self.check()?;
         let padded = u64::from(input) + 2 * u64::from(self.pad[axis]);
         let extent = self.extent(axis);
         let Some(room) = padded.checked_sub(extent) else {
             return Err(Error::new(format!("a kernel that spans {extent}"))
-                .field(format!("convolution_param.kernel_{}", AXIS_SUFFIX[axis]))
+                .field(format!("kernel_{}", AXIS_SUFFIX[axis]))
                 .expected(format!("at most {padded}, the padded input")));
         };
         size(room / u64::from(self.stride[axis]) + 1, axis)
@@ -92,13 +91,13 @@ impl Window {
 
     /// Deconvolution output size along `axis`: stride·(in − 1) + extent − 2·pad.
     pub fn transposed_output_size(&self, axis: usize, input: u32) -> Result<u32> {
-        self.check("convolution_param")?;
+        self.check()?;
         let steps = u128::from(self.stride[axis]) * u128::from(input.saturating_sub(1));
         let full = steps + u128::from(self.extent(axis));
         let pads = 2 * u128::from(self.pad[axis]);
         if full <= pads {
             return Err(Error::new(pads.to_string())
-                .field(format!("convolution_param.pad_{}", AXIS_SUFFIX[axis]))
+                .field(format!("pad_{}", AXIS_SUFFIX[axis]))
                 .expected(format!(
                     "both pads together less than {full}, the unpadded output"
                 )));
@@ -171,9 +170,9 @@ mod tests {
     #[test]
     fn faults_name_the_field() {
         let error = Window::square(3, 0, 0).output_size(0, 9).unwrap_err();
-        assert_eq!(error.field.as_deref(), Some("convolution_param.stride_h"));
+        assert_eq!(error.field.as_deref(), Some("stride_h"));
         let error = Window::square(9, 1, 0).output_size(1, 7).unwrap_err();
-        assert_eq!(error.field.as_deref(), Some("convolution_param.kernel_w"));
+        assert_eq!(error.field.as_deref(), Some("kernel_w"));
         assert!(
             Window::square(3, 1, 9)
                 .transposed_output_size(0, 5)
@@ -191,21 +190,21 @@ mod tests {
                     stride: [1, i32::MAX as u32],
                     ..usual
                 },
-                "convolution_param.stride_w",
+                "stride_w",
             ),
             (
                 Window {
                     pad: [u32::MAX, 1],
                     ..usual
                 },
-                "convolution_param.pad_h",
+                "pad_h",
             ),
             (
                 Window {
                     dilation: [1, MAX_STEP + 1],
                     ..usual
                 },
-                "convolution_param.dilation",
+                "dilation",
             ),
         ] {
             let error = window.output_size(0, 9).unwrap_err();
@@ -219,13 +218,9 @@ mod tests {
             ..usual
         };
         assert_eq!(largest.output_size(0, 9), Ok(3));
-        assert!(
-            largest
-                .check_padded([1, 1 << 14], "convolution_param")
-                .is_err()
-        );
-        assert!(largest.check_padded([9, 9], "convolution_param").is_err());
-        assert!(usual.check_padded([9, 9], "convolution_param").is_ok());
+        assert!(largest.check_padded([1, 1 << 14]).is_err());
+        assert!(largest.check_padded([9, 9]).is_err());
+        assert!(usual.check_padded([9, 9]).is_ok());
     }
 
     #[test]

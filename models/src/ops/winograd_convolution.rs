@@ -4,7 +4,7 @@ use super::convolution::{bias_of, check_bias, check_channels, check_groups};
 use super::operation::Operation;
 use super::winograd::{MAX_INPUT, TILE, WinogradTransform};
 use super::{Window, operands};
-use crate::{Error, Result, Shape, Tensor, TensorRef, WeightId};
+use crate::{Error, Result, Shape, TensorRef, Weight, WeightId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -34,16 +34,16 @@ const CHANNELS: usize = 8;
 type InputTile = [[f64; MAX_INPUT]; MAX_INPUT];
 
 impl Operation for WinogradConvolution {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Tensor>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let [n, ic, ih, iw] = operands::image(input, 0)?;
         if self.kernel != 3 && self.kernel != 5 {
             return Err(Error::new(self.kernel.to_string())
-                .field("convolution_param.kernel_size")
+                .field("kernel")
                 .expected("3 or 5"));
         }
         let window = self.window();
-        window.check_padded([ih, iw], "convolution_param")?;
+        window.check_padded([ih, iw])?;
         let size = [window.output_size(0, ih)?, window.output_size(1, iw)?];
         let [group_ic, _] = check_groups(self.groups, ic, self.oc)?;
         let m = self.tile_input() as u32;
@@ -59,7 +59,7 @@ impl Operation for WinogradConvolution {
     fn evaluate(
         &self,
         inputs: &[TensorRef<'_>],
-        weights: &[Arc<Tensor>],
+        weights: &[Arc<Weight>],
         output_shape: &Shape,
         output: &mut [f32],
     ) {
@@ -90,7 +90,7 @@ impl Operation for WinogradConvolution {
     }
 
     /// Of the spatial convolution with the same result, so that layers can be compared.
-    fn macs(&self, inputs: &[&Shape], _weights: &[Arc<Tensor>], output: &Shape) -> u64 {
+    fn macs(&self, inputs: &[&Shape], _weights: &[Arc<Weight>], output: &Shape) -> u64 {
         let kernel = u64::from(inputs[0].dim(1) / self.groups) * u64::from(self.kernel).pow(2);
         (output.count() as u64).saturating_mul(kernel)
     }
@@ -120,7 +120,7 @@ impl WinogradConvolution {
     fn products(
         &self,
         src: TensorRef<'_>,
-        weights: &[Arc<Tensor>],
+        weights: &[Arc<Weight>],
         image: usize,
         channels: std::ops::Range<usize>,
         at: [usize; 2],

@@ -142,12 +142,10 @@ fn fold(graph: &mut Graph, base: usize, affine: &Affine, output: ValueId) -> boo
         _ => return false,
     };
     let old = graph.weight(*weights);
-    let scale = |(index, &w): (usize, &f32)| match w {
+    let scaled = old.map(|index, w| match w {
         0.0 => w,
         _ => (f64::from(w) * affine.factor[channel_of(index)]) as f32,
-    };
-    let scaled: Vec<f32> = old.data().iter().enumerate().map(scale).collect();
-    let scaled = Tensor::new(old.shape().clone(), scaled);
+    });
     let old_bias = |o: usize| bias.map_or(0.0, |id| f64::from(graph.weight(id).data()[o]));
     let both = affine.factor.iter().zip(&affine.offset).enumerate();
     let moved = both
@@ -156,7 +154,7 @@ fn fold(graph: &mut Graph, base: usize, affine: &Affine, output: ValueId) -> boo
     let Some(moved) = channel_tensor(moved) else {
         return false;
     };
-    if !scaled.data().iter().all(|w| w.is_finite()) {
+    if !scaled.stored().iter().all(|w| w.is_finite()) {
         return false;
     }
     // A Bias layer alone leaves the weights as they are, shared or not.

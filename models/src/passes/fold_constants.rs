@@ -1,7 +1,7 @@
 //! Computes prior boxes, and moves constants about, once.
 
 use super::dead;
-use crate::{Graph, Op, Tensor, TensorRef, ValueId};
+use crate::{Graph, Op, Tensor, TensorRef, ValueId, Weight};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub fn run(mut graph: Graph) -> Graph {
 }
 
 /// Result of a node that can be computed now.
-fn value(graph: &Graph, constants: &HashMap<ValueId, Arc<Tensor>>, index: usize) -> Option<Tensor> {
+fn value(graph: &Graph, constants: &HashMap<ValueId, Arc<Weight>>, index: usize) -> Option<Tensor> {
     let node = &graph.nodes[index];
     let operand = |id: &ValueId| {
         let shape = graph.shape(*id);

@@ -24,15 +24,13 @@ pub fn inner_products_to_bf16(graph: &mut Graph) -> Vec<Rounded> {
         })
         .collect();
     let round = |(layer, id): (String, crate::WeightId)| {
-        let tensor = Arc::make_mut(&mut graph.weights[id.0 as usize]);
-        let mut largest_change = 0.0f32;
-        for weight in tensor.data_mut() {
-            let rounded = to_bf16(*weight);
-            if *weight != 0.0 && rounded.is_finite() {
-                largest_change = largest_change.max(((rounded - *weight) / *weight).abs());
-            }
-            *weight = rounded;
-        }
+        let weights = &mut graph.weights[id.0 as usize];
+        let rounded = weights.map(|_, weight| to_bf16(weight));
+        let both = weights.stored().iter().zip(rounded.stored());
+        let changed = both.filter(|(weight, rounded)| **weight != 0.0 && rounded.is_finite());
+        let change = changed.map(|(weight, rounded)| ((rounded - weight) / weight).abs());
+        let largest_change = change.fold(0.0, f32::max);
+        *weights = Arc::new(rounded);
         Rounded {
             layer,
             largest_change,

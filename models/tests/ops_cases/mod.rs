@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use skimjit_models::ops::*;
-use skimjit_models::{Op, Shape, Tensor, TensorRef, WeightId};
+use skimjit_models::{Op, Shape, Tensor, TensorRef, Weight, WeightId};
 use skimjit_testing::Noise;
 use std::sync::Arc;
 
@@ -66,7 +66,7 @@ impl Random {
 pub struct Case {
     pub op: Op,
     pub inputs: Vec<Tensor>,
-    pub weights: Vec<Arc<Tensor>>,
+    pub weights: Vec<Arc<Weight>>,
 }
 
 impl Case {
@@ -78,7 +78,7 @@ impl Case {
     }
 }
 
-pub fn evaluate(op: &Op, inputs: &[Tensor], weights: &[Arc<Tensor>]) -> Tensor {
+pub fn evaluate(op: &Op, inputs: &[Tensor], weights: &[Arc<Weight>]) -> Tensor {
     let shapes: Vec<&Shape> = inputs.iter().map(Tensor::shape).collect();
     let shape = op.infer_shape(&shapes, weights).unwrap();
     // NaN shows elements that are not written.
@@ -101,7 +101,7 @@ pub fn convolution(random: &mut Random, transposed: bool) -> Case {
         } else {
             [oc, group_ic, kh, kw]
         };
-        let weights = [random.tensor(&dims), random.tensor(&[oc])].map(Arc::new);
+        let weights = [random.tensor(&dims), random.tensor(&[oc])].map(Arc::<Weight>::from);
         let bias = random.flag().then_some(WeightId(1));
         let post = random.post();
         let conv = Convolution {
@@ -302,7 +302,7 @@ fn attempt(random: &mut Random) -> Case {
     Case {
         op,
         inputs,
-        weights: weights.into_iter().map(Arc::new).collect(),
+        weights: weights.into_iter().map(Arc::<Weight>::from).collect(),
     }
 }
 
@@ -322,7 +322,7 @@ fn embed(random: &mut Random, dims: &[u32]) -> Case {
     Case {
         op,
         inputs: vec![indices],
-        weights: weights.map(Arc::new).into(),
+        weights: weights.map(Arc::<Weight>::from).into(),
     }
 }
 
@@ -370,7 +370,7 @@ fn recurrent(random: &mut Random) -> Case {
     Case {
         op,
         inputs,
-        weights: weights.into_iter().map(Arc::new).collect(),
+        weights: weights.into_iter().map(Arc::<Weight>::from).collect(),
     }
 }
 
@@ -405,7 +405,8 @@ pub fn winograd(random: &mut Random) -> Case {
     let groups = random.range(1, 2);
     let (group_ic, oc) = (random.range(1, 3), groups * random.range(1, 10));
     let m = kernel + 3;
-    let weights = [random.tensor(&[m, m, oc, group_ic]), random.tensor(&[oc])].map(Arc::new);
+    let weights =
+        [random.tensor(&[m, m, oc, group_ic]), random.tensor(&[oc])].map(Arc::<Weight>::from);
     let pad = [random.range(0, 3), random.range(0, 3)];
     let bias = random.flag().then_some(WeightId(1));
     let op = WinogradConvolution {
@@ -441,7 +442,7 @@ pub fn inner_product(random: &mut Random) -> Case {
     } else {
         [outputs, summed]
     };
-    let weights = [random.tensor(&matrix), random.tensor(&[outputs])].map(Arc::new);
+    let weights = [random.tensor(&matrix), random.tensor(&[outputs])].map(Arc::<Weight>::from);
     let bias = random.flag().then_some(WeightId(1));
     let post = random.post();
     let op = InnerProduct {
@@ -517,7 +518,7 @@ pub fn batch_norm(random: &mut Random, dims: &[u32]) -> Case {
     Case {
         op,
         inputs: vec![random.tensor(dims)],
-        weights: weights.map(Arc::new).into(),
+        weights: weights.map(Arc::<Weight>::from).into(),
     }
 }
 
@@ -529,7 +530,7 @@ pub fn scale(random: &mut Random, dims: &[u32]) -> Case {
         let end = random.range(begin, rank);
         random.tensor(&dims[begin as usize..end as usize])
     };
-    let weights = [part(), part()].map(Arc::new);
+    let weights = [part(), part()].map(Arc::<Weight>::from);
     let second = part();
     let two = random.range(0, 2) == 0;
     let scale = (!two && random.flag()).then_some(WeightId(0));
@@ -612,7 +613,7 @@ fn loss(random: &mut Random) -> Case {
     } else {
         Op::Accuracy(accuracy)
     };
-    let weights = vec![Arc::new(random.tensor(&[classes, classes]))];
+    let weights = vec![random.tensor(&[classes, classes]).into()];
     Case {
         op,
         inputs: vec![scores, labels],

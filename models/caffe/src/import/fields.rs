@@ -441,6 +441,19 @@ impl Part {
     }
 }
 
+/// The message of a layer type that has a field; of several that of the op, which is one of those that the
+/// layer consists of.
+pub(super) fn parameter_of(kind: &str, op: &str, field: &str) -> Option<&'static str> {
+    let has = |part: &&Part| part.use_of(field) != Use::Refused;
+    let of_op = |part: &&Part| {
+        let name = part.parameter.replace('_', "");
+        name.strip_suffix("param") == Some(&op.to_ascii_lowercase())
+    };
+    let mut with = parts(kind).iter().filter(has);
+    let own = parts(kind).iter().filter(has).find(of_op);
+    own.or(with.next()).map(|part| part.parameter)
+}
+
 /// Refuses fields that the type has no use for; parameters of other types are a warning, as Caffe
 /// reads none of them.
 pub(super) fn check(layer: &mut Layer<'_>) -> Result<()> {

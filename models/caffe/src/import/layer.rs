@@ -1,13 +1,13 @@
 //! What a converter sees of the layer it converts, and how it adds nodes.
 
 use super::build::Net;
+use super::spelling;
 use super::store::Wanted;
 use crate::proto::LayerParameter;
 use skimjit_host::octets;
 use skimjit_models::Warning;
-use skimjit_models::{Error, Op, Result, Shape, Tensor, ValueId, WeightId};
+use skimjit_models::{Error, Op, Result, Shape, Tensor, ValueId, Weight, WeightId};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// One layer on its way into the graph.
 pub(super) struct Layer<'a> {
@@ -87,8 +87,9 @@ impl<'a> Layer<'a> {
         let value = self
             .net
             .graph
-            .add_node(node, op, inputs, blob)
-            .map_err(|mut error| {
+            .add_node(node, op.clone(), inputs, blob)
+            .map_err(|error| {
+                let mut error = spelling::spell(self.def.r#type(), &op, error);
                 error.layer = Some(self.def.name().to_owned());
                 error
             })?;
@@ -169,7 +170,7 @@ impl<'a> Layer<'a> {
     }
 
     /// A weight.
-    pub fn weight(&self, id: WeightId) -> &Tensor {
+    pub fn weight(&self, id: WeightId) -> &Weight {
         self.net.graph.weight(id)
     }
 
@@ -190,11 +191,11 @@ impl<'a> Layer<'a> {
     pub fn transform_weight(
         &mut self,
         id: WeightId,
-        transform: impl FnOnce(&Tensor) -> Option<Tensor>,
+        transform: impl FnOnce(&Weight) -> Option<Tensor>,
     ) {
         let weight = &mut self.net.graph.weights[id.0 as usize];
         if let Some(transformed) = transform(weight) {
-            *weight = Arc::new(transformed);
+            *weight = transformed.into();
         }
     }
 

@@ -23,6 +23,7 @@ mod pictures;
 mod pooling;
 mod recurrent;
 mod shape;
+mod spelling;
 mod store;
 mod table;
 

@@ -1,0 +1,233 @@
+//! Weights of a graph: every element, or only those that are not zero.
+
+use super::{Pattern, Shape, Tensor, TensorRef};
+use std::sync::{Arc, OnceLock};
+
+/// A weight array, dense or sparse. Row-major; the rows of a sparse one are its first axis.
+///
+/// Whoever asks for all elements of a sparse one gets them, and they stay from then on: kernels that are
+/// made for a pattern don't ask.
+#[derive(Clone)]
+pub struct Weight {
+    shape: Shape,
+    form: Form,
+}
+
+#[derive(Clone)]
+enum Form {
+    Dense(Vec<f32>),
+    Sparse {
+        elements: Elements,
+        dense: OnceLock<Vec<f32>>,
+    },
+}
+
+/// The elements of a sparse array that are stored; all others are +0.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Elements {
+    /// Where they are: rows are the first axis, columns all others.
+    pub pattern: Pattern,
+    /// One for each place of the pattern. A zero is stored where its sign matters.
+    pub values: Vec<f32>,
+}
+
+impl Weight {
+    /// Of all elements.
+    ///
+    /// # Panics
+    /// When `data.len() != shape.count()`; callers check data from outside first.
+    pub fn dense(shape: Shape, data: Vec<f32>) -> Self {
+        assert_eq!(shape.count(), data.len(), "shape {shape}");
+        let form = Form::Dense(data);
+        Self { shape, form }
+    }
+    /// Of some elements.
+    ///
+    /// # Panics
+    /// When the pattern is not one of that shape, or there is not one value for each of its places.
+    pub fn sparse(shape: Shape, elements: Elements) -> Self {
+        let Elements { pattern, values } = &elements;
+        assert_eq!((pattern.rows(), pattern.cols()), shape.matrix(), "{shape}");
+        assert_eq!(pattern.nnz() as usize, values.len(), "values of {shape}");
+        let dense = OnceLock::new();
+        let form = Form::Sparse { elements, dense };
+        Self { shape, form }
+    }
+    /// Dims.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+    /// All elements, row-major.
+    pub fn data(&self) -> &[f32] {
+        match &self.form {
+            Form::Dense(data) => data,
+            Form::Sparse { elements, dense } => dense.get_or_init(|| elements.dense()),
+        }
+    }
+    /// All elements with their shape.
+    pub fn view(&self) -> TensorRef<'_> {
+        TensorRef {
+            shape: &self.shape,
+            data: self.data(),
+        }
+    }
+    /// The elements to be changed; the array is dense from then on.
+    pub fn data_mut(&mut self) -> &mut [f32] {
+        if let Form::Sparse { elements, dense } = &mut self.form {
+            self.form = Form::Dense(dense.take().unwrap_or_else(|| elements.dense()));
+        }
+        match &mut self.form {
+            Form::Dense(data) => data,
+            Form::Sparse { .. } => unreachable!("made dense above"),
+        }
+    }
+    /// The stored elements, of a sparse array.
+    pub fn elements(&self) -> Option<&Elements> {
+        match &self.form {
+            Form::Dense(_) => None,
+            Form::Sparse { elements, .. } => Some(elements),
+        }
+    }
+    /// The elements that are stored: all of a dense array.
+    pub fn stored(&self) -> &[f32] {
+        match &self.form {
+            Form::Dense(data) => data,
+            Form::Sparse { elements, .. } => &elements.values,
+        }
+    }
+    /// True while a sparse array has not been made dense for anybody.
+    pub fn stayed_sparse(&self) -> bool {
+        matches!(&self.form, Form::Sparse { dense, .. } if dense.get().is_none())
+    }
+    /// Elements that are not zero.
+    pub fn nonzeros(&self) -> usize {
+        self.stored().iter().filter(|value| **value != 0.0).count()
+    }
+    /// With `of(i, element)` for every stored element, i its row-major index; what is not stored stays +0.
+    #[must_use]
+    pub fn map(&self, of: impl Fn(usize, f32) -> f32) -> Self {
+        let shape = self.shape.clone();
+        match &self.form {
+            Form::Dense(data) => {
+                let data = data.iter().enumerate();
+                Self::dense(
+                    shape,
+                    data.map(|(index, &value)| of(index, value)).collect(),
+                )
+            }
+            Form::Sparse { elements, .. } => {
+                let places = elements.places().zip(&elements.values);
+                let values = places.map(|(index, &value)| of(index, value)).collect();
+                let pattern = elements.pattern.clone();
+                Self::sparse(shape, Elements { pattern, values })
+            }
+        }
+    }
+    /// All elements as an array of its own.
+    pub fn to_tensor(&self) -> Tensor {
+        Tensor::new(self.shape.clone(), self.data().to_vec())
+    }
+    /// Gives all elements away.
+    pub fn into_tensor(self) -> Tensor {
+        let data = match self.form {
+            Form::Dense(data) => data,
+            Form::Sparse {
+                elements,
+                mut dense,
+            } => dense.take().unwrap_or_else(|| elements.dense()),
+        };
+        Tensor::new(self.shape, data)
+    }
+}
+
+impl Elements {
+    /// Of a row-major matrix, without the elements that are +0.
+    ///
+    /// # Panics
+    /// When `data.len() != rows·cols`.
+    pub fn of(rows: u32, cols: u32, data: &[f32]) -> Self {
+        let stored = |value: f32| value.to_bits() != 0;
+        Self {
+            pattern: Pattern::of(rows, cols, data, stored),
+            values: data
+                .iter()
+                .copied()
+                .filter(|&value| stored(value))
+                .collect(),
+        }
+    }
+    /// Row-major index of each.
+    pub fn places(&self) -> impl Iterator<Item = usize> + '_ {
+        let columns = self.pattern.cols() as usize;
+        (0..self.pattern.rows()).flat_map(move |row| {
+            let first = row as usize * columns;
+            self.pattern
+                .row(row)
+                .iter()
+                .map(move |&column| first + column as usize)
+        })
+    }
+    /// With the zeros.
+    fn dense(&self) -> Vec<f32> {
+        let mut data = vec![0.0; self.pattern.rows() as usize * self.pattern.cols() as usize];
+        for (place, &value) in self.places().zip(&self.values) {
+            data[place] = value;
+        }
+        data
+    }
+}
+
+/// Equal arrays, whatever their form.
+impl PartialEq for Weight {
+    fn eq(&self, other: &Self) -> bool {
+        self.shape == other.shape && self.data() == other.data()
+    }
+}
+
+impl From<Tensor> for Weight {
+    fn from(tensor: Tensor) -> Self {
+        let shape = tensor.shape().clone();
+        Self::dense(shape, tensor.into_data())
+    }
+}
+
+impl From<Tensor> for Arc<Weight> {
+    fn from(tensor: Tensor) -> Self {
+        Self::new(tensor.into())
+    }
+}
+
+impl std::fmt::Debug for Weight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Weight({})", self.shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sparse_array_is_what_the_dense_one_is() {
+        let shape = Shape::new([2, 3]).unwrap();
+        let data = [0.0, -0.0, 2.0, 0.0, f32::NAN, 0.0];
+        let dense = Weight::dense(shape.clone(), data.to_vec());
+        let sparse = Weight::sparse(shape, Elements::of(2, 3, &data));
+        assert!(sparse.stayed_sparse());
+        assert_eq!((sparse.stored().len(), sparse.nonzeros()), (3, 2));
+        assert_eq!(dense.nonzeros(), 2);
+        let bits = |weight: &Weight| -> Vec<u32> {
+            weight.data().iter().map(|value| value.to_bits()).collect()
+        };
+        let twice = |index: usize, value: f32| value * (index + 1) as f32;
+        let (mut scaled, other) = (sparse.map(twice), dense.map(twice));
+        assert!(scaled.stayed_sparse() && sparse.stayed_sparse());
+        assert_eq!(bits(&sparse), bits(&dense));
+        assert_eq!(bits(&scaled), bits(&other));
+        assert!(!sparse.stayed_sparse());
+        scaled.data_mut()[0] = 1.0;
+        assert!(scaled.elements().is_none());
+        assert_eq!(scaled.data()[..3], [1.0, -0.0, 6.0]);
+        assert_eq!(sparse.into_tensor().data()[2], 2.0);
+    }
+}
