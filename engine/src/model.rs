@@ -431,7 +431,9 @@ fn room_to_load(bytes: u64) -> Result<()> {
 /// them would end the process.
 fn room_to_plan(graph: &Graph) -> Result<()> {
     let weights = graph.weights.iter();
-    let bytes: u64 = weights.map(|weight| 4 * weight.data().len() as u64).sum();
+    let bytes: u64 = weights
+        .map(|weight| 4 * weight.shape().count() as u64)
+        .sum();
     // Passes copy what they change; code and packed weights of the candidates follow.
     room(bytes.saturating_mul(8).saturating_add(SMALL_BYTES))
 }

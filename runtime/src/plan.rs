@@ -2,7 +2,7 @@
 
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{CompiledKernel, Planes, stage::Staging};
-use skimjit_models::{Op, Shape, Tensor, ValueId};
+use skimjit_models::{Op, Shape, ValueId, Weight};
 use std::sync::Arc;
 
 /// Where an operand lies.
@@ -62,7 +62,7 @@ pub struct Reference {
     /// The op.
     pub op: Op,
     /// Weights of the graph (shared).
-    pub weights: Arc<[Arc<Tensor>]>,
+    pub weights: Arc<[Arc<Weight>]>,
     /// Operand shapes.
     pub inputs: Vec<Shape>,
     /// Result shape.

@@ -16,7 +16,7 @@ use lower::FusedSums;
 use skimjit_kernels::jit::observe::PublishedCode;
 use skimjit_kernels::jit::{Code, CodeRegion, Isa};
 use skimjit_kernels::{Extent, Planes, limits};
-use skimjit_models::{Graph, Op, Shape, Tensor, ValueId};
+use skimjit_models::{Graph, Op, Shape, ValueId, Weight};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ pub(crate) struct Planner<'g> {
     options: &'g Options,
     isa: Isa,
     batch: u32,
-    weights: Arc<[Arc<Tensor>]>,
+    weights: Arc<[Arc<Weight>]>,
     /// Segment of each node, and whether that segment is per image.
     segment_of: Vec<usize>,
     per_image: Vec<bool>,
@@ -149,7 +149,7 @@ impl<'g> Planner<'g> {
             scratch_bytes: 0,
             fused_sums: lower::fusible_sums(graph),
             readers: readers(graph),
-            finite_weights: options.map(&graph.weights, |weight| finite(weight.data())),
+            finite_weights: options.map(&graph.weights, |weight| finite(weight.stored())),
             current: 0,
         };
         planner.describe_values();

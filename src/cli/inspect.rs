@@ -137,7 +137,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
 
 fn layer(graph: &Graph, node: &Node, images: u64, near: f32) -> Layer {
     let shapes: Vec<&Shape> = node.inputs.iter().map(|&id| graph.shape(id)).collect();
-    let count = |id: skimjit_models::WeightId| graph.weight(id).data().len() as u64;
+    let count = |id: skimjit_models::WeightId| graph.weight(id).shape().count() as u64;
     let macs = node.op.macs(&shapes, &graph.weights) / images;
     let mut numbers = Numbers {
         parameters: node.op.weights().into_iter().map(count).sum(),

@@ -6,8 +6,7 @@ use serde_json::Value;
 use skimjit::{LoadOptions, Model};
 use skimjit_caffe::blob::from_tensor;
 use skimjit_caffe::{parse_prototxt, write_caffemodel};
-use skimjit_models::Shape;
-use skimjit_models::{Graph, Op, Tensor};
+use skimjit_models::{Graph, Op, Shape, Tensor, Weight};
 use skimjit_testing::data;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -39,7 +38,7 @@ fn matrix(path: &Path) -> ([usize; 2], BTreeMap<[usize; 2], f32>) {
 }
 
 /// The elements of a weight matrix other than zero.
-fn expected(weights: &Tensor) -> ([usize; 2], BTreeMap<[usize; 2], f32>) {
+fn expected(weights: &Weight) -> ([usize; 2], BTreeMap<[usize; 2], f32>) {
     let rows = weights.shape().dim(0) as usize;
     let columns = weights.data().len() / rows;
     let all = weights.data().iter().enumerate();
@@ -48,7 +47,7 @@ fn expected(weights: &Tensor) -> ([usize; 2], BTreeMap<[usize; 2], f32>) {
     ([rows, columns], entries.map(placed).collect())
 }
 
-fn weights<'g>(graph: &'g Graph, layer: &str) -> &'g Tensor {
+fn weights<'g>(graph: &'g Graph, layer: &str) -> &'g Weight {
     let node = graph
         .nodes
         .iter()

@@ -210,9 +210,9 @@ impl Net {
     }
     /// Moves the values of a parameter out of the graph, which keeps a placeholder.
     pub fn take_weights(&mut self, id: WeightId) -> Result<Tensor> {
-        let placeholder = Arc::new(Tensor::zeros(Shape::new([1])?));
+        let placeholder = Tensor::zeros(Shape::new([1])?).into();
         let tensor = std::mem::replace(&mut self.graph.weights[id.0 as usize], placeholder);
-        Ok(Arc::try_unwrap(tensor).unwrap_or_else(|shared| (*shared).clone()))
+        Ok(Arc::unwrap_or_clone(tensor).into_tensor())
     }
     /// What the definition says of a blob: the first that says it wins, where several share it.
     pub fn spec<T>(

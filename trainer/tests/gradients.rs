@@ -807,7 +807,7 @@ fn winograd_forward() {
             let id = graph.nodes[0].op.weights()[param];
             case.engine.edit(param, &mut |param, state| {
                 let tensor = Tensor::new(param.shape.clone(), state.data.clone());
-                graph.weights[id.0 as usize] = std::sync::Arc::new(tensor);
+                graph.weights[id.0 as usize] = tensor.into();
             });
         }
         let shape = graph.shape(output).clone();

@@ -147,12 +147,12 @@ fn statistics_are_gathered_anew() {
     );
     let mut sum = vec![0.0f64; 6];
     let mut count = 0.0;
-    let weights: Vec<std::sync::Arc<skimjit_models::Tensor>> = [[6, 1, 3, 3].as_slice(), &[6]]
+    let weights: Vec<std::sync::Arc<skimjit_models::Weight>> = [[6, 1, 3, 3].as_slice(), &[6]]
         .iter()
         .zip(&values)
         .map(|(dims, data)| {
             let shape = skimjit_models::Shape::new(dims.to_vec()).unwrap();
-            std::sync::Arc::new(skimjit_models::Tensor::new(shape, data.clone()))
+            skimjit_models::Tensor::new(shape, data.clone()).into()
         })
         .collect();
     let mut all = engine.net(stream.id()).graph.weights.clone();

@@ -12,7 +12,7 @@ use skimjit_kernels::{
 use skimjit_models::ops::{
     Convolution, Eltwise, EltwiseOp, InnerProduct, Lrn, PRelu, PoolMethod, Pooling, PostOps, Scale,
 };
-use skimjit_models::{Op, Pattern, Shape, Tensor, TensorRef, WeightId};
+use skimjit_models::{Op, Pattern, Shape, TensorRef, Weight, WeightId};
 use std::sync::Arc;
 
 /// Unit roundoff of `f32`.
@@ -95,8 +95,8 @@ fn image(p: &Planes) -> Shape {
     Shape::new([1, p.c, p.h, p.w]).expect("test shapes are valid")
 }
 
-fn tensor(dims: &[u32], data: Vec<f32>) -> Arc<Tensor> {
-    Arc::new(Tensor::new(
+fn tensor(dims: &[u32], data: Vec<f32>) -> Arc<Weight> {
+    Arc::new(Weight::dense(
         Shape::new(dims).expect("test shapes are valid"),
         data,
     ))
@@ -105,7 +105,7 @@ fn tensor(dims: &[u32], data: Vec<f32>) -> Arc<Tensor> {
 fn evaluate(
     op: &Op,
     inputs: &[(&Shape, &[f32])],
-    weights: &[Arc<Tensor>],
+    weights: &[Arc<Weight>],
     out: &Shape,
 ) -> Vec<f32> {
     let inputs: Vec<TensorRef<'_>> = inputs
@@ -314,7 +314,7 @@ fn channelwise(p: &ChannelwiseProblem, data: &Data) -> Expected {
             .collect::<Vec<f32>>()
     };
     let weights: Vec<_> = (0..3).map(|i| tensor(&[p.dst.c], column(i))).collect();
-    let run = |src: &[f32], weights: &[Arc<Tensor>]| {
+    let run = |src: &[f32], weights: &[Arc<Weight>]| {
         if !p.affine {
             return src.to_vec();
         }

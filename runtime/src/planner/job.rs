@@ -147,7 +147,7 @@ impl<'g> Planner<'g> {
     fn inner_product(&self, node: usize, op: &ops::InnerProduct) -> Job<'g> {
         let graph = self.graph;
         let tensor = graph.weight(op.weights);
-        let inputs = (tensor.data().len() / op.outputs as usize) as u32;
+        let inputs = (tensor.shape().count() / op.outputs as usize) as u32;
         let weights = if op.transpose {
             Cow::Owned(transpose(
                 tensor.data(),

@@ -40,7 +40,7 @@ pub(super) fn segments(graph: &Graph, batch: u32, coupled: &[bool]) -> (Vec<usiz
     for (node, &coupled) in graph.nodes.iter().zip(coupled) {
         let heavy = match &node.op {
             Op::InnerProduct(op) => {
-                batch > 1 && graph.weight(op.weights).data().len() * 4 >= BATCHED_WEIGHTS
+                batch > 1 && graph.weight(op.weights).shape().count() * 4 >= BATCHED_WEIGHTS
             }
             _ => false,
         };

@@ -81,8 +81,8 @@ impl Planner<'_> {
     fn footprint_bytes(&self, nodes: &[usize]) -> u64 {
         let bytes = self.options.map(nodes, |&node| {
             let weights = self.graph.nodes[node].op.weights();
-            let values = weights.iter().flat_map(|&id| self.graph.weight(id).data());
-            values.filter(|&&value| value != 0.0).count() as u64 * BYTES_PER_NONZERO
+            let nonzeros = weights.iter().map(|&id| self.graph.weight(id).nonzeros());
+            nonzeros.sum::<usize>() as u64 * BYTES_PER_NONZERO
         });
         bytes.into_iter().sum()
     }

@@ -8,7 +8,7 @@ use crate::cli::problem::Problem;
 use crate::cli::progress;
 use skimjit::{Error, Model, Result};
 use skimjit_caffe::zoo::{self, LayerShape, Net, Sparsity};
-use skimjit_models::{Error as InputError, Op, Shape, Tensor};
+use skimjit_models::{Error as InputError, Op, Shape, Tensor, Weight};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -171,7 +171,7 @@ fn with_weights(model: &Model, values: Vec<f32>) -> Result<Model> {
             _ => continue,
         };
         let shape = graph.weight(id).shape().clone();
-        graph.weights[id.0 as usize] = Arc::new(Tensor::new(shape, values));
+        graph.weights[id.0 as usize] = Arc::new(Weight::dense(shape, values));
         break;
     }
     Model::from_graph(graph)

@@ -7,7 +7,7 @@ use crate::cli::noise::Noise;
 use crate::cli::progress;
 use skimjit::{Model, Result, layer};
 use skimjit_caffe::zoo::{self, LayerShape, Net, Sparsity};
-use skimjit_models::{Op, Tensor};
+use skimjit_models::{Op, Weight};
 use skimjit_runtime::Choice;
 use std::sync::Arc;
 
@@ -124,7 +124,7 @@ fn pruned(dense: &Model, zeros: f64, seed: u64) -> Result<Model> {
             if share < zeros { 0.0 } else { weight }
         };
         let data = weights.data().iter().map(keep).collect();
-        graph.weights[id.0 as usize] = Arc::new(Tensor::new(shape, data));
+        graph.weights[id.0 as usize] = Arc::new(Weight::dense(shape, data));
     }
     Model::from_graph(graph)
 }

@@ -10,7 +10,7 @@ use super::table::{Table, left, right};
 use patterns::{Histogram, Matrix, Zeros};
 use serde::Serialize;
 use skimjit::{Result, array};
-use skimjit_models::{Error as InputError, Graph, Op, Shape, Tensor, WeightId};
+use skimjit_models::{Error as InputError, Graph, Op, Shape, Tensor, Weight, WeightId};
 use std::path::{Path, PathBuf};
 
 /// Writes the weights of convolutions and inner products as MatrixMarket files, and tells how their zeros
@@ -214,7 +214,7 @@ fn write_files(
     Ok((Some(file), Some(bias_file)))
 }
 
-fn write_bias(path: &Path, bias: &Tensor) -> Result<()> {
+fn write_bias(path: &Path, bias: &Weight) -> Result<()> {
     let flat = Shape::new([bias.data().len() as u32])?;
     Ok(array::write_npy(
         path,

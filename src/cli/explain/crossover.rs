@@ -4,7 +4,7 @@ use crate::cli::args;
 use crate::cli::noise::Noise;
 use serde::Serialize;
 use skimjit::{CompileOptions, Engine, Model, Result, layer};
-use skimjit_models::{Op, Tensor};
+use skimjit_models::{Op, Weight};
 use skimjit_runtime::Candidate;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -144,7 +144,7 @@ fn pruned(single: &Model, sparsity: f64) -> Result<Model> {
             values.uniform()
         }
     });
-    graph.weights[id.0 as usize] = Arc::new(Tensor::new(shape.clone(), data.collect()));
+    graph.weights[id.0 as usize] = Arc::new(Weight::dense(shape.clone(), data.collect()));
     Model::from_graph(graph)
 }
 

@@ -128,7 +128,7 @@ pub fn weights(graph: &Graph, layer: &str) -> usize {
         Op::InnerProduct(op) => Some(op.weights),
         _ => None,
     });
-    id.map_or(0, |id| graph.weight(id).data().len())
+    id.map_or(0, |id| graph.weight(id).shape().count())
 }
 
 fn weight_bytes(count: usize, density: Option<f64>) -> f64 {

@@ -10,7 +10,6 @@ use skimjit_models::{Error as InputError, Graph, Node, Op, Shape, Tensor};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
 
 /// What is exported.
 pub struct Network {
@@ -237,7 +236,7 @@ fn owners<'g>(graph: &'g Graph, net: &NetParameter) -> Vec<(&'g str, &'g Node)> 
 fn blobs(graph: &Graph, node: &Node) -> Vec<BlobProto> {
     let tensors = node.op.weights().into_iter().map(|id| graph.weight(id));
     tensors
-        .map(|tensor: &Arc<Tensor>| blob::from_tensor((**tensor).clone()))
+        .map(|weight| blob::from_tensor(weight.to_tensor()))
         .collect()
 }
 

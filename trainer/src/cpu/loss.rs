@@ -2,7 +2,7 @@
 
 use super::layer::{Backward, Forward, Layer};
 use skimjit_models::ops::{Loss as Kind, Normalization};
-use skimjit_models::{Error, Op, Result, Shape, Tensor, TensorRef};
+use skimjit_models::{Error, Op, Result, Shape, TensorRef, Weight};
 use std::sync::Arc;
 
 /// Least probability whose logarithm has a gradient in MultinomialLogistic and Infogain.
@@ -13,14 +13,14 @@ pub struct Loss {
     op: Op,
     kind: Kind,
     shapes: Vec<Shape>,
-    weights: Vec<Arc<Tensor>>,
+    weights: Vec<Arc<Weight>>,
     /// Positions along outer axes, classes, positions along inner axes.
     split: [usize; 3],
 }
 
 impl Loss {
     /// From attributes and the operands' shapes; `weights` are those of the graph.
-    pub fn new(kind: &Kind, shapes: Vec<Shape>, weights: Vec<Arc<Tensor>>) -> Self {
+    pub fn new(kind: &Kind, shapes: Vec<Shape>, weights: Vec<Arc<Weight>>) -> Self {
         let scores = &shapes[0];
         let axis = match *kind {
             Kind::SoftmaxWithLoss { axis, .. } | Kind::Infogain { axis, .. } => axis as usize,

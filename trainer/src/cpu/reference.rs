@@ -1,7 +1,7 @@
 //! Layers without a gradient, by the reference: Accuracy, ArgMax, constants.
 
 use super::layer::{Backward, Forward, Layer};
-use skimjit_models::{Op, Shape, Tensor, TensorRef};
+use skimjit_models::{Op, Shape, TensorRef, Weight};
 use std::sync::Arc;
 
 /// A layer that only runs forward.
@@ -9,12 +9,12 @@ pub struct Reference {
     op: Op,
     inputs: Vec<Shape>,
     output: Shape,
-    weights: Vec<Arc<Tensor>>,
+    weights: Vec<Arc<Weight>>,
 }
 
 impl Reference {
     /// From attributes and shapes; `weights` are those of the graph.
-    pub fn new(op: Op, inputs: Vec<Shape>, output: Shape, weights: Vec<Arc<Tensor>>) -> Self {
+    pub fn new(op: Op, inputs: Vec<Shape>, output: Shape, weights: Vec<Arc<Weight>>) -> Self {
         Self {
             op,
             inputs,
