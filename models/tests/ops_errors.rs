@@ -48,7 +48,7 @@ fn convolutions() {
     let shape = Shape::new(image).unwrap();
     let output = op(|_| {}).infer_shape(&[&shape], &weights()).unwrap();
     assert_eq!(output.dims(), [1, 4, 5, 5]);
-    refuses(op(|_| {}), &[], "bottom");
+    refuses(op(|_| {}), &[], "inputs");
     refuses(op(|_| {}), &[&[6, 5, 5]], "input[0]");
     refuses(op(|_| {}), &[&[1, 5, 5, 5]], "groups");
     refuses(op(|_| {}), &[&[1, 8, 5, 5]], "weights[0].shape");
@@ -91,7 +91,7 @@ fn others() {
     });
     refuses(sum.clone(), &[&[2], &[3]], "input[1]");
     refuses(sum.clone(), &[&[2], &[2]], "coefficients");
-    refuses(sum, &[&[2]], "bottom");
+    refuses(sum, &[&[2]], "inputs");
     refuses(Op::Concat { axis: 1 }, &[&[2, 3], &[3, 3]], "input[1]");
     refuses(Op::Softmax { axis: 2 }, &[&[2, 3]], "axis");
     let slice = Slice {

@@ -114,7 +114,7 @@ fn window(random: &mut Random) -> Window {
 }
 
 /// Ops there are.
-const OPS: usize = 35;
+const OPS: usize = 36;
 
 /// A number for every op: a new one has to be added here, and then to [`garbage`].
 fn ordinal(op: &Op) -> usize {
@@ -154,6 +154,7 @@ fn ordinal(op: &Op) -> usize {
         Op::Normalize(_) => 32,
         Op::PriorBox(_) => 33,
         Op::DetectionOutput(_) => 34,
+        Op::Dropout { .. } => 35,
     }
 }
 
@@ -235,6 +236,8 @@ fn garbage(random: &mut Random) -> Op {
         }),
         8 => Op::BatchNorm(BatchNorm {
             statistics: maybe(random, |random| [id(random), id(random), id(random)]),
+            running: random.flag(),
+            momentum: float(random),
             eps: float(random),
         }),
         9 => Op::Scale(Scale {
@@ -351,7 +354,12 @@ fn garbage(random: &mut Random) -> Op {
                 },
             ]))
         }
-        28 => Op::Identity,
+        28 => match random.flag() {
+            true => Op::Identity,
+            false => Op::Dropout {
+                ratio: float(random),
+            },
+        },
         29 => Op::Constant(id(random)),
         30 => Op::Normalize(Normalize {
             across_spatial: random.flag(),

@@ -220,7 +220,7 @@ fn recurrent_layers_refuse_what_does_not_fit() {
     let set = |bottom: usize, dims: &'static [u32]| {
         move |case: &mut Case| case.inputs[bottom] = wave(dims, 0.0)
     };
-    assert_eq!(field(&|case| case.inputs.truncate(3)), "bottom");
+    assert_eq!(field(&|case| case.inputs.truncate(3)), "inputs");
     assert_eq!(field(&set(0, &[3, 2])), "input[0]");
     assert_eq!(field(&set(1, &[3, 3])), "input[1]");
     assert_eq!(field(&set(1, &[6])), "input[1]");

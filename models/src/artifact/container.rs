@@ -21,9 +21,10 @@ use std::ops::Range;
 
 /// First bytes of a file. The line ends make a transfer in text mode visible.
 pub const MAGIC: [u8; 8] = *b"\x89SKIM\r\n\x1a";
-/// The only format that is read and written. Raised when the meaning of any section changes,
-/// which includes reordering variants of [`crate::Op`].
-pub const FORMAT: u32 = 2;
+/// The format that is written. Raised when the meaning of any section changes.
+pub const FORMAT: u32 = 3;
+/// The oldest format that is read.
+const OLDEST: u32 = 2;
 /// Alignment of every section's offset, in bytes: a cache line and a 512-bit vector.
 pub const ALIGNMENT: usize = 64;
 
@@ -171,6 +172,7 @@ pub struct Section<'a> {
 
 /// Sections of a file whose structure and checksums have all been verified.
 pub struct Reader<'a> {
+    format: u32,
     product_version: &'a str,
     sections: Vec<Section<'a>>,
     places: HashMap<(Kind, &'a str), usize>,
@@ -191,12 +193,17 @@ impl<'a> Reader<'a> {
                 .hint("the file is incomplete, or something was appended: copy it again"));
         }
         let mut reader = Self {
+            format: header.format,
             product_version: header.product_version,
             sections: Vec::with_capacity(header.sections),
             places: HashMap::with_capacity(header.sections),
         };
         reader.read_table(file, table, header.sections)?;
         Ok(reader)
+    }
+    /// Format of the file.
+    pub fn format(&self) -> u32 {
+        self.format
     }
     /// Version of the product that wrote the file.
     pub fn product_version(&self) -> &'a str {
@@ -284,6 +291,7 @@ fn read_entry<'a>(
 }
 
 struct Header<'a> {
+    format: u32,
     sections: usize,
     file_bytes: u64,
     table_bytes: usize,
@@ -303,7 +311,8 @@ impl<'a> Header<'a> {
         let product = &header[PRODUCT];
         let product = product.split(|&byte| byte == 0).next().unwrap_or(product);
         let product_version = std::str::from_utf8(product).unwrap_or("unknown");
-        check_format(u32_at(header, 8), product_version)?;
+        let format = u32_at(header, 8);
+        check_format(format, product_version)?;
         let sections = u32_at(header, 12) as usize;
         let table_bytes = u32_at(header, 24) as usize;
         if sections > MAX_SECTIONS {
@@ -316,6 +325,7 @@ impl<'a> Header<'a> {
             );
         }
         Ok(Self {
+            format,
             sections,
             file_bytes: u64_at(header, 16),
             table_bytes,
@@ -340,7 +350,7 @@ impl<'a> Header<'a> {
 
 fn check_format(format: u32, product_version: &str) -> Result<()> {
     let hint = match format {
-        FORMAT => return Ok(()),
+        OLDEST..=FORMAT => return Ok(()),
         newer if newer > FORMAT => {
             format!("it was written by version {product_version}: update this program")
         }
@@ -349,7 +359,7 @@ fn check_format(format: u32, product_version: &str) -> Result<()> {
     Err(Error::new(format!("format {format}"))
         .field("format")
         .expected(format!(
-            "format {FORMAT} (this is version {PRODUCT_VERSION})"
+            "format {OLDEST} to {FORMAT} (this is version {PRODUCT_VERSION})"
         ))
         .hint(hint))
 }

@@ -1,69 +1,63 @@
 //! The graph section: everything of a [`Graph`] but the weights' elements.
 //!
-//! The text of the section is postcard's encoding of [`Record`]; any change of the types below it
-//! raises [`super::container::FORMAT`]. What is read is checked like a network from a stranger:
-//! every dim, every id, every inferred shape.
+//! MessagePack of [`Record`], in which fields and ops have their names: their order in memory is free, and
+//! a field that is new has a default for files that are older. A change that an older reader would
+//! misunderstand raises [`super::container::FORMAT`]. What is read is checked like a network from a
+//! stranger: every dim, every id, every inferred shape.
 
+use super::format2;
 use super::limits::{MAX_GRAPH_BYTES, MAX_GRAPH_ELEMENTS, MAX_GRAPH_VALUES, MAX_TENSOR_ELEMENTS};
 use crate::{Error, Graph, Node, Result, Shape, Value, ValueId, Weight};
 use serde::{Deserialize, Serialize};
+use std::io::Cursor;
 use std::sync::Arc;
 
 /// A graph without its weights' elements; not yet known to be consistent.
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Record {
-    name: String,
-    values: Vec<Value>,
-    nodes: Vec<Node>,
-    inputs: Vec<ValueId>,
-    outputs: Vec<ValueId>,
-    weight_shapes: Vec<Shape>,
-}
-
-/// The same fields in the same order, borrowed.
-#[derive(Serialize)]
-struct RecordRef<'a> {
-    name: &'a str,
-    values: &'a [Value],
-    nodes: &'a [Node],
-    inputs: &'a [ValueId],
-    outputs: &'a [ValueId],
-    weight_shapes: Vec<&'a Shape>,
+    pub(super) name: String,
+    pub(super) values: Vec<Value>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) inputs: Vec<ValueId>,
+    pub(super) outputs: Vec<ValueId>,
+    pub(super) weight_shapes: Vec<Shape>,
 }
 
 /// Encodes everything but the weights' elements.
 pub fn encode(graph: &Graph) -> Result<Vec<u8>> {
-    let record = RecordRef {
-        name: &graph.name,
-        values: &graph.values,
-        nodes: &graph.nodes,
-        inputs: &graph.inputs,
-        outputs: &graph.outputs,
-        weight_shapes: graph.weights.iter().map(|weight| weight.shape()).collect(),
+    let shapes = graph.weights.iter().map(|weight| weight.shape().clone());
+    let record = Record {
+        name: graph.name.clone(),
+        values: graph.values.clone(),
+        nodes: graph.nodes.clone(),
+        inputs: graph.inputs.clone(),
+        outputs: graph.outputs.clone(),
+        weight_shapes: shapes.collect(),
     };
-    check_sizes(
-        &graph.values,
-        &graph.nodes,
-        record.weight_shapes.iter().copied(),
-    )?;
-    let bytes = postcard::to_stdvec(&record)
+    record.check_sizes()?;
+    let bytes = rmp_serde::to_vec_named(&record)
         .map_err(|error| Error::new(format!("a graph that cannot be stored ({error})")))?;
     check_bytes(&bytes)?;
     Ok(bytes)
 }
 
-/// Decodes a record; dims and counts are valid, the rest is checked by [`Record::into_graph`].
-pub fn decode(bytes: &[u8]) -> Result<Record> {
+/// Decodes a record of a file's format; dims and counts are valid, the rest is checked by
+/// [`Record::into_graph`].
+pub fn decode(format: u32, bytes: &[u8]) -> Result<Record> {
     check_bytes(bytes)?;
     let damaged = |found: String| {
         Error::new(found)
             .field("graph section")
             .hint("compile the network again")
     };
-    let (record, rest) = postcard::take_from_bytes::<Record>(bytes)
-        .map_err(|error| damaged(format!("contents that are no graph ({error})")))?;
-    if !rest.is_empty() {
-        return Err(damaged(format!("{} bytes behind the graph", rest.len())));
+    let decoded = match format {
+        2 => format2::decode(bytes),
+        _ => named(bytes),
+    };
+    let (record, rest) =
+        decoded.map_err(|error| damaged(format!("contents that are no graph ({error})")))?;
+    if rest != 0 {
+        return Err(damaged(format!("{rest} bytes behind the graph")));
     }
     // Deserialised shapes have not been through the constructor.
     for value in &record.values {
@@ -72,14 +66,40 @@ pub fn decode(bytes: &[u8]) -> Result<Record> {
     for (index, shape) in record.weight_shapes.iter().enumerate() {
         check_shape(shape, &format!("weight {index}"))?;
     }
-    check_sizes(&record.values, &record.nodes, record.weight_shapes.iter())?;
+    record.check_sizes()?;
     Ok(record)
+}
+
+/// A record, and how many bytes are left.
+fn named(bytes: &[u8]) -> std::result::Result<(Record, usize), String> {
+    let mut from = rmp_serde::Deserializer::new(Cursor::new(bytes));
+    let record = Record::deserialize(&mut from).map_err(|error| error.to_string())?;
+    Ok((record, bytes.len().saturating_sub(from.position() as usize)))
 }
 
 impl Record {
     /// Shape of each weight, in order of [`crate::WeightId`].
     pub fn weight_shapes(&self) -> &[Shape] {
         &self.weight_shapes
+    }
+    fn check_sizes(&self) -> Result<()> {
+        let most = self.values.len().max(self.nodes.len());
+        if most > MAX_GRAPH_VALUES {
+            return Err(Error::new(format!("a graph of {most} values or layers"))
+                .expected(format!("at most {MAX_GRAPH_VALUES}")));
+        }
+        let mut total = 0;
+        for count in self.weight_shapes.iter().map(Shape::count) {
+            total += count;
+            if count > MAX_TENSOR_ELEMENTS || total > MAX_GRAPH_ELEMENTS {
+                return Err(
+                    Error::new(format!("{count} weights in one layer, {total} so far")).expected(
+                        format!("at most {MAX_TENSOR_ELEMENTS} and {MAX_GRAPH_ELEMENTS}"),
+                    ),
+                );
+            }
+        }
+        Ok(())
     }
     /// Joins record and weights to a graph that passes all checks.
     pub fn into_graph(self, weights: Vec<Weight>) -> Result<Graph> {
@@ -88,6 +108,7 @@ impl Record {
         }
         let graph = Graph {
             name: self.name,
+            file: None,
             values: self.values,
             weights: weights.into_iter().map(Arc::new).collect(),
             nodes: self.nodes,
@@ -121,30 +142,6 @@ fn check_shape(shape: &Shape, name: &str) -> Result<()> {
     Shape::new(shape.dims())
         .map(drop)
         .map_err(|error| error.field(format!("shape of {name}")))
-}
-
-fn check_sizes<'a>(
-    values: &[Value],
-    nodes: &[Node],
-    weights: impl Iterator<Item = &'a Shape>,
-) -> Result<()> {
-    let most = values.len().max(nodes.len());
-    if most > MAX_GRAPH_VALUES {
-        return Err(Error::new(format!("a graph of {most} values or layers"))
-            .expected(format!("at most {MAX_GRAPH_VALUES}")));
-    }
-    let mut total = 0;
-    for count in weights.map(Shape::count) {
-        total += count;
-        if count > MAX_TENSOR_ELEMENTS || total > MAX_GRAPH_ELEMENTS {
-            return Err(
-                Error::new(format!("{count} weights in one layer, {total} so far")).expected(
-                    format!("at most {MAX_TENSOR_ELEMENTS} and {MAX_GRAPH_ELEMENTS}"),
-                ),
-            );
-        }
-    }
-    Ok(())
 }
 
 fn check_bytes(bytes: &[u8]) -> Result<()> {

@@ -12,6 +12,7 @@ pub mod pictures;
 pub mod weights;
 
 mod bits;
+mod format2;
 
 pub use container::{Kind, Reader, Section, Writer};
 
@@ -41,7 +42,10 @@ pub fn write_graph(writer: &mut Writer<'_>, graph: &Graph) -> Result<()> {
 
 /// Reads what [`write_graph`] wrote, and checks it as if it came from a stranger.
 pub fn read_graph(reader: &Reader<'_>) -> Result<Graph> {
-    let record = graph::decode(required(reader, Kind::GRAPH, GRAPH_SECTION)?)?;
+    let record = graph::decode(
+        reader.format(),
+        required(reader, Kind::GRAPH, GRAPH_SECTION)?,
+    )?;
     check_memory(reader, record.weight_shapes())?;
     let mut weights = Vec::with_capacity(record.weight_shapes().len());
     for (index, shape) in record.weight_shapes().iter().enumerate() {

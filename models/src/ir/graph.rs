@@ -2,6 +2,7 @@
 
 use super::{Shape, Weight};
 use crate::{Error, Op, Result};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A blob at one point of the network. In-place layers get a fresh id each, with the same name.
@@ -19,7 +20,7 @@ pub struct WeightId(pub u32);
 /// Name and shape of a value.
 #[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Value {
-    /// Blob name, as in the prototxt.
+    /// Name, as in the network's file.
     pub name: String,
     /// Dims.
     pub shape: Shape,
@@ -28,8 +29,10 @@ pub struct Value {
 /// One operation.
 #[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Node {
-    /// Layer name, as in the prototxt.
+    /// Name; that of its layer, unless the layer is several nodes.
     pub name: String,
+    /// Name of the layer that the node is a part of, where the node has a name of its own.
+    pub part_of: Option<String>,
     /// What it computes.
     pub op: Op,
     /// Operands, in the op's order.
@@ -43,16 +46,25 @@ pub struct Node {
 pub struct Graph {
     /// Network name.
     pub name: String,
+    /// File that says what the network is, where it was read from one.
+    pub file: Option<PathBuf>,
     /// All values, indexed by [`ValueId`].
     pub values: Vec<Value>,
     /// All weights, indexed by [`WeightId`].
     pub weights: Vec<Arc<Weight>>,
     /// Nodes in execution order.
     pub nodes: Vec<Node>,
-    /// Values fed from outside, in the order of the prototxt.
+    /// Values fed from outside, in the file's order.
     pub inputs: Vec<ValueId>,
     /// Results, sorted by blob name as Caffe numbers them. Values listed here survive every pass.
     pub outputs: Vec<ValueId>,
+}
+
+impl Node {
+    /// Name of the layer that it comes from, as its file has it.
+    pub fn layer(&self) -> &str {
+        self.part_of.as_deref().unwrap_or(&self.name)
+    }
 }
 
 impl Graph {
@@ -84,6 +96,7 @@ impl Graph {
         let output = self.add_value(output, shape);
         self.nodes.push(Node {
             name: name.to_owned(),
+            part_of: None,
             op,
             inputs,
             output,

@@ -11,8 +11,12 @@ use std::sync::Arc;
 /// or count as 0 when that is 0.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct BatchNorm {
-    /// Running mean, variance and scale-factor blobs; `None`: statistics of this batch.
+    /// Running mean, variance and scale-factor blobs; `None`: there are only statistics of this batch.
     pub statistics: Option<[WeightId; 3]>,
+    /// Running statistics are used, where there are any; else those of this batch.
+    pub running: bool,
+    /// Share of the running statistics that stays when training adds those of a batch.
+    pub momentum: f32,
     /// Epsilon.
     pub eps: f32,
 }
@@ -40,9 +44,9 @@ impl Operation for BatchNorm {
         let src = inputs[0];
         let [images, channels, inner] = channels(src.shape);
         for c in 0..channels {
-            let [mean, variance] = match self.statistics {
-                Some(_) => self.running(weights, c),
-                None => batch_statistics(src, c),
+            let [mean, variance] = match self.uses_running() {
+                true => self.running_statistics(weights, c),
+                false => batch_statistics(src, c),
             };
             let factor = 1.0 / (variance + f64::from(self.eps)).sqrt();
             for n in 0..images {
@@ -55,13 +59,21 @@ impl Operation for BatchNorm {
     }
 
     fn per_image(&self, _inputs: &[&Shape]) -> bool {
-        self.statistics.is_some()
+        self.uses_running()
     }
 }
 
 impl BatchNorm {
+    /// The usual momentum.
+    pub const MOMENTUM: f32 = 0.999;
+
+    /// Whether it normalises with running statistics, not those of the batch.
+    pub fn uses_running(&self) -> bool {
+        self.running && self.statistics.is_some()
+    }
+
     /// Mean and variance of channel `c` from the running statistics; 0 without any.
-    pub(crate) fn running(&self, weights: &[Arc<Weight>], c: usize) -> [f64; 2] {
+    pub(crate) fn running_statistics(&self, weights: &[Arc<Weight>], c: usize) -> [f64; 2] {
         let Some([mean, variance, factor]) = self.statistics else {
             return [0.0; 2];
         };
@@ -118,6 +130,8 @@ mod tests {
         let mut dst = [0.0; 4];
         let norm = BatchNorm {
             statistics: Some([WeightId(0), WeightId(1), WeightId(2)]),
+            running: true,
+            momentum: 0.0,
             eps: 0.,
         };
         let half = weights([&[1.0, 5.0], &[2.0, 8.0], &[0.5]]);
@@ -128,10 +142,18 @@ mod tests {
         norm.evaluate(&[src], &none, &shape, &mut dst);
         assert_eq!(dst, [0.5, 5.0, 1.5, 15.0]);
         let batch = BatchNorm {
-            statistics: None,
             eps: 0.0,
+            running: false,
+            ..norm.clone()
         };
-        batch.evaluate(&[src], &[], &shape, &mut dst);
+        batch.evaluate(&[src], &half, &shape, &mut dst);
+        assert_eq!(dst, [-1.0, -1.0, 1.0, 1.0]);
+        let none = BatchNorm {
+            eps: 0.0,
+            statistics: None,
+            ..norm.clone()
+        };
+        none.evaluate(&[src], &[], &shape, &mut dst);
         assert_eq!(dst, [-1.0, -1.0, 1.0, 1.0]);
         assert!(!batch.per_image(&[&shape]) && norm.per_image(&[&shape]));
     }

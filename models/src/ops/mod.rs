@@ -141,8 +141,14 @@ pub enum Op {
     Loss(Loss),
     /// Accuracy.
     Accuracy(Accuracy),
-    /// Copy of the operand (Dropout at test time, Split).
+    /// Copy of the operand.
     Identity,
+    /// Copy of the operand, of which training drops elements.
+    Dropout {
+        /// Share of the elements that are dropped, less than 1 where the network is trained; what is left is
+        /// divided by its share.
+        ratio: f32,
+    },
     /// A constant (DummyData, Parameter).
     Constant(WeightId),
     /// Rows of a table.
@@ -212,7 +218,7 @@ macro_rules! dispatch {
             }
             Op::Loss($operation) => $result,
             Op::Accuracy($operation) => $result,
-            Op::Identity => {
+            Op::Identity | Op::Dropout { .. } => {
                 let $operation = identity::Identity;
                 $result
             }
@@ -327,6 +333,7 @@ impl Op {
             Op::Loss(loss) => loss.name(),
             Op::Accuracy(_) => "Accuracy",
             Op::Identity => "Identity",
+            Op::Dropout { .. } => "Dropout",
             Op::Constant(_) => "Constant",
             Op::Embed(_) => "Embed",
             Op::Mvn(_) => "MVN",
@@ -386,6 +393,7 @@ impl Op {
             | Op::Loss(_)
             | Op::Accuracy(_)
             | Op::Identity
+            | Op::Dropout { .. }
             | Op::Mvn(_)
             | Op::Im2col(_)
             | Op::LstmUnit(_)

@@ -1,4 +1,4 @@
-//! Drops copies: Dropout at test time, Split.
+//! Drops copies.
 
 use super::dead;
 use super::uses::Uses;
@@ -13,7 +13,8 @@ pub fn run(mut graph: Graph) -> Graph {
     let mut places = Places::of(&graph);
     let mut gone = vec![false; graph.nodes.len()];
     for (node, gone) in graph.nodes.iter().zip(&mut gone) {
-        let (Op::Identity, &[original]) = (&node.op, node.inputs.as_slice()) else {
+        let (Op::Identity | Op::Dropout { .. }, &[original]) = (&node.op, node.inputs.as_slice())
+        else {
             continue;
         };
         let (original, copy) = (places.find(original), node.output);

@@ -76,8 +76,8 @@ impl Affine {
         };
         let channels = *graph.shape(input).dims().get(1)? as usize;
         match &node.op {
-            Op::BatchNorm(op) if op.statistics.is_some() => {
-                let statistics = (0..channels).map(|c| op.running(&graph.weights, c));
+            Op::BatchNorm(op) if op.uses_running() => {
+                let statistics = (0..channels).map(|c| op.running_statistics(&graph.weights, c));
                 let normalise = |[mean, variance]: [f64; 2]| {
                     let factor = 1.0 / (variance + f64::from(op.eps)).sqrt();
                     (factor, -mean * factor)

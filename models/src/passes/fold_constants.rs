@@ -48,6 +48,7 @@ fn value(graph: &Graph, constants: &HashMap<ValueId, Arc<Weight>>, index: usize)
             | Op::Reshape(_)
             | Op::Permute { .. }
             | Op::Identity
+            | Op::Dropout { .. }
     );
     let operands: Option<Vec<TensorRef<'_>>> = node.inputs.iter().map(operand).collect();
     let operands = operands.filter(|_| moves)?;

@@ -116,8 +116,10 @@ fn chain(graph: &mut Graph, node: &Node, ops: [Op; 6], shapes: [Shape; 5]) -> Ve
             }
             None => (node.name.clone(), node.output),
         };
+        let part_of = Some(node.layer().to_owned()).filter(|layer| *layer != name);
         nodes.push(Node {
             name,
+            part_of,
             op,
             inputs: vec![operand],
             output: result,

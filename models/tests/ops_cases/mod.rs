@@ -513,6 +513,8 @@ pub fn batch_norm(random: &mut Random, dims: &[u32]) -> Case {
     let statistics = (random.range(0, 3) > 0).then_some([0, 1, 2].map(WeightId));
     let op = Op::BatchNorm(BatchNorm {
         statistics,
+        running: random.range(0, 5) > 0,
+        momentum: 0.9,
         eps: 0.25,
     });
     Case {

@@ -121,7 +121,9 @@ impl Planner<'_> {
         match &self.graph.nodes[node].op {
             Op::Concat { axis: 1 } => self.concat(node),
             Op::Slice(op) if op.axis == 1 => self.slice(node, op.begin),
-            Op::Flatten { .. } | Op::Reshape(_) | Op::Identity => self.view(node),
+            Op::Flatten { .. } | Op::Reshape(_) | Op::Identity | Op::Dropout { .. } => {
+                self.view(node)
+            }
             _ => return self.reference(node),
         }
         Ok(())

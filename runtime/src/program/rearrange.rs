@@ -36,6 +36,7 @@ pub(super) fn rearrange(reference: &Reference) -> Option<Vec<Rearranged>> {
             | Op::Crop(_)
             | Op::Tile { .. }
             | Op::Identity
+            | Op::Dropout { .. }
     );
     let shapes = reference.inputs.iter().chain([&reference.output]);
     if !moves

@@ -437,6 +437,8 @@ impl Builder {
         let statistics = [mean, variance, factor].map(|tensor| self.graph.add_weight(tensor));
         Some(Op::BatchNorm(BatchNorm {
             statistics: Some(statistics),
+            running: true,
+            momentum: 0.9,
             eps: 1e-5,
         }))
     }

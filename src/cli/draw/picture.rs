@@ -92,7 +92,12 @@ impl Picture {
 fn is_elementwise(op: &Op) -> bool {
     matches!(
         op,
-        Op::Activation(_) | Op::PRelu(_) | Op::BatchNorm(_) | Op::Scale(_) | Op::Identity
+        Op::Activation(_)
+            | Op::PRelu(_)
+            | Op::BatchNorm(_)
+            | Op::Scale(_)
+            | Op::Identity
+            | Op::Dropout { .. }
     )
 }
 
@@ -158,7 +163,6 @@ fn attributes(op: &Op) -> String {
             }
         }
         Op::Lrn(op) => format!("{name} {}", op.size),
-        Op::Identity => "Dropout".to_owned(),
         _ => name.to_owned(),
     }
 }

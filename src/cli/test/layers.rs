@@ -149,7 +149,7 @@ impl Measured<'_> {
     fn absent(&self, node: &Node, graph: &Graph, unneeded: bool) -> Layer {
         let kernel = match &node.op {
             _ if unneeded => "left out: no output needs it".to_owned(),
-            Op::Identity => "left out: a copy".to_owned(),
+            Op::Identity | Op::Dropout { .. } => "left out: a copy".to_owned(),
             _ => match self.absorber(node, graph) {
                 Some(name) => format!("in {name}"),
                 None => "left out".to_owned(),

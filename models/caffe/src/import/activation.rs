@@ -143,7 +143,7 @@ pub(super) fn clip(layer: &mut Layer<'_>) -> Result<()> {
     activation(layer, Activation::Clip { min, max })
 }
 
-/// Dropout: a copy at test time.
+/// Dropout.
 pub(super) fn dropout(layer: &mut Layer<'_>) -> Result<()> {
     let ratio = param(&layer.def.dropout_param).dropout_ratio();
     // In tests nothing is dropped, whatever the share; in training, what is kept is divided by its share.
@@ -156,7 +156,7 @@ pub(super) fn dropout(layer: &mut Layer<'_>) -> Result<()> {
             .fault("dropout_param.dropout_ratio", ratio.to_string())
             .expected(expected));
     }
-    layer.node(Op::Identity)
+    layer.node(Op::Dropout { ratio })
 }
 
 fn activation(layer: &mut Layer<'_>, activation: Activation) -> Result<()> {

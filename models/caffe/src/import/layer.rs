@@ -93,6 +93,12 @@ impl<'a> Layer<'a> {
                 error.layer = Some(self.def.name().to_owned());
                 error
             })?;
+        let layer = self.def.name();
+        if node != layer
+            && let Some(node) = self.net.graph.nodes.last_mut()
+        {
+            node.part_of = Some(layer.to_owned());
+        }
         if let Some(output) = self.outputs.get_mut(index) {
             *output = Some(value);
         } else if index == 0 {

@@ -126,7 +126,7 @@ fn shares(layer: &LayerParameter, graph: &Graph, top: ValueId) -> bool {
 
 /// A Dropout at test time leaves an in-place blob as it is.
 fn copies(graph: &Graph, top: ValueId) -> bool {
-    matches!(made_by(graph, top), Some(Op::Identity))
+    matches!(made_by(graph, top), Some(Op::Identity | Op::Dropout { .. }))
 }
 
 fn made_by(graph: &Graph, value: ValueId) -> Option<&Op> {

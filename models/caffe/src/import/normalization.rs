@@ -64,6 +64,8 @@ pub(super) fn batch_norm(layer: &mut Layer<'_>) -> Result<()> {
     };
     layer.node(Op::BatchNorm(BatchNorm {
         statistics,
+        running: norm.use_global_stats.unwrap_or(!layer.training()),
+        momentum: norm.moving_average_fraction(),
         eps: norm.eps(),
     }))
 }
@@ -171,6 +173,8 @@ fn scaled_batch_norm(layer: &mut Layer<'_>) -> Result<()> {
     }
     let norm = Op::BatchNorm(BatchNorm {
         statistics: Some([ids[0], ids[1], ids[2]]),
+        running: true,
+        momentum: param.moving_average_fraction(),
         eps: param.eps().max(LEAST_EPS),
     });
     let input = layer.inputs[0];

@@ -454,7 +454,7 @@ fn named(layer: &LayerParameter) -> String {
 /// The tables as Markdown, for SUPPORTED.md.
 pub(super) fn markdown() -> String {
     let mut text = String::from(
-        "# Layer types\n\nWritten by `SKIMJIT_BLESS=1 cargo test -p skimjit-models --test \
+        "# Layer types\n\nWritten by `SKIMJIT_BLESS=1 cargo test -p skimjit-caffe --test \
          import_table`; do not edit.\n\n## Supported\n\n| Type | Bottoms | Tops | Notes |\n\
          |---|---|---|---|\n",
     );
