@@ -1,10 +1,13 @@
 //! The skimjit command line.
+#![forbid(unsafe_code)]
 
-mod cli;
+mod commands;
 mod knobs;
+mod program;
+mod support;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::main()
+    program::main()
 }

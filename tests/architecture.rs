@@ -277,8 +277,9 @@ fn only_the_command_line_prints_and_exits() {
     assert_none(
         &words,
         &[
-            "src/main.rs",
-            "src/cli/",
+            "src/program.rs",
+            "src/commands/",
+            "src/support/",
             "trainer/src/main.rs",
             "trainer/src/cli/",
         ],
@@ -308,7 +309,7 @@ fn only_the_host_writes_files() {
         "trainer/src/cli/console.rs",
         // Under names for the time being.
         "models/data/src/",
-        "src/cli/export/formats.rs",
+        "src/commands/export/formats.rs",
         "trainer/src/cuda/tests.rs",
     ];
     assert_none(&words, &allowed);
