@@ -7,7 +7,7 @@ use skimjit_caffe as caffe;
 use skimjit_caffe::import;
 use skimjit_host::{memory, whole};
 use skimjit_models::artifact::{self, Kind, Reader, Writer};
-use skimjit_models::{Graph, Preprocess, Shape, ValueId, passes, preprocess};
+use skimjit_models::{Graph, Imported, Preprocess, Shape, ValueId, passes, preprocess};
 use skimjit_runtime::jit::Isa;
 use skimjit_runtime::recipe::{self, Recipe};
 use skimjit_runtime::{Options, Plan, PlanError, Tuner};
@@ -116,13 +116,13 @@ impl Model {
         Ok(Self::from_imported(imported))
     }
 
-    fn from_imported(imported: import::Imported) -> Self {
+    fn from_imported(imported: Imported) -> Self {
         let warnings = imported.warnings.iter().map(ToString::to_string).collect();
         Self {
             graph: imported.graph,
             recipe: None,
             resized: false,
-            losses: imported.losses,
+            losses: imported.training.losses,
             preprocess: imported.preprocess.map(Arc::new),
             labels: Arc::default(),
             warnings,

@@ -8,6 +8,7 @@
 pub mod artifact;
 mod closest;
 pub mod error;
+mod imported;
 pub mod interpreter;
 pub mod ir;
 pub mod ops;
@@ -18,6 +19,7 @@ mod warning;
 
 pub use closest::closest;
 pub use error::{Error, Result};
+pub use imported::{BlockLasso, Connectivity, Imported, Parameter, Place, Training};
 pub use ir::{
     Elements, Graph, Node, Pattern, PatternStats, Shape, Tensor, TensorRef, Value, ValueId, Weight,
     WeightId,

@@ -66,20 +66,17 @@ impl NetSource<'_> {
             data_shapes: self.blobs.iter().map(named_shape).collect(),
             allow_missing_weights: true,
             training,
-            winograd_domain: true,
+            to_train: true,
             seed: self.seed,
             ..ImportOptions::default()
         };
-        let mut imported = import(self.definition.clone(), self.weights.to_vec(), &options)?;
+        let imported = import(self.definition.clone(), self.weights.to_vec(), &options)?;
         let definition = without_weights(filtered, self.state.phase());
-        if training {
-            draw_stochastic(&mut imported.graph, &definition);
-        }
         let places = places(&imported.graph, &definition)?;
         Ok(Net {
             definition,
             graph: imported.graph,
-            losses: imported.losses,
+            losses: imported.training.losses,
             phase: self.state.phase(),
             warnings: imported.warnings.iter().map(ToString::to_string).collect(),
             places,
@@ -124,28 +121,6 @@ pub fn draws(layer: &LayerParameter) -> bool {
     let pooling = layer.pooling_param.as_ref();
     let stochastic = pooling.is_some_and(|pooling| pooling.pool() == PoolMethod::Stochastic);
     stochastic && ["Pooling", "MKLPooling"].contains(&layer.r#type())
-}
-
-/// The import gives a STOCHASTIC pooling as what it is in tests, several nodes; in training it is one.
-fn draw_stochastic(graph: &mut Graph, definition: &NetParameter) {
-    for layer in definition.layer.iter().filter(|layer| draws(layer)) {
-        let part = format!("{}/", layer.name());
-        let mean = graph.nodes.iter().find_map(|node| match &node.op {
-            Op::Pooling(op) if node.name == format!("{part}mean") => {
-                Some((op.clone(), node.inputs.clone()))
-            }
-            _ => None,
-        });
-        let Some((op, inputs)) = mean else { continue };
-        graph.nodes.retain(|node| !node.name.starts_with(&part));
-        let own = graph
-            .nodes
-            .iter_mut()
-            .find(|node| node.name == layer.name());
-        if let Some(node) = own {
-            (node.op, node.inputs) = (Op::Pooling(op), inputs);
-        }
-    }
 }
 
 fn named_shape(blob: &Blob) -> (String, Shape) {

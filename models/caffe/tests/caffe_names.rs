@@ -51,7 +51,7 @@ impl Scratch {
     }
 }
 
-fn loaded(prototxt: &Path, weights: PathBuf) -> skimjit_caffe::import::Imported {
+fn loaded(prototxt: &Path, weights: PathBuf) -> skimjit_models::Imported {
     load(Some(prototxt), &[weights], &ImportOptions::default()).unwrap()
 }
 

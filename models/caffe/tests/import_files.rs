@@ -4,8 +4,9 @@
 mod import_support;
 
 use import_support::{npy, outputs, weights, with_input};
-use skimjit_caffe::import::{ImportOptions, Imported, load};
+use skimjit_caffe::import::{ImportOptions, load};
 use skimjit_caffe::{text, write_binaryproto, write_caffemodel};
+use skimjit_models::Imported;
 use skimjit_models::{Error, Shape, Tensor, interpreter};
 use skimjit_testing::data;
 use std::path::PathBuf;

@@ -4,7 +4,8 @@
 mod import_support;
 
 use import_support::{net, outputs, with_input};
-use skimjit_caffe::import::{ImportOptions, Imported, import};
+use skimjit_caffe::import::{ImportOptions, import};
+use skimjit_models::Imported;
 use skimjit_models::{Shape, Tensor, interpreter};
 
 /// Layers behind `data`, of two elements, of which blob `a` is a copy.

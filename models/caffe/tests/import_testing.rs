@@ -3,7 +3,8 @@
 mod import_support;
 
 use import_support::{dims, net, outputs};
-use skimjit_caffe::import::{ImportOptions, Imported, import};
+use skimjit_caffe::import::{ImportOptions, import};
+use skimjit_models::Imported;
 use skimjit_models::{Shape, Tensor, interpreter};
 
 const NET: &str = "
@@ -53,15 +54,16 @@ fn data_layers_become_inputs_with_their_labels() {
 fn losses_have_weights() {
     let done = imported(NET);
     let losses: Vec<(&str, f32)> = done
+        .training
         .losses
         .iter()
         .map(|&(id, weight)| (done.graph.value(id).name.as_str(), weight))
         .collect();
     assert_eq!(losses, [("loss", 0.5), ("size", 2.0)]);
     let usual = imported(&NET.replace("loss_weight: 0.5", ""));
-    assert_eq!(usual.losses[0].1, 1.0);
+    assert_eq!(usual.training.losses[0].1, 1.0);
     let none = imported(&NET.replace("loss_weight: 0.5", "loss_weight: 0"));
-    assert_eq!(none.losses.len(), 1);
+    assert_eq!(none.training.losses.len(), 1);
     let error = NET.replace("loss_weight: 0.5", "loss_weight: 1 loss_weight: 0");
     let error = import(net(&error), Vec::new(), &options()).unwrap_err();
     let text = error.to_string();

@@ -4,7 +4,7 @@ mod import_support;
 
 use import_support::{dims, net, outputs};
 use skimjit_caffe::import::{ImportOptions, import, load};
-use skimjit_models::{Graph, Op, Shape};
+use skimjit_models::{BlockLasso, Connectivity, Graph, Op, Parameter, Shape};
 use skimjit_testing::data;
 
 const NET: &str = "
@@ -240,4 +240,85 @@ fn corpus_imports_or_says_why() {
     }
     println!("{imported} imported, {refused} refused");
     assert!(imported > 30, "{imported} imported, {refused} refused");
+}
+
+/// All that a trainer needs beside the graph, by layers and weights.
+#[test]
+fn what_a_definition_says_of_training_is_kept() {
+    let text = "
+        force_backward: true
+        layer { name: 'd' type: 'DummyData' top: 'x' top: 't'
+                dummy_data_param { shape { dim: 2 dim: 4 dim: 6 dim: 6 } shape { dim: 2 dim: 3 } } }
+        layer { name: 'conv' type: 'Convolution' bottom: 'x' top: 'conv' connectivity_mode: DISCONNECTED_GRPWISE
+                param { name: 'w' lr_mult: 2 } param { lr_mult: 0.5 decay_mult: 0 regularization_type: 'L1' }
+                convolution_param { num_output: 4 kernel_size: 3 pad: 1 } }
+        layer { name: 'norm' type: 'BatchNorm' bottom: 'conv' top: 'conv'
+                batch_norm_param { moving_average_fraction: 0.5 } }
+        layer { name: 'again' type: 'Convolution' bottom: 'conv' top: 'again' propagate_down: false
+                param { name: 'w' breadth_decay_mult: 3 block_group_lasso { xdimen: 9 } }
+                convolution_param { num_output: 4 kernel_size: 3 pad: 1 bias_term: false } }
+        layer { name: 'draw' type: 'Pooling' bottom: 'again' top: 'draw' pooling_param { pool: STOCHASTIC kernel_size: 2 } }
+        layer { name: 'drop' type: 'Dropout' bottom: 'draw' top: 'draw' dropout_param { dropout_ratio: 0.25 } }
+        layer { name: 'fc' type: 'InnerProduct' bottom: 'draw' top: 'fc' inner_product_param { num_output: 3 } }
+        layer { name: 'loss' type: 'EuclideanLoss' bottom: 'fc' bottom: 't' top: 'loss' loss_weight: 7 }";
+    let imported = |to_train, training| {
+        let options = ImportOptions {
+            allow_missing_weights: true,
+            training,
+            to_train,
+            ..ImportOptions::default()
+        };
+        import(net(text), Vec::new(), &options).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let trained = imported(true, true);
+    let (graph, training) = (&trained.graph, &trained.training);
+    let node = |name: &str| {
+        let position = graph.nodes.iter().position(|node| node.name == name);
+        position.unwrap()
+    };
+    assert!(training.force_backward && training.losses[0].1 == 7.0);
+    assert_eq!(training.draws, [node("draw")].into());
+    assert!(matches!(&graph.nodes[node("draw")].op, Op::Pooling(_)));
+    assert_eq!(graph.nodes[node("drop")].op, Op::Dropout { ratio: 0.25 });
+    let Op::BatchNorm(norm) = &graph.nodes[node("norm")].op else {
+        panic!("no BatchNorm");
+    };
+    assert!(norm.momentum == 0.5 && !norm.uses_running() && norm.statistics.is_some());
+    assert_eq!(training.propagates, [((node("again"), 0), false)].into());
+    let places = |parameter: &Parameter| -> Vec<(String, usize)> {
+        let places = parameter.places.iter();
+        places
+            .map(|place| (place.layer.clone(), place.index))
+            .collect()
+    };
+    let names: Vec<_> = training.parameters.iter().map(places).collect();
+    let one = |layer: &str, index| vec![(layer.to_owned(), index)];
+    let shared = [one("conv", 0), one("again", 0)].concat();
+    let norms = (0..3).map(|index| one("norm", index));
+    let expected = [shared, one("conv", 1)].into_iter().chain(norms);
+    let expected: Vec<_> = expected.chain([one("fc", 0), one("fc", 1)]).collect();
+    assert_eq!(names, expected);
+    let [weights, bias, ..] = &training.parameters[..] else {
+        panic!("no parameters");
+    };
+    assert_eq!((weights.lr_mult, weights.decay_mult), (Some(2.0), None));
+    assert_eq!(weights.breadth_decay_mult, 3.0);
+    assert_eq!(weights.connectivity, Connectivity::Groups);
+    let block = BlockLasso {
+        columns: 9,
+        rows: 1,
+        decay_mult: 1.0,
+    };
+    assert_eq!(weights.block_group_lasso, [block]);
+    assert_eq!((bias.lr_mult, bias.decay_mult), (Some(0.5), Some(0.0)));
+    assert_eq!(bias.regularization.as_deref(), Some("L1"));
+    // In tests the pooling is what it is there, of the same layer.
+    let tested = imported(true, false);
+    let parts = tested
+        .graph
+        .nodes
+        .iter()
+        .filter(|node| node.layer() == "draw");
+    assert_eq!((parts.count(), tested.training.draws.len()), (5, 0));
+    assert!(imported(false, false).training.parameters.is_empty());
 }

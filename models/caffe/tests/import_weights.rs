@@ -3,8 +3,9 @@
 mod import_support;
 
 use import_support::{named, net, weights, with_input};
-use skimjit_caffe::import::{ImportOptions, Imported, import};
+use skimjit_caffe::import::{ImportOptions, import};
 use skimjit_caffe::proto::{BlobProto, NetParameter};
+use skimjit_models::Imported;
 use skimjit_models::{Error, Op};
 
 const FC: &str = "layer { name: 'fc' type: 'InnerProduct' bottom: 'data' top: 'fc'
@@ -214,7 +215,7 @@ fn winograd_weights_are_transformed() {
     let text = with_input("1 3 6 6", &format!("{}{}", layer("v"), layer("w")));
     let kernels: Vec<f32> = (0..54).map(|i| i as f32 / 54.0).collect();
     let options = ImportOptions {
-        winograd_domain: true,
+        to_train: true,
         ..ImportOptions::default()
     };
     let file = weights("v", &[(&[2, 3, 3, 3], &kernels)]);

@@ -3,12 +3,12 @@
 use super::layer::Layer;
 use super::memory::{Memory, Overwritten, sole_readers};
 use super::store::Store;
-use super::{ImportOptions, LeftOut, batch, fields, table};
+use super::{ImportOptions, LeftOut, batch, fields, table, training};
 use crate::proto::{LayerParameter, NetParameter};
 use crate::unknown::{self, Unknown};
 use skimjit_models::Warning;
 use skimjit_models::ops::Reshape;
-use skimjit_models::{Error, Graph, Op, Result, Shape, ValueId};
+use skimjit_models::{Error, Graph, Op, Result, Shape, Training, ValueId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ pub(super) struct Net {
     /// Phase TRAIN.
     pub training: bool,
     /// Weights of Winograd layers are brought to the Winograd domain.
-    pub winograd_domain: bool,
+    pub to_train: bool,
     /// Where the prototxt lies.
     pub directory: Option<PathBuf>,
     /// What is odd about layers.
@@ -47,8 +47,7 @@ pub(super) struct Built {
     pub graph: Graph,
     pub store: Store,
     pub warnings: Vec<Warning>,
-    /// Blobs that count as loss, with their weights.
-    pub losses: Vec<(ValueId, f32)>,
+    pub training: Training,
 }
 
 /// Builds the graph of a topology that is upgraded, filtered and in order. An error carries the warnings
@@ -73,7 +72,7 @@ pub(super) fn build(
         graph,
         store,
         training: options.training,
-        winograd_domain: options.winograd_domain,
+        to_train: options.to_train,
         directory,
         warnings: Vec::new(),
         left_out,
@@ -90,11 +89,19 @@ pub(super) fn build(
     net.warnings.extend(unknown::warnings(&net.unknown));
     net.warnings.append(&mut net.store.warnings);
     added.map_err(|error| error.after(&net.warnings))?;
+    let mut training = Training {
+        losses: net.losses,
+        ..Training::default()
+    };
+    if options.to_train {
+        training::describe(topology, &net.graph, &mut training)
+            .map_err(|error| error.after(&net.warnings))?;
+    }
     Ok(Built {
         graph: net.graph,
         store: net.store,
         warnings: net.warnings,
-        losses: net.losses,
+        training,
     })
 }
 

@@ -57,7 +57,7 @@ pub(super) fn winograd(layer: &mut Layer<'_>) -> Result<()> {
     let known = layer.known_shape(0);
     let (weights, bias) = if known.as_ref().map(Shape::dims) == Some(transformed.as_slice()) {
         geometry.weights(layer, transformed)?
-    } else if layer.in_winograd_domain() {
+    } else if layer.is_to_train() {
         let ids = geometry.weights(layer, spatial)?;
         let shape = layer.checked_shape("convolution_param.num_output", transformed)?;
         layer.transform_weight(ids.0, |kernels| {

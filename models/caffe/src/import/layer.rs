@@ -44,7 +44,7 @@ impl<'a> Layer<'a> {
     /// True when it is imported to be trained, or to be tested between iterations: a layer's blobs are then
     /// written back in the order in which its nodes have them.
     pub fn keeps_blobs(&self) -> bool {
-        self.net.training || self.net.winograd_domain
+        self.net.training || self.net.to_train
     }
 
     /// Shape of operand `bottom`; the table has checked their number.
@@ -188,9 +188,9 @@ impl<'a> Layer<'a> {
             .or_else(|| self.stored_shape(blob))
     }
 
-    /// True when weights of Winograd layers are wanted in the Winograd domain.
-    pub fn in_winograd_domain(&self) -> bool {
-        self.net.winograd_domain
+    /// True when the network is to be trained, or tested in between.
+    pub fn is_to_train(&self) -> bool {
+        self.net.to_train
     }
 
     /// Puts what `transform` makes of a weight in its place.

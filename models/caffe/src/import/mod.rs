@@ -26,13 +26,14 @@ mod shape;
 mod spelling;
 mod store;
 mod table;
+mod training;
 
 use crate::filter::filter_net;
 use crate::proto::{LayerParameter, NetParameter, NetState, Phase};
 use crate::upgrade::upgrade_net;
 use crate::{parse_caffemodel, parse_prototxt, read_caffemodel, read_prototxt, unknown};
 use skimjit_models::Warning;
-use skimjit_models::{Error, Graph, Preprocess, Result, Shape, ValueId};
+use skimjit_models::{Error, Imported, Result, Shape};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use store::Store;
@@ -63,12 +64,13 @@ pub struct ImportOptions {
     /// With `allow_missing_weights`: weights of convolutions and inner products that would be all zero
     /// are random instead, so that a network without fillers costs what a dense one does.
     pub random_weights: bool,
-    /// Phase TRAIN instead of TEST. A Dropout is an Identity in both, and a BatchNorm has its
-    /// statistics as weights whatever it uses: who trains takes the rest from the definition.
+    /// Phase TRAIN instead of TEST. A BatchNorm has its statistics as weights whatever it uses, and a
+    /// STOCHASTIC pooling is one node, which draws.
     pub training: bool,
-    /// Weights of Winograd layers that are spatial kernels are brought to the Winograd domain, in which
+    /// The network is one of those that are trained, or tested in between: [`Imported::training`] is filled,
+    /// and weights of Winograd layers that are spatial kernels are brought to the Winograd domain, in which
     /// they are trained, instead of making the layer a Convolution.
-    pub winograd_domain: bool,
+    pub to_train: bool,
     /// A blob whose memory an in-place layer changes in Caffe before it is read has the changed value, as
     /// there; without it every blob keeps its own, and a warning tells where Caffe's result is another.
     pub caffe_in_place: bool,
@@ -77,21 +79,6 @@ pub struct ImportOptions {
     /// Layers are read without their unknown fields, which can change what a layer means and are an
     /// error otherwise.
     pub ignore_unknown_fields: bool,
-}
-
-/// An imported network.
-#[derive(Debug)]
-pub struct Imported {
-    /// The network.
-    pub graph: Graph,
-    /// Blobs that the network's loss is the weighted sum of, with their `loss_weight`: the sum of all
-    /// their elements counts.
-    pub losses: Vec<(ValueId, f32)>,
-    /// What the data layer does to pictures: that of the topology or, where that has none, of the last
-    /// weight file with one.
-    pub preprocess: Option<Preprocess>,
-    /// What was ignored.
-    pub warnings: Vec<Warning>,
 }
 
 /// A layer that the rules of the phase have removed.
@@ -325,6 +312,12 @@ fn import_all(
     }
     let all = net.layer.clone();
     let mut net = filtered(net, options, stored).map_err(in_file)?;
+    if options.to_train {
+        // Those of data layers too, which become inputs.
+        unknown::refuse_in_layers(&net)
+            .and_then(|()| training::check(&net, options.training))
+            .map_err(in_file)?;
+    }
     let stays: HashSet<_> = net.layer.iter().map(|l| (&l.name, &l.top)).collect();
     let left_out = all
         .iter()
@@ -366,7 +359,7 @@ fn import_all(
     };
     Ok(Imported {
         graph: built.graph,
-        losses: built.losses,
+        training: built.training,
         preprocess: preprocess.filter(|_| takes_pictures),
         warnings,
     })

@@ -96,7 +96,7 @@ fn rounds_down(layer: &Layer<'_>, pool: &PoolingParameter) -> Result<bool> {
     }
 }
 
-/// Stochastic pooling at test time, as Caffe's GPU layer has it: Σx² / (FLT_MIN + Σx) of each window,
+/// Stochastic pooling. In training it draws; at test time it is, as Caffe's GPU layer has it: Σx² / (FLT_MIN + Σx) of each window,
 /// the mean of its elements weighted by themselves. Averages stand for the sums, as their divisors are
 /// the same.
 fn stochastic(layer: &mut Layer<'_>) -> Result<()> {
@@ -110,6 +110,9 @@ fn stochastic(layer: &mut Layer<'_>) -> Result<()> {
         return Err(layer
             .fault("top", "2 tops of a STOCHASTIC pooling")
             .expected("1"));
+    }
+    if layer.training() {
+        return layer.node(Op::Pooling(mean));
     }
     let power = |power, shift| {
         Op::Activation(Activation::Power {

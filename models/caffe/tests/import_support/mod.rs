@@ -1,9 +1,10 @@
 //! What the import tests share: arrays, prototxt text, filled weights.
 #![allow(dead_code)]
 
-use skimjit_caffe::import::{ImportOptions, Imported, import};
+use skimjit_caffe::import::{ImportOptions, import};
 use skimjit_caffe::proto::{BlobProto, BlobShape, LayerParameter, NetParameter};
 use skimjit_caffe::text;
+use skimjit_models::Imported;
 use skimjit_models::{Error, Graph, Op, Shape, Tensor, interpreter};
 use std::path::Path;
 
