@@ -47,7 +47,18 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    /// The error of the part that it comes from, whose kind can be matched.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Input(error) => Some(error),
+            Self::Plan(error) => Some(error),
+            Self::Run(error) => Some(error),
+            Self::Isa(error) => Some(error),
+            Self::Usage(_) | Self::Check(_) => None,
+        }
+    }
+}
 
 impl From<skimjit_models::Error> for Error {
     fn from(error: skimjit_models::Error) -> Self {

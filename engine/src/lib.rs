@@ -42,6 +42,7 @@ pub use skimjit_data::picture;
 pub use skimjit_models::{Graph, Shape, Tensor};
 pub use skimjit_runtime::jit::Isa;
 pub use skimjit_runtime::{
-    KernelStore, Plan, PlanError, Port, Profile, RunError, Session, ThreadPool, usable_cores,
+    KernelStore, Plan, PlanError, PlanErrorKind, Port, Profile, RunError, Session, ThreadPool,
+    usable_cores,
 };
 pub use tune::{TuneCache, Tuning};

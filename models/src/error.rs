@@ -3,16 +3,31 @@
 use crate::Warning;
 use skimjit_host::memory::{TooMuch, size_text};
 use std::fmt;
-use std::io::ErrorKind;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Result with [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// What kind a fault is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Data or an option that cannot be used.
+    #[default]
+    Invalid,
+    /// A file could not be read or written.
+    Io(io::ErrorKind),
+    /// Contents that take more memory than they may.
+    Memory,
+}
+
 /// A fault in data from outside. Every part is optional except `found`; the text is one line:
 /// `net.prototxt:12:5: layer "conv1" (Convolution): stride_h: found 0, expected at least 1; <hint>`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Error {
+    /// What kind it is of.
+    pub kind: ErrorKind,
     /// File the fault is in.
     pub file: Option<PathBuf>,
     /// Line and column in `file`, both from 1.
@@ -51,11 +66,17 @@ impl Error {
             return <Self as From<TooMuch>>::from(too_much).file(path);
         }
         let found = match error.kind() {
-            ErrorKind::IsADirectory => folder_text(path).to_owned(),
-            ErrorKind::InvalidData => "bytes that are no UTF-8 text".to_owned(),
+            io::ErrorKind::IsADirectory => folder_text(path).to_owned(),
+            io::ErrorKind::InvalidData => "bytes that are no UTF-8 text".to_owned(),
             _ => error.to_string(),
         };
-        Self::new(found).file(path).expected(expected)
+        Self::io(found, error.kind()).file(path).expected(expected)
+    }
+    fn io(found: String, kind: io::ErrorKind) -> Self {
+        Self {
+            kind: ErrorKind::Io(kind),
+            ..Self::new(found)
+        }
     }
     /// For a file that could not be written; there is no part of it.
     pub fn unwritable(file: impl AsRef<Path>, error: &std::io::Error) -> Self {
@@ -65,7 +86,7 @@ impl Error {
             Some(folder) => format!("no folder {}", folder.display()),
             None => format!("an error when writing: {error}"),
         };
-        Self::new(found)
+        Self::io(found, error.kind())
             .file(file)
             .hint("check the path, its permissions and the free space")
     }
@@ -157,7 +178,9 @@ impl std::error::Error for Error {}
 impl From<TooMuch> for Error {
     fn from(error: TooMuch) -> Self {
         let (bytes, budget) = (size_text(error.bytes), size_text(error.budget));
-        Self::new(format!("contents that take {bytes} of memory"))
+        let error = Self::new(format!("contents that take {bytes} of memory"));
+        let kind = ErrorKind::Memory;
+        Self { kind, ..error }
             .expected(format!("at most {budget}"))
             .hint("that is what is free, or what --memory-limit (in C: memory_limit) allows")
     }
@@ -166,7 +189,6 @@ impl From<TooMuch> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io;
 
     #[test]
     fn what_cannot_be_read_is_named_and_what_was_expected_is_said_once() {
@@ -180,10 +202,10 @@ mod tests {
             bytes: 7,
             budget: 5,
         };
-        let too_much = io::Error::new(ErrorKind::OutOfMemory, told);
+        let too_much = io::Error::new(io::ErrorKind::OutOfMemory, told);
         assert_eq!(text(&too_much).matches("expected").count(), 1);
         assert!(text(&too_much).starts_with("found contents that take 7 bytes"));
-        let none = ErrorKind::InvalidData.into();
+        let none = io::ErrorKind::InvalidData.into();
         assert_eq!(
             text(&none),
             "found bytes that are no UTF-8 text, expected a recipe"

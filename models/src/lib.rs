@@ -18,7 +18,7 @@ pub mod preprocess;
 mod warning;
 
 pub use closest::closest;
-pub use error::{Error, Result};
+pub use error::{Error, ErrorKind, Result};
 pub use imported::{BlockLasso, Connectivity, Imported, Parameter, Place, Training};
 pub use ir::{
     Elements, Graph, Node, Pattern, PatternStats, Shape, Tensor, TensorRef, Value, ValueId, Weight,

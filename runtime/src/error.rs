@@ -5,9 +5,29 @@ use crate::plan::Port;
 use skimjit_host::memory::TooMuch;
 use std::fmt;
 
+/// What kind of thing keeps a graph from being planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlanErrorKind {
+    /// There is no memory, or none that may be executed.
+    Memory,
+    /// Something is larger than what is supported.
+    TooLarge,
+    /// A time is not in the tune cache, and may not be measured.
+    Unmeasured,
+    /// A layer has no kernel, where only kernels can be used.
+    NoKernel,
+    /// A file could not be written.
+    Io,
+    /// An option names what there is not.
+    Asked,
+}
+
 /// Why a graph could not be planned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanError {
+    /// What kind it is of.
+    pub kind: PlanErrorKind,
     /// Layer.
     pub layer: Option<String>,
     /// What is wrong, and what to do.
@@ -15,6 +35,20 @@ pub struct PlanError {
 }
 
 impl PlanError {
+    /// What is wrong, and what to do.
+    pub fn new(kind: PlanErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            layer: None,
+            message: message.into(),
+        }
+    }
+    /// Adds the layer.
+    #[must_use]
+    pub fn layer(mut self, layer: impl Into<String>) -> Self {
+        self.layer = Some(layer.into());
+        self
+    }
     /// Code that could not be published.
     pub fn memory(error: RegionError) -> Self {
         let message = match error {
@@ -24,18 +58,12 @@ impl PlanError {
             ),
             _ => format!("no memory for the generated code: {error}"),
         };
-        Self {
-            layer: None,
-            message,
-        }
+        Self::new(PlanErrorKind::Memory, message)
     }
     pub(crate) fn ports(found: usize) -> Self {
         let most = crate::session::MOST_PORTS;
         let message = format!("found {found} outputs, expected at most {most}; keep fewer blobs");
-        Self {
-            layer: None,
-            message,
-        }
+        Self::new(PlanErrorKind::TooLarge, message)
     }
     pub(crate) fn size(blob: &str, shape: &skimjit_models::Shape) -> Self {
         let most = skimjit_kernels::limits::OPERAND_ELEMS;
@@ -43,29 +71,20 @@ impl PlanError {
             "blob \"{blob}\": found shape {shape}, expected at most {most} elements per image; use \
              smaller inputs"
         );
-        Self {
-            layer: None,
-            message,
-        }
+        Self::new(PlanErrorKind::TooLarge, message)
     }
     pub(crate) fn untold(layer: &str, error: &std::io::Error) -> Self {
         let message = format!(
             "tools cannot be told of its code: {error}; check the folder and the free space"
         );
-        Self {
-            layer: Some(layer.to_owned()),
-            message,
-        }
+        Self::new(PlanErrorKind::Io, message).layer(layer)
     }
     /// Work that may need more memory than there is.
     pub fn short(error: &TooMuch) -> Self {
         let message = format!(
             "the network or kernel {error}; raise the limit of this process (ulimit -v), or use a smaller one"
         );
-        Self {
-            layer: None,
-            message,
-        }
+        Self::new(PlanErrorKind::Memory, message)
     }
     /// A plan that needs `needed` bytes to run where there are `free`.
     pub fn too_large(needed: u64, free: u64) -> Self {
@@ -76,10 +95,7 @@ impl PlanError {
             mib(needed),
             mib(free)
         );
-        Self {
-            layer: None,
-            message,
-        }
+        Self::new(PlanErrorKind::Memory, message)
     }
     /// The system gave less than it says is free: a limit of this process.
     pub(crate) fn no_memory(needed: u64) -> Self {
@@ -88,10 +104,7 @@ impl PlanError {
              (ulimit -v), or use smaller inputs or a smaller batch",
             needed.div_ceil(1 << 20)
         );
-        Self {
-            layer: None,
-            message,
-        }
+        Self::new(PlanErrorKind::Memory, message)
     }
     pub(crate) fn frozen(layer: &str, variants: &[&str], threads: usize) -> Self {
         let message = format!(
@@ -99,10 +112,7 @@ impl PlanError {
              tune cache; compile once without freezing",
             variants.join(", ")
         );
-        Self {
-            layer: Some(layer.to_owned()),
-            message,
-        }
+        Self::new(PlanErrorKind::Unmeasured, message).layer(layer)
     }
     /// Layers (and their types) without generated code, which a program of its own cannot run.
     pub(crate) fn no_kernels(layers: &[(&str, &str)]) -> Self {
@@ -116,10 +126,7 @@ impl PlanError {
              network with skimjit",
             without.join(", ")
         );
-        Self {
-            layer: None,
-            message,
-        }
+        Self::new(PlanErrorKind::NoKernel, message)
     }
     /// A layer of a program that has no kernel.
     pub(crate) fn no_kernel(plan: &crate::Plan, layer: &str) -> Self {
@@ -132,10 +139,7 @@ impl PlanError {
         names.dedup();
         let found = kind.unwrap_or_else(|| "no kernel of this name".to_owned());
         let message = format!("found {found}, expected one of: {}", names.join(", "));
-        Self {
-            layer: Some(layer.to_owned()),
-            message,
-        }
+        Self::new(PlanErrorKind::NoKernel, message).layer(layer)
     }
     /// A layer that has a kernel for one instruction set only.
     pub(crate) fn one_isa_only(layer: &str) -> Self {
@@ -143,28 +147,19 @@ impl PlanError {
             "found generated code for one instruction set only, expected it for all that \
                        were asked for; compile for one instruction set, or leave the layer out"
                 .to_owned();
-        Self {
-            layer: Some(layer.to_owned()),
-            message,
-        }
+        Self::new(PlanErrorKind::NoKernel, message).layer(layer)
     }
     pub(crate) fn program_size(found: usize, most: usize) -> Self {
         let message = format!(
             "found {found} bytes of code and weights in one program, expected at most {most}; compile \
              for one instruction set, or a part of the layers"
         );
-        Self {
-            layer: None,
-            message,
-        }
+        Self::new(PlanErrorKind::TooLarge, message)
     }
     pub(crate) fn operands(layer: &str, found: usize) -> Self {
         let most = crate::session::MOST_OPERANDS;
         let message = format!("found {found} bottoms, expected at most {most}");
-        Self {
-            layer: Some(layer.to_owned()),
-            message,
-        }
+        Self::new(PlanErrorKind::TooLarge, message).layer(layer)
     }
 }
 

@@ -15,7 +15,7 @@ pub mod recipe;
 mod session;
 mod tune;
 
-pub use error::{PlanError, RunError};
+pub use error::{PlanError, PlanErrorKind, RunError};
 pub use kernel_store::KernelStore;
 pub use plan::{Basis, Candidate, Choice, Plan, Port};
 pub use planner::plan;

@@ -23,7 +23,7 @@ mod linker;
 use crate::{Error, Result};
 use skimjit_host::whole;
 use skimjit_runtime::program::{self, Interface, Program};
-use skimjit_runtime::{Plan, PlanError};
+use skimjit_runtime::{Plan, PlanError, PlanErrorKind};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -68,9 +68,9 @@ impl AheadOfTime {
 
     /// A relocatable ELF object.
     pub fn object(&self) -> Result<Vec<u8>> {
-        let failed = |error: io::Error| PlanError {
-            layer: None,
-            message: format!("the object could not be made: {error}"),
+        let failed = |error: io::Error| {
+            let message = format!("the object could not be made: {error}");
+            PlanError::new(PlanErrorKind::Io, message)
         };
         Ok(elf::object(&self.program).map_err(failed)?)
     }

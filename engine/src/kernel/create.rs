@@ -7,7 +7,7 @@ use skimjit_host::memory;
 use skimjit_models::Pattern;
 use skimjit_runtime::jit::{CodeRegion, Isa, SpecHash, SpecHasher};
 use skimjit_runtime::kernels::{Built, CompiledKernel, Problem, Weights, limits, registry};
-use skimjit_runtime::{KernelStore, PlanError};
+use skimjit_runtime::{KernelStore, PlanError, PlanErrorKind};
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, LazyLock};
@@ -257,6 +257,5 @@ fn publish(built: Built) -> Result<CompiledKernel> {
 }
 
 fn plan_error(message: String) -> Error {
-    let layer = None;
-    PlanError { layer, message }.into()
+    PlanError::new(PlanErrorKind::Asked, message).into()
 }
