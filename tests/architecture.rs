@@ -83,7 +83,7 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     paths.into_iter().map(read).collect()
 }
 
-const CODE: [&str; 12] = [
+const CODE: [&str; 13] = [
     "host/src",
     "jit/src",
     "models/src",
@@ -92,6 +92,7 @@ const CODE: [&str; 12] = [
     "kernels/src",
     "kernels/verifier/src",
     "runtime/src",
+    "aot/src",
     "engine/src",
     "capi/src",
     "src",
@@ -157,11 +158,20 @@ fn dependencies_point_downwards() {
         "skimjit-models",
     ]);
     assert!(ours("runtime/Cargo.toml").is_subset(&runtime));
+    let aot = [
+        "skimjit-host",
+        "skimjit-jit",
+        "skimjit-kernels",
+        "skimjit-models",
+        "skimjit-runtime",
+    ];
+    assert_eq!(ours("aot/Cargo.toml"), set(&aot));
     let format = set(&["skimjit-host", "skimjit-models"]);
     assert_eq!(ours("models/caffe/Cargo.toml"), format);
     let data = set(&["skimjit-caffe", "skimjit-host", "skimjit-models"]);
     assert_eq!(ours("models/data/Cargo.toml"), data);
     let mut engine = set(&[
+        "skimjit-aot",
         "skimjit-caffe",
         "skimjit-data",
         "skimjit-host",
@@ -251,6 +261,7 @@ fn each_outside_crate_has_one_home() {
             "models/data/Cargo.toml",
             "kernels/Cargo.toml",
             "runtime/Cargo.toml",
+            "aot/Cargo.toml",
             "engine/Cargo.toml",
             "capi/Cargo.toml",
             "Cargo.toml",

@@ -83,3 +83,13 @@ impl From<IsaError> for Error {
         Self::Isa(error)
     }
 }
+
+impl From<skimjit_aot::Error> for Error {
+    fn from(error: skimjit_aot::Error) -> Self {
+        match error {
+            skimjit_aot::Error::Usage(text) => Self::Usage(text),
+            skimjit_aot::Error::Plan(error) => Self::Plan(error),
+            skimjit_aot::Error::File(error) => Self::Input(error),
+        }
+    }
+}

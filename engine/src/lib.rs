@@ -18,7 +18,6 @@
 //! # }
 //! ```
 
-pub mod ahead_of_time;
 pub mod any_shape;
 pub mod array;
 pub mod code_info;
@@ -32,12 +31,12 @@ pub mod options;
 pub mod tune;
 pub mod verify;
 
-pub use ahead_of_time::AheadOfTime;
 pub use any_shape::{AnyShape, AnyShapeSession};
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use model::Model;
 pub use options::{CompileOptions, Keep, LoadOptions, Shared};
+pub use skimjit_aot::{self as ahead_of_time, AheadOfTime};
 pub use skimjit_data::picture;
 pub use skimjit_models::{Graph, Shape, Tensor};
 pub use skimjit_runtime::jit::Isa;

@@ -114,62 +114,11 @@ impl PlanError {
         );
         Self::new(PlanErrorKind::Unmeasured, message).layer(layer)
     }
-    /// Layers (and their types) without generated code, which a program of its own cannot run.
-    pub(crate) fn no_kernels(layers: &[(&str, &str)]) -> Self {
-        let without: Vec<String> = layers
-            .iter()
-            .map(|(layer, kind)| format!("\"{layer}\" ({kind})"))
-            .collect();
-        let message = format!(
-            "found layers without generated code, expected none in a network that runs by itself: {}; \
-             name the layers to take (compile --layers), and compute these otherwise, or run the \
-             network with skimjit",
-            without.join(", ")
-        );
-        Self::new(PlanErrorKind::NoKernel, message)
-    }
-    /// A layer of a program that has no kernel.
-    pub(crate) fn no_kernel(plan: &crate::Plan, layer: &str) -> Self {
-        let kind = reference_steps(plan)
-            .find(|(name, _)| *name == layer)
-            .map(|(_, kind)| format!("a {kind} layer without a kernel"));
-        let kernels = plan.segments.iter().flat_map(|segment| &segment.steps);
-        let kernels = kernels.filter(|step| matches!(step.work, crate::plan::Work::Kernel(_)));
-        let mut names: Vec<&str> = kernels.map(|step| &step.layer[..]).collect();
-        names.dedup();
-        let found = kind.unwrap_or_else(|| "no kernel of this name".to_owned());
-        let message = format!("found {found}, expected one of: {}", names.join(", "));
-        Self::new(PlanErrorKind::NoKernel, message).layer(layer)
-    }
-    /// A layer that has a kernel for one instruction set only.
-    pub(crate) fn one_isa_only(layer: &str) -> Self {
-        let message =
-            "found generated code for one instruction set only, expected it for all that \
-                       were asked for; compile for one instruction set, or leave the layer out"
-                .to_owned();
-        Self::new(PlanErrorKind::NoKernel, message).layer(layer)
-    }
-    pub(crate) fn program_size(found: usize, most: usize) -> Self {
-        let message = format!(
-            "found {found} bytes of code and weights in one program, expected at most {most}; compile \
-             for one instruction set, or a part of the layers"
-        );
-        Self::new(PlanErrorKind::TooLarge, message)
-    }
     pub(crate) fn operands(layer: &str, found: usize) -> Self {
         let most = crate::session::MOST_OPERANDS;
         let message = format!("found {found} bottoms, expected at most {most}");
         Self::new(PlanErrorKind::TooLarge, message).layer(layer)
     }
-}
-
-/// Layers that run on the reference, and their types.
-fn reference_steps(plan: &crate::Plan) -> impl Iterator<Item = (&str, &'static str)> {
-    let steps = plan.segments.iter().flat_map(|segment| &segment.steps);
-    steps.filter_map(|step| match &step.work {
-        crate::plan::Work::Reference(reference) => Some((&step.layer[..], reference.op.name())),
-        _ => None,
-    })
 }
 
 impl fmt::Display for PlanError {

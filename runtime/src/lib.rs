@@ -10,7 +10,6 @@ pub mod plan;
 mod planner;
 mod pool;
 mod profile;
-pub mod program;
 pub mod recipe;
 mod session;
 mod tune;

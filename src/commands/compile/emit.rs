@@ -257,12 +257,13 @@ fn verified(
 }
 
 fn write(ahead: &AheadOfTime, emit: Emit, path: &Path) -> Result<()> {
-    match emit {
+    let written = match emit {
         Emit::So => ahead.write_shared_library(path),
         Emit::Header => ahead.write_header(path),
         Emit::Asm => ahead.write_assembly(path),
         Emit::Obj | Emit::Skim => ahead.write_object(path),
-    }
+    };
+    Ok(written?)
 }
 
 fn report<'a>(

@@ -1,11 +1,11 @@
 //! The C header of a program.
 
-use skimjit_runtime::Port;
-use skimjit_runtime::jit::Isa;
-use skimjit_runtime::program::{
+use crate::program::{
     Access, ERROR_ISA, ERROR_NULL, ERROR_SCRATCH, Interface, LayerInterface, SCRATCH_ALIGN,
     isa_number,
 };
+use skimjit_runtime::Port;
+use skimjit_runtime::jit::Isa;
 use std::fmt::Write;
 
 pub fn header(interface: &Interface) -> String {

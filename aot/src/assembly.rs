@@ -1,7 +1,7 @@
 //! A program as a listing for the GNU assembler: the bytes are the code, the instructions are comments.
 
+use crate::program::{Program, Reference, Section, Symbol};
 use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, NasmFormatter};
-use skimjit_runtime::program::{Program, Reference, Section, Symbol};
 use std::io::{self, Write};
 
 /// Bytes of a reference.

@@ -22,13 +22,13 @@ mod tasks;
 pub use entry::{ERROR_ISA, ERROR_NULL, ERROR_SCRATCH};
 pub use layers::identifier;
 
-use crate::PlanError;
-use crate::plan::{Plan, Port};
 use image::Image;
 use layers::Layers;
 use skimjit_jit::asm::{Avx2Asm, Avx512Asm};
 use skimjit_kernels::Planes;
 use skimjit_kernels::jit::Isa;
+use skimjit_runtime::PlanError;
+use skimjit_runtime::plan::{Plan, Port};
 
 /// Most bytes of code and data together: addresses are 32-bit distances, and the sections of an
 /// object may be linked with others.

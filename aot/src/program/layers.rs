@@ -2,9 +2,10 @@
 
 use super::rearrange::{Rearranged, rearrange};
 use super::{Access, Interface, LayerInterface};
-use crate::PlanError;
-use crate::plan::{Operand, Plan, Step, Work};
+use crate::error;
 use skimjit_kernels::{CompiledKernel, Planes, stage::Staging};
+use skimjit_runtime::PlanError;
+use skimjit_runtime::plan::{Operand, Plan, Step, Work};
 use std::collections::HashSet;
 
 /// A kernel with its staging.
@@ -68,7 +69,7 @@ impl<'p> Layers<'p> {
         }
         match wanted {
             Some(wanted) => layers.only(plan, wanted),
-            None if !refused.is_empty() => Err(PlanError::no_kernels(&refused)),
+            None if !refused.is_empty() => Err(error::no_kernels(&refused)),
             None => Ok(layers),
         }
     }
@@ -77,7 +78,7 @@ impl<'p> Layers<'p> {
     fn only(mut self, plan: &Plan, wanted: &[String]) -> Result<Self, PlanError> {
         for name in wanted {
             if !self.list.iter().any(|layer| layer.name == name) {
-                return Err(PlanError::no_kernel(plan, name));
+                return Err(error::no_kernel(plan, name));
             }
         }
         self.list
@@ -162,7 +163,7 @@ fn same_layers(found: &[Layers<'_>]) -> Result<(), PlanError> {
         let all = found[0].list.iter().chain(&layers.list);
         let mut odd = all.filter(|l| !first.contains(&l.node) || !other.contains(&l.node));
         if let Some(layer) = odd.next() {
-            return Err(PlanError::one_isa_only(layer.name));
+            return Err(error::one_isa_only(layer.name));
         }
     }
     Ok(())

@@ -1,9 +1,10 @@
 //! Code and data of a program under construction.
 
 use super::{Interface, MOST_BYTES, Program, Reference, Section, Symbol};
-use crate::PlanError;
+use crate::error;
 use skimjit_jit::asm::{Gp, Mem, VectorAsm};
 use skimjit_kernels::jit::Code;
+use skimjit_runtime::PlanError;
 
 /// Start of code and data of their own: a cache line.
 const ALIGN: usize = 64;
@@ -142,7 +143,7 @@ impl Image {
     pub fn finish(self, interface: Interface) -> Result<Program, PlanError> {
         let bytes = self.text.len() + self.data.len();
         if bytes > MOST_BYTES {
-            return Err(PlanError::program_size(bytes, MOST_BYTES));
+            return Err(error::program_size(bytes, MOST_BYTES));
         }
         Ok(Program {
             text: self.text,

@@ -6,10 +6,10 @@
 use super::image::{Emitter, Image, Target};
 use super::layers::{Action, Layer, Layers};
 use super::{Interface, Scratch, moves, tasks};
-use crate::PlanError;
-use crate::plan::{Operand, Place, Plan, Port, Segment, Step, Work};
 use skimjit_jit::asm::{Cond, Gp, Label, Mem, VectorAsm};
 use skimjit_kernels::Planes;
+use skimjit_runtime::PlanError;
+use skimjit_runtime::plan::{Operand, Place, Plan, Port, Segment, Step, Work};
 
 const ELEM: usize = size_of::<f32>();
 

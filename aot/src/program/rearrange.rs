@@ -1,8 +1,8 @@
 //! Ops that only move data (Permute, Slice, Crop, ...): runs of elements, found by asking the reference
 //! where each element of its result comes from.
 
-use crate::plan::Reference;
 use skimjit_models::{Op, Tensor, TensorRef};
+use skimjit_runtime::plan::Reference;
 
 /// Most elements of an operand or result: below this, a float tells every index apart.
 const MOST_ELEMS: usize = (1 << 24) - 1;

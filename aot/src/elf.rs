@@ -1,5 +1,6 @@
 //! A program as a relocatable ELF object.
 
+use crate::program::{Program, Section, Symbol};
 use object::write::{
     Object, Relocation, SectionId, StandardSection, Symbol as ElfSymbol, SymbolSection,
 };
@@ -7,7 +8,6 @@ use object::{
     Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKind, SymbolFlags, SymbolKind,
     SymbolScope, elf,
 };
-use skimjit_runtime::program::{Program, Section, Symbol};
 use std::io;
 
 /// Alignment of both sections: a cache line.

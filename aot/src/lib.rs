@@ -17,12 +17,15 @@
 
 mod assembly;
 mod elf;
+mod error;
 mod header;
 mod linker;
+mod program;
 
-use crate::{Error, Result};
+pub use error::{Error, Result};
+pub use program::{Interface, Program};
+
 use skimjit_host::whole;
-use skimjit_runtime::program::{self, Interface, Program};
 use skimjit_runtime::{Plan, PlanError, PlanErrorKind};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
