@@ -2,12 +2,14 @@
 
 use crate::emit::{BIAS, COUNT, SRC, TMP, WEI, WEI_START, load_args, vector_bytes};
 use crate::flat::Flat;
+use crate::problem::refuse;
 use crate::variant::{
-    Built, Cost, KernelError, Task, Unsupported, Variant, Weights, at_least_memory, balanced,
+    Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights, at_least_memory,
+    balanced,
 };
-use crate::{AlignedBuf, ConvProblem, Footprint, Problem, limits};
+use crate::{AlignedBuf, ConvProblem, Footprint, limits};
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{Avx2Asm, Avx512Asm, Cond, Gp, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Cond, Gp, Mem, V, VectorAsm};
 use skimjit_models::Pattern;
 use std::ops::Range;
 
@@ -30,7 +32,7 @@ impl Tile {
     /// Most rows for a number of vectors: accumulators, one source vector each, one weight; four
     /// registers must be free for the store.
     fn most_rows(isa: Isa, vectors: u32) -> u32 {
-        let registers = if isa == Isa::Avx512 { 32 } else { 16 };
+        let registers = u32::from(isa.descriptor().vector_registers);
         ((registers - 1 - vectors) / vectors).min((registers - 4) / vectors)
     }
 
@@ -74,53 +76,33 @@ impl Tile {
     }
 
     fn geometry(self, problem: &ConvProblem, isa: Isa) -> Flat {
-        let lanes = if isa == Isa::Avx512 { 16 } else { 8 };
         let chunks = problem.ocg().div_ceil(self.rows) * problem.groups;
-        Flat::new(problem, isa, lanes, self.vectors, chunks)
+        Flat::new(problem, isa, self.vectors, chunks)
     }
 }
 
-impl Variant for Rolled {
-    fn name(&self) -> &'static str {
-        "dense_conv.rolled"
-    }
+impl TypedVariant for Rolled {
+    type Problem = ConvProblem;
+    const NAME: &'static str = "dense_conv.rolled";
+    const WEIGHTING: Weighting = Weighting::Dense;
+    const EXAMPLE: &'static str = "conv src=9x4x4x48 dst=2x4x4x16 k=1x1 s=1x1 p=0x0 d=1x1 g=1 relu=0 density=100 bias=1 scale=1 seed=1";
 
-    fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
-        let Problem::Conv(problem) = problem else {
-            return Err(Unsupported::family("convolutions"));
-        };
+    fn supports(problem: &ConvProblem, _isa: Isa) -> Result<(), Unsupported> {
         problem.check()?;
-        if problem.taps() > limits::UNROLLED_TAPS {
-            let most = limits::UNROLLED_TAPS;
-            return Err(Unsupported(format!(
-                "{} taps, expected at most {most}",
-                problem.taps()
-            )));
+        let (taps, most) = (problem.taps(), limits::UNROLLED_TAPS);
+        if taps > most {
+            return refuse(format!("{taps} taps, expected at most {most}"));
         }
         Ok(())
     }
-
-    fn cost(&self, problem: &Problem, _pattern: &Pattern, isa: Isa) -> Cost {
-        let Problem::Conv(problem) = problem else {
-            unreachable!("supported")
-        };
+    fn cost(problem: &ConvProblem, _pattern: &Pattern, isa: Isa) -> Cost {
         Tile::choose(problem, isa).1
     }
-
-    fn build(
-        &self,
-        problem: &Problem,
+    fn build<A: VectorAsm>(
+        problem: &ConvProblem,
         weights: Weights<'_>,
-        isa: Isa,
     ) -> Result<Built, KernelError> {
-        self.supports(problem, isa)?;
-        let Problem::Conv(problem) = problem else {
-            unreachable!("supported")
-        };
-        match isa {
-            Isa::Avx2 => Ok(build::<Avx2Asm>(problem, weights)),
-            Isa::Avx512 => Ok(build::<Avx512Asm>(problem, weights)),
-        }
+        Ok(build::<A>(problem, weights))
     }
 }
 
@@ -157,21 +139,14 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Built {
         tasks.sort_by_key(|task| task.aux);
     }
     let mut asm = A::new();
-    let entries = sizes
+    let entries: Vec<usize> = sizes
         .iter()
-        .map(|&size| emit(&mut asm, problem, &flat, Tile { rows: size, ..tile }));
-    let entries = entries.collect();
+        .map(|&size| emit(&mut asm, problem, &flat, Tile { rows: size, ..tile }))
+        .collect();
+    let footprint = Footprint::new(flat.src_extent(false), flat.dst_extent());
     Built {
-        code: asm.finish(),
-        entries,
-        packed: packed.into(),
-        tasks,
         staging: flat.staging(),
-        footprint: Footprint {
-            src: flat.src_extent(false),
-            dst: flat.dst_extent(),
-            scratch_bytes: 0,
-        },
+        ..Built::new(asm, entries, packed, tasks, footprint)
     }
 }
 
@@ -183,30 +158,18 @@ fn pack_chunk(
     group: u32,
     rows: Range<u32>,
 ) -> Task {
-    let bias = packed.align(64);
-    packed.extend_f32(
-        rows.clone()
-            .map(|row| weights.bias.get(row as usize).copied().unwrap_or(0.0)),
-    );
+    let bias = weights.pack_bias(packed, rows.clone());
     let wei = packed.align(64);
-    let cols = problem.cols() as usize;
-    let mut column = Vec::with_capacity(rows.len() * 4);
-    for col in 0..cols {
-        column.clear();
-        for row in rows.clone() {
-            column.extend_from_slice(&weights.values[row as usize * cols + col].to_ne_bytes());
-        }
-        packed.extend(&column);
+    for col in 0..problem.cols() {
+        packed.extend_f32(rows.clone().map(|row| weights.value(row, col)));
     }
     Task {
-        entry: 0,
         src: i64::from(group * problem.icg()) * i64::from(flat.channel_elems()) * 4,
         dst: i64::from(rows.start) * i64::from(problem.dst.pitch) * 4,
         wei,
         bias,
-        aux: 0,
-        count: 0,
-        cost: cols as f32 * rows.len() as f32,
+        cost: problem.cols() as f32 * rows.len() as f32,
+        ..Task::default()
     }
 }
 

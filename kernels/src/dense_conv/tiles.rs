@@ -1,7 +1,8 @@
 //! Output positions cut into register tiles of consecutive pixels, and tiles into segments.
 
+use crate::problem::refuse;
 use crate::stage::Staging;
-use crate::variant::Unsupported;
+use crate::variant::{Unsupported, last_lanes};
 use crate::{AlignedBuf, ConvProblem, limits};
 use skimjit_jit::asm::VectorAsm;
 use skimjit_models::ops::Window;
@@ -69,9 +70,9 @@ impl Source {
             .saturating_mul(u64::from(problem.src.c));
         if elems > limits::OPERAND_ELEMS {
             let most = limits::OPERAND_ELEMS;
-            return Err(Unsupported(format!(
+            return refuse(format!(
                 "a padded copy of {elems} elements, expected at most {most}"
-            )));
+            ));
         }
         Ok(())
     }
@@ -223,11 +224,11 @@ impl Segment {
         let start = packed.align(64);
         let lanes = A::LANES as u32;
         let blocks = self.blocks(lanes);
-        let last = self.slots.len() as u32 - (blocks - 1) * lanes;
+        let last = last_lanes(self.slots.len() as u32, lanes);
         let mut header = vec![0; HEADER_MASK as usize];
         header[..4].copy_from_slice(&(self.tiles.len() as u32).to_le_bytes());
         header[4..8].copy_from_slice(&(blocks - 1).to_le_bytes());
-        header.extend(A::mask_bytes(((1u64 << last) - 1) as u32));
+        header.extend(A::first_lanes(last));
         header.resize(HEADER_BYTES as usize, 0);
         packed.extend(&header);
         for tile in &self.tiles {

@@ -3,7 +3,7 @@
 pub mod lines;
 pub mod registers;
 
-use crate::problem::check_planes;
+use crate::problem::{check_planes, refuse};
 use crate::variant::{Task, Unsupported, balanced};
 use crate::{AlignedBuf, PoolProblem, limits};
 use skimjit_models::ops::PoolMethod;
@@ -19,12 +19,12 @@ fn check(problem: &PoolProblem) -> Result<(), Unsupported> {
     let reach = u64::from(problem.dst.w - 1) * u64::from(window.stride[1]);
     let line = reach.max(u64::from(problem.src.w)) + 2 * u64::from(window.pad[1]);
     if window.kernel[1] > limits::POOL_KERNEL || line > u64::from(limits::POOL_LINE) {
-        return Err(Unsupported(format!(
+        return refuse(format!(
             "a kernel {} wide on lines of {line}, expected at most {} and {}",
             window.kernel[1],
             limits::POOL_KERNEL,
             limits::POOL_LINE
-        )));
+        ));
     }
     let sizes = [
         (problem.src.h, problem.dst.h),
@@ -38,10 +38,10 @@ fn check(problem: &PoolProblem) -> Result<(), Unsupported> {
     });
     let same = problem.src.c == problem.dst.c && window.dilation == [1, 1];
     if !(fits && same) {
-        return Err(Unsupported(format!(
+        return refuse(format!(
             "{window:?} from {:?} to {:?}, expected windows that start inside the padded planes",
             problem.src, problem.dst
-        )));
+        ));
     }
     Ok(())
 }
@@ -93,15 +93,6 @@ fn write_rows(packed: &mut AlignedBuf, problem: &PoolProblem, stored: u32) -> i3
 /// Some channels each.
 fn tasks(problem: &PoolProblem) -> Vec<Task> {
     balanced(problem.dst.c, problem.dst.c.div_ceil(TASKS))
-        .map(|channels| Task {
-            entry: 0,
-            src: i64::from(channels.start) * i64::from(problem.src.pitch) * 4,
-            dst: i64::from(channels.start) * i64::from(problem.dst.pitch) * 4,
-            wei: 0,
-            bias: 0,
-            aux: 0,
-            count: channels.len() as u64,
-            cost: channels.len() as f32,
-        })
+        .map(|channels| Task::of_channels(channels, &problem.src, &problem.dst))
         .collect()
 }

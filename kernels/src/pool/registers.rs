@@ -2,10 +2,14 @@
 
 use super::{ROW_RECORD, check, fill, tasks, window, write_rows};
 use crate::emit::{AUX, COUNT, DST, SRC, TMP, load_args, vector_bytes};
-use crate::variant::{Built, Cost, KernelError, Unsupported, Variant, Weights};
-use crate::{AlignedBuf, Extent, Footprint, PoolProblem, Problem};
-use skimjit_jit::Isa;
-use skimjit_jit::asm::{Avx512Asm, Avx512Ext, Cond, Gp, M, Mem, V, VectorAsm};
+use crate::epilogue::store;
+use crate::problem::refuse;
+use crate::variant::{
+    Built, Cost, KernelError, TypedVariant, Unsupported, Weighting, Weights, last_lanes,
+};
+use crate::{AlignedBuf, Extent, Footprint, PoolProblem};
+use skimjit_jit::asm::{Avx512Asm, Cond, Gp, M, Mem, V, VectorAsm};
+use skimjit_jit::{Features, Isa};
 use skimjit_models::Pattern;
 use skimjit_models::ops::PoolMethod;
 
@@ -22,38 +26,30 @@ pub struct Registers;
 const MOST_VECTORS: u32 = 16;
 const LANES: u32 = 16;
 
-impl Variant for Registers {
-    fn name(&self) -> &'static str {
-        "pool.registers"
-    }
-    fn supports(&self, problem: &Problem, isa: Isa) -> Result<(), Unsupported> {
-        let Problem::Pool(problem) = problem else {
-            return Err(Unsupported::family("pooling"));
-        };
+impl TypedVariant for Registers {
+    type Problem = PoolProblem;
+    const NAME: &'static str = "pool.registers";
+    const WEIGHTING: Weighting = Weighting::Unweighted;
+    const NEEDS: Features = Features::AVX512F;
+    const EXAMPLE: &'static str =
+        "pool src=3x7x7x64 dst=3x3x3x16 k=3x3 s=2x2 p=0x0 d=1x1 density=100 bias=1 scale=1 seed=1";
+
+    fn supports(problem: &PoolProblem, _isa: Isa) -> Result<(), Unsupported> {
         check(problem)?;
         let window = &problem.window;
         let (kernel, stride, pad) = (window.kernel[1], window.stride[1], window.pad[1]);
-        if isa == Isa::Avx2 {
-            return Err(Unsupported("only on AVX-512".to_owned()));
-        }
         if kernel > LANES || pad >= LANES || stride > 2 {
-            return Err(Unsupported(format!(
+            return refuse(format!(
                 "a kernel {kernel} wide, stride {stride}, pad {pad}, expected at most {LANES}, 2 and less than {LANES}"
-            )));
+            ));
         }
-        if problem.src.w > MOST_VECTORS * LANES {
-            return Err(Unsupported(format!(
-                "rows of {} elements, expected at most {}",
-                problem.src.w,
-                MOST_VECTORS * LANES
-            )));
+        let (width, most) = (problem.src.w, MOST_VECTORS * LANES);
+        if width > most {
+            return refuse(format!("rows of {width} elements, expected at most {most}"));
         }
         Ok(())
     }
-    fn cost(&self, problem: &Problem, _pattern: &Pattern, _isa: Isa) -> Cost {
-        let Problem::Pool(problem) = problem else {
-            unreachable!("supported")
-        };
+    fn cost(problem: &PoolProblem, _pattern: &Pattern, _isa: Isa) -> Cost {
         let vectors = f64::from(problem.src.w.div_ceil(LANES));
         let [kh, kw] = problem.window.kernel.map(f64::from);
         let lines = f64::from(problem.dst.c) * f64::from(problem.dst.h);
@@ -62,39 +58,17 @@ impl Variant for Registers {
             code_bytes: 2048,
         }
     }
-    fn build(
-        &self,
-        problem: &Problem,
+    fn build<A: VectorAsm>(
+        problem: &PoolProblem,
         _weights: Weights<'_>,
-        isa: Isa,
     ) -> Result<Built, KernelError> {
-        self.supports(problem, isa)?;
-        let Problem::Pool(problem) = problem else {
-            unreachable!("supported")
-        };
         let mut packed = AlignedBuf::new();
         let tables = write_tables(&mut packed, problem);
         let mut asm = Avx512Asm::new();
         Emitter::new(problem, &tables).emit(&mut asm);
-        let last = |planes: crate::Planes| (planes.c as usize - 1) * planes.pitch as usize;
-        Ok(Built {
-            code: asm.finish(),
-            entries: vec![0],
-            packed: packed.into(),
-            tasks: tasks(problem),
-            staging: None,
-            footprint: Footprint {
-                src: Extent {
-                    before: 0,
-                    after: last(problem.src) + (problem.src.hw() + LANES) as usize,
-                },
-                dst: Extent {
-                    before: 0,
-                    after: last(problem.dst) + problem.dst.hw() as usize,
-                },
-                scratch_bytes: 0,
-            },
-        })
+        let read = problem.src.last_plane() + (problem.src.hw() + LANES) as usize;
+        let footprint = Footprint::new(Extent::from_base(read), Extent::of(&problem.dst));
+        Ok(Built::new(asm, [0], packed, tasks(problem), footprint))
     }
 }
 
@@ -110,15 +84,10 @@ struct Tables {
     rows: i32,
 }
 
-/// Lanes of the last of the vectors that hold `elems`.
-fn last_lanes(elems: u32) -> u32 {
-    (elems - 1) % LANES + 1
-}
-
 fn write_tables(packed: &mut AlignedBuf, problem: &PoolProblem) -> Tables {
     let masks = packed.align(64) as i32;
     for width in [problem.src.w, problem.dst.w] {
-        packed.extend(&Avx512Asm::mask_bytes((1 << last_lanes(width)) - 1));
+        packed.extend(&Avx512Asm::first_lanes(last_lanes(width, LANES)));
         packed.align(32);
     }
     let even = packed.align(64) as i32;
@@ -228,7 +197,7 @@ impl<'a> Emitter<'a> {
         asm.dec(ROWS);
         asm.jcc(Cond::NotEqual, top);
         asm.bind(done);
-        if last_lanes(self.problem.src.w) < LANES {
+        if !self.problem.src.w.is_multiple_of(LANES) {
             // The last vector brought pixels of the next row along.
             let last = V(self.vectors as u8 - 1);
             asm.blend(last, self.fill, last, SOURCE_MASK);
@@ -291,12 +260,9 @@ impl<'a> Emitter<'a> {
                 asm.vmul_mem(odd, odd, Mem::new(AUX, self.tables.divisors + bytes));
                 asm.vdiv(result, result, odd);
             }
-            let out = Mem::new(OUT, bytes);
-            if block + 1 == blocks && last_lanes(self.problem.dst.w) < LANES {
-                asm.store_masked(out, result, RESULT_MASK);
-            } else {
-                asm.store(out, result);
-            }
+            let partial = block + 1 == blocks && !self.problem.dst.w.is_multiple_of(LANES);
+            let mask = partial.then_some(RESULT_MASK);
+            store(asm, Mem::new(OUT, bytes), result, mask);
         }
     }
 }

@@ -210,7 +210,7 @@ pub fn admit(bytes: &[u8], i: &Instruction, isa: Isa) -> Result<Action, Reason> 
         .iter()
         .find(|rule| rule.code == i.code())
         .ok_or(UNKNOWN)?;
-    if rule.isa > isa {
+    if !isa.contains(rule.isa) {
         return Err("an instruction of AVX-512 in code for AVX2");
     }
     rule.vector(i).map(Action::Vector)

@@ -2,12 +2,11 @@
 
 use super::geometry::Geometry;
 use super::table::ENTRY_BYTES;
-use crate::emit::{
-    AUX, BIAS, COUNT, DST, RES, SRC, TMP, WEI, load_arg, load_args, relu, vector_bytes,
-};
+use crate::emit::{AUX, BIAS, COUNT, DST, RES, SRC, TMP, WEI, load_arg, load_args, vector_bytes};
+use crate::epilogue::{Epilogue, store};
+use crate::variant::last_lanes;
 use crate::{AlignedBuf, ConvProblem, KernelArgs};
-use skimjit_jit::Isa;
-use skimjit_jit::asm::{Cond, Gp, M, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Cond, Gp, Mem, V, VectorAsm};
 use std::mem::offset_of;
 
 /// Offset of the row that the current non-zero reads, and the one after.
@@ -46,8 +45,7 @@ pub fn write_constants<A: VectorAsm>(
         packed.extend(&bytes);
         packed.align(RECORD);
     };
-    let lanes = |count: u32| A::mask_bytes(((1u64 << count) - 1) as u32);
-    put(lanes(last_lanes(ow, geometry.lanes)));
+    put(A::first_lanes(last_lanes(ow, geometry.lanes)));
     if geometry.rows_per_vector() == 1 {
         return;
     }
@@ -56,7 +54,7 @@ pub fn write_constants<A: VectorAsm>(
         lanes.flat_map(|lane| source(lane).to_le_bytes()).collect()
     };
     let ring = geometry.staging.row_pitch;
-    put(lanes(2 * ow));
+    put(A::first_lanes(2 * ow));
     put(order(&|lane| (lane / ow).min(1) * ring + lane % ow));
     for pair in geometry.phases.windows(2) {
         let by = (pair[1] - pair[0]) % ring;
@@ -72,11 +70,6 @@ fn constant_bytes(geometry: &Geometry) -> i32 {
         1 => PAIR_MASK,
         _ => TURNS + 2 * RECORD as i32 * (geometry.phases.len() as i32 - 1),
     }
-}
-
-/// Lanes that a row of `ow` has in its last vector.
-fn last_lanes(ow: u32, lanes: u32) -> u32 {
-    (ow - 1) % lanes + 1
 }
 
 /// Emits the code of a tile of `rows` rows and returns its entry.
@@ -271,60 +264,44 @@ impl Tile<'_> {
 
     /// Post-ops and stores of one output channel.
     fn finish<A: VectorAsm>(&self, asm: &mut A) {
-        let [_, order, zero, mask] = self.free;
-        let mask = match A::ISA {
-            Isa::Avx512 => M(1),
-            Isa::Avx2 => M(mask.0),
-        };
+        let [_, order, zero, last] = self.free;
+        let epilogue = Epilogue::new(self.problem.relu, [zero, order, last]);
+        let mask = A::mask(1, last);
+        let in_vector = A::ISA.descriptor().mask_registers == 0;
         let together = self.geometry.rows_per_vector() > 1;
         let tile = self.rows * self.problem.dst.w;
         let mut loaded = None;
-        if self.problem.relu.is_some() {
-            asm.zero(zero);
-        }
+        epilogue.prepare(asm);
         for (acc, pixel, lanes) in self.pixels() {
             if together {
                 asm.load(order, Mem::new(TABLE, PAIR_ORDER));
                 asm.permute(acc, order, acc);
             }
-            self.post_ops(asm, acc, pixel, zero);
-            let to = Mem::new(DST, pixel as i32 * 4);
-            // AVX2's masked stores are slow on AMD: where the excess lanes belong to later pixels of
-            // the tile, the vector is stored whole.
+            let at = |base| Mem::new(base, pixel as i32 * 4);
+            epilogue.apply(asm, acc, self.problem.residual.then_some(at(RES)));
+            // Where masked stores are slow and the excess lanes belong to later pixels of the tile, the
+            // vector is stored whole.
             let full = lanes == self.geometry.lanes;
-            let harmless = A::ISA == Isa::Avx2 && pixel + self.geometry.lanes <= tile;
-            if full || harmless {
-                asm.store(to, acc);
+            let slow = !A::ISA.descriptor().masked_stores_are_free;
+            if full || (slow && pixel + self.geometry.lanes <= tile) {
+                store(asm, at(DST), acc, None);
                 continue;
             }
             let record = match together && lanes > self.problem.dst.w {
                 true => PAIR_MASK,
                 false => MASK,
             };
-            if loaded != Some(record) || self.clobbers_mask::<A>() {
+            // An activation with a slope overwrites a mask that is in a vector register.
+            if loaded != Some(record) || (in_vector && epilogue.has_slope()) {
                 asm.load_mask(mask, Mem::new(TABLE, record));
                 loaded = Some(record);
             }
-            asm.store_masked(to, acc, mask);
+            store(asm, at(DST), acc, Some(mask));
         }
         let pitch = self.problem.dst.pitch as i32 * 4;
         asm.add_imm(DST, pitch);
         if self.problem.residual {
             asm.add_imm(RES, pitch);
-        }
-    }
-
-    /// Whether the post-ops use the mask's register.
-    fn clobbers_mask<A: VectorAsm>(&self) -> bool {
-        A::ISA == Isa::Avx2 && self.problem.relu.is_some_and(|relu| relu.slope() != 0.0)
-    }
-
-    fn post_ops<A: VectorAsm>(&self, asm: &mut A, acc: V, pixel: u32, zero: V) {
-        if self.problem.residual {
-            asm.vadd_mem(acc, acc, Mem::new(RES, pixel as i32 * 4));
-        }
-        if let Some(slope) = self.problem.relu {
-            relu(asm, acc, slope, zero, self.free[1], self.free[3]);
         }
     }
 }

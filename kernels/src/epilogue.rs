@@ -1,0 +1,87 @@
+//! The end of every kernel: residual, activation, store, with the excess lanes of the last vector
+//! left out.
+
+use crate::emit::{TMP, relu};
+use crate::problem::Relu;
+use skimjit_jit::asm::{Cond, M, Mem, V, VectorAsm};
+
+/// What happens to results before they are stored.
+#[derive(Clone, Copy)]
+pub struct Epilogue {
+    activation: Option<Relu>,
+    /// 0 where there is an activation.
+    zero: V,
+    scratch: [V; 2],
+}
+
+impl Epilogue {
+    /// With three registers of its own: one that holds 0, and two that an activation with a slope
+    /// overwrites.
+    pub fn new(activation: Option<Relu>, [zero, tmp, slope]: [V; 3]) -> Self {
+        Self {
+            activation,
+            zero,
+            scratch: [tmp, slope],
+        }
+    }
+
+    /// Whether the two scratch registers and [`TMP`] are overwritten.
+    pub fn has_slope(&self) -> bool {
+        self.activation.is_some_and(|relu| relu.slope() != 0.0)
+    }
+
+    /// Sets the register that holds 0, where it is needed.
+    pub fn prepare<A: VectorAsm>(&self, asm: &mut A) {
+        if self.activation.is_some() {
+            asm.zero(self.zero);
+        }
+    }
+
+    /// Adds the residual and applies the activation.
+    pub fn apply<A: VectorAsm>(&self, asm: &mut A, x: V, residual: Option<Mem>) {
+        if let Some(residual) = residual {
+            asm.vadd_mem(x, x, residual);
+        }
+        if let Some(activation) = self.activation {
+            let [tmp, slope] = self.scratch;
+            relu(asm, x, activation, self.zero, tmp, slope);
+        }
+    }
+}
+
+/// Loads all lanes, or those of a mask.
+pub fn load<A: VectorAsm>(asm: &mut A, x: V, from: Mem, mask: Option<M>) {
+    match mask {
+        Some(mask) => asm.load_masked(x, from, mask),
+        None => asm.load(x, from),
+    }
+}
+
+/// Stores all lanes, or those of a mask.
+pub fn store<A: VectorAsm>(asm: &mut A, to: Mem, x: V, mask: Option<M>) {
+    match mask {
+        Some(mask) => asm.store_masked(to, x, mask),
+        None => asm.store(to, x),
+    }
+}
+
+/// Emits stores that `body` masks or not. Where masked ones are slow, whole vectors are stored
+/// wherever the excess lanes do no harm, which the word at `harmless` says when the code runs.
+pub fn store_whole_or_masked<A: VectorAsm>(
+    asm: &mut A,
+    harmless: Mem,
+    body: impl Fn(&mut A, bool),
+) {
+    if A::ISA.descriptor().masked_stores_are_free {
+        return body(asm, true);
+    }
+    let (masked, done) = (asm.new_label(), asm.new_label());
+    asm.load32(TMP, harmless);
+    asm.cmp_imm(TMP, 0);
+    asm.jcc(Cond::Equal, masked);
+    body(asm, false);
+    asm.jmp(done);
+    asm.bind(masked);
+    body(asm, true);
+    asm.bind(done);
+}
