@@ -292,6 +292,18 @@ mod tests {
     }
 
     #[test]
+    fn an_instruction_set_is_what_it_contains() {
+        assert!(Isa::Avx512.contains(Isa::Avx2) && !Isa::Avx2.contains(Isa::Avx512));
+        for isa in Isa::ALL {
+            let IsaDescriptor { features, .. } = *isa.descriptor();
+            assert!(isa.contains(isa) && !features.contains(Features::AVX512_BF16));
+            assert!(features.with(Features::AVX512_BF16).contains(features));
+        }
+        assert_eq!(Isa::Avx2.descriptor().features.to_string(), "avx2, fma");
+        assert_eq!(format!("{:?}", Features::NONE), "{}");
+    }
+
+    #[test]
     fn names_round_trip_and_unknown_ones_list_the_known() {
         for isa in Isa::ALL {
             assert_eq!(isa.to_string().parse(), Ok(isa));

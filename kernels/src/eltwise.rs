@@ -1,7 +1,7 @@
 //! Elementwise combination of several operands.
 
-use crate::emit::{AUX, COUNT, DST, SRC, TMP, load_arg, vector_bytes};
-use crate::epilogue::{Epilogue, load, store};
+use crate::emit::{AUX, COUNT, DST, SRC, TMP, entry, load, load_arg, store, vector_bytes};
+use crate::epilogue::Epilogue;
 use crate::problem::refuse;
 use crate::variant::{
     Built, Cost, KernelError, TypedVariant, Unsupported, Weighting, Weights, last_lanes,
@@ -9,7 +9,7 @@ use crate::variant::{
 };
 use crate::{AlignedBuf, EltwiseKind, EltwiseProblem, Extent, Footprint, KernelArgs};
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{Cond, Gp, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Gp, Mem, V, VectorAsm};
 use skimjit_models::Pattern;
 use std::mem::offset_of;
 
@@ -75,52 +75,44 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &EltwiseProblem, last: bool) -> usiz
     let (acc, x, zero, tmp, slope) = (V(0), V(1), V(2), V(3), V(4));
     let mask = A::mask(1, V(5));
     let masked = last.then_some(mask);
-    asm.align(64);
-    let entry = asm.offset();
-    for (i, &operand) in OPERANDS.iter().enumerate().skip(1) {
-        load_arg(asm, operand, Gp::Rdi, offset_of!(KernelArgs, src) + 8 * i);
-    }
-    load_arg(asm, DST, Gp::Rdi, offset_of!(KernelArgs, dst));
-    load_arg(asm, AUX, Gp::Rdi, offset_of!(KernelArgs, aux));
-    load_arg(asm, COUNT, Gp::Rdi, offset_of!(KernelArgs, count));
-    load_arg(asm, SRC, Gp::Rdi, offset_of!(KernelArgs, src));
-    asm.zero(zero);
-    if last {
-        asm.load_mask(mask, Mem::new(AUX, 0));
-    }
-    let coefficient = |i: usize| match &problem.kind {
-        EltwiseKind::Sum(_) => V(6 + i as u8),
-        _ => zero,
-    };
-    if let EltwiseKind::Sum(coefficients) = &problem.kind {
-        for (i, &value) in coefficients.iter().enumerate() {
-            asm.broadcast_imm(coefficient(i), value, TMP);
+    let coefficient = |i: usize| V(6 + i as u8);
+    let operands = &OPERANDS[..problem.operands as usize];
+    entry(asm, &[], |asm| {
+        for (i, &operand) in OPERANDS.iter().enumerate().skip(1) {
+            load_arg(asm, operand, Gp::Rdi, offset_of!(KernelArgs, src) + 8 * i);
         }
-    }
-    let top = asm.new_label();
-    asm.bind(top);
-    load(asm, acc, Mem::new(OPERANDS[0], 0), masked);
-    if let EltwiseKind::Sum(_) = problem.kind {
-        asm.vmul(acc, acc, coefficient(0));
-    }
-    let operands = OPERANDS.iter().take(problem.operands as usize);
-    for (i, &operand) in operands.enumerate().skip(1) {
-        load(asm, x, Mem::new(operand, 0), masked);
-        match problem.kind {
-            EltwiseKind::Sum(_) => asm.fma(acc, x, coefficient(i)),
-            EltwiseKind::Product => asm.vmul(acc, acc, x),
-            // Only a greater operand replaces the maximum, so NaN never does.
-            EltwiseKind::Max => asm.vmax(acc, x, acc),
+        load_arg(asm, DST, Gp::Rdi, offset_of!(KernelArgs, dst));
+        load_arg(asm, AUX, Gp::Rdi, offset_of!(KernelArgs, aux));
+        load_arg(asm, COUNT, Gp::Rdi, offset_of!(KernelArgs, count));
+        load_arg(asm, SRC, Gp::Rdi, offset_of!(KernelArgs, src));
+        asm.zero(zero);
+        if last {
+            asm.load_mask(mask, Mem::new(AUX, 0));
         }
-    }
-    Epilogue::new(problem.relu, [zero, tmp, slope]).apply(asm, acc, None);
-    store(asm, Mem::new(DST, 0), acc, masked);
-    for &operand in &OPERANDS[..problem.operands as usize] {
-        asm.add_imm(operand, vector_bytes::<A>());
-    }
-    asm.add_imm(DST, vector_bytes::<A>());
-    asm.dec(COUNT);
-    asm.jcc(Cond::NotEqual, top);
-    asm.ret();
-    entry
+        if let EltwiseKind::Sum(coefficients) = &problem.kind {
+            for (i, &value) in coefficients.iter().enumerate() {
+                asm.broadcast_imm(coefficient(i), value, TMP);
+            }
+        }
+        asm.counted_loop(COUNT, |asm| {
+            load(asm, acc, Mem::new(operands[0], 0), masked);
+            if let EltwiseKind::Sum(_) = problem.kind {
+                asm.vmul(acc, acc, coefficient(0));
+            }
+            for (i, &operand) in operands.iter().enumerate().skip(1) {
+                load(asm, x, Mem::new(operand, 0), masked);
+                match problem.kind {
+                    EltwiseKind::Sum(_) => asm.fma(acc, x, coefficient(i)),
+                    EltwiseKind::Product => asm.vmul(acc, acc, x),
+                    // Only a greater operand replaces the maximum, so NaN never does.
+                    EltwiseKind::Max => asm.vmax(acc, x, acc),
+                }
+            }
+            Epilogue::new(problem.relu, [zero, tmp, slope]).apply(asm, acc, None);
+            store(asm, Mem::new(DST, 0), acc, masked);
+            for &register in operands.iter().chain([&DST]) {
+                asm.add_imm(register, vector_bytes::<A>());
+            }
+        });
+    })
 }

@@ -3,7 +3,7 @@
 
 use crate::emit::{TMP, relu};
 use crate::problem::Relu;
-use skimjit_jit::asm::{Cond, M, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Cond, Mem, V, VectorAsm};
 
 /// What happens to results before they are stored.
 #[derive(Clone, Copy)]
@@ -46,22 +46,6 @@ impl Epilogue {
             let [tmp, slope] = self.scratch;
             relu(asm, x, activation, self.zero, tmp, slope);
         }
-    }
-}
-
-/// Loads all lanes, or those of a mask.
-pub fn load<A: VectorAsm>(asm: &mut A, x: V, from: Mem, mask: Option<M>) {
-    match mask {
-        Some(mask) => asm.load_masked(x, from, mask),
-        None => asm.load(x, from),
-    }
-}
-
-/// Stores all lanes, or those of a mask.
-pub fn store<A: VectorAsm>(asm: &mut A, to: Mem, x: V, mask: Option<M>) {
-    match mask {
-        Some(mask) => asm.store_masked(to, x, mask),
-        None => asm.store(to, x),
     }
 }
 

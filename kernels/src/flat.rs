@@ -8,8 +8,8 @@
 //! * *staged*: taps read a [`Staging`] copy with padded rows. Positions at the end of a row that are
 //!   no outputs are dropped by a lane permutation when the vector is stored.
 
-use crate::emit::{AUX, DST, RES, SRC, TMP, vector_bytes};
-use crate::epilogue::{Epilogue, store, store_whole_or_masked};
+use crate::emit::{AUX, DST, RES, SRC, TMP, store, vector_bytes};
+use crate::epilogue::{Epilogue, store_whole_or_masked};
 use crate::stage::Staging;
 use crate::variant::balanced;
 use crate::{AlignedBuf, ConvProblem, Extent, Task};
@@ -143,14 +143,15 @@ impl Flat {
         }
     }
 
-    /// Index of the column mask that a tap needs.
-    pub fn column_mask(&self, kx: u32) -> Option<usize> {
+    /// The mask register (of [`Flat::load_masks`]) that a tap needs in vector `t` of the step.
+    pub fn column_mask(&self, kx: u32, t: u32) -> Option<M> {
         let Form::Direct { columns } = &self.form else {
             return None;
         };
-        let shift =
-            (kx * self.problem.window.dilation[1]) as i32 - self.problem.window.pad[1] as i32;
-        columns.iter().position(|&column| column == shift)
+        let window = &self.problem.window;
+        let shift = (kx * window.dilation[1]) as i32 - window.pad[1] as i32;
+        let column = columns.iter().position(|&column| column == shift)?;
+        Some(column_register(columns, t, column))
     }
 
     /// Footprint of the source over all groups. `aligned`: only vectors at multiples of a vector
@@ -319,27 +320,18 @@ impl Flat {
         }
     }
 
-    /// Loads the column masks of the step's vectors (direct form): mask i of vector t goes to
-    /// register `1 + t·columns + i`.
+    /// Loads the column masks of the step's vectors (direct form).
     pub fn load_masks<A: VectorAsm>(&self, asm: &mut A) {
         let Form::Direct { columns } = &self.form else {
             return;
         };
-        let size = Self::mask_size::<A>();
-        for t in 0..self.per_step as i32 {
-            for i in 0..columns.len() as i32 {
-                let at = t * self.record_bytes::<A>() + size * (1 + i);
-                asm.load_mask(self.mask_register(t as u32, i as usize), Mem::new(AUX, at));
+        for t in 0..self.per_step {
+            for i in 0..columns.len() {
+                let mask = Self::mask_size::<A>() * (1 + i as i32);
+                let at = t as i32 * self.record_bytes::<A>() + mask;
+                asm.load_mask(column_register(columns, t, i), Mem::new(AUX, at));
             }
         }
-    }
-
-    /// Register of column mask `i` of vector `t`.
-    pub fn mask_register(&self, t: u32, i: usize) -> M {
-        let Form::Direct { columns } = &self.form else {
-            unreachable!("masks are direct")
-        };
-        M((1 + t as usize * columns.len() + i) as u8)
     }
 
     /// Moves source and tables to the next step.
@@ -417,6 +409,11 @@ impl Flat {
 const STAGED_DST: i32 = 48;
 /// Offset of the lane permutation in a staged record.
 const STAGED_PERMUTATION: i32 = 64;
+
+/// Register of mask `i` of vector `t`.
+fn column_register(columns: &[i32], t: u32, i: usize) -> M {
+    M((1 + t as usize * columns.len() + i) as u8)
+}
 
 /// Horizontal shifts that need a mask, when the direct form is possible.
 fn direct_columns(problem: &ConvProblem, isa: Isa, per_step: u32) -> Option<Vec<i32>> {
@@ -524,8 +521,9 @@ mod tests {
                 let at = y + (ky * window.dilation[0]) as i32 - window.pad[0] as i32;
                 let column = x + (kx * window.dilation[1]) as i32 - window.pad[1] as i32;
                 let beside = !(0..src.w as i32).contains(&column);
-                if let Some(mask) = flat.column_mask(kx) {
-                    prop_assert_eq!(!(0..src.w as i32).contains(&(x + columns[mask])), beside);
+                if let Some(M(mask)) = flat.column_mask(kx, 0) {
+                    let column = columns[usize::from(mask) - 1];
+                    prop_assert_eq!(!(0..src.w as i32).contains(&(x + column)), beside);
                 } else {
                     prop_assert!(!beside);
                 }

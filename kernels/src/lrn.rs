@@ -1,7 +1,6 @@
 //! Local response normalisation across channels.
 
-use crate::emit::{AUX, COUNT, DST, SRC, TMP, load_args, vector_bytes};
-use crate::epilogue::store;
+use crate::emit::{AUX, COUNT, DST, SRC, TMP, entry, load_args, store, vector_bytes};
 use crate::problem::{check_planes, refuse};
 use crate::variant::{
     Built, Cost, KernelError, TypedVariant, Unsupported, Weighting, Weights, last_lanes,
@@ -9,7 +8,7 @@ use crate::variant::{
 };
 use crate::{AlignedBuf, Extent, Footprint, LrnProblem, limits};
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{Cond, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Mem, V, VectorAsm};
 use skimjit_models::Pattern;
 
 /// LRN across channels: `dst[c] = src[c] · (k + alpha/size · Σ src[c']²)^−beta`, c' in the window.
@@ -78,24 +77,13 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &LrnProblem, last: bool) -> usize {
     let (alpha, k, x, sum, root) = (V(9), V(10), V(11), V(12), V(13));
     let mask = A::mask(1, V(14));
     let plane = |c: u32| (c * problem.planes.pitch) as i32 * 4;
-    asm.align(64);
-    let entry = asm.offset();
-    load_args(asm);
-    asm.broadcast_imm(alpha, problem.alpha / problem.size as f32, TMP);
-    asm.broadcast_imm(k, problem.k, TMP);
-    if last {
-        asm.load_mask(mask, Mem::new(AUX, 0));
-    }
-    let top = asm.new_label();
-    asm.bind(top);
     let enter = |asm: &mut A, c: u32| {
         if c < problem.planes.c {
             asm.load(square(c), Mem::new(SRC, plane(c)));
             asm.vmul(square(c), square(c), square(c));
         }
     };
-    (0..half).for_each(|c| enter(asm, c));
-    for c in 0..problem.planes.c {
+    let channel = |asm: &mut A, c: u32| {
         enter(asm, c + half);
         let window = c.saturating_sub(half)..(c + half + 1).min(problem.planes.c);
         asm.vmov(sum, square(window.start));
@@ -106,13 +94,21 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &LrnProblem, last: bool) -> usize {
         emit_power(asm, problem.beta, root, sum);
         asm.vdiv(x, x, root);
         store(asm, Mem::new(DST, plane(c)), x, last.then_some(mask));
-    }
-    asm.add_imm(SRC, vector_bytes::<A>());
-    asm.add_imm(DST, vector_bytes::<A>());
-    asm.dec(COUNT);
-    asm.jcc(Cond::NotEqual, top);
-    asm.ret();
-    entry
+    };
+    entry(asm, &[], |asm| {
+        load_args(asm);
+        asm.broadcast_imm(alpha, problem.alpha / problem.size as f32, TMP);
+        asm.broadcast_imm(k, problem.k, TMP);
+        if last {
+            asm.load_mask(mask, Mem::new(AUX, 0));
+        }
+        asm.counted_loop(COUNT, |asm| {
+            (0..half).for_each(|c| enter(asm, c));
+            (0..problem.planes.c).for_each(|c| channel(asm, c));
+            asm.add_imm(SRC, vector_bytes::<A>());
+            asm.add_imm(DST, vector_bytes::<A>());
+        });
+    })
 }
 
 /// `s = s^beta`; clobbers `tmp`.

@@ -281,7 +281,7 @@ pub(crate) fn refuse<T>(reason: String) -> Result<T, Unsupported> {
     Err(Unsupported::Problem(reason))
 }
 
-fn check_elems(elems: u64, what: &str) -> Result<(), Unsupported> {
+pub(crate) fn check_elems(elems: u64, what: &str) -> Result<(), Unsupported> {
     match elems {
         1..=limits::OPERAND_ELEMS => Ok(()),
         _ => {

@@ -1,7 +1,6 @@
 //! Softmax over channels.
 
-use crate::emit::{AUX, COUNT, DST, SRC, TMP, load_args, vector_bytes};
-use crate::epilogue::{load, store};
+use crate::emit::{AUX, COUNT, DST, SRC, TMP, entry, load, load_args, store, vector_bytes};
 use crate::problem::check_planes;
 use crate::variant::{
     Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights, last_lanes,
@@ -9,7 +8,7 @@ use crate::variant::{
 };
 use crate::{AlignedBuf, Extent, Footprint, SoftmaxProblem};
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{Cond, Gp, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Gp, Mem, V, VectorAsm};
 use skimjit_models::Pattern;
 
 /// Softmax over the channels of each pixel: subtract the maximum, exponentiate, divide by the sum.
@@ -205,13 +204,7 @@ fn emit_pixels<A: VectorAsm>(asm: &mut A, problem: &SoftmaxProblem, last: bool) 
     let (x, most, sum) = (V(0), V(1), V(2));
     let mask = A::mask(1, V(15));
     let pitch = problem.planes.pitch as i32 * 4;
-    asm.align(64);
-    let entry = asm.offset();
-    load_args(asm);
     let masked = last.then_some(mask);
-    if last {
-        asm.load_mask(mask, tail::<A>().0);
-    }
     let channels = |asm: &mut A, from: Gp, stored: bool, body: &dyn Fn(&mut A)| {
         asm.mov(FROM, from);
         asm.mov(TO, DST);
@@ -226,21 +219,23 @@ fn emit_pixels<A: VectorAsm>(asm: &mut A, problem: &SoftmaxProblem, last: bool) 
             asm.add_imm(TO, pitch);
         });
     };
-    let top = asm.new_label();
-    asm.bind(top);
-    asm.broadcast_imm(most, f32::NEG_INFINITY, TMP);
-    channels(asm, SRC, false, &|asm| asm.vmax(most, most, x));
-    asm.zero(sum);
-    channels(asm, SRC, true, &|asm| {
-        asm.vsub(x, x, most);
-        emit_exp(asm, x, [V(4), V(5), V(6)]);
-        asm.vadd(sum, sum, x);
-    });
-    channels(asm, DST, true, &|asm| asm.vdiv(x, x, sum));
-    asm.add_imm(SRC, vector_bytes::<A>());
-    asm.add_imm(DST, vector_bytes::<A>());
-    asm.dec(COUNT);
-    asm.jcc(Cond::NotEqual, top);
-    asm.ret();
-    entry
+    entry(asm, &[], |asm| {
+        load_args(asm);
+        if last {
+            asm.load_mask(mask, tail::<A>().0);
+        }
+        asm.counted_loop(COUNT, |asm| {
+            asm.broadcast_imm(most, f32::NEG_INFINITY, TMP);
+            channels(asm, SRC, false, &|asm| asm.vmax(most, most, x));
+            asm.zero(sum);
+            channels(asm, SRC, true, &|asm| {
+                asm.vsub(x, x, most);
+                emit_exp(asm, x, [V(4), V(5), V(6)]);
+                asm.vadd(sum, sum, x);
+            });
+            channels(asm, DST, true, &|asm| asm.vdiv(x, x, sum));
+            asm.add_imm(SRC, vector_bytes::<A>());
+            asm.add_imm(DST, vector_bytes::<A>());
+        });
+    })
 }

@@ -1,6 +1,6 @@
 //! What every kernel variant provides.
 
-use crate::{AlignedBuf, Family, FamilyProblem, Planes, Problem, stage::Staging};
+use crate::{AlignedBuf, ConvProblem, Family, FamilyProblem, Planes, Problem, stage::Staging};
 use skimjit_jit::asm::VectorAsm;
 use skimjit_jit::{Code, Features, Isa, with_assembler};
 use skimjit_models::Pattern;
@@ -175,6 +175,16 @@ pub struct Task {
 }
 
 impl Task {
+    /// Output channels of a convolution from `row` on, entry 0; source channels are `channel` elements
+    /// apart.
+    pub(crate) fn of_rows(problem: &ConvProblem, channel: u32, row: u32) -> Self {
+        let group = row / problem.ocg();
+        Self {
+            src: i64::from(group * problem.icg()) * i64::from(channel) * 4,
+            dst: i64::from(row) * i64::from(problem.dst.pitch) * 4,
+            ..Self::default()
+        }
+    }
     /// Some channels of planes, entry 0.
     pub(crate) fn of_channels(channels: Range<u32>, src: &Planes, dst: &Planes) -> Self {
         let offset = |planes: &Planes| i64::from(channels.start) * i64::from(planes.pitch) * 4;
@@ -327,10 +337,7 @@ pub trait Variant: Sync {
 }
 
 /// The problem of a variant, if it supports it.
-fn supported<'p, T: TypedVariant>(
-    problem: &'p Problem,
-    isa: Isa,
-) -> Result<&'p T::Problem, Unsupported> {
+fn supported<T: TypedVariant>(problem: &Problem, isa: Isa) -> Result<&T::Problem, Unsupported> {
     let problem = T::Problem::of(problem)?;
     if !isa.descriptor().features.contains(T::NEEDS) {
         return Err(Unsupported::Features(T::NEEDS));
@@ -366,6 +373,16 @@ impl<T: TypedVariant> Variant for T {
         let problem = supported::<T>(problem, isa)?;
         with_assembler!(isa, A => T::build::<A>(problem, weights))
     }
+}
+
+/// Number of an entry's parameters in a list without duplicates, to which they are added.
+pub(crate) fn index_of<T: PartialEq>(entries: &mut Vec<T>, entry: T) -> u32 {
+    let index = entries.iter().position(|known| *known == entry);
+    let index = index.unwrap_or_else(|| {
+        entries.push(entry);
+        entries.len() - 1
+    });
+    index as u32
 }
 
 /// Lanes that the last vector of `elems` elements uses.

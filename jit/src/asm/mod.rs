@@ -215,6 +215,15 @@ pub trait VectorAsm: Sized {
         self.jcc(Cond::NotEqual, top);
     }
 
+    /// The same for a count that may be 0.
+    fn counted_loop_if_any(&mut self, count: Gp, body: impl FnOnce(&mut Self)) {
+        let done = self.new_label();
+        self.cmp_imm(count, 0);
+        self.jcc(Cond::Equal, done);
+        self.counted_loop(count, body);
+        self.bind(done);
+    }
+
     /// `dst = 0`.
     fn zero(&mut self, dst: V);
     /// `dst = src`.

@@ -2,10 +2,10 @@
 
 use super::tiles::{self, HEADER_BLOCKS, HEADER_BYTES, HEADER_MASK, HEADER_TILES, Segment, Source};
 use crate::emit::{
-    AUX, BIAS, COUNT, DST, RES, SRC, TMP, WEI, WEI_START, load_arg, load_args, transpose,
-    vector_bytes,
+    AUX, BIAS, COUNT, DST, RES, SRC, TMP, WEI, WEI_START, entry, load_arg, load_args, store,
+    transpose, vector_bytes,
 };
-use crate::epilogue::{Epilogue, store};
+use crate::epilogue::Epilogue;
 use crate::problem::refuse;
 use crate::variant::{
     Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights, at_least_memory,
@@ -321,12 +321,10 @@ fn pack_chunk(
         packed.extend_f32(column.chain((0..beyond).map(|_| 0.0)));
     }
     Task {
-        src: i64::from(group * problem.icg()) * i64::from(plan.source.channel) * 4,
-        dst: i64::from(first) * i64::from(problem.dst.pitch) * 4,
         wei,
         bias,
         cost: problem.cols() as f32 * chunk.vectors as f32,
-        ..Task::default()
+        ..Task::of_rows(problem, plan.source.channel, first)
     }
 }
 
@@ -353,25 +351,21 @@ const SAVED: [Gp; 6] = [SRC_TILE, TABLE, SLOT, AHEAD, LEFT, SCRATCH];
 
 /// One entry for a chunk size; returns its offset.
 fn emit<A: VectorAsm>(asm: &mut A, plan: &Plan<'_>, chunk: Chunk) -> usize {
-    asm.align(64);
-    let entry = asm.offset();
-    SAVED.iter().for_each(|&register| asm.push(register));
-    load_arg(asm, SCRATCH, Gp::Rdi, offset_of!(KernelArgs, scratch));
-    load_args(asm);
-    asm.push(DST);
-    asm.push(RES);
-    // A copy that moves with the tiles.
-    asm.push(RES);
-    asm.mov(WEI_START, WEI);
-    asm.mov_imm(LEFT, i64::from(plan.problem.icg() / plan.unroll));
-    emit_blocks(asm, plan, chunk);
-    asm.pop(RES);
-    asm.pop(RES);
-    asm.pop(DST);
-    emit_write_out(asm, plan, chunk);
-    SAVED.iter().rev().for_each(|&register| asm.pop(register));
-    asm.ret();
-    entry
+    entry(asm, &SAVED, |asm| {
+        load_arg(asm, SCRATCH, Gp::Rdi, offset_of!(KernelArgs, scratch));
+        load_args(asm);
+        asm.push(DST);
+        asm.push(RES);
+        // A copy that moves with the tiles.
+        asm.push(RES);
+        asm.mov(WEI_START, WEI);
+        asm.mov_imm(LEFT, i64::from(plan.problem.icg() / plan.unroll));
+        emit_blocks(asm, plan, chunk);
+        asm.pop(RES);
+        asm.pop(RES);
+        asm.pop(DST);
+        emit_write_out(asm, plan, chunk);
+    })
 }
 
 /// All blocks of input channels: the first starts from the bias, others from what is in scratch.
@@ -523,21 +517,17 @@ fn emit_tap<A: VectorAsm>(asm: &mut A, plan: &Plan<'_>, chunk: Chunk, src: i32, 
 
 /// Transposes accumulators into planes, with residual and activation.
 fn emit_write_out<A: VectorAsm>(asm: &mut A, plan: &Plan<'_>, chunk: Chunk) {
-    let last = asm.new_label();
     // The slots' offsets come behind the tiles'.
     asm.load32(TABLE, Mem::new(AUX, HEADER_TILES));
     asm.lea(TABLE, Mem::indexed(AUX, TABLE, 4, HEADER_BYTES));
     asm.load32(COUNT, Mem::new(AUX, HEADER_BLOCKS));
-    asm.cmp_imm(COUNT, 0);
-    asm.jcc(Cond::Equal, last);
-    asm.counted_loop(COUNT, |asm| {
+    asm.counted_loop_if_any(COUNT, |asm| {
         emit_block(asm, plan, chunk, false);
         let bytes = vector_bytes::<A>();
         [TABLE, DST, RES]
             .iter()
             .for_each(|&register| asm.add_imm(register, bytes));
     });
-    asm.bind(last);
     emit_block(asm, plan, chunk, true);
 }
 

@@ -1,15 +1,18 @@
 //! Dense convolution: the sparse geometry with all taps present and the input channels in a loop.
 
-use crate::emit::{BIAS, COUNT, SRC, TMP, WEI, WEI_START, load_args, vector_bytes};
+use crate::emit::{
+    COUNT, SRC, TMP, WEI, WEI_START, accumulators, entry, last_registers, load, load_args,
+    start_from_bias, vector_bytes,
+};
 use crate::flat::Flat;
 use crate::problem::refuse;
 use crate::variant::{
     Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights, at_least_memory,
-    balanced,
+    balanced, index_of,
 };
 use crate::{AlignedBuf, ConvProblem, Footprint, limits};
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{Cond, Gp, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Gp, Mem, V, VectorAsm};
 use skimjit_models::Pattern;
 use std::ops::Range;
 
@@ -117,17 +120,13 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Built {
     let ocg = problem.ocg();
     for group in 0..problem.groups {
         for rows in balanced(ocg, tile.rows) {
-            let entry = sizes.iter().position(|&size| size == rows.len() as u32);
-            let entry = entry.unwrap_or_else(|| {
-                sizes.push(rows.len() as u32);
-                sizes.len() - 1
-            });
+            let entry = index_of(&mut sizes, rows.len() as u32);
             let rows = rows.start + group * ocg..rows.end + group * ocg;
-            let task = pack_chunk(&mut packed, problem, &flat, weights, group, rows);
+            let task = pack_chunk(&mut packed, problem, &flat, weights, rows);
             flat.push_tasks::<A>(
                 &mut tasks,
                 Task {
-                    entry: entry as u32,
+                    entry,
                     aux: table,
                     ..task
                 },
@@ -155,7 +154,6 @@ fn pack_chunk(
     problem: &ConvProblem,
     flat: &Flat,
     weights: Weights<'_>,
-    group: u32,
     rows: Range<u32>,
 ) -> Task {
     let bias = weights.pack_bias(packed, rows.clone());
@@ -164,12 +162,10 @@ fn pack_chunk(
         packed.extend_f32(rows.clone().map(|row| weights.value(row, col)));
     }
     Task {
-        src: i64::from(group * problem.icg()) * i64::from(flat.channel_elems()) * 4,
-        dst: i64::from(rows.start) * i64::from(problem.dst.pitch) * 4,
         wei,
         bias,
         cost: problem.cols() as f32 * rows.len() as f32,
-        ..Task::default()
+        ..Task::of_rows(problem, flat.channel_elems(), rows.start)
     }
 }
 
@@ -178,36 +174,21 @@ const SRC_IC: Gp = Gp::Rbx;
 
 /// One entry for a tile size; returns its offset.
 fn emit<A: VectorAsm>(asm: &mut A, problem: &ConvProblem, flat: &Flat, tile: Tile) -> usize {
-    asm.align(64);
-    let entry = asm.offset();
-    let accs: Vec<Vec<V>> = (0..tile.rows)
-        .map(|j| {
-            (0..tile.vectors)
-                .map(|t| V((j * tile.vectors + t) as u8))
-                .collect()
-        })
-        .collect();
-    asm.push(SRC_IC);
-    load_args(asm);
-    asm.mov(WEI_START, WEI);
-    let top = asm.new_label();
-    asm.bind(top);
-    flat.load_masks(asm);
-    asm.mov(WEI, WEI_START);
-    asm.mov(SRC_IC, SRC);
-    for (j, acc) in accs.iter().enumerate() {
-        asm.broadcast(acc[0], Mem::new(BIAS, 4 * j as i32));
-        acc[1..].iter().for_each(|&other| asm.vmov(other, acc[0]));
-    }
-    emit_channels(asm, problem, flat, &accs);
     let planes: Vec<u32> = (0..tile.rows).collect();
-    flat.store(asm, &accs, &planes, [4, 3, 2, 1].map(|i| V(A::VREGS - i)));
-    flat.advance(asm);
-    asm.dec(COUNT);
-    asm.jcc(Cond::NotEqual, top);
-    asm.pop(SRC_IC);
-    asm.ret();
-    entry
+    let accs = accumulators(tile.rows, tile.vectors);
+    entry(asm, &[SRC_IC], |asm| {
+        load_args(asm);
+        asm.mov(WEI_START, WEI);
+        asm.counted_loop(COUNT, |asm| {
+            flat.load_masks(asm);
+            asm.mov(WEI, WEI_START);
+            asm.mov(SRC_IC, SRC);
+            start_from_bias(asm, &accs);
+            emit_channels(asm, problem, flat, &accs);
+            flat.store(asm, &accs, &planes, last_registers::<A>());
+            flat.advance(asm);
+        });
+    })
 }
 
 /// The loop over input channels, unrolled to about eight taps.
@@ -244,10 +225,7 @@ fn emit_block<A: VectorAsm>(
             let tap = (ic * flat.channel_elems()) as i32 + flat.tap(ky, kx);
             for (t, &x) in x.iter().enumerate() {
                 let mem = Mem::new(SRC_IC, tap * 4 + t as i32 * vector_bytes::<A>());
-                match flat.column_mask(kx) {
-                    Some(i) => asm.load_masked(x, mem, flat.mask_register(t as u32, i)),
-                    None => asm.load(x, mem),
-                }
+                load(asm, x, mem, flat.column_mask(kx, t as u32));
             }
             for (j, acc) in accs.iter().enumerate() {
                 let mem = Mem::new(WEI, disp + 4 * j as i32);

@@ -1,9 +1,9 @@
 //! Output positions cut into register tiles of consecutive pixels, and tiles into segments.
 
-use crate::problem::refuse;
+use crate::problem::check_elems;
 use crate::stage::Staging;
 use crate::variant::{Unsupported, last_lanes};
-use crate::{AlignedBuf, ConvProblem, limits};
+use crate::{AlignedBuf, ConvProblem};
 use skimjit_jit::asm::VectorAsm;
 use skimjit_models::ops::Window;
 
@@ -68,13 +68,7 @@ impl Source {
         let elems = rows
             .saturating_mul(columns)
             .saturating_mul(u64::from(problem.src.c));
-        if elems > limits::OPERAND_ELEMS {
-            let most = limits::OPERAND_ELEMS;
-            return refuse(format!(
-                "a padded copy of {elems} elements, expected at most {most}"
-            ));
-        }
-        Ok(())
+        check_elems(elems, "a padded copy")
     }
 
     /// Element offset of the first tap of output (y, x).

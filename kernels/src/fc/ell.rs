@@ -1,8 +1,8 @@
 //! Sparse inner product of one row by in-register lookups (AVX-512).
 
 use super::{check_indexed, footprint};
-use crate::emit::{AUX, BIAS, COUNT, DST, SRC, TMP, WEI, load_arg, load_args};
-use crate::epilogue::{Epilogue, store};
+use crate::emit::{AUX, BIAS, COUNT, DST, SRC, TMP, WEI, entry, load_arg, load_args, store};
+use crate::epilogue::Epilogue;
 use crate::problem::refuse;
 use crate::variant::{
     Built, Cost, KernelError, Task, TypedVariant, Unsupported, WeightFormat, Weighting, Weights,
@@ -249,21 +249,15 @@ struct Emitter<'a> {
 
 impl Emitter<'_> {
     fn emit(&self, asm: &mut Avx512Asm) -> usize {
-        asm.align(64);
-        let entry = asm.offset();
-        asm.push(LEFT);
-        asm.push(X);
-        load_arg(asm, SUMS, Gp::Rdi, offset_of!(KernelArgs, scratch));
-        load_args(asm);
-        self.sums_from_bias(asm);
-        if self.steps > 0 {
-            self.blocks(asm);
-        }
-        self.finish_slices(asm);
-        asm.pop(X);
-        asm.pop(LEFT);
-        asm.ret();
-        entry
+        entry(asm, &[LEFT, X], |asm| {
+            load_arg(asm, SUMS, Gp::Rdi, offset_of!(KernelArgs, scratch));
+            load_args(asm);
+            self.sums_from_bias(asm);
+            if self.steps > 0 {
+                self.blocks(asm);
+            }
+            self.finish_slices(asm);
+        })
     }
 
     fn for_slices(&self, asm: &mut Avx512Asm, body: impl FnOnce(&mut Avx512Asm)) {
@@ -350,20 +344,15 @@ impl Emitter<'_> {
         let epilogue = Epilogue::new(self.problem.relu, [zero, tmp, slope]);
         let (tail, to) = (self.tail, Mem::new(DST, 0));
         self.for_slices(asm, |asm| {
-            let (next, done) = (asm.new_label(), asm.new_label());
             asm.load(sum, Mem::new(SUM, 0));
             asm.load64(TMP, Mem::new(WEI, 0));
             asm.add_imm(WEI, 8);
-            asm.cmp_imm(TMP, 0);
-            asm.jcc(Cond::Equal, done);
-            asm.bind(next);
-            asm.load_u16_i32(idx, Mem::new(WEI, 0));
-            asm.gather(x, SRC, idx, 4, M(1));
-            asm.fma_mem(sum, x, Mem::new(WEI, 2 * LANES as i32));
-            asm.add_imm(WEI, 6 * LANES as i32);
-            asm.dec(TMP);
-            asm.jcc(Cond::NotEqual, next);
-            asm.bind(done);
+            asm.counted_loop_if_any(TMP, |asm| {
+                asm.load_u16_i32(idx, Mem::new(WEI, 0));
+                asm.gather(x, SRC, idx, 4, M(1));
+                asm.fma_mem(sum, x, Mem::new(WEI, 2 * LANES as i32));
+                asm.add_imm(WEI, 6 * LANES as i32);
+            });
             epilogue.apply(asm, sum, None);
             if tail {
                 let (whole, stored) = (asm.new_label(), asm.new_label());

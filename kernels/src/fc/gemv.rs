@@ -1,7 +1,7 @@
 //! Dense inner product of one row.
 
 use super::{check, footprint};
-use crate::emit::{AUX, BIAS, COUNT, DST, SRC, TMP, WEI, load_args, vector_bytes};
+use crate::emit::{AUX, BIAS, COUNT, DST, SRC, TMP, WEI, entry, load_args, vector_bytes};
 use crate::epilogue::Epilogue;
 use crate::variant::{
     Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights, last_lanes,
@@ -9,7 +9,7 @@ use crate::variant::{
 };
 use crate::{AlignedBuf, FcProblem};
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{Cond, Gp, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Gp, Mem, V, VectorAsm};
 use skimjit_models::Pattern;
 
 /// Dense inner product of one row: `dst[o] = post(bias[o] + Σ wei[o][i]·src[i])`.
@@ -81,13 +81,6 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &FcProblem, rows: u32) -> usize {
     let pitch = (problem.inputs as usize).next_multiple_of(A::LANES) as i32 * 4;
     let accs: Vec<V> = (0..rows as u8).map(V).collect();
     let x = V(8);
-    asm.align(64);
-    let entry = asm.offset();
-    load_args(asm);
-    let top = asm.new_label();
-    asm.bind(top);
-    accs.iter().for_each(|&acc| asm.zero(acc));
-    asm.mov(X, SRC);
     let step = |asm: &mut A| {
         for (j, &acc) in accs.iter().enumerate() {
             asm.fma_mem(acc, x, Mem::new(WEI, j as i32 * pitch));
@@ -95,28 +88,32 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &FcProblem, rows: u32) -> usize {
         asm.add_imm(WEI, vector_bytes::<A>());
     };
     let vectors = problem.inputs as usize / A::LANES;
-    if vectors > 0 {
-        asm.mov_imm(TMP, vectors as i64);
-        asm.counted_loop(TMP, |asm| {
-            asm.load(x, Mem::new(X, 0));
+    let row = |asm: &mut A| {
+        accs.iter().for_each(|&acc| asm.zero(acc));
+        asm.mov(X, SRC);
+        if vectors > 0 {
+            asm.mov_imm(TMP, vectors as i64);
+            asm.counted_loop(TMP, |asm| {
+                asm.load(x, Mem::new(X, 0));
+                step(asm);
+                asm.add_imm(X, vector_bytes::<A>());
+            });
+        }
+        if !problem.inputs.is_multiple_of(A::LANES as u32) {
+            let mask = A::mask(1, V(9));
+            asm.load_mask(mask, Mem::new(AUX, 0));
+            asm.load_masked(x, Mem::new(X, 0), mask);
             step(asm);
-            asm.add_imm(X, vector_bytes::<A>());
-        });
-    }
-    if !problem.inputs.is_multiple_of(A::LANES as u32) {
-        let mask = A::mask(1, V(9));
-        asm.load_mask(mask, Mem::new(AUX, 0));
-        asm.load_masked(x, Mem::new(X, 0), mask);
-        step(asm);
-    }
-    asm.add_imm(WEI, pitch * (rows as i32 - 1));
-    emit_results(asm, problem, &accs);
-    asm.add_imm(DST, 4 * BLOCK_ROWS as i32);
-    asm.add_imm(BIAS, 4 * BLOCK_ROWS as i32);
-    asm.dec(COUNT);
-    asm.jcc(Cond::NotEqual, top);
-    asm.ret();
-    entry
+        }
+        asm.add_imm(WEI, pitch * (rows as i32 - 1));
+        emit_results(asm, problem, &accs);
+        asm.add_imm(DST, 4 * BLOCK_ROWS as i32);
+        asm.add_imm(BIAS, 4 * BLOCK_ROWS as i32);
+    };
+    entry(asm, &[], |asm| {
+        load_args(asm);
+        asm.counted_loop(COUNT, row);
+    })
 }
 
 /// Sums each accumulator, adds the bias, applies post-ops, stores.

@@ -1,8 +1,8 @@
 //! Sparse inner product of one row.
 
 use super::{check_indexed, footprint};
-use crate::emit::{AUX, BIAS, COUNT, DST, SRC, TMP, WEI, load_args, vector_bytes};
-use crate::epilogue::{Epilogue, store};
+use crate::emit::{AUX, BIAS, COUNT, DST, SRC, TMP, WEI, entry, load_args, store, vector_bytes};
+use crate::epilogue::Epilogue;
 use crate::variant::{
     Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights, last_lanes,
     whole_and_last,
@@ -112,50 +112,50 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &FcProblem, last: bool) -> usize {
     let (acc, other, idx, x, zero, tmp, slope) = (V(0), V(1), V(2), V(3), V(4), V(5), V(6));
     let mask = A::mask(1, V(8));
     let step_bytes = 6 * A::LANES as i32;
-    asm.align(64);
-    let entry = asm.offset();
-    load_args(asm);
-    asm.zero(zero);
-    let top = asm.new_label();
-    asm.bind(top);
-    asm.load(acc, Mem::new(BIAS, 0));
-    asm.zero(other);
-    asm.load64(TMP, Mem::new(WEI, 0));
-    asm.add_imm(WEI, HEADER);
-    let (pair, single, done) = (asm.new_label(), asm.new_label(), asm.new_label());
     let step = |asm: &mut A, acc: V, at: i32| {
         asm.load_u16_i32(idx, Mem::new(WEI, at));
         asm.gather(x, SRC, idx, 4, mask);
         asm.fma_mem(acc, x, Mem::new(WEI, at + 2 * A::LANES as i32));
     };
     // Two accumulators; an odd last step goes to the first.
-    asm.bind(pair);
-    asm.cmp_imm(TMP, 2);
-    asm.jcc(Cond::Less, single);
-    step(asm, acc, 0);
-    step(asm, other, step_bytes);
-    asm.add_imm(WEI, 2 * step_bytes);
-    asm.add_imm(TMP, -2);
-    asm.jmp(pair);
-    asm.bind(single);
-    asm.cmp_imm(TMP, 0);
-    asm.jcc(Cond::Equal, done);
-    step(asm, acc, 0);
-    asm.add_imm(WEI, step_bytes);
-    asm.bind(done);
-    asm.vadd(acc, acc, other);
-    Epilogue::new(problem.relu, [zero, tmp, slope]).apply(asm, acc, None);
-    if last {
-        asm.load_mask(mask, Mem::new(AUX, 0));
-    }
-    store(asm, Mem::new(DST, 0), acc, last.then_some(mask));
-    if !last {
-        emit_next_slice(asm);
-    }
-    asm.dec(COUNT);
-    asm.jcc(Cond::NotEqual, top);
-    asm.ret();
-    entry
+    let steps = |asm: &mut A| {
+        let (pair, single, done) = (asm.new_label(), asm.new_label(), asm.new_label());
+        asm.bind(pair);
+        asm.cmp_imm(TMP, 2);
+        asm.jcc(Cond::Less, single);
+        step(asm, acc, 0);
+        step(asm, other, step_bytes);
+        asm.add_imm(WEI, 2 * step_bytes);
+        asm.add_imm(TMP, -2);
+        asm.jmp(pair);
+        asm.bind(single);
+        asm.cmp_imm(TMP, 0);
+        asm.jcc(Cond::Equal, done);
+        step(asm, acc, 0);
+        asm.add_imm(WEI, step_bytes);
+        asm.bind(done);
+    };
+    let epilogue = Epilogue::new(problem.relu, [zero, tmp, slope]);
+    entry(asm, &[], |asm| {
+        load_args(asm);
+        asm.zero(zero);
+        asm.counted_loop(COUNT, |asm| {
+            asm.load(acc, Mem::new(BIAS, 0));
+            asm.zero(other);
+            asm.load64(TMP, Mem::new(WEI, 0));
+            asm.add_imm(WEI, HEADER);
+            steps(asm);
+            asm.vadd(acc, acc, other);
+            epilogue.apply(asm, acc, None);
+            if last {
+                asm.load_mask(mask, Mem::new(AUX, 0));
+            }
+            store(asm, Mem::new(DST, 0), acc, last.then_some(mask));
+            if !last {
+                emit_next_slice(asm);
+            }
+        });
+    })
 }
 
 /// Moves to the next slice; its header is 64-byte aligned.

@@ -1,12 +1,15 @@
 //! Pooling line by line through scratch memory.
 
-use super::{ROW_RECORD, check, fill, tasks, window, write_rows};
-use crate::emit::{AUX, COUNT, DST, SRC, TMP, load_arg, load_args, vector_bytes};
-use crate::epilogue::{store, store_whole_or_masked};
+use super::{
+    OUTPUT_ROWS, RECORD, ROW, check, fill, for_output_rows, for_source_rows, tasks, window,
+    write_rows,
+};
+use crate::emit::{AUX, TMP, load_arg, load_args, store, vector_bytes};
+use crate::epilogue::store_whole_or_masked;
 use crate::variant::{Built, Cost, KernelError, TypedVariant, Unsupported, Weighting, Weights};
 use crate::{AlignedBuf, Extent, Footprint, KernelArgs, PoolProblem};
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{Cond, Gp, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Gp, Mem, V, VectorAsm};
 use skimjit_models::Pattern;
 use skimjit_models::ops::PoolMethod;
 use std::mem::offset_of;
@@ -142,14 +145,6 @@ fn write_tables<A: VectorAsm>(
 
 /// Padded line in scratch memory.
 const LINE: Gp = Gp::R9;
-/// Current source row.
-const ROW: Gp = Gp::R10;
-/// Rows of the window.
-const ROWS: Gp = Gp::R11;
-/// Record of the current output row.
-const RECORD: Gp = Gp::Rsi;
-/// Output rows left.
-const OUTPUT_ROWS: Gp = Gp::Rbx;
 /// Result of the current output row.
 const OUT: Gp = Gp::R12;
 
@@ -177,18 +172,9 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &PoolProblem, line: &Line, tables: &
     for at in (0..line.elems as i32 * 4).step_by(4 * A::LANES) {
         asm.store(Mem::new(LINE, at), emitter.fill);
     }
-    asm.counted_loop(COUNT, |asm| {
-        asm.lea(RECORD, Mem::new(AUX, tables.rows));
-        asm.mov(OUT, DST);
-        asm.mov_imm(OUTPUT_ROWS, i64::from(problem.dst.h));
-        asm.counted_loop(OUTPUT_ROWS, |asm| {
-            emitter.vertical(asm);
-            emitter.horizontal(asm);
-            asm.add_imm(RECORD, ROW_RECORD);
-            asm.add_imm(OUT, problem.dst.w as i32 * 4);
-        });
-        asm.add_imm(SRC, problem.src.pitch as i32 * 4);
-        asm.add_imm(DST, problem.dst.pitch as i32 * 4);
+    for_output_rows(asm, problem, tables.rows, OUT, |asm| {
+        emitter.vertical(asm);
+        emitter.horizontal(asm);
     });
     asm.pop(OUT);
     asm.pop(OUTPUT_ROWS);
@@ -213,22 +199,12 @@ impl Emitter<'_> {
         let start = self.problem.window.pad[1] as i32 * 4;
         for block in (0..vectors).step_by(LINE_BLOCK) {
             let accs: Vec<V> = (0..LINE_BLOCK.min(vectors - block) as u8).map(V).collect();
-            asm.load32(ROW, Mem::new(RECORD, 0));
-            asm.add(ROW, SRC);
-            asm.load32(ROWS, Mem::new(RECORD, 4));
-            accs.iter().for_each(|&acc| asm.vmov(acc, self.fill));
-            let (top, done) = (asm.new_label(), asm.new_label());
-            asm.cmp_imm(ROWS, 0);
-            asm.jcc(Cond::Equal, done);
-            asm.bind(top);
-            for (i, &acc) in accs.iter().enumerate() {
-                let at = (block + i) as i32 * vector_bytes::<A>();
-                self.combine(asm, acc, Mem::new(ROW, at));
-            }
-            asm.add_imm(ROW, self.problem.src.w as i32 * 4);
-            asm.dec(ROWS);
-            asm.jcc(Cond::NotEqual, top);
-            asm.bind(done);
+            for_source_rows(asm, self.problem, &accs, self.fill, |asm| {
+                for (i, &acc) in accs.iter().enumerate() {
+                    let at = (block + i) as i32 * vector_bytes::<A>();
+                    self.combine(asm, acc, Mem::new(ROW, at));
+                }
+            });
             for (i, &acc) in accs.iter().enumerate() {
                 let at = start + (block + i) as i32 * vector_bytes::<A>();
                 asm.store(Mem::new(LINE, at), acc);

@@ -1,14 +1,16 @@
 //! Pooling with the lines of a window in registers.
 
-use super::{ROW_RECORD, check, fill, tasks, window, write_rows};
-use crate::emit::{AUX, COUNT, DST, SRC, TMP, load_args, vector_bytes};
-use crate::epilogue::store;
+use super::{
+    OUTPUT_ROWS, RECORD, ROW, check, fill, for_output_rows, for_source_rows, tasks, window,
+    write_rows,
+};
+use crate::emit::{AUX, TMP, load_args, store, vector_bytes};
 use crate::problem::refuse;
 use crate::variant::{
     Built, Cost, KernelError, TypedVariant, Unsupported, Weighting, Weights, last_lanes,
 };
 use crate::{AlignedBuf, Extent, Footprint, PoolProblem};
-use skimjit_jit::asm::{Avx512Asm, Cond, Gp, M, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Avx512Asm, Gp, M, Mem, V, VectorAsm};
 use skimjit_jit::{Features, Isa};
 use skimjit_models::Pattern;
 use skimjit_models::ops::PoolMethod;
@@ -108,14 +110,6 @@ fn write_tables(packed: &mut AlignedBuf, problem: &PoolProblem) -> Tables {
     }
 }
 
-/// Current source row.
-const ROW: Gp = Gp::R10;
-/// Rows of the window.
-const ROWS: Gp = Gp::R11;
-/// Record of the current output row.
-const RECORD: Gp = Gp::Rsi;
-/// Output rows left.
-const OUTPUT_ROWS: Gp = Gp::Rbx;
 /// Result of the current output row.
 const OUT: Gp = Gp::R9;
 /// Lane masks of the last source vector and the last result vector.
@@ -145,25 +139,15 @@ impl<'a> Emitter<'a> {
     }
 
     fn emit(&self, asm: &mut Avx512Asm) {
-        let problem = self.problem;
         asm.push(OUTPUT_ROWS);
         load_args(asm);
-        asm.broadcast_imm(self.fill, fill(problem), TMP);
+        asm.broadcast_imm(self.fill, fill(self.problem), TMP);
         asm.load(self.even, Mem::new(AUX, self.tables.even));
         asm.load_mask(SOURCE_MASK, Mem::new(AUX, self.tables.masks));
         asm.load_mask(RESULT_MASK, Mem::new(AUX, self.tables.masks + 32));
-        asm.counted_loop(COUNT, |asm| {
-            asm.lea(RECORD, Mem::new(AUX, self.tables.rows));
-            asm.mov(OUT, DST);
-            asm.mov_imm(OUTPUT_ROWS, i64::from(problem.dst.h));
-            asm.counted_loop(OUTPUT_ROWS, |asm| {
-                self.vertical(asm);
-                self.horizontal(asm);
-                asm.add_imm(RECORD, ROW_RECORD);
-                asm.add_imm(OUT, problem.dst.w as i32 * 4);
-            });
-            asm.add_imm(SRC, problem.src.pitch as i32 * 4);
-            asm.add_imm(DST, problem.dst.pitch as i32 * 4);
+        for_output_rows(asm, self.problem, self.tables.rows, OUT, |asm| {
+            self.vertical(asm);
+            self.horizontal(asm);
         });
         asm.pop(OUTPUT_ROWS);
         asm.ret();
@@ -180,23 +164,13 @@ impl<'a> Emitter<'a> {
 
     /// Combines the window's rows: vector i of the line goes to register i.
     fn vertical(&self, asm: &mut Avx512Asm) {
-        let line = || (0..self.vectors as u8).map(V);
-        let (top, done) = (asm.new_label(), asm.new_label());
-        asm.load32(ROW, Mem::new(RECORD, 0));
-        asm.add(ROW, SRC);
-        asm.load32(ROWS, Mem::new(RECORD, 4));
-        line().for_each(|acc| asm.vmov(acc, self.fill));
-        asm.cmp_imm(ROWS, 0);
-        asm.jcc(Cond::Equal, done);
-        asm.bind(top);
-        for acc in line() {
-            asm.load(self.tmp, Mem::new(ROW, i32::from(acc.0) * 64));
-            self.combine(asm, acc, self.tmp);
-        }
-        asm.add_imm(ROW, self.problem.src.w as i32 * 4);
-        asm.dec(ROWS);
-        asm.jcc(Cond::NotEqual, top);
-        asm.bind(done);
+        let line: Vec<V> = (0..self.vectors as u8).map(V).collect();
+        for_source_rows(asm, self.problem, &line, self.fill, |asm| {
+            for &acc in &line {
+                asm.load(self.tmp, Mem::new(ROW, i32::from(acc.0) * 64));
+                self.combine(asm, acc, self.tmp);
+            }
+        });
         if !self.problem.src.w.is_multiple_of(LANES) {
             // The last vector brought pixels of the next row along.
             let last = V(self.vectors as u8 - 1);

@@ -2,14 +2,17 @@
 
 use super::cluster::{self, StepCost};
 use super::schedule::{self, Chunk, Tap};
-use crate::emit::{AUX, BIAS, COUNT, SRC, WEI, WEI_START, load_arg, load_args, vector_bytes};
+use crate::emit::{
+    AUX, COUNT, SRC, WEI, WEI_START, accumulators, entry, last_registers, load, load_arg,
+    load_args, start_from_bias, vector_bytes,
+};
 use crate::flat::{Flat, Form};
 use crate::variant::{
     Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights,
 };
 use crate::{AlignedBuf, ConvProblem, Footprint, KernelArgs, limits};
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{Avx512Asm, Cond, Gp, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Avx512Asm, Gp, Mem, V, VectorAsm};
 use skimjit_models::Pattern;
 use std::mem::offset_of;
 use std::ops::Range;
@@ -181,13 +184,11 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Result<Bu
         );
         let task = Task {
             entry: entries.len() as u32,
-            src: i64::from(chunk.group * problem.icg()) * i64::from(plan.flat.channel_elems()) * 4,
-            dst: i64::from(chunk.rows[0]) * i64::from(problem.dst.pitch) * 4,
             wei,
             bias,
             aux: table,
             cost: chunk.accs.len() as f32 + 30.0,
-            ..Task::default()
+            ..Task::of_rows(problem, plan.flat.channel_elems(), chunk.rows[0])
         };
         plan.flat.push_tasks::<A>(&mut tasks, task);
         let passes = passes(&chunk, A::ISA);
@@ -211,23 +212,6 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Result<Bu
     })
 }
 
-/// Accumulator of channel j, vector t.
-fn accumulators<A: VectorAsm>(rows: usize) -> Vec<Vec<V>> {
-    let (_, vectors) = tile(A::ISA);
-    (0..rows)
-        .map(|j| {
-            (0..vectors as usize)
-                .map(|t| V((j * vectors as usize + t) as u8))
-                .collect()
-        })
-        .collect()
-}
-
-/// The four registers that are no accumulators.
-fn spare<A: VectorAsm>() -> [V; 4] {
-    [4, 3, 2, 1].map(|i| V(A::VREGS - i))
-}
-
 /// Start of the segment's source, tables and count, for the next pass.
 const SRC_START: Gp = Gp::Rbx;
 const AUX_START: Gp = Gp::R12;
@@ -244,43 +228,36 @@ fn emit_chunk<A: VectorAsm>(
     chunk: &Chunk,
     passes: &[Range<usize>],
 ) -> usize {
-    asm.align(64);
-    let entry = asm.offset();
     let several = passes.len() > 1;
-    if several {
-        SAVED.iter().for_each(|&register| asm.push(register));
-        load_arg(asm, HANDED_START, Gp::Rdi, offset_of!(KernelArgs, scratch));
-    }
-    load_args(asm);
-    asm.lea(WEI_START, Mem::new(WEI, WeightCursor::reach::<A>()));
-    if several {
-        asm.mov(SRC_START, SRC);
-        asm.mov(AUX_START, AUX);
-        asm.mov(COUNT_START, COUNT);
-    }
-    for (i, taps) in passes.iter().enumerate() {
+    let saved = if several { &SAVED[..] } else { &[] };
+    entry(asm, saved, |asm| {
         if several {
-            asm.mov(SRC, SRC_START);
-            asm.mov(AUX, AUX_START);
-            asm.mov(COUNT, COUNT_START);
-            asm.mov(HANDED, HANDED_START);
+            load_arg(asm, HANDED_START, Gp::Rdi, offset_of!(KernelArgs, scratch));
         }
-        let (first, last) = (i == 0, i + 1 == passes.len());
-        emit_pass(asm, plan, chunk, first, last, |asm, cursor| {
-            let taps = taps.clone();
-            match asm.avx512() {
-                Some(asm) if plan.windowed => emit_windowed(asm, plan, chunk, taps, cursor),
-                _ => emit_body(asm, plan, chunk, taps, cursor),
+        load_args(asm);
+        asm.lea(WEI_START, Mem::new(WEI, WeightCursor::reach::<A>()));
+        if several {
+            asm.mov(SRC_START, SRC);
+            asm.mov(AUX_START, AUX);
+            asm.mov(COUNT_START, COUNT);
+        }
+        for (i, taps) in passes.iter().enumerate() {
+            if several {
+                asm.mov(SRC, SRC_START);
+                asm.mov(AUX, AUX_START);
+                asm.mov(COUNT, COUNT_START);
+                asm.mov(HANDED, HANDED_START);
             }
-        });
-    }
-    SAVED
-        .iter()
-        .rev()
-        .filter(|_| several)
-        .for_each(|&register| asm.pop(register));
-    asm.ret();
-    entry
+            let (first, last) = (i == 0, i + 1 == passes.len());
+            emit_pass(asm, plan, chunk, first, last, |asm, cursor| {
+                let taps = taps.clone();
+                match asm.avx512() {
+                    Some(asm) if plan.windowed => emit_windowed(asm, plan, chunk, taps, cursor),
+                    _ => emit_body(asm, plan, chunk, taps, cursor),
+                }
+            });
+        }
+    })
 }
 
 /// The loop of one pass. The first starts from the bias, others from what the previous pass left;
@@ -293,36 +270,31 @@ fn emit_pass<A: VectorAsm>(
     last: bool,
     body: impl FnOnce(&mut A, &mut WeightCursor),
 ) {
-    let accs = accumulators::<A>(chunk.rows.len());
+    let accs = accumulators(chunk.rows.len() as u32, plan.flat.per_step);
     let handed = |i: usize| Mem::new(HANDED, i as i32 * vector_bytes::<A>());
     let all = || accs.iter().flatten().enumerate();
-    let top = asm.new_label();
-    asm.bind(top);
-    plan.flat.load_masks(asm);
-    asm.mov(WEI, WEI_START);
-    if first {
-        for (j, acc) in accs.iter().enumerate() {
-            asm.broadcast(acc[0], Mem::new(BIAS, 4 * j as i32));
-            acc[1..].iter().for_each(|&other| asm.vmov(other, acc[0]));
-        }
-    } else {
-        all().for_each(|(i, &acc)| asm.load(acc, handed(i)));
-    }
     let mut cursor = WeightCursor::new::<A>();
-    body(asm, &mut cursor);
-    if last {
-        let planes: Vec<u32> = chunk.rows.iter().map(|row| row - chunk.rows[0]).collect();
-        plan.flat.store(asm, &accs, &planes, spare::<A>());
-        plan.flat.advance(asm);
-    } else {
-        all().for_each(|(i, &acc)| asm.store(handed(i), acc));
-        plan.flat.advance_source(asm);
-    }
-    if !(first && last) {
-        asm.add_imm(HANDED, (all().count() as i32) * vector_bytes::<A>());
-    }
-    asm.dec(COUNT);
-    asm.jcc(Cond::NotEqual, top);
+    asm.counted_loop(COUNT, |asm| {
+        plan.flat.load_masks(asm);
+        asm.mov(WEI, WEI_START);
+        if first {
+            start_from_bias(asm, &accs);
+        } else {
+            all().for_each(|(i, &acc)| asm.load(acc, handed(i)));
+        }
+        body(asm, &mut cursor);
+        if last {
+            let planes: Vec<u32> = chunk.rows.iter().map(|row| row - chunk.rows[0]).collect();
+            plan.flat.store(asm, &accs, &planes, last_registers::<A>());
+            plan.flat.advance(asm);
+        } else {
+            all().for_each(|(i, &acc)| asm.store(handed(i), acc));
+            plan.flat.advance_source(asm);
+        }
+        if !(first && last) {
+            asm.add_imm(HANDED, (all().count() as i32) * vector_bytes::<A>());
+        }
+    });
     if !last {
         // The next pass reads on where this one stopped.
         asm.lea(
@@ -378,9 +350,9 @@ fn emit_body<A: VectorAsm>(
     taps: Range<usize>,
     cursor: &mut WeightCursor,
 ) {
-    let accs = accumulators::<A>(chunk.rows.len());
+    let accs = accumulators(chunk.rows.len() as u32, plan.flat.per_step);
     let vectors = plan.flat.per_step as usize;
-    let spare = spare::<A>();
+    let spare = last_registers::<A>();
     // With one vector per step consecutive taps use different registers.
     let x = |tap: usize, t: usize| {
         if vectors == 1 {
@@ -392,12 +364,7 @@ fn emit_body<A: VectorAsm>(
     for (i, (tap, rows)) in chunk.taps(taps).enumerate() {
         for t in 0..vectors {
             let mem = tap_mem(plan, tap, t, A::LANES);
-            match plan.flat.column_mask(tap.kx) {
-                Some(column) => {
-                    asm.load_masked(x(i, t), mem, plan.flat.mask_register(t as u32, column));
-                }
-                None => asm.load(x(i, t), mem),
-            }
+            load(asm, x(i, t), mem, plan.flat.column_mask(tap.kx, t as u32));
         }
         for &row in rows {
             let weight = cursor.next(asm);
@@ -477,8 +444,8 @@ fn emit_windowed(
     taps: Range<usize>,
     cursor: &mut WeightCursor,
 ) {
-    let accs = accumulators::<Avx512Asm>(chunk.rows.len());
-    let mut window = Window::new(spare::<Avx512Asm>());
+    let accs = accumulators(chunk.rows.len() as u32, plan.flat.per_step);
+    let mut window = Window::new(last_registers::<Avx512Asm>());
     for (tap, rows) in chunk.taps(taps) {
         let x = emit_tap(asm, plan, &mut window, tap);
         for &row in rows {
@@ -492,10 +459,7 @@ fn emit_tap(asm: &mut Avx512Asm, plan: &Plan, window: &mut Window, tap: &Tap) ->
     let lanes = Avx512Asm::LANES as i32;
     let disp = plan.flat.tap(tap.ky, tap.kx);
     let (q, shift) = (disp.div_euclid(lanes), disp.rem_euclid(lanes) as u8);
-    let mask = plan
-        .flat
-        .column_mask(tap.kx)
-        .map(|column| plan.flat.mask_register(0, column));
+    let mask = plan.flat.column_mask(tap.kx, 0);
     match (shift, mask) {
         (0, None) => window.vector(asm, plan, (tap.ic, q), &[]),
         (0, Some(mask)) => {

@@ -1,11 +1,13 @@
 //! Sparse matrix × dense matrix: 1×1 convolutions on few pixels, and inner products of a batch.
 
-use crate::emit::{AUX, BIAS, COUNT, DST, RES, SRC, TMP, WEI, load_arg, load_args, vector_bytes};
-use crate::epilogue::{Epilogue, store};
+use crate::emit::{
+    AUX, BIAS, COUNT, DST, RES, SRC, TMP, WEI, load_arg, load_args, store, vector_bytes,
+};
+use crate::epilogue::Epilogue;
 use crate::problem::refuse;
 use crate::variant::{
     Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights, at_least_memory,
-    balanced, last_lanes,
+    balanced, index_of, last_lanes,
 };
 use crate::{AlignedBuf, ConvProblem, Extent, Footprint, KernelArgs};
 use skimjit_jit::Isa;
@@ -137,15 +139,10 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Built {
                     vectors: vectors.len() as u32,
                     partial: partial && vectors.end == all,
                 };
-                let index = entries.iter().position(|known| *known == entry);
-                let index = index.unwrap_or_else(|| {
-                    entries.push(entry);
-                    entries.len() - 1
-                });
                 let moved = i64::from(vectors.start) * i64::from(vector_bytes::<A>());
                 tasks.push(Task {
-                    entry: index as u32,
-                    src: i64::from(group * problem.icg() * problem.src.pitch) * 4 + moved,
+                    entry: index_of(&mut entries, entry),
+                    src: whole.src + moved,
                     dst: whole.dst + moved,
                     aux: mask,
                     cost: whole.cost * entry.vectors as f32,
@@ -229,12 +226,11 @@ fn pack_rows<A: VectorAsm>(
         (0..3).for_each(|_| word(packed, 0));
     }
     Task {
-        dst: i64::from(rows.start) * i64::from(problem.dst.pitch) * 4,
         wei,
         bias,
         count: rows.len() as u64,
         cost: nnz as f32 + (8 * blocks.len() * rows.len()) as f32,
-        ..Task::default()
+        ..Task::of_rows(problem, problem.src.pitch, rows.start)
     }
 }
 
@@ -288,26 +284,22 @@ fn sums(vectors: u32) -> u32 {
 }
 
 fn emit<A: VectorAsm>(asm: &mut A, problem: &ConvProblem, cuts: &Cuts, entry: Entry) -> usize {
-    asm.align(64);
-    let start = asm.offset();
-    SAVED.iter().for_each(|&register| asm.push(register));
-    load_arg(asm, SCRATCH, Gp::Rdi, offset_of!(KernelArgs, scratch));
-    load_args(asm);
-    asm.push(RES);
-    asm.push(AUX);
-    emit_start::<A>(asm, cuts, entry);
-    asm.load32(BLOCKS, Mem::new(WEI, 0));
-    asm.add_imm(WEI, 4);
-    asm.counted_loop(BLOCKS, |asm| {
-        emit_groups(asm, entry);
-        asm.add_imm(SRC, (cuts.channels * problem.src.pitch) as i32 * 4);
-    });
-    asm.pop(AUX);
-    asm.pop(RES);
-    emit_finish(asm, problem, cuts, entry);
-    SAVED.iter().rev().for_each(|&register| asm.pop(register));
-    asm.ret();
-    start
+    crate::emit::entry(asm, &SAVED, |asm| {
+        load_arg(asm, SCRATCH, Gp::Rdi, offset_of!(KernelArgs, scratch));
+        load_args(asm);
+        asm.push(RES);
+        asm.push(AUX);
+        emit_start::<A>(asm, cuts, entry);
+        asm.load32(BLOCKS, Mem::new(WEI, 0));
+        asm.add_imm(WEI, 4);
+        asm.counted_loop(BLOCKS, |asm| {
+            emit_groups(asm, entry);
+            asm.add_imm(SRC, (cuts.channels * problem.src.pitch) as i32 * 4);
+        });
+        asm.pop(AUX);
+        asm.pop(RES);
+        emit_finish(asm, problem, cuts, entry);
+    })
 }
 
 /// Accumulators of all rows = bias.

@@ -1,13 +1,16 @@
 //! Direct sparse convolution with the pattern read from memory.
 
-use crate::emit::{BIAS, COUNT, SRC, TMP, WEI, WEI_START, load_args, vector_bytes};
+use crate::emit::{
+    BIAS, COUNT, SRC, TMP, WEI, WEI_START, accumulators, last_registers, load_args,
+    start_from_bias, vector_bytes,
+};
 use crate::flat::Flat;
 use crate::variant::{
     Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights,
 };
 use crate::{AlignedBuf, ConvProblem, Footprint};
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{Cond, Gp, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Gp, Mem, VectorAsm};
 use skimjit_models::Pattern;
 
 /// Direct sparse convolution, pattern streamed: one output channel at a time, many vectors of its
@@ -58,17 +61,14 @@ impl TypedVariant for Streamed {
         let table = flat.write_table::<A>(&mut packed);
         let mut tasks = Vec::new();
         for row in 0..problem.dst.c {
-            let group = row / problem.ocg();
             let wei = packed.align(64);
             pack_row(&mut packed, problem, &flat, weights, row);
             let task = Task {
-                src: i64::from(group * problem.icg()) * i64::from(flat.channel_elems()) * 4,
-                dst: i64::from(row) * i64::from(problem.dst.pitch) * 4,
                 wei,
                 bias: wei,
                 aux: table,
                 cost: weights.pattern.row(row).len() as f32 + 4.0,
-                ..Task::default()
+                ..Task::of_rows(problem, flat.channel_elems(), row)
             };
             flat.push_tasks::<A>(&mut tasks, task);
         }
@@ -104,35 +104,25 @@ fn pack_row(
 
 fn emit<A: VectorAsm>(asm: &mut A, flat: &Flat) {
     const NNZ: Gp = WEI_START;
-    let accs: Vec<V> = (0..flat.per_step as u8).map(V).collect();
-    let spare = [4, 3, 2, 1].map(|i| V(A::VREGS - i));
+    let accs = accumulators(1, flat.per_step);
+    let spare = last_registers::<A>();
     let weight = spare[0];
     load_args(asm);
-    let (top, empty, next) = (asm.new_label(), asm.new_label(), asm.new_label());
-    asm.bind(top);
-    asm.broadcast(accs[0], Mem::new(BIAS, 0));
-    accs[1..].iter().for_each(|&acc| asm.vmov(acc, accs[0]));
-    asm.load32(NNZ, Mem::new(BIAS, 4));
-    asm.lea(WEI, Mem::new(BIAS, 8));
-    asm.cmp_imm(NNZ, 0);
-    asm.jcc(Cond::Equal, empty);
-    asm.bind(next);
-    asm.load_i32(TMP, Mem::new(WEI, 0));
-    asm.broadcast(weight, Mem::new(WEI, 4));
-    for (t, &acc) in accs.iter().enumerate() {
-        asm.fma_mem(
-            acc,
-            weight,
-            Mem::indexed(SRC, TMP, 1, t as i32 * vector_bytes::<A>()),
-        );
-    }
-    asm.add_imm(WEI, 8);
-    asm.dec(NNZ);
-    asm.jcc(Cond::NotEqual, next);
-    asm.bind(empty);
-    flat.store(asm, &[accs], &[0], spare);
-    flat.advance(asm);
-    asm.dec(COUNT);
-    asm.jcc(Cond::NotEqual, top);
+    asm.counted_loop(COUNT, |asm| {
+        start_from_bias(asm, &accs);
+        asm.load32(NNZ, Mem::new(BIAS, 4));
+        asm.lea(WEI, Mem::new(BIAS, 8));
+        asm.counted_loop_if_any(NNZ, |asm| {
+            asm.load_i32(TMP, Mem::new(WEI, 0));
+            asm.broadcast(weight, Mem::new(WEI, 4));
+            for (t, &acc) in accs[0].iter().enumerate() {
+                let at = t as i32 * vector_bytes::<A>();
+                asm.fma_mem(acc, weight, Mem::indexed(SRC, TMP, 1, at));
+            }
+            asm.add_imm(WEI, 8);
+        });
+        flat.store(asm, &accs, &[0], spare);
+        flat.advance(asm);
+    });
     asm.ret();
 }

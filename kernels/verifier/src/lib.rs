@@ -44,6 +44,7 @@
 //!   promise about its buffers.
 #![forbid(unsafe_code)]
 
+mod action;
 mod annotation;
 mod extremes;
 mod fault;

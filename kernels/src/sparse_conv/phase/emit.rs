@@ -2,11 +2,14 @@
 
 use super::geometry::Geometry;
 use super::table::ENTRY_BYTES;
-use crate::emit::{AUX, BIAS, COUNT, DST, RES, SRC, TMP, WEI, load_arg, load_args, vector_bytes};
-use crate::epilogue::{Epilogue, store};
+use crate::emit::{
+    AUX, BIAS, COUNT, DST, RES, SRC, TMP, WEI, entry, last_registers, load_arg, load_args, store,
+    vector_bytes,
+};
+use crate::epilogue::Epilogue;
 use crate::variant::last_lanes;
 use crate::{AlignedBuf, ConvProblem, KernelArgs};
-use skimjit_jit::asm::{Cond, Gp, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Gp, Mem, V, VectorAsm};
 use std::mem::offset_of;
 
 /// Offset of the row that the current non-zero reads, and the one after.
@@ -85,20 +88,16 @@ pub fn emit_tile<A: VectorAsm>(
         geometry,
         rows,
         accs: (0..vectors).map(V).collect(),
-        free: [4, 3, 2, 1].map(|i| V(A::VREGS - i)),
+        free: last_registers::<A>(),
     };
-    asm.align(64);
-    let entry = asm.offset();
-    SAVED.iter().for_each(|&register| asm.push(register));
-    load_arg(asm, WAITING_START, Gp::Rdi, offset_of!(KernelArgs, scratch));
-    load_args(asm);
-    asm.mov(TABLE, AUX);
-    asm.add_imm(AUX, constant_bytes(geometry));
-    asm.load32(NEXT, Mem::new(WEI, 0));
-    tile.blocks(asm);
-    SAVED.iter().rev().for_each(|&register| asm.pop(register));
-    asm.ret();
-    entry
+    entry(asm, &SAVED, |asm| {
+        load_arg(asm, WAITING_START, Gp::Rdi, offset_of!(KernelArgs, scratch));
+        load_args(asm);
+        asm.mov(TABLE, AUX);
+        asm.add_imm(AUX, constant_bytes(geometry));
+        asm.load32(NEXT, Mem::new(WEI, 0));
+        tile.blocks(asm);
+    })
 }
 
 const ENTRY: i32 = ENTRY_BYTES as i32;
@@ -194,12 +193,9 @@ impl Tile<'_> {
 
     /// The loop over the non-zeros of the i-th phase in the order of the block.
     fn non_zeros<A: VectorAsm>(&self, asm: &mut A, i: usize) {
-        let done = asm.new_label();
         let weight = self.free[3];
         asm.load32(LEFT, Mem::new(AUX, 4 * i as i32));
-        asm.cmp_imm(LEFT, 0);
-        asm.jcc(Cond::Equal, done);
-        asm.counted_loop(LEFT, |asm| {
+        asm.counted_loop_if_any(LEFT, |asm| {
             // The offset is fetched ahead: the loads that need it would fill the schedulers.
             asm.mov(OFFSET, NEXT);
             asm.load32(NEXT, Mem::new(WEI, ENTRY));
@@ -210,7 +206,6 @@ impl Tile<'_> {
             }
             asm.add_imm(WEI, ENTRY);
         });
-        asm.bind(done);
     }
 
     /// Turns all rows from one phase to another.

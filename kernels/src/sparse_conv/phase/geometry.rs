@@ -1,9 +1,9 @@
 //! How a problem is cut: rows of whole vectors, tiles of rows, blocks of input channels.
 
-use crate::problem::refuse;
+use crate::ConvProblem;
+use crate::problem::{check_elems, refuse};
 use crate::stage::Staging;
 use crate::variant::{Unsupported, balanced};
-use crate::{ConvProblem, limits};
 use skimjit_jit::Isa;
 use std::ops::Range;
 
@@ -126,12 +126,7 @@ fn staging(problem: &ConvProblem, lanes: u32) -> Result<Staging, Unsupported> {
     let elems = [phases[0], phases[1], rows, columns, 2, problem.src.c.into()]
         .into_iter()
         .fold(1, u64::saturating_mul);
-    if elems > limits::OPERAND_ELEMS {
-        let most = limits::OPERAND_ELEMS;
-        return refuse(format!(
-            "an aligned copy of {elems} elements, expected at most {most}"
-        ));
-    }
+    check_elems(elems, "an aligned copy")?;
     let staging = Staging::new(problem.src, window, problem.dst.h, problem.dst.w);
     let unit = if staging.row_pitch <= HALF {
         HALF

@@ -131,22 +131,22 @@ fn build<A: VectorAsm>(problem: &ConvProblem, geometry: &Geometry, weights: Weig
             let aux = packed.align(64);
             emit::write_constants::<A>(&mut packed, problem, geometry);
             table.write_counts(&mut packed);
+            let task = Task {
+                wei,
+                bias,
+                aux,
+                count: rows.len() as u64,
+                ..Task::of_rows(problem, geometry.staging.channel, rows.start)
+            };
             for tile in &geometry.tiles {
                 let moved = i64::from(tile.start) * i64::from(geometry.staging.row_pitch);
-                let channel =
-                    i64::from(group * problem.icg()) * i64::from(geometry.staging.channel);
-                let to = i64::from(rows.start) * i64::from(problem.dst.pitch)
-                    + i64::from(tile.start * problem.dst.w);
                 let height = heights.iter().position(|&rows| rows == tile.len() as u32);
                 tasks.push(Task {
                     entry: height.expect("code for every height") as u32,
-                    src: (channel + moved) * 4,
-                    dst: to * 4,
-                    wei,
-                    bias,
-                    aux,
-                    count: rows.len() as u64,
+                    src: task.src + moved * 4,
+                    dst: task.dst + i64::from(tile.start * problem.dst.w) * 4,
                     cost: table.len() as f32 * tile.len() as f32 + 4.0 * rows.len() as f32,
+                    ..task
                 });
             }
         }
