@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Extensions of x86-64. A set, because CPUs offer them in many combinations: what one has more than
 /// another in one place, it may lack in another.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Features(u32);
 
 macro_rules! features {
@@ -58,11 +58,5 @@ impl fmt::Display for Features {
         let names = Self::NAMES.iter().filter(|(one, _)| self.contains(*one));
         let names: Vec<&str> = names.map(|(_, name)| *name).collect();
         f.write_str(&names.join(", "))
-    }
-}
-
-impl fmt::Debug for Features {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{{{self}}}")
     }
 }

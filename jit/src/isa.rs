@@ -300,7 +300,7 @@ mod tests {
             assert!(features.with(Features::AVX512_BF16).contains(features));
         }
         assert_eq!(Isa::Avx2.descriptor().features.to_string(), "avx2, fma");
-        assert_eq!(format!("{:?}", Features::NONE), "{}");
+        assert!(Features::NONE.to_string().is_empty());
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Register roles and code shared by the emitters.
 
 use crate::compiled::KernelArgs;
-use crate::problem::Relu;
 use skimjit_jit::asm::{Gp, M, Mem, V, VectorAsm};
 use std::mem::offset_of;
 
@@ -51,20 +50,6 @@ pub fn entry<A: VectorAsm>(asm: &mut A, saved: &[Gp], body: impl FnOnce(&mut A))
     saved.iter().rev().for_each(|&register| asm.pop(register));
     asm.ret();
     entry
-}
-
-/// `x = max(x, 0) + slope·min(x, 0)`; NaN stays NaN. `zero` holds 0 and survives; `tmp` and `slope`
-/// are clobbered for a slope other than 0.
-pub fn relu<A: VectorAsm>(asm: &mut A, x: V, relu: Relu, zero: V, tmp: V, slope: V) {
-    if relu.slope() == 0.0 {
-        // The second operand wins when either is NaN.
-        asm.vmax(x, zero, x);
-        return;
-    }
-    asm.broadcast_imm(slope, relu.slope(), TMP);
-    asm.vmin(tmp, zero, x);
-    asm.vmax(x, zero, x);
-    asm.fma(x, tmp, slope);
 }
 
 /// Loads all lanes, or those of a mask.

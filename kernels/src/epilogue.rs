@@ -1,7 +1,7 @@
 //! The end of every kernel: residual, activation, store, with the excess lanes of the last vector
 //! left out.
 
-use crate::emit::{TMP, relu};
+use crate::emit::TMP;
 use crate::problem::Relu;
 use skimjit_jit::asm::{Cond, Mem, V, VectorAsm};
 
@@ -37,14 +37,23 @@ impl Epilogue {
         }
     }
 
-    /// Adds the residual and applies the activation.
+    /// Adds the residual, then `x = max(x, 0) + slope·min(x, 0)`.
     pub fn apply<A: VectorAsm>(&self, asm: &mut A, x: V, residual: Option<Mem>) {
         if let Some(residual) = residual {
             asm.vadd_mem(x, x, residual);
         }
-        if let Some(activation) = self.activation {
-            let [tmp, slope] = self.scratch;
-            relu(asm, x, activation, self.zero, tmp, slope);
+        let Some(activation) = self.activation else {
+            return;
+        };
+        let [below, slope] = self.scratch;
+        if self.has_slope() {
+            asm.broadcast_imm(slope, activation.slope(), TMP);
+            asm.vmin(below, self.zero, x);
+        }
+        // The second operand wins when either is NaN: NaN stays.
+        asm.vmax(x, self.zero, x);
+        if self.has_slope() {
+            asm.fma(x, below, slope);
         }
     }
 }

@@ -177,8 +177,6 @@ pub struct SoftmaxProblem {
 
 /// A problem of one family.
 pub trait FamilyProblem: Sized {
-    /// The family.
-    const FAMILY: Family;
     /// The problem, if it is of this family.
     fn of(problem: &Problem) -> Result<&Self, Unsupported>;
 }
@@ -208,7 +206,6 @@ macro_rules! families {
         }
 
         $(impl FamilyProblem for $problem {
-            const FAMILY: Family = Family::$family;
             fn of(problem: &Problem) -> Result<&Self, Unsupported> {
                 match problem {
                     Problem::$family(problem) => Ok(problem),

@@ -211,7 +211,9 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Built {
     let mut tasks = Vec::new();
     for group in 0..problem.groups {
         for vectors in tile.chunks(problem, A::ISA) {
-            let rows = vectors.start * lanes..problem.ocg().min(vectors.end * lanes);
+            let first = group * problem.ocg();
+            let rows =
+                first + vectors.start * lanes..first + problem.ocg().min(vectors.end * lanes);
             let chunk = Chunk {
                 vectors: vectors.len() as u32,
                 rows: rows.len() as u32,
@@ -225,7 +227,7 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Built {
                 sizes.push((chunk, tables.collect()));
                 sizes.len() - 1
             });
-            let task = pack_chunk(&mut packed, &plan, weights, group, rows, chunk);
+            let task = pack_chunk(&mut packed, &plan, weights, rows, chunk);
             for (segment, &table) in segments.iter().zip(&sizes[entry].1) {
                 tasks.push(Task {
                     entry: entry as u32,
@@ -306,13 +308,10 @@ fn pack_chunk(
     packed: &mut AlignedBuf,
     plan: &Plan<'_>,
     weights: Weights<'_>,
-    group: u32,
     rows: Range<u32>,
     chunk: Chunk,
 ) -> Task {
     let problem = plan.problem;
-    let first = rows.start + group * problem.ocg();
-    let rows = first..first + chunk.rows;
     let bias = weights.pack_bias(packed, rows.clone());
     let wei = packed.align(64);
     let beyond = plan.lanes * chunk.vectors - chunk.rows;
@@ -324,7 +323,7 @@ fn pack_chunk(
         wei,
         bias,
         cost: problem.cols() as f32 * chunk.vectors as f32,
-        ..Task::of_rows(problem, plan.source.channel, first)
+        ..Task::of_rows(problem, plan.source.channel, rows.start)
     }
 }
 
