@@ -3,6 +3,7 @@
 use crate::{CompileOptions, Engine, Error, Model, Result};
 use skimjit_models::ops::InnerProduct;
 use skimjit_models::{Graph, Op};
+use skimjit_runtime::kernels::{Weighting, registry};
 
 /// A convolution or inner product of `graph` on its own, with its weights; `None` for other layers.
 pub fn single(graph: &Graph, node: usize) -> Result<Option<Model>> {
@@ -64,10 +65,14 @@ pub fn force(model: &Model, options: &CompileOptions, variant: &str) -> Result<E
 
 /// True for variants that leave zero weights out.
 pub fn is_sparse(variant: &str) -> bool {
-    variant.starts_with("sparse_")
+    weighting(variant) == Some(Weighting::Sparse)
 }
 
 /// True for variants that multiply with zero weights.
 pub fn is_dense(variant: &str) -> bool {
-    variant.starts_with("dense_")
+    weighting(variant) == Some(Weighting::Dense)
+}
+
+fn weighting(variant: &str) -> Option<Weighting> {
+    registry::find(variant).map(|variant| variant.weighting())
 }

@@ -1,12 +1,14 @@
 //! Which instruction set this machine has, and what reports say about the machine. The only place
 //! that looks at the CPU.
 
+use crate::Features;
 use std::fmt;
 use std::str::FromStr;
 
 use raw_cpuid::{CacheType, CpuId};
 
-/// Instruction set of generated code; later ones contain the earlier ones.
+/// Instruction set of generated code. Their order is that of lists; what one contains of another,
+/// [`Isa::contains`] says.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Isa {
     /// AVX2 and FMA: 8 `f32` lanes, 16 registers.
@@ -43,49 +45,102 @@ impl Isa {
     /// Every instruction set, smallest first.
     pub const ALL: [Isa; 2] = [Isa::Avx2, Isa::Avx512];
 
-    /// Best instruction set of this machine, limited to `cap`. A cap above the machine is refused
-    /// rather than lowered, so that a test or a bench never reports an ISA it did not run.
-    pub fn detect(cap: Option<Isa>) -> Result<Isa, IsaError> {
-        choose(Self::best(), cap, model_name)
+    /// What emitters have to know of it.
+    pub const fn descriptor(self) -> &'static IsaDescriptor {
+        match self {
+            Isa::Avx2 => &AVX2,
+            Isa::Avx512 => &AVX512,
+        }
     }
 
-    /// Best instruction set that both the CPU and the operating system support.
-    ///
-    /// The standard library's check covers XCR0, that is, whether the system saves `ymm` and `zmm`.
+    /// `f32` lanes of a vector.
+    pub const fn lanes(self) -> u32 {
+        self.descriptor().lanes
+    }
+
+    /// True when code for `other` runs wherever code for this one does.
+    pub const fn contains(self, other: Isa) -> bool {
+        self.descriptor()
+            .features
+            .contains(other.descriptor().features)
+    }
+
+    /// Best instruction set of this machine, or the one that is asked for. What the machine does not
+    /// have is refused rather than replaced, so that a test or a bench never reports an ISA it did not
+    /// run.
+    pub fn detect(asked: Option<Isa>) -> Result<Isa, IsaError> {
+        choose(Self::best(), asked, model_name)
+    }
+
     fn best() -> Option<Isa> {
-        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-        let avx512 = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl");
-        match (avx2, avx512) {
-            (true, true) => Some(Isa::Avx512),
-            (true, false) => Some(Isa::Avx2),
-            (false, _) => None,
-        }
+        let machine = Features::of_machine();
+        let runs = |isa: &Isa| machine.contains(isa.descriptor().features);
+        Self::ALL.into_iter().rev().find(runs)
     }
 
     fn name(self) -> &'static str {
-        match self {
-            Isa::Avx2 => "avx2",
-            Isa::Avx512 => "avx512",
-        }
+        self.descriptor().name
     }
 }
 
+/// What emitters have to know of an instruction set.
+#[derive(Debug)]
+pub struct IsaDescriptor {
+    name: &'static str,
+    /// What code may use.
+    pub features: Features,
+    /// `f32` lanes of a vector.
+    pub lanes: u32,
+    /// Vector registers.
+    pub vector_registers: u8,
+    /// Registers for lane masks, besides one that stands for all lanes. Without any, masks are in
+    /// vector registers.
+    pub mask_registers: u8,
+    /// Whether a masked store costs what a whole one does. AVX2's are microcoded on AMD.
+    pub masked_stores_are_free: bool,
+    /// Bytes on either side of a register that a one-byte displacement of an `f32` operand reaches
+    /// (EVEX scales it by the operand's size).
+    pub short_reach_bytes: i32,
+}
+
+const AVX2: IsaDescriptor = IsaDescriptor {
+    name: "avx2",
+    features: Features::AVX2.with(Features::FMA),
+    lanes: 8,
+    vector_registers: 16,
+    mask_registers: 0,
+    masked_stores_are_free: false,
+    short_reach_bytes: 128,
+};
+
+const AVX512: IsaDescriptor = IsaDescriptor {
+    name: "avx512",
+    features: AVX2
+        .features
+        .with(Features::AVX512F)
+        .with(Features::AVX512BW)
+        .with(Features::AVX512DQ)
+        .with(Features::AVX512VL),
+    lanes: 16,
+    vector_registers: 32,
+    mask_registers: 7,
+    masked_stores_are_free: true,
+    short_reach_bytes: 512,
+};
+
 fn choose(
     best: Option<Isa>,
-    cap: Option<Isa>,
+    asked: Option<Isa>,
     cpu: impl FnOnce() -> String,
 ) -> Result<Isa, IsaError> {
-    match (best, cap) {
+    match (best, asked) {
         (None, _) => Err(IsaError::NoAvx2 { cpu: cpu() }),
-        (Some(found), Some(asked)) if asked > found => Err(IsaError::AboveMachine {
+        (Some(found), Some(asked)) if !found.contains(asked) => Err(IsaError::AboveMachine {
             asked,
             found,
             cpu: cpu(),
         }),
-        (Some(found), cap) => Ok(cap.unwrap_or(found)),
+        (Some(found), asked) => Ok(asked.unwrap_or(found)),
     }
 }
 
@@ -141,6 +196,8 @@ pub struct CpuInfo {
     pub model_name: String,
     /// Family, model and stepping, which tell CPUs of one name apart.
     pub family: Option<[u8; 3]>,
+    /// Extensions, of those that [`Features`] knows.
+    pub features: Features,
     /// Best instruction set, `None` below AVX2.
     pub best_isa: Option<Isa>,
     /// Level-1 data cache of one core.
@@ -159,6 +216,7 @@ impl CpuInfo {
         Self {
             model_name: model_name(),
             family: family(),
+            features: Features::of_machine(),
             best_isa: Isa::best(),
             l1d_bytes: cache_bytes(1),
             l2_bytes: cache_bytes(2),
@@ -214,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lower_cap_lowers_and_a_higher_one_is_refused() {
+    fn what_is_contained_is_given_and_what_is_not_is_refused() {
         use Isa::{Avx2, Avx512};
         assert_eq!(choose(Some(Avx512), None, cpu), Ok(Avx512));
         assert_eq!(choose(Some(Avx512), Some(Avx2), cpu), Ok(Avx2));
@@ -231,6 +289,18 @@ mod tests {
             choose(None, None, cpu),
             Err(IsaError::NoAvx2 { cpu: cpu() })
         );
+    }
+
+    #[test]
+    fn an_instruction_set_is_what_it_contains() {
+        assert!(Isa::Avx512.contains(Isa::Avx2) && !Isa::Avx2.contains(Isa::Avx512));
+        for isa in Isa::ALL {
+            let IsaDescriptor { features, .. } = *isa.descriptor();
+            assert!(isa.contains(isa) && !features.contains(Features::AVX512_BF16));
+            assert!(features.with(Features::AVX512_BF16).contains(features));
+        }
+        assert_eq!(Isa::Avx2.descriptor().features.to_string(), "avx2, fma");
+        assert!(Features::NONE.to_string().is_empty());
     }
 
     #[test]

@@ -10,6 +10,7 @@ compile_error!("skimjit generates x86-64 machine code and runs on x86-64 only");
 pub mod asm;
 mod code;
 mod entry;
+mod features;
 mod isa;
 pub mod observe;
 mod region;
@@ -17,6 +18,7 @@ mod spec;
 
 pub use code::Code;
 pub use entry::EntryPoint;
-pub use isa::{CpuInfo, Isa, IsaError};
+pub use features::Features;
+pub use isa::{CpuInfo, Isa, IsaDescriptor, IsaError};
 pub use region::{CodeRegion, MAX_REGION_BYTES, RegionError};
 pub use spec::{SpecHash, SpecHasher};

@@ -5,7 +5,7 @@
 use iced_x86::{Decoder, DecoderOptions, Encoder, Instruction, Mnemonic, OpKind, Register};
 use proptest::prelude::*;
 use proptest::sample::select;
-use skimjit_jit::asm::{Avx2Asm, Avx512Asm, Avx512Ext, Cond, Gp, M, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Avx2Asm, Avx512Asm, Cond, Gp, M, Mem, V, VectorAsm};
 use skimjit_jit::{Code, Isa};
 
 const GPS: [Gp; 16] = [

@@ -3,7 +3,7 @@
 mod machine;
 
 use machine::{Io, LANE_SLOTS, run, sample};
-use skimjit_jit::asm::{Avx2Asm, Avx512Asm, Avx512Ext, Cond, Gp, M, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Avx2Asm, Avx512Asm, Cond, Gp, M, Mem, V, VectorAsm};
 
 /// Where the test programs find their data: `rsi` points at an [`Io`].
 const A: i32 = 0;

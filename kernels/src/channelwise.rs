@@ -1,11 +1,13 @@
 //! Elementwise functions with per-channel constants: Scale, Bias, ReLU, PReLU.
 
 use crate::emit::{AUX, COUNT, DST, SRC, TMP, WEI, load_args, vector_bytes};
-use crate::problem::check_planes;
-use crate::variant::{Built, Cost, KernelError, Task, Unsupported, Variant, Weights, balanced};
-use crate::{AlignedBuf, ChannelwiseProblem, Extent, Footprint, Planes, Problem};
+use crate::problem::{check_planes, refuse};
+use crate::variant::{
+    Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights, balanced,
+};
+use crate::{AlignedBuf, ChannelwiseProblem, Extent, Footprint, Planes};
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{Avx2Asm, Avx512Asm, M, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Gp, Mem, V, VectorAsm};
 use skimjit_models::Pattern;
 
 /// `t = src·scale[c] + shift[c]; dst = max(t, 0) + slope[c]·min(t, 0)`.
@@ -17,96 +19,54 @@ pub struct Channelwise;
 
 const TASKS: u32 = 16;
 
-impl Variant for Channelwise {
-    fn name(&self) -> &'static str {
-        "channelwise"
-    }
-    fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
-        let Problem::Channelwise(problem) = problem else {
-            return Err(Unsupported::family("channelwise functions"));
-        };
-        check_planes(&problem.src)?;
-        check_planes(&problem.dst)?;
+impl TypedVariant for Channelwise {
+    type Problem = ChannelwiseProblem;
+    const NAME: &'static str = "channelwise";
+    const WEIGHTING: Weighting = Weighting::Unweighted;
+    const EXAMPLE: &'static str =
+        "channelwise src=3x5x5x48 dst=3x5x5x48 affine=1 leaky=1 density=100 scale=1 seed=1";
+
+    fn supports(problem: &ChannelwiseProblem, _isa: Isa) -> Result<(), Unsupported> {
+        let (src, dst) = (problem.src, problem.dst);
+        check_planes(&src)?;
+        check_planes(&dst)?;
         let dims = |p: &Planes| [p.c, p.h, p.w];
-        if dims(&problem.src) != dims(&problem.dst) {
-            let (src, dst) = (problem.src, problem.dst);
-            return Err(Unsupported(format!(
-                "{src:?} to {dst:?}, expected the same dims"
-            )));
+        if dims(&src) != dims(&dst) {
+            return refuse(format!("{src:?} to {dst:?}, expected the same dims"));
         }
         Ok(())
     }
-    fn cost(&self, problem: &Problem, _pattern: &Pattern, isa: Isa) -> Cost {
-        let Problem::Channelwise(problem) = problem else {
-            unreachable!("supported")
-        };
-        let lanes = if isa == Isa::Avx512 { 16 } else { 8 };
-        let vectors = problem.dst.hw().div_ceil(lanes) * problem.dst.c;
+    fn cost(problem: &ChannelwiseProblem, _pattern: &Pattern, isa: Isa) -> Cost {
+        let vectors = problem.dst.hw().div_ceil(isa.lanes()) * problem.dst.c;
         Cost {
             cycles: f64::from(vectors) * 2.0,
             code_bytes: 256,
         }
     }
-    fn build(
-        &self,
-        problem: &Problem,
+    fn build<A: VectorAsm>(
+        problem: &ChannelwiseProblem,
         weights: Weights<'_>,
-        isa: Isa,
     ) -> Result<Built, KernelError> {
-        self.supports(problem, isa)?;
-        let Problem::Channelwise(problem) = problem else {
-            unreachable!("supported")
-        };
-        Ok(match isa {
-            Isa::Avx2 => build::<Avx2Asm>(problem, weights),
-            Isa::Avx512 => build::<Avx512Asm>(problem, weights),
-        })
-    }
-}
-
-fn build<A: VectorAsm>(problem: &ChannelwiseProblem, weights: Weights<'_>) -> Built {
-    let mut packed = AlignedBuf::new();
-    let tail = problem.dst.hw() % A::LANES as u32;
-    packed.extend(&A::mask_bytes((1u32 << tail) - 1));
-    let constants = packed.align(64);
-    packed.extend_f32(weights.values.iter().copied());
-    let mut asm = A::new();
-    emit(&mut asm, problem);
-    let tasks = balanced(problem.dst.c, problem.dst.c.div_ceil(TASKS))
-        .map(|channels| Task {
-            entry: 0,
-            src: i64::from(channels.start) * i64::from(problem.src.pitch) * 4,
-            dst: i64::from(channels.start) * i64::from(problem.dst.pitch) * 4,
+        let (src, dst) = (&problem.src, &problem.dst);
+        let mut packed = AlignedBuf::new();
+        packed.extend(&A::first_lanes(dst.hw() % A::LANES as u32));
+        let constants = packed.align(64);
+        packed.extend_f32(weights.values.iter().copied());
+        let mut asm = A::new();
+        emit(&mut asm, problem);
+        let tasks = balanced(dst.c, dst.c.div_ceil(TASKS)).map(|channels| Task {
             wei: constants + u64::from(channels.start) * 12,
-            bias: 0,
-            aux: 0,
-            count: channels.len() as u64,
-            cost: channels.len() as f32,
-        })
-        .collect();
-    let extent = |planes: Planes| Extent {
-        before: 0,
-        after: (planes.c as usize - 1) * planes.pitch as usize + planes.hw() as usize,
-    };
-    Built {
-        code: asm.finish(),
-        entries: vec![0],
-        packed: packed.into(),
-        tasks,
-        staging: None,
-        footprint: Footprint {
-            src: extent(problem.src),
-            dst: extent(problem.dst),
-            scratch_bytes: 0,
-        },
+            ..Task::of_channels(channels, src, dst)
+        });
+        let footprint = Footprint::new(Extent::of(src), Extent::of(dst));
+        Ok(Built::new(asm, [0], packed, tasks.collect(), footprint))
     }
 }
 
 fn emit<A: VectorAsm>(asm: &mut A, problem: &ChannelwiseProblem) {
-    use skimjit_jit::asm::Gp;
     const AT: Gp = Gp::R9;
     let (x, scale, shift, slope, zero, low) = (V(0), V(1), V(2), V(3), V(4), V(5));
-    let mask = if A::ISA == Isa::Avx512 { M(1) } else { M(6) };
+    let mask = A::mask(1, V(6));
     let bytes = vector_bytes::<A>();
     load_args(asm);
     asm.zero(zero);

@@ -1,8 +1,7 @@
 //! Register roles and code shared by the emitters.
 
 use crate::compiled::KernelArgs;
-use crate::problem::Relu;
-use skimjit_jit::asm::{Gp, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Gp, M, Mem, V, VectorAsm};
 use std::mem::offset_of;
 
 /// Source of the current position.
@@ -41,23 +40,57 @@ pub fn load_args<A: VectorAsm>(asm: &mut A) {
     load_arg(asm, SRC, args, offset_of!(KernelArgs, src));
 }
 
-/// `x = max(x, 0) + slope·min(x, 0)`; NaN stays NaN. `zero` holds 0 and survives; `tmp` and `slope`
-/// are clobbered for a slope other than 0.
-pub fn relu<A: VectorAsm>(asm: &mut A, x: V, relu: Relu, zero: V, tmp: V, slope: V) {
-    if relu.slope() == 0.0 {
-        // The second operand wins when either is NaN.
-        asm.vmax(x, zero, x);
-        return;
+/// An entry on a cache line whose code ends by returning; `saved` are registers that the caller wants
+/// back. Returns its offset.
+pub fn entry<A: VectorAsm>(asm: &mut A, saved: &[Gp], body: impl FnOnce(&mut A)) -> usize {
+    asm.align(64);
+    let entry = asm.offset();
+    saved.iter().for_each(|&register| asm.push(register));
+    body(asm);
+    saved.iter().rev().for_each(|&register| asm.pop(register));
+    asm.ret();
+    entry
+}
+
+/// Loads all lanes, or those of a mask.
+pub fn load<A: VectorAsm>(asm: &mut A, x: V, from: Mem, mask: Option<M>) {
+    match mask {
+        Some(mask) => asm.load_masked(x, from, mask),
+        None => asm.load(x, from),
     }
-    asm.broadcast_imm(slope, relu.slope(), TMP);
-    asm.vmin(tmp, zero, x);
-    asm.vmax(x, zero, x);
-    asm.fma(x, tmp, slope);
+}
+
+/// Stores all lanes, or those of a mask.
+pub fn store<A: VectorAsm>(asm: &mut A, to: Mem, x: V, mask: Option<M>) {
+    match mask {
+        Some(mask) => asm.store_masked(to, x, mask),
+        None => asm.store(to, x),
+    }
 }
 
 /// Bytes of one vector.
 pub fn vector_bytes<A: VectorAsm>() -> i32 {
     4 * A::LANES as i32
+}
+
+/// The registers from 0 on as accumulators of `rows` channels × `vectors` vectors.
+pub fn accumulators(rows: u32, vectors: u32) -> Vec<Vec<V>> {
+    (0..rows)
+        .map(|j| (0..vectors).map(|t| V((j * vectors + t) as u8)).collect())
+        .collect()
+}
+
+/// The last four registers, which kernels leave to the epilogue.
+pub fn last_registers<A: VectorAsm>() -> [V; 4] {
+    [4, 3, 2, 1].map(|i| V(A::VREGS - i))
+}
+
+/// Accumulators of each channel = its bias.
+pub fn start_from_bias<A: VectorAsm>(asm: &mut A, accs: &[Vec<V>]) {
+    for (j, acc) in accs.iter().enumerate() {
+        asm.broadcast(acc[0], Mem::new(BIAS, 4 * j as i32));
+        acc[1..].iter().for_each(|&other| asm.vmov(other, acc[0]));
+    }
 }
 
 /// Transposes the square in registers 0 to LANES − 1, using the LANES registers behind them as well.

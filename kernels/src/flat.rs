@@ -8,22 +8,21 @@
 //! * *staged*: taps read a [`Staging`] copy with padded rows. Positions at the end of a row that are
 //!   no outputs are dropped by a lane permutation when the vector is stored.
 
-use crate::emit::{AUX, DST, RES, SRC, TMP, relu, vector_bytes};
+use crate::emit::{AUX, DST, RES, SRC, TMP, store, vector_bytes};
+use crate::epilogue::{Epilogue, store_whole_or_masked};
 use crate::stage::Staging;
 use crate::variant::balanced;
 use crate::{AlignedBuf, ConvProblem, Extent, Task};
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{Cond, M, Mem, V, VectorAsm};
+use skimjit_jit::asm::{M, Mem, V, VectorAsm};
 use std::ops::Range;
 
-/// Opmasks left for column masks when one is kept for the store.
-const COLUMN_MASKS: usize = 6;
 /// Fewest steps in a segment.
 const SEGMENT_STEPS: u32 = 8;
 /// Tasks that a kernel should have, so that a few threads can share it evenly.
 const WANTED_TASKS: u32 = 8;
-/// The store's mask register.
-const STORE_MASK_512: M = M(7);
+/// The store's opmask register.
+const STORE_MASK: u8 = 7;
 
 /// How the source is read.
 #[derive(Clone, PartialEq, Debug)]
@@ -55,31 +54,20 @@ pub struct Flat {
 impl Flat {
     /// Geometry with `per_step` vectors per step, cut so that `chunks` channel chunks make enough
     /// tasks for several threads. Direct where the ISA and shape allow it.
-    pub fn new(problem: &ConvProblem, isa: Isa, lanes: usize, per_step: u32, chunks: u32) -> Self {
-        Self::with_columns(
-            problem,
-            lanes,
-            per_step,
-            chunks,
-            direct_columns(problem, isa, per_step),
-        )
+    pub fn new(problem: &ConvProblem, isa: Isa, per_step: u32, chunks: u32) -> Self {
+        let columns = direct_columns(problem, isa, per_step);
+        Self::with_columns(problem, isa, per_step, chunks, columns)
     }
 
     /// As [`Flat::new`], direct only where no tap needs a column mask.
-    pub fn unmasked(
-        problem: &ConvProblem,
-        isa: Isa,
-        lanes: usize,
-        per_step: u32,
-        chunks: u32,
-    ) -> Self {
+    pub fn unmasked(problem: &ConvProblem, isa: Isa, per_step: u32, chunks: u32) -> Self {
         let columns = direct_columns(problem, isa, per_step).filter(Vec::is_empty);
-        Self::with_columns(problem, lanes, per_step, chunks, columns)
+        Self::with_columns(problem, isa, per_step, chunks, columns)
     }
 
     fn with_columns(
         problem: &ConvProblem,
-        lanes: usize,
+        isa: Isa,
         per_step: u32,
         chunks: u32,
         columns: Option<Vec<i32>>,
@@ -92,7 +80,7 @@ impl Flat {
                 (Form::Staged(staging), (oh - 1) * staging.row_pitch + ow)
             }
         };
-        let lanes = lanes as u32;
+        let lanes = isa.lanes();
         let steps = positions.div_ceil(lanes * per_step);
         let parts = (WANTED_TASKS.div_ceil(chunks))
             .min(steps / SEGMENT_STEPS)
@@ -155,14 +143,15 @@ impl Flat {
         }
     }
 
-    /// Index of the column mask that a tap needs.
-    pub fn column_mask(&self, kx: u32) -> Option<usize> {
+    /// The mask register (of [`Flat::load_masks`]) that a tap needs in vector `t` of the step.
+    pub fn column_mask(&self, kx: u32, t: u32) -> Option<M> {
         let Form::Direct { columns } = &self.form else {
             return None;
         };
-        let shift =
-            (kx * self.problem.window.dilation[1]) as i32 - self.problem.window.pad[1] as i32;
-        columns.iter().position(|&column| column == shift)
+        let window = &self.problem.window;
+        let shift = (kx * window.dilation[1]) as i32 - window.pad[1] as i32;
+        let column = columns.iter().position(|&column| column == shift)?;
+        Some(column_register(columns, t, column))
     }
 
     /// Footprint of the source over all groups. `aligned`: only vectors at multiples of a vector
@@ -191,16 +180,12 @@ impl Flat {
     /// Extent of the result, and of the residual, which is read in whole vectors.
     pub fn dst_extent(&self) -> Extent {
         let dst = &self.problem.dst;
-        let last = (dst.c as usize - 1) * dst.pitch as usize;
         let plane = match &self.form {
             _ if !self.problem.residual => dst.hw(),
             Form::Direct { .. } => self.steps() * self.per_step * self.lanes,
             Form::Staged(_) => dst.hw() + self.lanes,
         };
-        Extent {
-            before: 0,
-            after: last + plane as usize,
-        }
+        Extent::from_base(dst.last_plane() + plane as usize)
     }
 
     fn mask_size<A: VectorAsm>() -> i32 {
@@ -211,7 +196,7 @@ impl Flat {
     fn record_bytes<A: VectorAsm>(&self) -> i32 {
         match &self.form {
             Form::Direct { columns } => {
-                let flag = if A::ISA == Isa::Avx2 { 32 } else { 0 };
+                let flag = if Self::has_flag::<A>() { 32 } else { 0 };
                 (Self::mask_size::<A>() * (1 + columns.len() as i32) + flag + 3) & !3
             }
             Form::Staged(_) => STAGED_PERMUTATION + vector_bytes::<A>(),
@@ -230,7 +215,7 @@ impl Flat {
                         Form::Staged(staging) => self.staged_record::<A>(vector, staging),
                     };
                     let flag = Self::flag_offset::<A>() as usize;
-                    if A::ISA == Isa::Avx2 {
+                    if Self::has_flag::<A>() {
                         record[flag..flag + 4].copy_from_slice(&whole.to_le_bytes());
                     }
                     packed.extend(&record);
@@ -240,7 +225,12 @@ impl Flat {
         start
     }
 
-    /// Offset of the flag that a step may be stored whole (AVX2 records; behind the store mask).
+    /// Whether records tell if a step may be stored whole.
+    fn has_flag<A: VectorAsm>() -> bool {
+        !A::ISA.descriptor().masked_stores_are_free
+    }
+
+    /// Offset of the flag for that, behind the store mask.
     fn flag_offset<A: VectorAsm>() -> i32 {
         Self::mask_size::<A>()
     }
@@ -330,27 +320,18 @@ impl Flat {
         }
     }
 
-    /// Loads the column masks of the step's vectors (direct form): mask i of vector t goes to
-    /// register `1 + t·columns + i`.
+    /// Loads the column masks of the step's vectors (direct form).
     pub fn load_masks<A: VectorAsm>(&self, asm: &mut A) {
         let Form::Direct { columns } = &self.form else {
             return;
         };
-        let size = Self::mask_size::<A>();
-        for t in 0..self.per_step as i32 {
-            for i in 0..columns.len() as i32 {
-                let at = t * self.record_bytes::<A>() + size * (1 + i);
-                asm.load_mask(self.mask_register(t as u32, i as usize), Mem::new(AUX, at));
+        for t in 0..self.per_step {
+            for i in 0..columns.len() {
+                let mask = Self::mask_size::<A>() * (1 + i as i32);
+                let at = t as i32 * self.record_bytes::<A>() + mask;
+                asm.load_mask(column_register(columns, t, i), Mem::new(AUX, at));
             }
         }
-    }
-
-    /// Register of column mask `i` of vector `t`.
-    pub fn mask_register(&self, t: u32, i: usize) -> M {
-        let Form::Direct { columns } = &self.form else {
-            unreachable!("masks are direct")
-        };
-        M((1 + t as usize * columns.len() + i) as u8)
     }
 
     /// Moves source and tables to the next step.
@@ -374,89 +355,51 @@ impl Flat {
     /// Post-ops and stores of one step. `accs[j][t]` is vector t of the plane `planes[j]` planes behind
     /// the task's first; `free` are four registers that hold nothing any more.
     pub fn store<A: VectorAsm>(&self, asm: &mut A, accs: &[Vec<V>], planes: &[u32], free: [V; 4]) {
-        // AVX-512 stores are masked for free; AVX2's are microcoded on AMD, so whole vectors are
-        // stored wherever the excess lanes do no harm.
-        if A::ISA == Isa::Avx512 {
-            return self.store_step(asm, (accs, planes), free, true);
-        }
-        let (masked, done) = (asm.new_label(), asm.new_label());
-        asm.load32(TMP, Mem::new(AUX, Self::flag_offset::<A>()));
-        asm.cmp_imm(TMP, 0);
-        asm.jcc(Cond::Equal, masked);
-        self.store_step(asm, (accs, planes), free, false);
-        asm.jmp(done);
-        asm.bind(masked);
-        self.store_step(asm, (accs, planes), free, true);
-        asm.bind(done);
+        let harmless = Mem::new(AUX, Self::flag_offset::<A>());
+        store_whole_or_masked(asm, harmless, |asm, masked| {
+            self.store_step(asm, (accs, planes), free, masked);
+        });
     }
 
     fn store_step<A: VectorAsm>(
         &self,
         asm: &mut A,
         (accs, planes): (&[Vec<V>], &[u32]),
-        free: [V; 4],
+        [zero, permutation, mask, tmp]: [V; 4],
         masked: bool,
     ) {
-        let [zero, permutation, mask, tmp] = free;
-        let mask = if A::ISA == Isa::Avx512 {
-            STORE_MASK_512
-        } else {
-            M(mask.0)
-        };
-        if self.problem.relu.is_some() {
-            asm.zero(zero);
-        }
+        let epilogue = Epilogue::new(self.problem.relu, [zero, tmp, permutation]);
+        let mask = masked.then_some(A::mask(STORE_MASK, mask));
+        let staged = matches!(self.form, Form::Staged(_));
+        epilogue.prepare(asm);
         for t in 0..self.per_step as i32 {
-            let record = t * self.record_bytes::<A>();
-            if masked {
-                asm.load_mask(mask, Mem::new(AUX, record));
+            let record = Mem::new(AUX, t * self.record_bytes::<A>());
+            if let Some(mask) = mask {
+                asm.load_mask(mask, record);
             }
-            let (mut dst, mut residual) = (
-                Mem::new(DST, t * vector_bytes::<A>()),
-                Mem::new(RES, t * vector_bytes::<A>()),
-            );
-            let staged = matches!(self.form, Form::Staged(_));
+            let load_place = |asm: &mut A| {
+                asm.load_i32(TMP, record.plus(STAGED_DST));
+                asm.load(permutation, record.plus(STAGED_PERMUTATION));
+            };
             if staged {
-                asm.load_i32(TMP, Mem::new(AUX, record + STAGED_DST));
-                dst = Mem::indexed(DST, TMP, 1, 0);
-                residual = Mem::indexed(RES, TMP, 1, 0);
-            }
-            if staged {
-                asm.load(permutation, Mem::new(AUX, record + STAGED_PERMUTATION));
+                load_place(asm);
             }
             for (acc, &plane) in accs.iter().zip(planes) {
                 let acc = acc[t as usize];
                 let plane = plane as i32 * self.problem.dst.pitch as i32 * 4;
+                let at = |base| match staged {
+                    true => Mem::indexed(base, TMP, 1, plane),
+                    false => Mem::new(base, t * vector_bytes::<A>() + plane),
+                };
                 if staged {
                     asm.permute(acc, permutation, acc);
                 }
-                if self.problem.residual {
-                    asm.vadd_mem(
-                        acc,
-                        acc,
-                        Mem {
-                            disp: residual.disp + plane,
-                            ..residual
-                        },
-                    );
+                epilogue.apply(asm, acc, self.problem.residual.then_some(at(RES)));
+                if staged && epilogue.has_slope() {
+                    // The slope's constant went through both registers.
+                    load_place(asm);
                 }
-                if let Some(slope) = self.problem.relu {
-                    relu(asm, acc, slope, zero, tmp, permutation);
-                    if slope.slope() != 0.0 && staged {
-                        // The slope's constant went through both registers.
-                        asm.load_i32(TMP, Mem::new(AUX, record + STAGED_DST));
-                        asm.load(permutation, Mem::new(AUX, record + STAGED_PERMUTATION));
-                    }
-                }
-                let to = Mem {
-                    disp: dst.disp + plane,
-                    ..dst
-                };
-                if masked {
-                    asm.store_masked(to, acc, mask)
-                } else {
-                    asm.store(to, acc)
-                }
+                store(asm, at(DST), acc, mask);
             }
         }
     }
@@ -466,6 +409,11 @@ impl Flat {
 const STAGED_DST: i32 = 48;
 /// Offset of the lane permutation in a staged record.
 const STAGED_PERMUTATION: i32 = 64;
+
+/// Register of mask `i` of vector `t`.
+fn column_register(columns: &[i32], t: u32, i: usize) -> M {
+    M((1 + t as usize * columns.len() + i) as u8)
+}
 
 /// Horizontal shifts that need a mask, when the direct form is possible.
 fn direct_columns(problem: &ConvProblem, isa: Isa, per_step: u32) -> Option<Vec<i32>> {
@@ -478,8 +426,9 @@ fn direct_columns(problem: &ConvProblem, isa: Isa, per_step: u32) -> Option<Vec<
         .map(|kx| (kx * window.dilation[1]) as i32 - window.pad[1] as i32)
         .filter(|&shift| shift != 0)
         .collect();
-    let masks = columns.len() * per_step as usize;
-    let fits = columns.is_empty() || (isa == Isa::Avx512 && masks <= COLUMN_MASKS);
+    // One is kept for the store.
+    let masks = 1 + columns.len() * per_step as usize;
+    let fits = columns.is_empty() || masks <= isa.descriptor().mask_registers.into();
     (same && fits).then_some(columns)
 }
 
@@ -572,8 +521,9 @@ mod tests {
                 let at = y + (ky * window.dilation[0]) as i32 - window.pad[0] as i32;
                 let column = x + (kx * window.dilation[1]) as i32 - window.pad[1] as i32;
                 let beside = !(0..src.w as i32).contains(&column);
-                if let Some(mask) = flat.column_mask(kx) {
-                    prop_assert_eq!(!(0..src.w as i32).contains(&(x + columns[mask])), beside);
+                if let Some(M(mask)) = flat.column_mask(kx, 0) {
+                    let column = columns[usize::from(mask) - 1];
+                    prop_assert_eq!(!(0..src.w as i32).contains(&(x + column)), beside);
                 } else {
                     prop_assert!(!beside);
                 }
@@ -593,18 +543,18 @@ mod tests {
         fn every_output_is_stored_once(
             problem in any_problem(), per_step in 1..15u32, chunks in 1..10u32, avx512 in any::<bool>(),
         ) {
-            let (isa, lanes) = if avx512 { (Isa::Avx512, 16) } else { (Isa::Avx2, 8) };
-            let flat = Flat::new(&problem, isa, lanes, per_step, chunks);
+            let isa = if avx512 { Isa::Avx512 } else { Isa::Avx2 };
+            let flat = Flat::new(&problem, isa, per_step, chunks);
             check(&flat)?;
             check(&flat.most_steps(3))?;
-            check(&Flat::unmasked(&problem, isa, lanes, per_step, chunks))?;
+            check(&Flat::unmasked(&problem, isa, per_step, chunks))?;
         }
 
         #[test]
         fn direct_taps_read_the_plane_or_its_gap(problem in any_problem()) {
-            let flat = Flat::new(&problem, Isa::Avx512, 16, 1, 1);
+            let flat = Flat::new(&problem, Isa::Avx512, 1, 1);
             if let Form::Direct { columns } = &flat.form {
-                prop_assert!(columns.len() <= COLUMN_MASKS);
+                prop_assert!(columns.len() < Isa::Avx512.descriptor().mask_registers.into());
                 check_direct(&flat, columns)?;
             }
         }
@@ -614,7 +564,7 @@ mod tests {
     fn same_size_convolutions_with_a_gap_are_direct() {
         let direct = |k: u32, gap: bool, isa: Isa| {
             let problem = problem(Window::square(k, 1, k / 2), [13, 13], gap);
-            Flat::new(&problem, isa, 16, 1, 1).staging().is_none()
+            Flat::new(&problem, isa, 1, 1).staging().is_none()
         };
         assert!(direct(7, true, Isa::Avx512) && !direct(9, true, Isa::Avx512));
         assert!(!direct(3, false, Isa::Avx512));

@@ -45,6 +45,10 @@ impl Planes {
     pub fn gap(&self) -> u32 {
         self.pitch - self.hw()
     }
+    /// Elements from plane 0 to the last plane.
+    pub fn last_plane(&self) -> usize {
+        (self.c as usize - 1) * self.pitch as usize
+    }
     /// Elements from plane 0 to the end of the last plane, its gap included.
     pub fn elems(&self) -> usize {
         self.c as usize * self.pitch as usize

@@ -9,6 +9,7 @@ mod compiled;
 pub mod dense_conv;
 pub mod eltwise;
 mod emit;
+mod epilogue;
 pub mod fc;
 mod flat;
 mod layout;
@@ -26,10 +27,11 @@ mod variant;
 pub use compiled::{AlignedBuf, CompiledKernel, KernelArgs, KernelIo, MAX_OPERANDS};
 pub use layout::Planes;
 pub use problem::{
-    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem,
-    PoolProblem, Problem, Relu, SoftmaxProblem,
+    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Family, FamilyProblem, FcProblem,
+    LrnProblem, Operands, PoolProblem, Problem, Relu, SoftmaxProblem,
 };
 pub use skimjit_jit as jit;
 pub use variant::{
-    Built, Cost, Extent, Footprint, KernelError, Task, Unsupported, Variant, Weights,
+    Built, Cost, Extent, Footprint, KernelError, Task, TypedVariant, Unsupported, Variant,
+    WeightFormat, Weighting, Weights,
 };

@@ -3,18 +3,15 @@
 use crate::emit::{COUNT, TMP, load_args};
 use crate::variant::{Built, Task};
 use crate::{AlignedBuf, Footprint};
-use skimjit_jit::Isa;
-use skimjit_jit::asm::{Avx2Asm, Avx512Asm, V, VectorAsm};
+use skimjit_jit::asm::{V, VectorAsm};
+use skimjit_jit::{Isa, with_assembler};
 
 /// Multiply-adds (vectors) of one trip of the loop: enough independent ones to hide the latency.
 const UNROLL: u64 = 12;
 
 /// A kernel of `trips` loop trips, and the floating-point operations it performs.
 pub fn kernel(isa: Isa, trips: u64) -> (Built, u64) {
-    match isa {
-        Isa::Avx2 => build::<Avx2Asm>(trips),
-        Isa::Avx512 => build::<Avx512Asm>(trips),
-    }
+    with_assembler!(isa, A => build::<A>(trips))
 }
 
 fn build<A: VectorAsm>(trips: u64) -> (Built, u64) {
@@ -29,24 +26,12 @@ fn build<A: VectorAsm>(trips: u64) -> (Built, u64) {
     });
     asm.ret();
     let task = Task {
-        entry: 0,
-        src: 0,
-        dst: 0,
-        wei: 0,
-        bias: 0,
-        aux: 0,
         count: trips,
         cost: 1.0,
+        ..Task::default()
     };
     let mut packed = AlignedBuf::new();
     packed.extend(&[0; 64]);
-    let built = Built {
-        code: asm.finish(),
-        entries: vec![0],
-        packed: packed.into(),
-        tasks: vec![task],
-        staging: None,
-        footprint: Footprint::default(),
-    };
+    let built = Built::new(asm, [0], packed, vec![task], Footprint::default());
     (built, trips * UNROLL * A::LANES as u64 * 2)
 }

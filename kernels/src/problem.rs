@@ -3,6 +3,7 @@
 use crate::variant::Unsupported;
 use crate::{Planes, limits};
 use skimjit_models::ops::{PoolMethod, Window};
+use std::fmt;
 
 /// A fused `max(y, 0) + slope·min(y, 0)`; the slope is kept as bits so that problems can be hashed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -174,24 +175,110 @@ pub struct SoftmaxProblem {
     pub planes: Planes,
 }
 
-/// One layer.
-#[derive(Clone, PartialEq, Debug)]
-#[allow(missing_docs, reason = "each variant is its problem")]
-pub enum Problem {
-    Conv(ConvProblem),
-    Fc(FcProblem),
-    Pool(PoolProblem),
-    Lrn(LrnProblem),
-    Channelwise(ChannelwiseProblem),
-    Eltwise(EltwiseProblem),
-    Softmax(SoftmaxProblem),
+/// A problem of one family.
+pub trait FamilyProblem: Sized {
+    /// The problem, if it is of this family.
+    fn of(problem: &Problem) -> Result<&Self, Unsupported>;
 }
 
-fn refuse(reason: String) -> Result<(), Unsupported> {
-    Err(Unsupported(reason))
+macro_rules! families {
+    ($($family:ident($problem:ident) = $layers:literal;)*) => {
+        /// One layer.
+        #[derive(Clone, PartialEq, Debug)]
+        #[allow(missing_docs, reason = "each variant is its problem")]
+        pub enum Problem {
+            $($family($problem)),*
+        }
+
+        /// The kind of a layer, shown as what its layers are called.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[allow(missing_docs, reason = "each variant is that of a problem")]
+        pub enum Family {
+            $($family),*
+        }
+
+        impl fmt::Display for Family {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    $(Self::$family => $layers),*
+                })
+            }
+        }
+
+        $(impl FamilyProblem for $problem {
+            fn of(problem: &Problem) -> Result<&Self, Unsupported> {
+                match problem {
+                    Problem::$family(problem) => Ok(problem),
+                    _ => Err(Unsupported::Family(Family::$family)),
+                }
+            }
+        })*
+    };
 }
 
-fn check_elems(elems: u64, what: &str) -> Result<(), Unsupported> {
+families! {
+    Conv(ConvProblem) = "convolutions";
+    Fc(FcProblem) = "inner products";
+    Pool(PoolProblem) = "pooling";
+    Lrn(LrnProblem) = "LRN";
+    Channelwise(ChannelwiseProblem) = "channelwise functions";
+    Eltwise(EltwiseProblem) = "elementwise combinations";
+    Softmax(SoftmaxProblem) = "softmax";
+}
+
+/// How the operands of a problem lie in memory.
+pub struct Operands {
+    /// Sources. Where there is a residual, it is the second.
+    pub src: Vec<Planes>,
+    /// Result.
+    pub dst: Planes,
+    /// The second source lies as the result does, and is read as far.
+    pub residual: bool,
+}
+
+impl Problem {
+    /// Layouts of sources and result; rows without planes are channels of one pixel.
+    pub fn operands(&self) -> Operands {
+        let row = |elems: u32| Planes::compact(elems, 1, 1);
+        let (src, dst) = match self {
+            Self::Conv(p) if p.residual => (vec![p.src, p.dst], p.dst),
+            Self::Conv(p) => (vec![p.src], p.dst),
+            Self::Fc(p) => (vec![row(p.inputs)], row(p.outputs)),
+            Self::Pool(p) => (vec![p.src], p.dst),
+            Self::Lrn(p) => (vec![p.planes], p.planes),
+            Self::Channelwise(p) => (vec![p.src], p.dst),
+            Self::Eltwise(p) => (vec![row(p.elems); p.operands as usize], row(p.elems)),
+            Self::Softmax(p) => (vec![p.planes], p.planes),
+        };
+        let residual = matches!(self, Self::Conv(p) if p.residual);
+        Operands { src, dst, residual }
+    }
+
+    /// Rows and columns of the weights, for problems of any size; none without weights.
+    pub fn matrix(&self) -> [u64; 2] {
+        match self {
+            Self::Conv(p) => {
+                let [kh, kw] = p.window.kernel.map(u64::from);
+                let icg = u64::from(p.src.c) / u64::from(p.groups.max(1));
+                [p.dst.c.into(), icg.saturating_mul(kh * kw)]
+            }
+            Self::Fc(p) => [p.outputs.into(), p.inputs.into()],
+            Self::Channelwise(p) => [p.dst.c.into(), 3],
+            _ => [0, 0],
+        }
+    }
+
+    /// True for sums of products with a matrix of weights, whose zeros may be left out.
+    pub fn is_weighted_sum(&self) -> bool {
+        matches!(self, Self::Conv(_) | Self::Fc(_))
+    }
+}
+
+pub(crate) fn refuse<T>(reason: String) -> Result<T, Unsupported> {
+    Err(Unsupported::Problem(reason))
+}
+
+pub(crate) fn check_elems(elems: u64, what: &str) -> Result<(), Unsupported> {
     match elems {
         1..=limits::OPERAND_ELEMS => Ok(()),
         _ => {

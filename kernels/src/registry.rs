@@ -1,5 +1,5 @@
 //! The ordered list of variants. Adding a row puts a variant into the planner's choice and into the
-//! test suite.
+//! tests: those against the reference, the proofs, and the code that is shown for review.
 
 use crate::variant::{Cost, Unsupported, Variant};
 use crate::{Problem, channelwise, dense_conv, eltwise, fc, lrn, pool, softmax, sparse_conv};
@@ -39,8 +39,8 @@ pub struct Candidate {
 
 /// Why a variant is no candidate.
 pub struct Refusal {
-    /// The variant's name.
-    pub variant: &'static str,
+    /// The variant.
+    pub variant: &'static dyn Variant,
     /// Its reason.
     pub reason: Unsupported,
 }
@@ -54,17 +54,9 @@ pub fn candidates(
 ) -> (Vec<Candidate>, Vec<Refusal>) {
     let (mut able, mut refused) = (Vec::new(), Vec::new());
     for &variant in VARIANTS {
-        match variant.supports(problem, isa) {
-            Ok(()) => {
-                able.push(Candidate {
-                    variant,
-                    cost: variant.cost(problem, pattern, isa),
-                });
-            }
-            Err(reason) => refused.push(Refusal {
-                variant: variant.name(),
-                reason,
-            }),
+        match variant.cost(problem, pattern, isa) {
+            Ok(cost) => able.push(Candidate { variant, cost }),
+            Err(reason) => refused.push(Refusal { variant, reason }),
         }
     }
     able.sort_by(|a, b| a.cost.cycles.total_cmp(&b.cost.cycles));

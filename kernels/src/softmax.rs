@@ -1,11 +1,14 @@
 //! Softmax over channels.
 
-use crate::emit::{AUX, COUNT, DST, SRC, TMP, load_args, vector_bytes};
+use crate::emit::{AUX, COUNT, DST, SRC, TMP, entry, load, load_args, store, vector_bytes};
 use crate::problem::check_planes;
-use crate::variant::{Built, Cost, KernelError, Task, Unsupported, Variant, Weights, balanced};
-use crate::{AlignedBuf, Extent, Footprint, Problem, SoftmaxProblem};
+use crate::variant::{
+    Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights, last_lanes,
+    vector_tasks,
+};
+use crate::{AlignedBuf, Extent, Footprint, SoftmaxProblem};
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{Avx2Asm, Avx512Asm, Cond, Gp, M, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Gp, Mem, V, VectorAsm};
 use skimjit_models::Pattern;
 
 /// Softmax over the channels of each pixel: subtract the maximum, exponentiate, divide by the sum.
@@ -42,41 +45,46 @@ const LOWEST: usize = 3;
 const EXPONENT_BIAS: usize = 4;
 const POLYNOMIAL: std::ops::Range<usize> = 5..13;
 
-impl Variant for Softmax {
-    fn name(&self) -> &'static str {
-        "softmax"
-    }
-    fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
-        let Problem::Softmax(problem) = problem else {
-            return Err(Unsupported::family("softmax"));
-        };
+impl TypedVariant for Softmax {
+    type Problem = SoftmaxProblem;
+    const NAME: &'static str = "softmax";
+    const WEIGHTING: Weighting = Weighting::Unweighted;
+    const EXAMPLE: &'static str = "softmax src=5x3x3x16 density=100 bias=1 scale=1 seed=1";
+
+    fn supports(problem: &SoftmaxProblem, _isa: Isa) -> Result<(), Unsupported> {
         check_planes(&problem.planes)
     }
-    fn cost(&self, problem: &Problem, _pattern: &Pattern, isa: Isa) -> Cost {
-        let Problem::Softmax(problem) = problem else {
-            unreachable!("supported")
-        };
-        let lanes = if isa == Isa::Avx512 { 16.0 } else { 8.0 };
+    fn cost(problem: &SoftmaxProblem, _pattern: &Pattern, isa: Isa) -> Cost {
         let elems = f64::from(problem.planes.hw()) * f64::from(problem.planes.c);
         Cost {
-            cycles: elems / lanes * 25.0,
+            cycles: elems / f64::from(isa.lanes()) * 25.0,
             code_bytes: 1024,
         }
     }
-    fn build(
-        &self,
-        problem: &Problem,
+    fn build<A: VectorAsm>(
+        problem: &SoftmaxProblem,
         _weights: Weights<'_>,
-        isa: Isa,
     ) -> Result<Built, KernelError> {
-        self.supports(problem, isa)?;
-        let Problem::Softmax(problem) = problem else {
-            unreachable!("supported")
+        let (planes, lanes) = (&problem.planes, A::LANES as u32);
+        let row = planes.hw() == 1 && planes.pitch == 1;
+        let along = if row { planes.c } else { planes.hw() };
+        let mut packed = AlignedBuf::new();
+        write_tables::<A>(&mut packed, last_lanes(along, lanes));
+        let mut asm = A::new();
+        let (entries, tasks) = if row {
+            let task = Task {
+                count: 1,
+                cost: 1.0,
+                ..Task::default()
+            };
+            let whole = along.div_ceil(lanes) - 1;
+            (vec![emit_row(&mut asm, whole)], vec![task])
+        } else {
+            let entries = [false, true].map(|last| emit_pixels(&mut asm, problem, last));
+            (entries.to_vec(), vector_tasks(along, lanes, TASKS))
         };
-        Ok(match isa {
-            Isa::Avx2 => build::<Avx2Asm>(problem),
-            Isa::Avx512 => build::<Avx512Asm>(problem),
-        })
+        let footprint = Footprint::new(Extent::of(planes), Extent::of(planes));
+        Ok(Built::new(asm, entries, packed, tasks, footprint))
     }
 }
 
@@ -91,7 +99,7 @@ fn tail<A: VectorAsm>() -> (Mem, Mem) {
     (Mem::new(AUX, at), Mem::new(AUX, at + 64))
 }
 
-fn write_tables<A: VectorAsm>(packed: &mut AlignedBuf, tail_lanes: usize) {
+fn write_tables<A: VectorAsm>(packed: &mut AlignedBuf, tail_lanes: u32) {
     for (i, &value) in CONSTANTS.iter().enumerate() {
         let bits = if i == EXPONENT_BIAS {
             127
@@ -100,66 +108,13 @@ fn write_tables<A: VectorAsm>(packed: &mut AlignedBuf, tail_lanes: usize) {
         };
         (0..A::LANES).for_each(|_| packed.extend(&bits.to_ne_bytes()));
     }
-    packed.extend(&A::mask_bytes(((1u64 << tail_lanes) - 1) as u32));
+    packed.extend(&A::first_lanes(tail_lanes));
     while packed.len() != CONSTANTS.len() * A::LANES * 4 + 64 {
         packed.extend(&[0]);
     }
-    packed.extend_f32((0..A::LANES).map(|lane| if lane < tail_lanes { 0.0 } else { -f32::MAX }));
-}
-
-fn build<A: VectorAsm>(problem: &SoftmaxProblem) -> Built {
-    let planes = problem.planes;
-    let lanes = A::LANES as u32;
-    let row = planes.hw() == 1 && planes.pitch == 1;
-    let along = if row { planes.c } else { planes.hw() };
-    let mut packed = AlignedBuf::new();
-    write_tables::<A>(&mut packed, ((along - 1) % lanes + 1) as usize);
-    let whole = along.div_ceil(lanes) - 1;
-    let task = |entry: u32, first: u32, count: u32| {
-        let offset = i64::from(first * lanes) * 4;
-        let (count, cost) = (u64::from(count), count as f32);
-        Task {
-            entry,
-            src: offset,
-            dst: offset,
-            wei: 0,
-            bias: 0,
-            aux: 0,
-            count,
-            cost,
-        }
-    };
-    let mut asm = A::new();
-    let (entries, tasks) = if row {
-        (vec![emit_row(&mut asm, whole)], vec![task(0, 0, 1)])
-    } else {
-        let entries = vec![
-            emit_pixels(&mut asm, problem, false),
-            emit_pixels(&mut asm, problem, true),
-        ];
-        let mut tasks: Vec<Task> = balanced(whole, whole.div_ceil(TASKS))
-            .map(|range| task(0, range.start, range.len() as u32))
-            .collect();
-        tasks.push(task(1, whole, 1));
-        (entries, tasks)
-    };
-    let last = (planes.c as usize - 1) * planes.pitch as usize;
-    let extent = Extent {
-        before: 0,
-        after: last + planes.hw() as usize,
-    };
-    Built {
-        code: asm.finish(),
-        entries,
-        packed: packed.into(),
-        tasks,
-        staging: None,
-        footprint: Footprint {
-            src: extent,
-            dst: extent,
-            scratch_bytes: 0,
-        },
-    }
+    packed.extend_f32(
+        (0..A::LANES as u32).map(|lane| if lane < tail_lanes { 0.0 } else { -f32::MAX }),
+    );
 }
 
 /// `x = eˣ` for x ≤ 0; clobbers `n`, `r`, `p`.
@@ -200,7 +155,7 @@ fn emit_walk<A: VectorAsm>(
 ) {
     const AT: Gp = Gp::R9;
     let (mask_mem, lowest) = tail::<A>();
-    let mask = if A::ISA == Isa::Avx512 { M(1) } else { M(15) };
+    let mask = A::mask(1, V(15));
     asm.mov_imm(AT, 0);
     if whole > 0 {
         asm.mov_imm(TMP, i64::from(whole));
@@ -247,51 +202,40 @@ fn emit_pixels<A: VectorAsm>(asm: &mut A, problem: &SoftmaxProblem, last: bool) 
     const FROM: Gp = Gp::R9;
     const TO: Gp = Gp::R10;
     let (x, most, sum) = (V(0), V(1), V(2));
-    let mask = if A::ISA == Isa::Avx512 { M(1) } else { M(15) };
+    let mask = A::mask(1, V(15));
     let pitch = problem.planes.pitch as i32 * 4;
-    asm.align(64);
-    let entry = asm.offset();
-    load_args(asm);
-    if last {
-        asm.load_mask(mask, tail::<A>().0);
-    }
-    let channels = |asm: &mut A, from: Gp, store: bool, body: &dyn Fn(&mut A)| {
+    let masked = last.then_some(mask);
+    let channels = |asm: &mut A, from: Gp, stored: bool, body: &dyn Fn(&mut A)| {
         asm.mov(FROM, from);
         asm.mov(TO, DST);
         asm.mov_imm(TMP, i64::from(problem.planes.c));
         asm.counted_loop(TMP, |asm| {
-            let mem = Mem::new(FROM, 0);
-            if last {
-                asm.load_masked(x, mem, mask)
-            } else {
-                asm.load(x, mem)
-            }
+            load(asm, x, Mem::new(FROM, 0), masked);
             body(asm);
-            let out = Mem::new(TO, 0);
-            match (store, last) {
-                (true, true) => asm.store_masked(out, x, mask),
-                (true, false) => asm.store(out, x),
-                (false, _) => {}
+            if stored {
+                store(asm, Mem::new(TO, 0), x, masked);
             }
             asm.add_imm(FROM, pitch);
             asm.add_imm(TO, pitch);
         });
     };
-    let top = asm.new_label();
-    asm.bind(top);
-    asm.broadcast_imm(most, f32::NEG_INFINITY, TMP);
-    channels(asm, SRC, false, &|asm| asm.vmax(most, most, x));
-    asm.zero(sum);
-    channels(asm, SRC, true, &|asm| {
-        asm.vsub(x, x, most);
-        emit_exp(asm, x, [V(4), V(5), V(6)]);
-        asm.vadd(sum, sum, x);
-    });
-    channels(asm, DST, true, &|asm| asm.vdiv(x, x, sum));
-    asm.add_imm(SRC, vector_bytes::<A>());
-    asm.add_imm(DST, vector_bytes::<A>());
-    asm.dec(COUNT);
-    asm.jcc(Cond::NotEqual, top);
-    asm.ret();
-    entry
+    entry(asm, &[], |asm| {
+        load_args(asm);
+        if last {
+            asm.load_mask(mask, tail::<A>().0);
+        }
+        asm.counted_loop(COUNT, |asm| {
+            asm.broadcast_imm(most, f32::NEG_INFINITY, TMP);
+            channels(asm, SRC, false, &|asm| asm.vmax(most, most, x));
+            asm.zero(sum);
+            channels(asm, SRC, true, &|asm| {
+                asm.vsub(x, x, most);
+                emit_exp(asm, x, [V(4), V(5), V(6)]);
+                asm.vadd(sum, sum, x);
+            });
+            channels(asm, DST, true, &|asm| asm.vdiv(x, x, sum));
+            asm.add_imm(SRC, vector_bytes::<A>());
+            asm.add_imm(DST, vector_bytes::<A>());
+        });
+    })
 }

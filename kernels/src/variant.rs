@@ -1,7 +1,8 @@
 //! What every kernel variant provides.
 
-use crate::{AlignedBuf, Problem, stage::Staging};
-use skimjit_jit::{Code, Isa};
+use crate::{AlignedBuf, ConvProblem, Family, FamilyProblem, Planes, Problem, stage::Staging};
+use skimjit_jit::asm::VectorAsm;
+use skimjit_jit::{Code, Features, Isa, with_assembler};
 use skimjit_models::Pattern;
 use std::fmt;
 use std::ops::Range;
@@ -9,24 +10,29 @@ use std::sync::Arc;
 
 /// Why a variant cannot compute a problem. Shown by `skimjit compile -v`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unsupported(pub String);
+pub enum Unsupported {
+    /// The variant is for layers of this family.
+    Family(Family),
+    /// The instruction set lacks these extensions.
+    Features(Features),
+    /// What was found in the problem, and what was expected.
+    Problem(String),
+}
 
 impl Unsupported {
-    /// The variant is for other layers.
-    pub(crate) fn family(expected: &str) -> Self {
-        Self(format!("{OTHER_FAMILY}{expected}"))
-    }
     /// True when the reason is only that the variant is for other layers.
     pub fn other_family(&self) -> bool {
-        self.0.starts_with(OTHER_FAMILY)
+        matches!(self, Self::Family(_))
     }
 }
 
-const OTHER_FAMILY: &str = "only for ";
-
 impl fmt::Display for Unsupported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Self::Family(family) => write!(f, "only for {family}"),
+            Self::Features(features) => write!(f, "only with {features}"),
+            Self::Problem(reason) => f.write_str(reason),
+        }
     }
 }
 
@@ -94,9 +100,61 @@ pub struct Weights<'a> {
     pub bias: &'a [f32],
 }
 
+/// How numbers are stored in packed weights.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WeightFormat {
+    /// As they are.
+    F32,
+    /// The upper half.
+    Bf16,
+}
+
+impl WeightFormat {
+    /// Bytes of a weight.
+    pub fn bytes(self) -> u32 {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
+impl Weights<'_> {
+    /// The narrowest format in which no weight loses a bit.
+    pub fn exact_format(&self) -> WeightFormat {
+        match self.values.iter().all(|w| w.to_bits() & 0xFFFF == 0) {
+            true => WeightFormat::Bf16,
+            false => WeightFormat::F32,
+        }
+    }
+    pub(crate) fn value(&self, row: u32, col: u32) -> f32 {
+        self.values[row as usize * self.pattern.cols() as usize + col as usize]
+    }
+    /// Columns of the non-zeros of a row; none in rows beyond the last.
+    pub(crate) fn cols(&self, row: u32) -> &[u32] {
+        match row < self.pattern.rows() {
+            true => self.pattern.row(row),
+            false => &[],
+        }
+    }
+    pub(crate) fn bias_of(&self, row: u32) -> f32 {
+        self.bias.get(row as usize).copied().unwrap_or(0.0)
+    }
+    /// Appends the bias of some rows on a cache line, and returns where.
+    pub(crate) fn pack_bias(
+        &self,
+        packed: &mut AlignedBuf,
+        rows: impl IntoIterator<Item = u32>,
+    ) -> u64 {
+        let at = packed.align(64);
+        packed.extend_f32(rows.into_iter().map(|row| self.bias_of(row)));
+        at
+    }
+}
+
 /// A unit of work: tasks of a kernel write disjoint parts of `dst` and may run in any order.
 /// Offsets are in bytes from the operand's base (plane 0).
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
 pub struct Task {
     /// Index into [`Built::entries`].
     pub entry: u32,
@@ -116,6 +174,30 @@ pub struct Task {
     pub cost: f32,
 }
 
+impl Task {
+    /// Output channels of a convolution from `row` on, entry 0; source channels are `channel` elements
+    /// apart.
+    pub(crate) fn of_rows(problem: &ConvProblem, channel: u32, row: u32) -> Self {
+        let group = row / problem.ocg();
+        Self {
+            src: i64::from(group * problem.icg()) * i64::from(channel) * 4,
+            dst: i64::from(row) * i64::from(problem.dst.pitch) * 4,
+            ..Self::default()
+        }
+    }
+    /// Some channels of planes, entry 0.
+    pub(crate) fn of_channels(channels: Range<u32>, src: &Planes, dst: &Planes) -> Self {
+        let offset = |planes: &Planes| i64::from(channels.start) * i64::from(planes.pitch) * 4;
+        Self {
+            src: offset(src),
+            dst: offset(dst),
+            count: channels.len() as u64,
+            cost: channels.len() as f32,
+            ..Self::default()
+        }
+    }
+}
+
 /// Elements around an operand's base that a kernel may touch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Extent {
@@ -123,6 +205,17 @@ pub struct Extent {
     pub before: usize,
     /// Elements from the base on.
     pub after: usize,
+}
+
+impl Extent {
+    /// Nothing before the base.
+    pub(crate) fn from_base(after: usize) -> Self {
+        Self { before: 0, after }
+    }
+    /// The pixels of planes and what lies between them.
+    pub(crate) fn of(planes: &Planes) -> Self {
+        Self::from_base(planes.last_plane() + planes.hw() as usize)
+    }
 }
 
 /// What a kernel may touch. The over-read part of `src` must be mapped memory; its values only
@@ -135,6 +228,17 @@ pub struct Footprint {
     pub dst: Extent,
     /// Bytes of scratch memory of the calling thread.
     pub scratch_bytes: usize,
+}
+
+impl Footprint {
+    /// Without scratch memory.
+    pub(crate) fn new(src: Extent, dst: Extent) -> Self {
+        Self {
+            src,
+            dst,
+            scratch_bytes: 0,
+        }
+    }
 }
 
 /// Result of [`Variant::build`].
@@ -153,14 +257,76 @@ pub struct Built {
     pub footprint: Footprint,
 }
 
-/// One implementation of a family of problems.
+impl Built {
+    /// Without a copy of the source.
+    pub(crate) fn new(
+        asm: impl VectorAsm,
+        entries: impl Into<Vec<usize>>,
+        packed: AlignedBuf,
+        tasks: Vec<Task>,
+        footprint: Footprint,
+    ) -> Self {
+        Self {
+            code: asm.finish(),
+            entries: entries.into(),
+            packed: packed.into(),
+            tasks,
+            staging: None,
+            footprint,
+        }
+    }
+}
+
+/// What a variant does with a matrix of weights.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Weighting {
+    /// There is none.
+    Unweighted,
+    /// It multiplies with all of them.
+    Dense,
+    /// It leaves those out that are zero.
+    Sparse,
+}
+
+/// One implementation of a family of problems, as it is written: with the type of its problems.
+/// Everything else about it ([`Variant`]) follows, its tests included.
+pub trait TypedVariant: Sync {
+    /// Problems of its family.
+    type Problem: FamilyProblem;
+    /// `family.variant`, the same on every ISA.
+    const NAME: &'static str;
+    /// What it does with weights.
+    const WEIGHTING: Weighting;
+    /// Extensions without which it cannot be built.
+    const NEEDS: Features = Features::NONE;
+    /// A small problem, in the words of the suite in `kernels/tests`, whose code is shown for review.
+    const EXAMPLE: &'static str;
+    /// Whether the variant can compute the problem, and if not, why.
+    fn supports(problem: &Self::Problem, isa: Isa) -> Result<(), Unsupported>;
+    /// Estimate; only called when supported.
+    fn cost(problem: &Self::Problem, pattern: &Pattern, isa: Isa) -> Cost;
+    /// Generates code and packs weights; only called when supported. Pure: the same arguments give the
+    /// same bytes.
+    fn build<A: VectorAsm>(
+        problem: &Self::Problem,
+        weights: Weights<'_>,
+    ) -> Result<Built, KernelError>;
+}
+
+/// One implementation of a family of problems, as it is used: for any problem.
 pub trait Variant: Sync {
     /// `family.variant`, the same on every ISA.
     fn name(&self) -> &'static str;
+    /// What it does with weights.
+    fn weighting(&self) -> Weighting;
+    /// Extensions without which it cannot be built.
+    fn needs(&self) -> Features;
+    /// A small problem, in the words of the suite in `kernels/tests`, whose code is shown for review.
+    fn example(&self) -> &'static str;
     /// Whether the variant can compute the problem, and if not, why.
     fn supports(&self, problem: &Problem, isa: Isa) -> Result<(), Unsupported>;
-    /// Estimate; only called when supported.
-    fn cost(&self, problem: &Problem, pattern: &Pattern, isa: Isa) -> Cost;
+    /// Estimate.
+    fn cost(&self, problem: &Problem, pattern: &Pattern, isa: Isa) -> Result<Cost, Unsupported>;
     /// Generates code and packs weights. Pure: the same arguments give the same bytes.
     fn build(
         &self,
@@ -168,6 +334,88 @@ pub trait Variant: Sync {
         weights: Weights<'_>,
         isa: Isa,
     ) -> Result<Built, KernelError>;
+}
+
+/// The problem of a variant, if it supports it.
+fn supported<T: TypedVariant>(problem: &Problem, isa: Isa) -> Result<&T::Problem, Unsupported> {
+    let problem = T::Problem::of(problem)?;
+    if !isa.descriptor().features.contains(T::NEEDS) {
+        return Err(Unsupported::Features(T::NEEDS));
+    }
+    T::supports(problem, isa).map(|()| problem)
+}
+
+impl<T: TypedVariant> Variant for T {
+    fn name(&self) -> &'static str {
+        T::NAME
+    }
+    fn weighting(&self) -> Weighting {
+        T::WEIGHTING
+    }
+    fn needs(&self) -> Features {
+        T::NEEDS
+    }
+    fn example(&self) -> &'static str {
+        T::EXAMPLE
+    }
+    fn supports(&self, problem: &Problem, isa: Isa) -> Result<(), Unsupported> {
+        supported::<T>(problem, isa).map(|_| ())
+    }
+    fn cost(&self, problem: &Problem, pattern: &Pattern, isa: Isa) -> Result<Cost, Unsupported> {
+        Ok(T::cost(supported::<T>(problem, isa)?, pattern, isa))
+    }
+    fn build(
+        &self,
+        problem: &Problem,
+        weights: Weights<'_>,
+        isa: Isa,
+    ) -> Result<Built, KernelError> {
+        let problem = supported::<T>(problem, isa)?;
+        with_assembler!(isa, A => T::build::<A>(problem, weights))
+    }
+}
+
+/// Number of an entry's parameters in a list without duplicates, to which they are added.
+pub(crate) fn index_of<T: PartialEq>(entries: &mut Vec<T>, entry: T) -> u32 {
+    let index = entries.iter().position(|known| *known == entry);
+    let index = index.unwrap_or_else(|| {
+        entries.push(entry);
+        entries.len() - 1
+    });
+    index as u32
+}
+
+/// Lanes that the last vector of `elems` elements uses.
+pub(crate) fn last_lanes(elems: u32, lanes: u32) -> u32 {
+    (elems - 1) % lanes + 1
+}
+
+/// Tasks over `count` blocks of which the last needs code of its own: at most about `tasks` tasks of
+/// entry 0 for the others, and one of entry 1. `task` is told the first block and their number.
+pub(crate) fn whole_and_last(count: u32, tasks: u32, task: impl Fn(u32, u32) -> Task) -> Vec<Task> {
+    let whole = count - 1;
+    let mut all: Vec<Task> = balanced(whole, whole.div_ceil(tasks))
+        .map(|range| task(range.start, range.len() as u32))
+        .collect();
+    all.push(Task {
+        entry: 1,
+        ..task(whole, 1)
+    });
+    all
+}
+
+/// The same for the vectors of `elems` consecutive elements of source and result.
+pub(crate) fn vector_tasks(elems: u32, lanes: u32, tasks: u32) -> Vec<Task> {
+    whole_and_last(elems.div_ceil(lanes), tasks, |first, count| {
+        let offset = i64::from(first) * i64::from(lanes) * 4;
+        Task {
+            src: offset,
+            dst: offset,
+            count: count.into(),
+            cost: count as f32,
+            ..Task::default()
+        }
+    })
 }
 
 /// Splits `count` items into chunks of at most `most`, sizes balanced.

@@ -73,12 +73,12 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         IsaArgument::Auto => None,
         _ => Some(arguments.machine.isa()?),
     };
-    let has = |isa: &Isa| cpu.best_isa.is_some_and(|best| *isa <= best);
+    let has = |isa: &Isa| cpu.best_isa.is_some_and(|best| best.contains(*isa));
     let sets: Vec<Isa> = Isa::ALL.into_iter().filter(has).collect();
     let (limits, team) = match arguments.no_measure {
         true => (vec![], vec![]),
         false => {
-            let wanted = |isa: &&Isa| asked.is_none_or(|asked| **isa <= asked);
+            let wanted = |isa: &&Isa| asked.is_none_or(|asked| asked.contains(**isa));
             let wanted: Vec<Isa> = sets.iter().filter(wanted).copied().collect();
             measure(&wanted, arguments.machine.threads()?)?
         }

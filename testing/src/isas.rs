@@ -20,8 +20,8 @@ pub fn isas() -> Vec<Isa> {
 ///
 /// Where `SKIMJIT_MAX_ISA` is no instruction set: no cap would be another test run than was asked for.
 pub fn runs(isa: Isa) -> bool {
-    if Isa::detect(None).is_ok_and(|best| isa <= best) {
-        let Some(cap) = cap().filter(|&cap| isa > cap) else {
+    if Isa::detect(None).is_ok_and(|best| best.contains(isa)) {
+        let Some(cap) = cap().filter(|cap| !cap.contains(isa)) else {
             return true;
         };
         skip(format!(

@@ -24,7 +24,7 @@ pub use layers::identifier;
 
 use image::Image;
 use layers::Layers;
-use skimjit_jit::asm::{Avx2Asm, Avx512Asm};
+use skimjit_jit::with_assembler;
 use skimjit_kernels::Planes;
 use skimjit_kernels::jit::Isa;
 use skimjit_runtime::PlanError;
@@ -193,10 +193,7 @@ pub fn program(
             scratch,
             whole,
         };
-        networks.push(match plan.isa {
-            Isa::Avx2 => parts.add::<Avx2Asm>(&mut image, &interface),
-            Isa::Avx512 => parts.add::<Avx512Asm>(&mut image, &interface),
-        }?);
+        networks.push(with_assembler!(plan.isa, A => parts.add::<A>(&mut image, &interface))?);
     }
     entry::add(&mut image, &interface, &networks);
     image.finish(interface)

@@ -6,7 +6,9 @@ use crate::error::{Error, Result};
 use skimjit_host::memory;
 use skimjit_models::Pattern;
 use skimjit_runtime::jit::{CodeRegion, Isa, SpecHash, SpecHasher};
-use skimjit_runtime::kernels::{Built, CompiledKernel, Problem, Weights, limits, registry};
+use skimjit_runtime::kernels::{
+    Built, CompiledKernel, Problem, Variant, Weighting, Weights, limits, registry,
+};
 use skimjit_runtime::{KernelStore, PlanError, PlanErrorKind};
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
@@ -81,11 +83,11 @@ enum Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// What the names of its variants begin with.
-    fn family(&self) -> &'static str {
+    /// What its variants do with weights.
+    fn weighting(&self) -> Weighting {
         match self {
-            Self::Sparse(_) => "sparse_",
-            Self::Dense(_) => "dense_",
+            Self::Sparse(_) => Weighting::Sparse,
+            Self::Dense(_) => Weighting::Dense,
         }
     }
 
@@ -104,7 +106,7 @@ impl<'a> Matrix<'a> {
     }
 
     fn hash(&self, hasher: &mut SpecHasher) {
-        self.family().hash(hasher);
+        self.weighting().hash(hasher);
         match self {
             Self::Sparse(csr) => csr.hash(hasher),
             Self::Dense(values) => hash_words(hasher, values.iter().map(|value| value.to_bits())),
@@ -139,7 +141,7 @@ fn create(problem: Problem, matrix: Matrix<'_>, bias: &[f32], options: &Options)
     };
     let choice = Choice {
         isa,
-        family: matrix.family(),
+        weighting: matrix.weighting(),
         variant: options.variant.as_deref(),
     };
     let (variant, compiled) = choice.generate(&problem, weights)?;
@@ -173,32 +175,21 @@ fn key(
 
 /// Rows and columns of the weights, within what can be addressed.
 fn size(problem: &Problem) -> Result<[u32; 2]> {
-    let (rows, columns) = match problem {
-        Problem::Conv(conv) => {
-            let groups = u64::from(conv.groups.max(1));
-            let taps = u64::from(conv.window.kernel[0]) * u64::from(conv.window.kernel[1]);
-            (
-                conv.dst.c,
-                (u64::from(conv.src.c) / groups).saturating_mul(taps),
-            )
-        }
-        Problem::Fc(fc) => (fc.outputs, u64::from(fc.inputs)),
-        _ => unreachable!("created from convolutions and inner products only"),
-    };
+    let [rows, columns] = problem.matrix();
     let most = limits::OPERAND_ELEMS;
-    if rows == 0 || columns == 0 || u64::from(rows).saturating_mul(columns) > most {
+    if rows == 0 || columns == 0 || rows.saturating_mul(columns) > most {
         return Err(Error::Usage(format!(
             "weights: found {rows} x {columns}, expected 1 to {most} values"
         )));
     }
-    Ok([rows, columns as u32])
+    Ok([rows as u32, columns as u32])
 }
 
 /// Which variants may compute a problem.
 struct Choice<'a> {
     isa: Isa,
-    /// What their names begin with.
-    family: &'a str,
+    /// What they do with weights.
+    weighting: Weighting,
     /// Only this one.
     variant: Option<&'a str>,
 }
@@ -215,10 +206,10 @@ impl Choice<'_> {
             .iter()
             .filter(|refusal| self.takes(refusal.variant))
             .filter(|refusal| self.variant.is_some() || !refusal.reason.other_family())
-            .map(|refusal| format!("{}: {}", refusal.variant, refusal.reason))
+            .map(|refusal| format!("{}: {}", refusal.variant.name(), refusal.reason))
             .collect();
         for registry::Candidate { variant, .. } in candidates {
-            if !self.takes(variant.name()) {
+            if !self.takes(variant) {
                 continue;
             }
             match variant.build(problem, weights, self.isa) {
@@ -229,10 +220,10 @@ impl Choice<'_> {
         Err(self.refused(&reasons))
     }
 
-    fn takes(&self, name: &str) -> bool {
+    fn takes(&self, variant: &dyn Variant) -> bool {
         match self.variant {
-            Some(variant) => name == variant,
-            None => name.starts_with(self.family),
+            Some(name) => variant.name() == name,
+            None => variant.weighting() == self.weighting,
         }
     }
 
@@ -241,9 +232,11 @@ impl Choice<'_> {
             let reasons = reasons.join("; ");
             return plan_error(format!("no kernel variant can compute this: {reasons}"));
         };
-        let names = registry::VARIANTS.iter().map(|variant| variant.name());
-        let weighted = |name: &&str| name.starts_with("sparse_") || name.starts_with("dense_");
-        let names: Vec<&str> = names.filter(weighted).collect();
+        let names: Vec<&str> = registry::VARIANTS
+            .iter()
+            .filter(|variant| variant.weighting() != Weighting::Unweighted)
+            .map(|variant| variant.name())
+            .collect();
         Error::Usage(format!(
             "variant: found \"{variant}\", expected one of: {}",
             names.join(", ")

@@ -32,12 +32,8 @@ pub struct Layout {
 
 impl Layout {
     pub(super) fn of(problem: &Problem, compiled: &CompiledKernel) -> Self {
-        let row = |elems| Planes::compact(elems, 1, 1);
-        let (src, dst, residual) = match problem {
-            Problem::Conv(conv) => (conv.src, conv.dst, conv.residual),
-            Problem::Fc(fc) => (row(fc.inputs), row(fc.outputs), false),
-            _ => unreachable!("created from convolutions and inner products only"),
-        };
+        let operands = problem.operands();
+        let (src, dst, residual) = (operands.src[0], operands.dst, operands.residual);
         let footprint = compiled.footprint();
         let packed = compiled
             .staging()

@@ -93,8 +93,6 @@ macro_rules! three_registers {
 
 impl VectorAsm for Avx2Asm {
     const ISA: Isa = Isa::Avx2;
-    const LANES: usize = 8;
-    const VREGS: u8 = 16;
 
     forward_to_scalar!();
 

@@ -8,7 +8,7 @@ use super::inst::{Address, Rm};
 use super::opcodes::{self as op, Opcode};
 use super::scalar::{Scalar, forward_to_scalar};
 use super::vex::{self, Length};
-use super::{Avx512Ext, Cond, Gp, Label, M, Mem, V, VectorAsm};
+use super::{Cond, Gp, Label, M, Mem, V, VectorAsm};
 use crate::{Code, Isa};
 
 /// `vrndscaleps`: no scaling, to nearest even whatever MXCSR says, no precision exception.
@@ -121,8 +121,10 @@ macro_rules! three_registers {
 
 impl VectorAsm for Avx512Asm {
     const ISA: Isa = Isa::Avx512;
-    const LANES: usize = 16;
-    const VREGS: u8 = 32;
+
+    fn avx512(&mut self) -> Option<&mut Avx512Asm> {
+        Some(self)
+    }
 
     forward_to_scalar!();
 
@@ -295,21 +297,27 @@ impl VectorAsm for Avx512Asm {
     }
 }
 
-impl Avx512Ext for Avx512Asm {
-    fn align_lanes(&mut self, dst: V, hi: V, lo: V, shift: u8) {
+/// Instructions that only AVX-512 has.
+impl Avx512Asm {
+    /// `dst = (hi:lo) >> 32·shift`: lanes `lo[shift..]` followed by `hi[..shift]` (`valignd`).
+    pub fn align_lanes(&mut self, dst: V, hi: V, lo: V, shift: u8) {
         self.align_lanes_in(Mode::PLAIN, [dst, hi, lo], shift);
     }
-    fn align_lanes_masked(&mut self, dst: V, hi: V, lo: V, shift: u8, mask: M) {
+    /// The same; lanes outside `mask` become zero.
+    pub fn align_lanes_masked(&mut self, dst: V, hi: V, lo: V, shift: u8, mask: M) {
         self.align_lanes_in(Mode::zero(k(mask)), [dst, hi, lo], shift);
     }
-    fn permute2(&mut self, idx: V, lo: V, hi: V) {
+    /// `idx[i] = (idx[i] bit 4 ? hi : lo)[idx[i] & 15]` (`vpermi2ps`).
+    pub fn permute2(&mut self, idx: V, lo: V, hi: V) {
         self.reg3(op::VPERMI2PS, Mode::PLAIN, idx, lo, hi);
     }
-    fn test_mask(&mut self, dst: M, a: V, b: V) {
+    /// Lanes whose `a & b` (`i32`) is not zero become the mask (`vptestmd`).
+    pub fn test_mask(&mut self, dst: M, a: V, b: V) {
         let inst = evex::encode(op::VPTESTMD, Mode::PLAIN, k(dst), z(a), &Rm::Reg(z(b)));
         self.scalar.put(inst);
     }
-    fn blend(&mut self, dst: V, a: V, b: V, mask: M) {
+    /// `dst[lane] = mask[lane] ? b[lane] : a[lane]` (`vblendmps`).
+    pub fn blend(&mut self, dst: V, a: V, b: V, mask: M) {
         self.reg3(op::VBLENDMPS, Mode::merge(k(mask)), dst, a, b);
     }
 }

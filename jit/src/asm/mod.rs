@@ -83,6 +83,13 @@ impl Mem {
             disp,
         }
     }
+    /// The operand `bytes` further on.
+    pub fn plus(self, bytes: i32) -> Self {
+        Self {
+            disp: self.disp + bytes,
+            ..self
+        }
+    }
 }
 
 /// Condition of a jump after [`VectorAsm::cmp`], [`VectorAsm::cmp_imm`] or
@@ -111,12 +118,16 @@ pub trait VectorAsm: Sized {
     /// The instruction set of this back end.
     const ISA: Isa;
     /// `f32` lanes per vector register.
-    const LANES: usize;
+    const LANES: usize = Self::ISA.lanes() as usize;
     /// Vector registers.
-    const VREGS: u8;
+    const VREGS: u8 = Self::ISA.descriptor().vector_registers;
 
     /// An empty assembler.
     fn new() -> Self;
+    /// This assembler as the one for AVX-512, for instructions that only that has.
+    fn avx512(&mut self) -> Option<&mut Avx512Asm> {
+        None
+    }
     /// Resolves labels and returns the bytes. Panics if a jump or call has an unbound label (our bug).
     fn finish(self) -> Code;
     /// Bytes emitted so far.
@@ -202,6 +213,15 @@ pub trait VectorAsm: Sized {
         body(self);
         self.dec(count);
         self.jcc(Cond::NotEqual, top);
+    }
+
+    /// The same for a count that may be 0.
+    fn counted_loop_if_any(&mut self, count: Gp, body: impl FnOnce(&mut Self)) {
+        let done = self.new_label();
+        self.cmp_imm(count, 0);
+        self.jcc(Cond::Equal, done);
+        self.counted_loop(count, body);
+        self.bind(done);
     }
 
     /// `dst = 0`.
@@ -304,6 +324,17 @@ pub trait VectorAsm: Sized {
     fn load_mask(&mut self, dst: M, mem: Mem);
     /// Memory form of a lane mask (bit i = lane i): 2 bytes on AVX-512 (read as 16 bits), 32 on AVX2.
     fn mask_bytes(bits: u32) -> Vec<u8>;
+    /// Memory form of the mask of the first `count` lanes.
+    fn first_lanes(count: u32) -> Vec<u8> {
+        Self::mask_bytes(((1u64 << count) - 1) as u32)
+    }
+    /// Where a lane mask is kept: in opmask register `opmask`, or where there are none in `vector`.
+    fn mask(opmask: u8, vector: V) -> M {
+        match Self::ISA.descriptor().mask_registers {
+            0 => M(vector.0),
+            _ => M(opmask),
+        }
+    }
     /// `dst[lane] = mask[lane] ? src[lane] : 0`.
     fn vmask_zero(&mut self, dst: V, src: V, mask: M);
 
@@ -315,16 +346,20 @@ pub trait VectorAsm: Sized {
     fn prefetch_write(&mut self, mem: Mem);
 }
 
-/// Instructions that only AVX-512 has.
-pub trait Avx512Ext: VectorAsm {
-    /// `dst = (hi:lo) >> 32·shift`: lanes `lo[shift..]` followed by `hi[..shift]` (`valignd`).
-    fn align_lanes(&mut self, dst: V, hi: V, lo: V, shift: u8);
-    /// The same; lanes outside `mask` become zero.
-    fn align_lanes_masked(&mut self, dst: V, hi: V, lo: V, shift: u8, mask: M);
-    /// `idx[i] = (idx[i] bit 4 ? hi : lo)[idx[i] & 15]` (`vpermi2ps`).
-    fn permute2(&mut self, idx: V, lo: V, hi: V);
-    /// Lanes whose `a & b` (`i32`) is not zero become the mask (`vptestmd`).
-    fn test_mask(&mut self, dst: M, a: V, b: V);
-    /// `dst[lane] = mask[lane] ? b[lane] : a[lane]` (`vblendmps`).
-    fn blend(&mut self, dst: V, a: V, b: V, mask: M);
+/// Evaluates an expression with `$asm` naming the assembler of an [`Isa`]: the one place where code
+/// for a chosen instruction set becomes code for a type.
+#[macro_export]
+macro_rules! with_assembler {
+    ($isa:expr, $asm:ident => $body:expr) => {
+        match $isa {
+            $crate::Isa::Avx2 => {
+                type $asm = $crate::asm::Avx2Asm;
+                $body
+            }
+            $crate::Isa::Avx512 => {
+                type $asm = $crate::asm::Avx512Asm;
+                $body
+            }
+        }
+    };
 }

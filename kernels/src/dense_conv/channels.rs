@@ -2,15 +2,18 @@
 
 use super::tiles::{self, HEADER_BLOCKS, HEADER_BYTES, HEADER_MASK, HEADER_TILES, Segment, Source};
 use crate::emit::{
-    AUX, BIAS, COUNT, DST, RES, SRC, TMP, WEI, WEI_START, load_arg, load_args, relu, transpose,
-    vector_bytes,
+    AUX, BIAS, COUNT, DST, RES, SRC, TMP, WEI, WEI_START, entry, load_arg, load_args, store,
+    transpose, vector_bytes,
 };
+use crate::epilogue::Epilogue;
+use crate::problem::refuse;
 use crate::variant::{
-    Built, Cost, KernelError, Task, Unsupported, Variant, Weights, at_least_memory, balanced,
+    Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights, at_least_memory,
+    balanced,
 };
-use crate::{AlignedBuf, ConvProblem, Extent, Footprint, KernelArgs, Problem, limits};
+use crate::{AlignedBuf, ConvProblem, Extent, Footprint, KernelArgs, limits};
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{Avx2Asm, Avx512Asm, Cond, Gp, M, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Cond, Gp, Mem, V, VectorAsm};
 use skimjit_models::Pattern;
 use std::mem::offset_of;
 use std::ops::Range;
@@ -37,10 +40,6 @@ const CACHED_BYTES: f64 = 700e3;
 /// Most taps in the loop body; larger kernels loop over their rows.
 const BODY_TAPS: u32 = 50;
 
-fn lanes(isa: Isa) -> u32 {
-    if isa == Isa::Avx512 { 16 } else { 8 }
-}
-
 /// Register tile: `vectors` of output channels × `pixels`.
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Tile {
@@ -51,19 +50,19 @@ struct Tile {
 impl Tile {
     /// Accumulators, weights (at most one of them as a memory operand), one broadcast pixel.
     fn most_pixels(isa: Isa, vectors: u32) -> u32 {
-        let registers = if isa == Isa::Avx512 { 32 } else { 16 };
+        let registers = u32::from(isa.descriptor().vector_registers);
         (registers - 1 - (vectors - 1).max(1)) / vectors
     }
 
     /// Weight vectors kept in registers when a chunk has `vectors` of them.
     fn resident(self, isa: Isa, vectors: u32) -> u32 {
-        let registers = if isa == Isa::Avx512 { 32 } else { 16 };
+        let registers = u32::from(isa.descriptor().vector_registers);
         vectors.min(registers - 1 - vectors * self.pixels)
     }
 
     fn candidates(problem: &ConvProblem, source: &Source, isa: Isa) -> Vec<Self> {
         let line = tiles::most_pixels(problem, source);
-        let vectors = 1..=problem.ocg().div_ceil(lanes(isa)).min(6);
+        let vectors = 1..=problem.ocg().div_ceil(isa.lanes()).min(6);
         vectors
             .flat_map(|vectors| {
                 let most = Self::most_pixels(isa, vectors).min(line);
@@ -84,7 +83,7 @@ impl Tile {
 
     /// Sizes of the chunks of a group, in vectors.
     fn chunks(self, problem: &ConvProblem, isa: Isa) -> impl Iterator<Item = Range<u32>> {
-        balanced(problem.ocg().div_ceil(lanes(isa)), self.vectors)
+        balanced(problem.ocg().div_ceil(isa.lanes()), self.vectors)
     }
 
     fn cost(self, problem: &ConvProblem, source: &Source, isa: Isa) -> Cost {
@@ -102,8 +101,8 @@ impl Tile {
             let tap = (0.5 * fmas).max(0.5 * loads).max(4.0) * 1.02 + 0.15;
             let handed = fmas * blocks + 12.0;
             // A transposed square of pixels and channels.
-            let squares = f64::from(vectors) * f64::from(problem.dst.hw().div_ceil(lanes(isa)));
-            let square = 2.0 * f64::from(lanes(isa)) + 12.0;
+            let squares = f64::from(vectors) * f64::from(problem.dst.hw().div_ceil(isa.lanes()));
+            let square = 2.0 * f64::from(isa.lanes()) + 12.0;
             cycles += count * (f64::from(problem.cols()) * tap + handed) + squares * square;
         }
         let body = f64::from(problem.taps().min(BODY_TAPS)) * f64::from(self.pixels);
@@ -116,7 +115,7 @@ impl Tile {
 
     /// Input channels of a block.
     fn block_channels(self, problem: &ConvProblem, isa: Isa) -> u32 {
-        let channel = 4 * lanes(isa) * self.vectors * problem.taps();
+        let channel = 4 * isa.lanes() * self.vectors * problem.taps();
         let most = (BLOCK_BYTES / channel).max(1);
         let unroll = unroll(problem);
         // Balanced, in whole trips of the loop over channels.
@@ -135,47 +134,31 @@ fn unroll(problem: &ConvProblem) -> u32 {
         .unwrap_or(1)
 }
 
-impl Variant for Channels {
-    fn name(&self) -> &'static str {
-        "dense_conv.channels"
-    }
+impl TypedVariant for Channels {
+    type Problem = ConvProblem;
+    const NAME: &'static str = "dense_conv.channels";
+    const WEIGHTING: Weighting = Weighting::Dense;
+    const EXAMPLE: &'static str = "conv src=2x4x4x16 dst=3x2x2x16 k=1x1 s=2x2 p=0x0 d=1x1 g=1 relu=0 density=100 bias=1 scale=1 seed=1";
 
-    fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
-        let Problem::Conv(problem) = problem else {
-            return Err(Unsupported::family("convolutions"));
-        };
+    fn supports(problem: &ConvProblem, _isa: Isa) -> Result<(), Unsupported> {
         problem.check()?;
         Source::check(problem)?;
         let (columns, most) = (problem.window.kernel[1], limits::UNROLLED_TAPS);
         if columns > most {
-            return Err(Unsupported(format!(
+            return refuse(format!(
                 "a kernel of {columns} columns, expected at most {most}"
-            )));
+            ));
         }
         Ok(())
     }
-
-    fn cost(&self, problem: &Problem, _pattern: &Pattern, isa: Isa) -> Cost {
-        let Problem::Conv(problem) = problem else {
-            unreachable!("supported")
-        };
+    fn cost(problem: &ConvProblem, _pattern: &Pattern, isa: Isa) -> Cost {
         Tile::choose(problem, isa).1
     }
-
-    fn build(
-        &self,
-        problem: &Problem,
+    fn build<A: VectorAsm>(
+        problem: &ConvProblem,
         weights: Weights<'_>,
-        isa: Isa,
     ) -> Result<Built, KernelError> {
-        self.supports(problem, isa)?;
-        let Problem::Conv(problem) = problem else {
-            unreachable!("supported")
-        };
-        match isa {
-            Isa::Avx2 => Ok(build::<Avx2Asm>(problem, weights)),
-            Isa::Avx512 => Ok(build::<Avx512Asm>(problem, weights)),
-        }
+        Ok(build::<A>(problem, weights))
     }
 }
 
@@ -228,7 +211,9 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Built {
     let mut tasks = Vec::new();
     for group in 0..problem.groups {
         for vectors in tile.chunks(problem, A::ISA) {
-            let rows = vectors.start * lanes..problem.ocg().min(vectors.end * lanes);
+            let first = group * problem.ocg();
+            let rows =
+                first + vectors.start * lanes..first + problem.ocg().min(vectors.end * lanes);
             let chunk = Chunk {
                 vectors: vectors.len() as u32,
                 rows: rows.len() as u32,
@@ -242,7 +227,7 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Built {
                 sizes.push((chunk, tables.collect()));
                 sizes.len() - 1
             });
-            let task = pack_chunk(&mut packed, &plan, weights, group, rows, chunk);
+            let task = pack_chunk(&mut packed, &plan, weights, rows, chunk);
             for (segment, &table) in segments.iter().zip(&sizes[entry].1) {
                 tasks.push(Task {
                     entry: entry as u32,
@@ -259,17 +244,13 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Built {
         tasks.sort_by_key(|task| task.dst % plane);
     }
     let mut asm = A::new();
-    let entries = sizes
-        .iter()
+    let chunks = sizes.iter();
+    let entries: Vec<usize> = chunks
         .map(|&(chunk, _)| emit(&mut asm, &plan, chunk))
         .collect();
     Built {
-        code: asm.finish(),
-        entries,
-        packed: packed.into(),
-        tasks,
-        footprint: footprint(&plan, &segments),
         staging: plan.source.staging,
+        ..Built::new(asm, entries, packed, tasks, footprint(&plan, &segments))
     }
 }
 
@@ -304,7 +285,7 @@ fn footprint(plan: &Plan<'_>, segments: &[Segment]) -> Footprint {
     let (src, dst, lanes) = (&plan.problem.src, &plan.problem.dst, plan.lanes);
     let read = match &plan.source.staging {
         Some(staging) => staging.elems(),
-        None => (src.c as usize - 1) * src.pitch as usize + src.hw() as usize,
+        None => src.last_plane() + src.hw() as usize,
     };
     let plane = if plan.problem.residual {
         // The residual is read in whole vectors.
@@ -316,14 +297,8 @@ fn footprint(plan: &Plan<'_>, segments: &[Segment]) -> Footprint {
     let slots = segments.iter().map(|segment| segment.tiles.len()).max();
     let slots = slots.unwrap_or(0) * plan.tile.pixels as usize;
     Footprint {
-        src: Extent {
-            before: 0,
-            after: read,
-        },
-        dst: Extent {
-            before: 0,
-            after: (dst.c as usize - 1) * dst.pitch as usize + plane as usize,
-        },
+        src: Extent::from_base(read),
+        dst: Extent::from_base(dst.last_plane() + plane as usize),
         scratch_bytes: slots * (plan.tile.vectors * lanes) as usize * 4,
     }
 }
@@ -333,36 +308,22 @@ fn pack_chunk(
     packed: &mut AlignedBuf,
     plan: &Plan<'_>,
     weights: Weights<'_>,
-    group: u32,
     rows: Range<u32>,
     chunk: Chunk,
 ) -> Task {
     let problem = plan.problem;
-    let first = rows.start + group * problem.ocg();
-    let rows = first..first + chunk.rows;
-    let bias = packed.align(64);
-    packed.extend_f32(
-        rows.clone()
-            .map(|row| weights.bias.get(row as usize).copied().unwrap_or(0.0)),
-    );
+    let bias = weights.pack_bias(packed, rows.clone());
     let wei = packed.align(64);
-    let cols = problem.cols() as usize;
-    let mut column = vec![0u8; (4 * plan.lanes * chunk.vectors) as usize];
-    for col in 0..cols {
-        for (bytes, row) in column.chunks_exact_mut(4).zip(rows.clone()) {
-            bytes.copy_from_slice(&weights.values[row as usize * cols + col].to_ne_bytes());
-        }
-        packed.extend(&column);
+    let beyond = plan.lanes * chunk.vectors - chunk.rows;
+    for col in 0..problem.cols() {
+        let column = rows.clone().map(|row| weights.value(row, col));
+        packed.extend_f32(column.chain((0..beyond).map(|_| 0.0)));
     }
     Task {
-        entry: 0,
-        src: i64::from(group * problem.icg()) * i64::from(plan.source.channel) * 4,
-        dst: i64::from(first) * i64::from(problem.dst.pitch) * 4,
         wei,
         bias,
-        aux: 0,
-        count: 0,
-        cost: cols as f32 * chunk.vectors as f32,
+        cost: problem.cols() as f32 * chunk.vectors as f32,
+        ..Task::of_rows(problem, plan.source.channel, rows.start)
     }
 }
 
@@ -389,25 +350,21 @@ const SAVED: [Gp; 6] = [SRC_TILE, TABLE, SLOT, AHEAD, LEFT, SCRATCH];
 
 /// One entry for a chunk size; returns its offset.
 fn emit<A: VectorAsm>(asm: &mut A, plan: &Plan<'_>, chunk: Chunk) -> usize {
-    asm.align(64);
-    let entry = asm.offset();
-    SAVED.iter().for_each(|&register| asm.push(register));
-    load_arg(asm, SCRATCH, Gp::Rdi, offset_of!(KernelArgs, scratch));
-    load_args(asm);
-    asm.push(DST);
-    asm.push(RES);
-    // A copy that moves with the tiles.
-    asm.push(RES);
-    asm.mov(WEI_START, WEI);
-    asm.mov_imm(LEFT, i64::from(plan.problem.icg() / plan.unroll));
-    emit_blocks(asm, plan, chunk);
-    asm.pop(RES);
-    asm.pop(RES);
-    asm.pop(DST);
-    emit_write_out(asm, plan, chunk);
-    SAVED.iter().rev().for_each(|&register| asm.pop(register));
-    asm.ret();
-    entry
+    entry(asm, &SAVED, |asm| {
+        load_arg(asm, SCRATCH, Gp::Rdi, offset_of!(KernelArgs, scratch));
+        load_args(asm);
+        asm.push(DST);
+        asm.push(RES);
+        // A copy that moves with the tiles.
+        asm.push(RES);
+        asm.mov(WEI_START, WEI);
+        asm.mov_imm(LEFT, i64::from(plan.problem.icg() / plan.unroll));
+        emit_blocks(asm, plan, chunk);
+        asm.pop(RES);
+        asm.pop(RES);
+        asm.pop(DST);
+        emit_write_out(asm, plan, chunk);
+    })
 }
 
 /// All blocks of input channels: the first starts from the bias, others from what is in scratch.
@@ -559,21 +516,17 @@ fn emit_tap<A: VectorAsm>(asm: &mut A, plan: &Plan<'_>, chunk: Chunk, src: i32, 
 
 /// Transposes accumulators into planes, with residual and activation.
 fn emit_write_out<A: VectorAsm>(asm: &mut A, plan: &Plan<'_>, chunk: Chunk) {
-    let last = asm.new_label();
     // The slots' offsets come behind the tiles'.
     asm.load32(TABLE, Mem::new(AUX, HEADER_TILES));
     asm.lea(TABLE, Mem::indexed(AUX, TABLE, 4, HEADER_BYTES));
     asm.load32(COUNT, Mem::new(AUX, HEADER_BLOCKS));
-    asm.cmp_imm(COUNT, 0);
-    asm.jcc(Cond::Equal, last);
-    asm.counted_loop(COUNT, |asm| {
+    asm.counted_loop_if_any(COUNT, |asm| {
         emit_block(asm, plan, chunk, false);
         let bytes = vector_bytes::<A>();
         [TABLE, DST, RES]
             .iter()
             .for_each(|&register| asm.add_imm(register, bytes));
     });
-    asm.bind(last);
     emit_block(asm, plan, chunk, true);
 }
 
@@ -587,32 +540,18 @@ fn emit_block<A: VectorAsm>(asm: &mut A, plan: &Plan<'_>, chunk: Chunk, masked: 
             asm.load(V(pixel as u8), from);
         }
         let [rows, free] = transpose(asm);
-        let mask = if A::ISA == Isa::Avx512 {
-            M(7)
-        } else {
-            M(free[0].0)
-        };
-        if masked {
+        let mask = masked.then_some(A::mask(7, free[0]));
+        if let Some(mask) = mask {
             asm.load_mask(mask, Mem::new(AUX, HEADER_MASK));
         }
-        let [zero, tmp, slope] = [free[1], free[2], free[3]];
-        if plan.problem.relu.is_some() {
-            asm.zero(zero);
-        }
+        let epilogue = Epilogue::new(plan.problem.relu, [free[1], free[2], free[3]]);
+        epilogue.prepare(asm);
         let used = lanes.min(chunk.rows - v * lanes);
         for (row, &x) in rows[..used as usize].iter().enumerate() {
             let plane = (v * lanes + row as u32) as i32 * plan.problem.dst.pitch as i32 * 4;
-            if plan.problem.residual {
-                asm.vadd_mem(x, x, Mem::new(RES, plane));
-            }
-            if let Some(activation) = plan.problem.relu {
-                relu(asm, x, activation, zero, tmp, slope);
-            }
-            if masked {
-                asm.store_masked(Mem::new(DST, plane), x, mask);
-            } else {
-                asm.store(Mem::new(DST, plane), x);
-            }
+            let residual = plan.problem.residual.then_some(Mem::new(RES, plane));
+            epilogue.apply(asm, x, residual);
+            store(asm, Mem::new(DST, plane), x, mask);
         }
     }
 }

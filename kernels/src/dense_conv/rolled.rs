@@ -1,13 +1,18 @@
 //! Dense convolution: the sparse geometry with all taps present and the input channels in a loop.
 
-use crate::emit::{BIAS, COUNT, SRC, TMP, WEI, WEI_START, load_args, vector_bytes};
-use crate::flat::Flat;
-use crate::variant::{
-    Built, Cost, KernelError, Task, Unsupported, Variant, Weights, at_least_memory, balanced,
+use crate::emit::{
+    COUNT, SRC, TMP, WEI, WEI_START, accumulators, entry, last_registers, load, load_args,
+    start_from_bias, vector_bytes,
 };
-use crate::{AlignedBuf, ConvProblem, Footprint, Problem, limits};
+use crate::flat::Flat;
+use crate::problem::refuse;
+use crate::variant::{
+    Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights, at_least_memory,
+    balanced, index_of,
+};
+use crate::{AlignedBuf, ConvProblem, Footprint, limits};
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{Avx2Asm, Avx512Asm, Cond, Gp, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Gp, Mem, V, VectorAsm};
 use skimjit_models::Pattern;
 use std::ops::Range;
 
@@ -30,7 +35,7 @@ impl Tile {
     /// Most rows for a number of vectors: accumulators, one source vector each, one weight; four
     /// registers must be free for the store.
     fn most_rows(isa: Isa, vectors: u32) -> u32 {
-        let registers = if isa == Isa::Avx512 { 32 } else { 16 };
+        let registers = u32::from(isa.descriptor().vector_registers);
         ((registers - 1 - vectors) / vectors).min((registers - 4) / vectors)
     }
 
@@ -74,53 +79,33 @@ impl Tile {
     }
 
     fn geometry(self, problem: &ConvProblem, isa: Isa) -> Flat {
-        let lanes = if isa == Isa::Avx512 { 16 } else { 8 };
         let chunks = problem.ocg().div_ceil(self.rows) * problem.groups;
-        Flat::new(problem, isa, lanes, self.vectors, chunks)
+        Flat::new(problem, isa, self.vectors, chunks)
     }
 }
 
-impl Variant for Rolled {
-    fn name(&self) -> &'static str {
-        "dense_conv.rolled"
-    }
+impl TypedVariant for Rolled {
+    type Problem = ConvProblem;
+    const NAME: &'static str = "dense_conv.rolled";
+    const WEIGHTING: Weighting = Weighting::Dense;
+    const EXAMPLE: &'static str = "conv src=9x4x4x48 dst=2x4x4x16 k=1x1 s=1x1 p=0x0 d=1x1 g=1 relu=0 density=100 bias=1 scale=1 seed=1";
 
-    fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
-        let Problem::Conv(problem) = problem else {
-            return Err(Unsupported::family("convolutions"));
-        };
+    fn supports(problem: &ConvProblem, _isa: Isa) -> Result<(), Unsupported> {
         problem.check()?;
-        if problem.taps() > limits::UNROLLED_TAPS {
-            let most = limits::UNROLLED_TAPS;
-            return Err(Unsupported(format!(
-                "{} taps, expected at most {most}",
-                problem.taps()
-            )));
+        let (taps, most) = (problem.taps(), limits::UNROLLED_TAPS);
+        if taps > most {
+            return refuse(format!("{taps} taps, expected at most {most}"));
         }
         Ok(())
     }
-
-    fn cost(&self, problem: &Problem, _pattern: &Pattern, isa: Isa) -> Cost {
-        let Problem::Conv(problem) = problem else {
-            unreachable!("supported")
-        };
+    fn cost(problem: &ConvProblem, _pattern: &Pattern, isa: Isa) -> Cost {
         Tile::choose(problem, isa).1
     }
-
-    fn build(
-        &self,
-        problem: &Problem,
+    fn build<A: VectorAsm>(
+        problem: &ConvProblem,
         weights: Weights<'_>,
-        isa: Isa,
     ) -> Result<Built, KernelError> {
-        self.supports(problem, isa)?;
-        let Problem::Conv(problem) = problem else {
-            unreachable!("supported")
-        };
-        match isa {
-            Isa::Avx2 => Ok(build::<Avx2Asm>(problem, weights)),
-            Isa::Avx512 => Ok(build::<Avx512Asm>(problem, weights)),
-        }
+        Ok(build::<A>(problem, weights))
     }
 }
 
@@ -135,17 +120,13 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Built {
     let ocg = problem.ocg();
     for group in 0..problem.groups {
         for rows in balanced(ocg, tile.rows) {
-            let entry = sizes.iter().position(|&size| size == rows.len() as u32);
-            let entry = entry.unwrap_or_else(|| {
-                sizes.push(rows.len() as u32);
-                sizes.len() - 1
-            });
+            let entry = index_of(&mut sizes, rows.len() as u32);
             let rows = rows.start + group * ocg..rows.end + group * ocg;
-            let task = pack_chunk(&mut packed, problem, &flat, weights, group, rows);
+            let task = pack_chunk(&mut packed, problem, &flat, weights, rows);
             flat.push_tasks::<A>(
                 &mut tasks,
                 Task {
-                    entry: entry as u32,
+                    entry,
                     aux: table,
                     ..task
                 },
@@ -157,21 +138,14 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Built {
         tasks.sort_by_key(|task| task.aux);
     }
     let mut asm = A::new();
-    let entries = sizes
+    let entries: Vec<usize> = sizes
         .iter()
-        .map(|&size| emit(&mut asm, problem, &flat, Tile { rows: size, ..tile }));
-    let entries = entries.collect();
+        .map(|&size| emit(&mut asm, problem, &flat, Tile { rows: size, ..tile }))
+        .collect();
+    let footprint = Footprint::new(flat.src_extent(false), flat.dst_extent());
     Built {
-        code: asm.finish(),
-        entries,
-        packed: packed.into(),
-        tasks,
         staging: flat.staging(),
-        footprint: Footprint {
-            src: flat.src_extent(false),
-            dst: flat.dst_extent(),
-            scratch_bytes: 0,
-        },
+        ..Built::new(asm, entries, packed, tasks, footprint)
     }
 }
 
@@ -180,33 +154,18 @@ fn pack_chunk(
     problem: &ConvProblem,
     flat: &Flat,
     weights: Weights<'_>,
-    group: u32,
     rows: Range<u32>,
 ) -> Task {
-    let bias = packed.align(64);
-    packed.extend_f32(
-        rows.clone()
-            .map(|row| weights.bias.get(row as usize).copied().unwrap_or(0.0)),
-    );
+    let bias = weights.pack_bias(packed, rows.clone());
     let wei = packed.align(64);
-    let cols = problem.cols() as usize;
-    let mut column = Vec::with_capacity(rows.len() * 4);
-    for col in 0..cols {
-        column.clear();
-        for row in rows.clone() {
-            column.extend_from_slice(&weights.values[row as usize * cols + col].to_ne_bytes());
-        }
-        packed.extend(&column);
+    for col in 0..problem.cols() {
+        packed.extend_f32(rows.clone().map(|row| weights.value(row, col)));
     }
     Task {
-        entry: 0,
-        src: i64::from(group * problem.icg()) * i64::from(flat.channel_elems()) * 4,
-        dst: i64::from(rows.start) * i64::from(problem.dst.pitch) * 4,
         wei,
         bias,
-        aux: 0,
-        count: 0,
-        cost: cols as f32 * rows.len() as f32,
+        cost: problem.cols() as f32 * rows.len() as f32,
+        ..Task::of_rows(problem, flat.channel_elems(), rows.start)
     }
 }
 
@@ -215,36 +174,21 @@ const SRC_IC: Gp = Gp::Rbx;
 
 /// One entry for a tile size; returns its offset.
 fn emit<A: VectorAsm>(asm: &mut A, problem: &ConvProblem, flat: &Flat, tile: Tile) -> usize {
-    asm.align(64);
-    let entry = asm.offset();
-    let accs: Vec<Vec<V>> = (0..tile.rows)
-        .map(|j| {
-            (0..tile.vectors)
-                .map(|t| V((j * tile.vectors + t) as u8))
-                .collect()
-        })
-        .collect();
-    asm.push(SRC_IC);
-    load_args(asm);
-    asm.mov(WEI_START, WEI);
-    let top = asm.new_label();
-    asm.bind(top);
-    flat.load_masks(asm);
-    asm.mov(WEI, WEI_START);
-    asm.mov(SRC_IC, SRC);
-    for (j, acc) in accs.iter().enumerate() {
-        asm.broadcast(acc[0], Mem::new(BIAS, 4 * j as i32));
-        acc[1..].iter().for_each(|&other| asm.vmov(other, acc[0]));
-    }
-    emit_channels(asm, problem, flat, &accs);
     let planes: Vec<u32> = (0..tile.rows).collect();
-    flat.store(asm, &accs, &planes, [4, 3, 2, 1].map(|i| V(A::VREGS - i)));
-    flat.advance(asm);
-    asm.dec(COUNT);
-    asm.jcc(Cond::NotEqual, top);
-    asm.pop(SRC_IC);
-    asm.ret();
-    entry
+    let accs = accumulators(tile.rows, tile.vectors);
+    entry(asm, &[SRC_IC], |asm| {
+        load_args(asm);
+        asm.mov(WEI_START, WEI);
+        asm.counted_loop(COUNT, |asm| {
+            flat.load_masks(asm);
+            asm.mov(WEI, WEI_START);
+            asm.mov(SRC_IC, SRC);
+            start_from_bias(asm, &accs);
+            emit_channels(asm, problem, flat, &accs);
+            flat.store(asm, &accs, &planes, last_registers::<A>());
+            flat.advance(asm);
+        });
+    })
 }
 
 /// The loop over input channels, unrolled to about eight taps.
@@ -281,10 +225,7 @@ fn emit_block<A: VectorAsm>(
             let tap = (ic * flat.channel_elems()) as i32 + flat.tap(ky, kx);
             for (t, &x) in x.iter().enumerate() {
                 let mem = Mem::new(SRC_IC, tap * 4 + t as i32 * vector_bytes::<A>());
-                match flat.column_mask(kx) {
-                    Some(i) => asm.load_masked(x, mem, flat.mask_register(t as u32, i)),
-                    None => asm.load(x, mem),
-                }
+                load(asm, x, mem, flat.column_mask(kx, t as u32));
             }
             for (j, acc) in accs.iter().enumerate() {
                 let mem = Mem::new(WEI, disp + 4 * j as i32);

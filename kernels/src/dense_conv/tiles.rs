@@ -1,8 +1,9 @@
 //! Output positions cut into register tiles of consecutive pixels, and tiles into segments.
 
+use crate::problem::check_elems;
 use crate::stage::Staging;
-use crate::variant::Unsupported;
-use crate::{AlignedBuf, ConvProblem, limits};
+use crate::variant::{Unsupported, last_lanes};
+use crate::{AlignedBuf, ConvProblem};
 use skimjit_jit::asm::VectorAsm;
 use skimjit_models::ops::Window;
 
@@ -67,13 +68,7 @@ impl Source {
         let elems = rows
             .saturating_mul(columns)
             .saturating_mul(u64::from(problem.src.c));
-        if elems > limits::OPERAND_ELEMS {
-            let most = limits::OPERAND_ELEMS;
-            return Err(Unsupported(format!(
-                "a padded copy of {elems} elements, expected at most {most}"
-            )));
-        }
-        Ok(())
+        check_elems(elems, "a padded copy")
     }
 
     /// Element offset of the first tap of output (y, x).
@@ -223,11 +218,11 @@ impl Segment {
         let start = packed.align(64);
         let lanes = A::LANES as u32;
         let blocks = self.blocks(lanes);
-        let last = self.slots.len() as u32 - (blocks - 1) * lanes;
+        let last = last_lanes(self.slots.len() as u32, lanes);
         let mut header = vec![0; HEADER_MASK as usize];
         header[..4].copy_from_slice(&(self.tiles.len() as u32).to_le_bytes());
         header[4..8].copy_from_slice(&(blocks - 1).to_le_bytes());
-        header.extend(A::mask_bytes(((1u64 << last) - 1) as u32));
+        header.extend(A::first_lanes(last));
         header.resize(HEADER_BYTES as usize, 0);
         packed.extend(&header);
         for tile in &self.tiles {

@@ -1,11 +1,16 @@
 //! Sparse inner product of one row by in-register lookups (AVX-512).
 
-use super::{footprint, problem};
-use crate::emit::{AUX, BIAS, COUNT, DST, SRC, TMP, WEI, load_arg, load_args, relu};
-use crate::variant::{Built, Cost, KernelError, Task, Unsupported, Variant, Weights, balanced};
-use crate::{AlignedBuf, FcProblem, Footprint, KernelArgs, Problem};
-use skimjit_jit::Isa;
-use skimjit_jit::asm::{Avx512Asm, Avx512Ext, Cond, Gp, M, Mem, V, VectorAsm};
+use super::{check_indexed, footprint};
+use crate::emit::{AUX, BIAS, COUNT, DST, SRC, TMP, WEI, entry, load_arg, load_args, store};
+use crate::epilogue::Epilogue;
+use crate::problem::refuse;
+use crate::variant::{
+    Built, Cost, KernelError, Task, TypedVariant, Unsupported, WeightFormat, Weighting, Weights,
+    balanced, last_lanes,
+};
+use crate::{AlignedBuf, FcProblem, Footprint, KernelArgs};
+use skimjit_jit::asm::{Avx512Asm, Cond, Gp, M, Mem, V, VectorAsm};
+use skimjit_jit::{Features, Isa};
 use skimjit_models::Pattern;
 use std::mem::offset_of;
 use std::ops::Range;
@@ -28,60 +33,46 @@ const BLOCK: u32 = 64;
 /// Outputs of a slice.
 const LANES: u32 = 16;
 /// Bytes of one step: indices and weights.
-const STEP_BYTES: i32 = 5 * LANES as i32;
-/// The same with bfloat16 weights.
-const HALF_STEP_BYTES: i32 = 3 * LANES as i32;
+fn step_bytes(format: WeightFormat) -> i32 {
+    ((1 + format.bytes()) * LANES) as i32
+}
 /// Steps are unrolled.
 const MOST_STEPS: u32 = 40;
 const TASKS: u32 = 16;
 
-impl Variant for Ell {
-    fn name(&self) -> &'static str {
-        "sparse_fc.ell"
+impl TypedVariant for Ell {
+    type Problem = FcProblem;
+    const NAME: &'static str = "sparse_fc.ell";
+    const WEIGHTING: Weighting = Weighting::Sparse;
+    const NEEDS: Features = Features::AVX512F;
+    const EXAMPLE: &'static str = "fc in=128 out=20 relu=0 density=3 bias=1 scale=1 seed=1";
+
+    fn supports(problem: &FcProblem, _isa: Isa) -> Result<(), Unsupported> {
+        check_indexed(problem)
     }
-    fn supports(&self, p: &Problem, isa: Isa) -> Result<(), Unsupported> {
-        let problem = problem(p)?;
-        if isa != Isa::Avx512 {
-            return Err(Unsupported(format!("{isa}, expected avx512")));
-        }
-        if problem.inputs > 1 << 16 {
-            return Err(Unsupported(format!(
-                "{} inputs, expected at most 65536",
-                problem.inputs
-            )));
-        }
-        Ok(())
-    }
-    fn cost(&self, p: &Problem, pattern: &Pattern, _isa: Isa) -> Cost {
-        let Problem::Fc(problem) = p else {
-            unreachable!("supported")
-        };
+    fn cost(problem: &FcProblem, pattern: &Pattern, _isa: Isa) -> Cost {
         let groups =
             f64::from(problem.outputs.div_ceil(LANES)) * f64::from(problem.inputs.div_ceil(BLOCK));
         // A fifth of the slots is padding; streams at six bytes a cycle, or two cycles a step.
         let steps = f64::from(pattern.nnz()) / f64::from(LANES) * 1.25;
-        let cycles = steps * (f64::from(STEP_BYTES) / 6.0).max(2.5) + groups * 4.0;
+        let step = f64::from(step_bytes(WeightFormat::F32)) / 6.0;
         Cost {
-            cycles,
+            cycles: steps * step.max(2.5) + groups * 4.0,
             code_bytes: 4096,
         }
     }
-    fn build(&self, p: &Problem, weights: Weights<'_>, isa: Isa) -> Result<Built, KernelError> {
-        self.supports(p, isa)?;
-        let problem = problem(p)?;
-        let half = weights.values.iter().all(|&weight| is_bf16(weight));
-        let steps = choose_steps(problem, weights.pattern, if half { 3 } else { 5 });
+    fn build<A: VectorAsm>(
+        problem: &FcProblem,
+        weights: Weights<'_>,
+    ) -> Result<Built, KernelError> {
+        let format = weights.exact_format();
+        let steps = choose_steps(problem, weights.pattern, 1 + u64::from(format.bytes()));
         if steps > MOST_STEPS {
             let reason = format!("{steps} steps in a block, expected at most {MOST_STEPS}");
-            return Err(Unsupported(reason).into());
+            return Ok(refuse(reason)?);
         }
-        Ok(build(problem, weights, steps, half))
+        Ok(build(problem, weights, steps, format))
     }
-}
-
-/// True for values whose lower half is zero.
-fn is_bf16(value: f32) -> bool {
-    value.to_bits() & 0xFFFF == 0
 }
 
 /// Non-zeros of a row in a block of inputs.
@@ -120,36 +111,25 @@ struct Packed {
     bit: i32,
 }
 
-fn build(problem: &FcProblem, weights: Weights<'_>, steps: u32, half: bool) -> Built {
+fn build(problem: &FcProblem, weights: Weights<'_>, steps: u32, format: WeightFormat) -> Built {
     let slices = problem.outputs.div_ceil(LANES);
     let mut packed = pack_tables(problem);
-    let bias = packed.buf.align(64);
-    packed.buf.extend_f32(
-        (0..(slices * LANES) as usize).map(|o| weights.bias.get(o).copied().unwrap_or(0.0)),
-    );
+    let bias = weights.pack_bias(&mut packed.buf, 0..slices * LANES);
     let ranges: Vec<Range<u32>> = balanced(slices, slices.div_ceil(TASKS)).collect();
     let most = ranges.iter().map(Range::len).max().unwrap_or(0);
     let mut tasks = Vec::new();
     for slices_of_task in &ranges {
         let first = slices_of_task.start;
-        let wei = pack_task(
-            &mut packed.buf,
-            problem,
-            weights,
-            slices_of_task.clone(),
-            (steps, half),
-        );
+        let shape = (problem.inputs.div_ceil(BLOCK), steps, format);
+        let partial = slices_of_task.end == slices && !problem.outputs.is_multiple_of(LANES);
         tasks.push(Task {
-            entry: u32::from(
-                slices_of_task.end == slices && !problem.outputs.is_multiple_of(LANES),
-            ),
-            src: 0,
+            entry: partial.into(),
             dst: i64::from(first * LANES) * 4,
-            wei,
+            wei: pack_task(&mut packed.buf, weights, slices_of_task.clone(), shape),
             bias: bias + u64::from(first * LANES) * 4,
-            aux: 0,
             count: slices_of_task.len() as u64,
             cost: slices_of_task.len() as f32,
+            ..Task::default()
         });
     }
     let mut asm = Avx512Asm::new();
@@ -157,23 +137,17 @@ fn build(problem: &FcProblem, weights: Weights<'_>, steps: u32, half: bool) -> B
         Emitter {
             problem,
             steps: steps as i32,
-            half,
+            format,
             packed: &packed,
             tail,
         }
         .emit(&mut asm)
     });
-    Built {
-        code: asm.finish(),
-        entries: entries.to_vec(),
-        packed: packed.buf.into(),
-        tasks,
-        staging: None,
-        footprint: Footprint {
-            scratch_bytes: most * 64,
-            ..footprint(problem)
-        },
-    }
+    let footprint = Footprint {
+        scratch_bytes: most * 64,
+        ..footprint(problem)
+    };
+    Built::new(asm, entries, packed.buf, tasks, footprint)
 }
 
 /// Masks of the last block's four vectors and of the last slice, and the constant 32.
@@ -183,90 +157,75 @@ fn pack_tables(problem: &FcProblem) -> Packed {
     let rest = problem.inputs % BLOCK;
     for vector in 0..BLOCK / LANES {
         let lanes = rest.saturating_sub(vector * LANES).min(LANES);
-        buf.extend(&Avx512Asm::mask_bytes(((1u64 << lanes) - 1) as u32));
+        buf.extend(&Avx512Asm::first_lanes(lanes));
     }
-    let tail = (problem.outputs - 1) % LANES + 1;
-    buf.extend(&Avx512Asm::mask_bytes(((1u64 << tail) - 1) as u32));
+    buf.extend(&Avx512Asm::first_lanes(last_lanes(problem.outputs, LANES)));
     let bit = buf.align(64) as i32;
     (0..LANES).for_each(|_| buf.extend(&32u32.to_le_bytes()));
     Packed { buf, masks, bit }
 }
 
+/// Packs some slices, of a number of blocks with `steps` steps each.
 fn pack_task(
     buf: &mut AlignedBuf,
-    problem: &FcProblem,
     weights: Weights<'_>,
     slices: Range<u32>,
-    (steps, half): (u32, bool),
+    (blocks, steps, format): (u32, u32, WeightFormat),
 ) -> u64 {
     let start = buf.align(64);
-    let row = |row: u32| {
-        if row < problem.outputs {
-            weights.pattern.row(row)
-        } else {
-            &[]
-        }
-    };
-    let value =
-        |row: u32, col: u32| weights.values[row as usize * problem.inputs as usize + col as usize];
-    let mut bytes = Vec::with_capacity(STEP_BYTES as usize);
-    for block in 0..problem.inputs.div_ceil(BLOCK) {
+    let mut bytes = Vec::with_capacity(step_bytes(format) as usize);
+    for block in 0..blocks {
         for slice in slices.clone() {
-            let rows = (0..LANES).map(|lane| slice * LANES + lane);
-            let cols: Vec<(u32, &[u32])> = rows.map(|r| (r, block_of(row(r), block))).collect();
+            let rows = slice * LANES..(slice + 1) * LANES;
+            let cols: Vec<(u32, &[u32])> = rows
+                .map(|row| (row, block_of(weights.cols(row), block)))
+                .collect();
             for step in 0..steps as usize {
                 bytes.clear();
                 let index = |cols: &[u32]| cols.get(step).map_or(0, |col| (col % BLOCK) as u8);
                 bytes.extend(cols.iter().map(|(_, cols)| index(cols)));
                 for &(row, cols) in &cols {
-                    let weight = cols.get(step).map_or(0.0, |&col| value(row, col));
-                    let stored = weight.to_le_bytes();
-                    bytes.extend_from_slice(if half { &stored[2..] } else { &stored });
+                    let weight = cols.get(step).map_or(0.0, |&col| weights.value(row, col));
+                    // A narrower format is the upper part.
+                    bytes.extend_from_slice(&weight.to_le_bytes()[4 - format.bytes() as usize..]);
                 }
                 buf.extend(&bytes);
             }
         }
     }
     for slice in slices {
-        pack_overflow(buf, problem, steps as usize, slice, row, value);
+        pack_overflow(buf, weights, blocks, steps as usize, slice);
     }
     start
 }
 
-fn pack_overflow<'a>(
+fn pack_overflow(
     buf: &mut AlignedBuf,
-    problem: &FcProblem,
+    weights: Weights<'_>,
+    blocks: u32,
     steps: usize,
     slice: u32,
-    row: impl Fn(u32) -> &'a [u32],
-    value: impl Fn(u32, u32) -> f32,
 ) {
-    let blocks = 0..problem.inputs.div_ceil(BLOCK);
     let overflow: Vec<(u32, Vec<u32>)> = (slice * LANES..(slice + 1) * LANES)
-        .map(|r| {
-            let cols = row(r);
-            let rest = blocks
-                .clone()
-                .flat_map(|b| block_of(cols, b).iter().skip(steps));
-            (r, rest.copied().collect())
+        .map(|row| {
+            let cols = weights.cols(row);
+            let rest = (0..blocks).flat_map(|block| block_of(cols, block).iter().skip(steps));
+            (row, rest.copied().collect())
         })
         .collect();
-    let length = overflow
-        .iter()
-        .map(|(_, cols)| cols.len())
-        .max()
-        .unwrap_or(0);
+    let lengths = overflow.iter().map(|(_, cols)| cols.len());
+    let length = lengths.max().unwrap_or(0);
     buf.extend(&(length as u64).to_le_bytes());
     for step in 0..length {
         for (_, cols) in &overflow {
             let col = cols.get(step).copied().unwrap_or(0) as u16;
             buf.extend(&col.to_le_bytes());
         }
-        buf.extend_f32(
-            overflow
-                .iter()
-                .map(|(r, cols)| cols.get(step).map_or(0.0, |&c| value(*r, c))),
-        );
+        let rows = overflow.iter();
+        buf.extend_f32(rows.map(|(row, cols)| {
+            let col = cols.get(step);
+            col.map_or(0.0, |&col| weights.value(*row, col))
+        }));
     }
 }
 
@@ -282,33 +241,26 @@ const X: Gp = Gp::R12;
 struct Emitter<'a> {
     problem: &'a FcProblem,
     steps: i32,
-    /// Weights are bfloat16.
-    half: bool,
+    format: WeightFormat,
     packed: &'a Packed,
     /// The last slice is stored masked.
     tail: bool,
 }
 
 impl Emitter<'_> {
-    fn emit<A: Avx512Ext>(&self, asm: &mut A) -> usize {
-        asm.align(64);
-        let entry = asm.offset();
-        asm.push(LEFT);
-        asm.push(X);
-        load_arg(asm, SUMS, Gp::Rdi, offset_of!(KernelArgs, scratch));
-        load_args(asm);
-        self.sums_from_bias(asm);
-        if self.steps > 0 {
-            self.blocks(asm);
-        }
-        self.finish_slices(asm);
-        asm.pop(X);
-        asm.pop(LEFT);
-        asm.ret();
-        entry
+    fn emit(&self, asm: &mut Avx512Asm) -> usize {
+        entry(asm, &[LEFT, X], |asm| {
+            load_arg(asm, SUMS, Gp::Rdi, offset_of!(KernelArgs, scratch));
+            load_args(asm);
+            self.sums_from_bias(asm);
+            if self.steps > 0 {
+                self.blocks(asm);
+            }
+            self.finish_slices(asm);
+        })
     }
 
-    fn for_slices<A: Avx512Ext>(&self, asm: &mut A, body: impl FnOnce(&mut A)) {
+    fn for_slices(&self, asm: &mut Avx512Asm, body: impl FnOnce(&mut Avx512Asm)) {
         asm.mov(LEFT, COUNT);
         asm.mov(SUM, SUMS);
         asm.counted_loop(LEFT, |asm| {
@@ -317,7 +269,7 @@ impl Emitter<'_> {
         });
     }
 
-    fn sums_from_bias<A: Avx512Ext>(&self, asm: &mut A) {
+    fn sums_from_bias(&self, asm: &mut Avx512Asm) {
         self.for_slices(asm, |asm| {
             asm.load(V(0), Mem::new(BIAS, 0));
             asm.store(Mem::new(SUM, 0), V(0));
@@ -325,7 +277,7 @@ impl Emitter<'_> {
         });
     }
 
-    fn blocks<A: Avx512Ext>(&self, asm: &mut A) {
+    fn blocks(&self, asm: &mut Avx512Asm) {
         let x = [4, 5, 6, 7].map(V);
         asm.load(V(8), Mem::new(AUX, self.packed.bit));
         asm.mov(X, SRC);
@@ -350,13 +302,9 @@ impl Emitter<'_> {
     }
 
     /// All slices of one block. Two accumulators per slice hide the latency.
-    fn block<A: Avx512Ext>(&self, asm: &mut A, x: [V; 4]) {
+    fn block(&self, asm: &mut Avx512Asm, x: [V; 4]) {
         let (sum, other, bit) = (V(0), V(1), V(8));
-        let step_bytes = if self.half {
-            HALF_STEP_BYTES
-        } else {
-            STEP_BYTES
-        };
+        let step_bytes = step_bytes(self.format);
         self.for_slices(asm, |asm| {
             asm.load(sum, Mem::new(SUM, 0));
             asm.zero(other);
@@ -373,13 +321,14 @@ impl Emitter<'_> {
                 asm.blend(low, low, high, M(1 + turn));
                 let acc = if step % 2 == 0 { sum } else { other };
                 let weights = Mem::new(WEI, at + LANES as i32);
-                if self.half {
-                    // The index is used up.
-                    asm.load_u16_i32(idx, weights);
-                    asm.shl_i32(idx, idx, 16);
-                    asm.fma(acc, low, idx);
-                } else {
-                    asm.fma_mem(acc, low, weights);
+                match self.format {
+                    WeightFormat::F32 => asm.fma_mem(acc, low, weights),
+                    WeightFormat::Bf16 => {
+                        // The index is used up.
+                        asm.load_u16_i32(idx, weights);
+                        asm.shl_i32(idx, idx, 16);
+                        asm.fma(acc, low, idx);
+                    }
                 }
             }
             asm.add_imm(WEI, self.steps * step_bytes);
@@ -389,40 +338,34 @@ impl Emitter<'_> {
     }
 
     /// Overflow, post-ops, store.
-    fn finish_slices<A: Avx512Ext>(&self, asm: &mut A) {
+    fn finish_slices(&self, asm: &mut Avx512Asm) {
         let (sum, idx, x, zero, tmp, slope) = (V(0), V(1), V(2), V(3), V(9), V(10));
         asm.zero(zero);
-        let tail = self.tail;
+        let epilogue = Epilogue::new(self.problem.relu, [zero, tmp, slope]);
+        let (tail, to) = (self.tail, Mem::new(DST, 0));
         self.for_slices(asm, |asm| {
-            let (next, done) = (asm.new_label(), asm.new_label());
             asm.load(sum, Mem::new(SUM, 0));
             asm.load64(TMP, Mem::new(WEI, 0));
             asm.add_imm(WEI, 8);
-            asm.cmp_imm(TMP, 0);
-            asm.jcc(Cond::Equal, done);
-            asm.bind(next);
-            asm.load_u16_i32(idx, Mem::new(WEI, 0));
-            asm.gather(x, SRC, idx, 4, M(1));
-            asm.fma_mem(sum, x, Mem::new(WEI, 2 * LANES as i32));
-            asm.add_imm(WEI, 6 * LANES as i32);
-            asm.dec(TMP);
-            asm.jcc(Cond::NotEqual, next);
-            asm.bind(done);
-            if let Some(post) = self.problem.relu {
-                relu(asm, sum, post, zero, tmp, slope);
-            }
+            asm.counted_loop_if_any(TMP, |asm| {
+                asm.load_u16_i32(idx, Mem::new(WEI, 0));
+                asm.gather(x, SRC, idx, 4, M(1));
+                asm.fma_mem(sum, x, Mem::new(WEI, 2 * LANES as i32));
+                asm.add_imm(WEI, 6 * LANES as i32);
+            });
+            epilogue.apply(asm, sum, None);
             if tail {
                 let (whole, stored) = (asm.new_label(), asm.new_label());
                 asm.cmp_imm(LEFT, 1);
                 asm.jcc(Cond::NotEqual, whole);
                 asm.load_mask(M(1), Mem::new(AUX, self.packed.masks + 8));
-                asm.store_masked(Mem::new(DST, 0), sum, M(1));
+                store(asm, to, sum, Some(M(1)));
                 asm.jmp(stored);
                 asm.bind(whole);
-                asm.store(Mem::new(DST, 0), sum);
+                store(asm, to, sum, None);
                 asm.bind(stored);
             } else {
-                asm.store(Mem::new(DST, 0), sum);
+                store(asm, to, sum, None);
             }
             asm.add_imm(DST, 64);
         });

@@ -7,35 +7,32 @@ pub mod ell;
 pub mod gemv;
 pub mod sell;
 
+use crate::problem::refuse;
 use crate::variant::Unsupported;
-use crate::{Extent, FcProblem, Footprint, Problem, limits};
+use crate::{Extent, FcProblem, Footprint, limits};
 
-/// Checks that the problem is an inner product of a size that 32-bit displacements can address.
-fn problem(problem: &Problem) -> Result<&FcProblem, Unsupported> {
-    let Problem::Fc(problem) = problem else {
-        return Err(Unsupported::family("inner products"));
-    };
-    let widest = u64::from(problem.inputs.max(problem.outputs));
-    let least = problem.inputs.min(problem.outputs);
-    if least == 0 || widest > limits::OPERAND_ELEMS / 16 {
-        let most = limits::OPERAND_ELEMS / 16;
-        let (inputs, outputs) = (problem.inputs, problem.outputs);
-        let found = format!("{inputs} inputs and {outputs} outputs");
-        return Err(Unsupported(format!(
-            "{found}, expected 1 to {most} of each"
-        )));
+/// Refuses sizes that 32-bit displacements cannot address.
+fn check(problem: &FcProblem) -> Result<(), Unsupported> {
+    let (inputs, outputs) = (problem.inputs, problem.outputs);
+    let most = limits::OPERAND_ELEMS / 16;
+    match inputs.min(outputs) > 0 && u64::from(inputs.max(outputs)) <= most {
+        true => Ok(()),
+        false => refuse(format!(
+            "{inputs} inputs and {outputs} outputs, expected 1 to {most} of each"
+        )),
     }
-    Ok(problem)
+}
+
+/// As [`check`]; indices of inputs have 16 bits.
+fn check_indexed(problem: &FcProblem) -> Result<(), Unsupported> {
+    check(problem)?;
+    match problem.inputs {
+        0..=0x1_0000 => Ok(()),
+        inputs => refuse(format!("{inputs} inputs, expected at most 65536")),
+    }
 }
 
 fn footprint(problem: &FcProblem) -> Footprint {
-    let extent = |elems: u32| Extent {
-        before: 0,
-        after: elems as usize,
-    };
-    Footprint {
-        src: extent(problem.inputs),
-        dst: extent(problem.outputs),
-        scratch_bytes: 0,
-    }
+    let extent = |elems: u32| Extent::from_base(elems as usize);
+    Footprint::new(extent(problem.inputs), extent(problem.outputs))
 }

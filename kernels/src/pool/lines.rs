@@ -1,11 +1,15 @@
 //! Pooling line by line through scratch memory.
 
-use super::{ROW_RECORD, check, fill, tasks, window, write_rows};
-use crate::emit::{AUX, COUNT, DST, SRC, TMP, load_arg, load_args, vector_bytes};
-use crate::variant::{Built, Cost, KernelError, Unsupported, Variant, Weights};
-use crate::{AlignedBuf, Extent, Footprint, KernelArgs, PoolProblem, Problem};
+use super::{
+    OUTPUT_ROWS, RECORD, ROW, check, fill, for_output_rows, for_source_rows, tasks, window,
+    write_rows,
+};
+use crate::emit::{AUX, TMP, load_arg, load_args, store, vector_bytes};
+use crate::epilogue::store_whole_or_masked;
+use crate::variant::{Built, Cost, KernelError, TypedVariant, Unsupported, Weighting, Weights};
+use crate::{AlignedBuf, Extent, Footprint, KernelArgs, PoolProblem};
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{Avx2Asm, Avx512Asm, Cond, Gp, M, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Gp, Mem, V, VectorAsm};
 use skimjit_models::Pattern;
 use skimjit_models::ops::PoolMethod;
 use std::mem::offset_of;
@@ -23,22 +27,18 @@ pub struct Lines;
 /// Vectors combined vertically at once.
 const LINE_BLOCK: usize = 6;
 
-impl Variant for Lines {
-    fn name(&self) -> &'static str {
-        "pool.lines"
-    }
-    fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
-        let Problem::Pool(problem) = problem else {
-            return Err(Unsupported::family("pooling"));
-        };
+impl TypedVariant for Lines {
+    type Problem = PoolProblem;
+    const NAME: &'static str = "pool.lines";
+    const WEIGHTING: Weighting = Weighting::Unweighted;
+    const EXAMPLE: &'static str =
+        "pool src=3x7x7x64 dst=3x3x3x16 k=3x3 s=2x2 p=0x0 d=1x1 density=100 bias=1 scale=1 seed=1";
+
+    fn supports(problem: &PoolProblem, _isa: Isa) -> Result<(), Unsupported> {
         check(problem)
     }
-    fn cost(&self, problem: &Problem, _pattern: &Pattern, isa: Isa) -> Cost {
-        let Problem::Pool(problem) = problem else {
-            unreachable!("supported")
-        };
-        let lanes = if isa == Isa::Avx512 { 16.0 } else { 8.0 };
-        let line = f64::from(problem.src.w) / lanes + 1.0;
+    fn cost(problem: &PoolProblem, _pattern: &Pattern, isa: Isa) -> Cost {
+        let line = f64::from(problem.src.w) / f64::from(isa.lanes()) + 1.0;
         let window = f64::from(problem.window.kernel[0] + problem.window.kernel[1]);
         let lines = f64::from(problem.dst.c) * f64::from(problem.dst.h);
         Cost {
@@ -46,20 +46,22 @@ impl Variant for Lines {
             code_bytes: 2048,
         }
     }
-    fn build(
-        &self,
-        problem: &Problem,
+    fn build<A: VectorAsm>(
+        problem: &PoolProblem,
         _weights: Weights<'_>,
-        isa: Isa,
     ) -> Result<Built, KernelError> {
-        self.supports(problem, isa)?;
-        let Problem::Pool(problem) = problem else {
-            unreachable!("supported")
+        let line = Line::new::<A>(problem);
+        let mut packed = AlignedBuf::new();
+        let tables = write_tables::<A>(&mut packed, problem, &line);
+        let mut asm = A::new();
+        emit(&mut asm, problem, &line, &tables);
+        let read = problem.src.last_plane() + problem.src.hw() as usize + A::LANES;
+        let footprint = Footprint {
+            src: Extent::from_base(read),
+            dst: Extent::of(&problem.dst),
+            scratch_bytes: line.elems as usize * 4,
         };
-        Ok(match isa {
-            Isa::Avx2 => build::<Avx2Asm>(problem),
-            Isa::Avx512 => build::<Avx512Asm>(problem),
-        })
+        Ok(Built::new(asm, [0], packed, tasks(problem), footprint))
     }
 }
 
@@ -105,11 +107,8 @@ fn write_tables<A: VectorAsm>(
     problem: &PoolProblem,
     line: &Line,
 ) -> Tables {
-    let (kernel, stride, pad) = (
-        problem.window.kernel,
-        problem.window.stride,
-        problem.window.pad,
-    );
+    let sizes = &problem.window;
+    let (kernel, stride, pad) = (sizes.kernel, sizes.stride, sizes.pad);
     let lanes = A::LANES as u32;
     let permutation = packed.align(64) as i32;
     (0..lanes).for_each(|lane| {
@@ -125,7 +124,7 @@ fn write_tables<A: VectorAsm>(
         line.outputs,
         problem.dst.w - (line.blocks - 1) * line.outputs,
     ] {
-        packed.extend(&A::mask_bytes(((1u64 << outputs) - 1) as u32));
+        packed.extend(&A::first_lanes(outputs));
         packed.align(32);
     }
     let divisors = packed.align(64) as i32;
@@ -144,44 +143,8 @@ fn write_tables<A: VectorAsm>(
     }
 }
 
-fn build<A: VectorAsm>(problem: &PoolProblem) -> Built {
-    let line = Line::new::<A>(problem);
-    let mut packed = AlignedBuf::new();
-    let tables = write_tables::<A>(&mut packed, problem, &line);
-    let mut asm = A::new();
-    emit(&mut asm, problem, &line, &tables);
-    let tasks = tasks(problem);
-    let last = |planes: crate::Planes| (planes.c as usize - 1) * planes.pitch as usize;
-    Built {
-        code: asm.finish(),
-        entries: vec![0],
-        packed: packed.into(),
-        tasks,
-        staging: None,
-        footprint: Footprint {
-            src: Extent {
-                before: 0,
-                after: last(problem.src) + problem.src.hw() as usize + A::LANES,
-            },
-            dst: Extent {
-                before: 0,
-                after: last(problem.dst) + problem.dst.hw() as usize,
-            },
-            scratch_bytes: line.elems as usize * 4,
-        },
-    }
-}
-
 /// Padded line in scratch memory.
 const LINE: Gp = Gp::R9;
-/// Current source row.
-const ROW: Gp = Gp::R10;
-/// Rows of the window.
-const ROWS: Gp = Gp::R11;
-/// Record of the current output row.
-const RECORD: Gp = Gp::Rsi;
-/// Output rows left.
-const OUTPUT_ROWS: Gp = Gp::Rbx;
 /// Result of the current output row.
 const OUT: Gp = Gp::R12;
 
@@ -209,18 +172,9 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &PoolProblem, line: &Line, tables: &
     for at in (0..line.elems as i32 * 4).step_by(4 * A::LANES) {
         asm.store(Mem::new(LINE, at), emitter.fill);
     }
-    asm.counted_loop(COUNT, |asm| {
-        asm.lea(RECORD, Mem::new(AUX, tables.rows));
-        asm.mov(OUT, DST);
-        asm.mov_imm(OUTPUT_ROWS, i64::from(problem.dst.h));
-        asm.counted_loop(OUTPUT_ROWS, |asm| {
-            emitter.vertical(asm);
-            emitter.horizontal(asm);
-            asm.add_imm(RECORD, ROW_RECORD);
-            asm.add_imm(OUT, problem.dst.w as i32 * 4);
-        });
-        asm.add_imm(SRC, problem.src.pitch as i32 * 4);
-        asm.add_imm(DST, problem.dst.pitch as i32 * 4);
+    for_output_rows(asm, problem, tables.rows, OUT, |asm| {
+        emitter.vertical(asm);
+        emitter.horizontal(asm);
     });
     asm.pop(OUT);
     asm.pop(OUTPUT_ROWS);
@@ -245,22 +199,12 @@ impl Emitter<'_> {
         let start = self.problem.window.pad[1] as i32 * 4;
         for block in (0..vectors).step_by(LINE_BLOCK) {
             let accs: Vec<V> = (0..LINE_BLOCK.min(vectors - block) as u8).map(V).collect();
-            asm.load32(ROW, Mem::new(RECORD, 0));
-            asm.add(ROW, SRC);
-            asm.load32(ROWS, Mem::new(RECORD, 4));
-            accs.iter().for_each(|&acc| asm.vmov(acc, self.fill));
-            let (top, done) = (asm.new_label(), asm.new_label());
-            asm.cmp_imm(ROWS, 0);
-            asm.jcc(Cond::Equal, done);
-            asm.bind(top);
-            for (i, &acc) in accs.iter().enumerate() {
-                let at = (block + i) as i32 * vector_bytes::<A>();
-                self.combine(asm, acc, Mem::new(ROW, at));
-            }
-            asm.add_imm(ROW, self.problem.src.w as i32 * 4);
-            asm.dec(ROWS);
-            asm.jcc(Cond::NotEqual, top);
-            asm.bind(done);
+            for_source_rows(asm, self.problem, &accs, self.fill, |asm| {
+                for (i, &acc) in accs.iter().enumerate() {
+                    let at = (block + i) as i32 * vector_bytes::<A>();
+                    self.combine(asm, acc, Mem::new(ROW, at));
+                }
+            });
             for (i, &acc) in accs.iter().enumerate() {
                 let at = start + (block + i) as i32 * vector_bytes::<A>();
                 asm.store(Mem::new(LINE, at), acc);
@@ -275,23 +219,13 @@ impl Emitter<'_> {
 
     /// Combines the window's columns and stores the strided results.
     fn horizontal<A: VectorAsm>(&self, asm: &mut A) {
-        if A::ISA == Isa::Avx512 {
-            return self.blocks(asm, true);
-        }
-        let (masked, done) = (asm.new_label(), asm.new_label());
-        asm.load32(TMP, Mem::new(RECORD, 12));
-        asm.cmp_imm(TMP, 0);
-        asm.jcc(Cond::Equal, masked);
-        self.blocks(asm, false);
-        asm.jmp(done);
-        asm.bind(masked);
-        self.blocks(asm, true);
-        asm.bind(done);
+        let harmless = Mem::new(RECORD, 12);
+        store_whole_or_masked(asm, harmless, |asm, masked| self.blocks(asm, masked));
     }
 
     fn blocks<A: VectorAsm>(&self, asm: &mut A, masked: bool) {
         let (acc, permutation, divisor) = (V(0), V(1), V(2));
-        let mask = if A::ISA == Isa::Avx512 { M(1) } else { M(6) };
+        let mask = A::mask(1, V(6));
         let (kw, stride) = (self.problem.window.kernel[1], self.problem.window.stride[1]);
         asm.load(permutation, Mem::new(AUX, self.tables.permutation));
         for block in 0..self.line.blocks {
@@ -311,10 +245,8 @@ impl Emitter<'_> {
             if masked {
                 let last = i32::from(block + 1 == self.line.blocks);
                 asm.load_mask(mask, Mem::new(AUX, self.tables.masks + 32 * last));
-                asm.store_masked(out, acc, mask);
-            } else {
-                asm.store(out, acc);
             }
+            store(asm, out, acc, masked.then_some(mask));
         }
     }
 }

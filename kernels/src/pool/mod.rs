@@ -3,9 +3,11 @@
 pub mod lines;
 pub mod registers;
 
-use crate::problem::check_planes;
+use crate::emit::{AUX, COUNT, DST, SRC};
+use crate::problem::{check_planes, refuse};
 use crate::variant::{Task, Unsupported, balanced};
 use crate::{AlignedBuf, PoolProblem, limits};
+use skimjit_jit::asm::{Gp, Mem, V, VectorAsm};
 use skimjit_models::ops::PoolMethod;
 
 /// Tasks of a kernel.
@@ -19,12 +21,12 @@ fn check(problem: &PoolProblem) -> Result<(), Unsupported> {
     let reach = u64::from(problem.dst.w - 1) * u64::from(window.stride[1]);
     let line = reach.max(u64::from(problem.src.w)) + 2 * u64::from(window.pad[1]);
     if window.kernel[1] > limits::POOL_KERNEL || line > u64::from(limits::POOL_LINE) {
-        return Err(Unsupported(format!(
+        return refuse(format!(
             "a kernel {} wide on lines of {line}, expected at most {} and {}",
             window.kernel[1],
             limits::POOL_KERNEL,
             limits::POOL_LINE
-        )));
+        ));
     }
     let sizes = [
         (problem.src.h, problem.dst.h),
@@ -38,10 +40,10 @@ fn check(problem: &PoolProblem) -> Result<(), Unsupported> {
     });
     let same = problem.src.c == problem.dst.c && window.dilation == [1, 1];
     if !(fits && same) {
-        return Err(Unsupported(format!(
+        return refuse(format!(
             "{window:?} from {:?} to {:?}, expected windows that start inside the padded planes",
             problem.src, problem.dst
-        )));
+        ));
     }
     Ok(())
 }
@@ -90,18 +92,60 @@ fn write_rows(packed: &mut AlignedBuf, problem: &PoolProblem, stored: u32) -> i3
     rows
 }
 
+/// Current source row.
+const ROW: Gp = Gp::R10;
+/// Rows of the window.
+const ROWS: Gp = Gp::R11;
+/// Record of the current output row.
+const RECORD: Gp = Gp::Rsi;
+/// Output rows left.
+const OUTPUT_ROWS: Gp = Gp::Rbx;
+
+/// Walks through the output rows of the task's channels. `body` computes the one at `out`, whose
+/// record is at `RECORD`; the first record is `rows` bytes into the tables.
+fn for_output_rows<A: VectorAsm>(
+    asm: &mut A,
+    problem: &PoolProblem,
+    rows: i32,
+    out: Gp,
+    body: impl FnOnce(&mut A),
+) {
+    asm.counted_loop(COUNT, |asm| {
+        asm.lea(RECORD, Mem::new(AUX, rows));
+        asm.mov(out, DST);
+        asm.mov_imm(OUTPUT_ROWS, i64::from(problem.dst.h));
+        asm.counted_loop(OUTPUT_ROWS, |asm| {
+            body(asm);
+            asm.add_imm(RECORD, ROW_RECORD);
+            asm.add_imm(out, problem.dst.w as i32 * 4);
+        });
+        asm.add_imm(SRC, problem.src.pitch as i32 * 4);
+        asm.add_imm(DST, problem.dst.pitch as i32 * 4);
+    });
+}
+
+/// Walks through the source rows of the window, from accumulators that hold `fill`. `body` combines
+/// with the one at `ROW`.
+fn for_source_rows<A: VectorAsm>(
+    asm: &mut A,
+    problem: &PoolProblem,
+    accs: &[V],
+    fill: V,
+    body: impl FnOnce(&mut A),
+) {
+    asm.load32(ROW, Mem::new(RECORD, 0));
+    asm.add(ROW, SRC);
+    asm.load32(ROWS, Mem::new(RECORD, 4));
+    accs.iter().for_each(|&acc| asm.vmov(acc, fill));
+    asm.counted_loop_if_any(ROWS, |asm| {
+        body(asm);
+        asm.add_imm(ROW, problem.src.w as i32 * 4);
+    });
+}
+
 /// Some channels each.
 fn tasks(problem: &PoolProblem) -> Vec<Task> {
     balanced(problem.dst.c, problem.dst.c.div_ceil(TASKS))
-        .map(|channels| Task {
-            entry: 0,
-            src: i64::from(channels.start) * i64::from(problem.src.pitch) * 4,
-            dst: i64::from(channels.start) * i64::from(problem.dst.pitch) * 4,
-            wei: 0,
-            bias: 0,
-            aux: 0,
-            count: channels.len() as u64,
-            cost: channels.len() as f32,
-        })
+        .map(|channels| Task::of_channels(channels, &problem.src, &problem.dst))
         .collect()
 }

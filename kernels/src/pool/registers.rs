@@ -1,11 +1,17 @@
 //! Pooling with the lines of a window in registers.
 
-use super::{ROW_RECORD, check, fill, tasks, window, write_rows};
-use crate::emit::{AUX, COUNT, DST, SRC, TMP, load_args, vector_bytes};
-use crate::variant::{Built, Cost, KernelError, Unsupported, Variant, Weights};
-use crate::{AlignedBuf, Extent, Footprint, PoolProblem, Problem};
-use skimjit_jit::Isa;
-use skimjit_jit::asm::{Avx512Asm, Avx512Ext, Cond, Gp, M, Mem, V, VectorAsm};
+use super::{
+    OUTPUT_ROWS, RECORD, ROW, check, fill, for_output_rows, for_source_rows, tasks, window,
+    write_rows,
+};
+use crate::emit::{AUX, TMP, load_args, store, vector_bytes};
+use crate::problem::refuse;
+use crate::variant::{
+    Built, Cost, KernelError, TypedVariant, Unsupported, Weighting, Weights, last_lanes,
+};
+use crate::{AlignedBuf, Extent, Footprint, PoolProblem};
+use skimjit_jit::asm::{Avx512Asm, Gp, M, Mem, V, VectorAsm};
+use skimjit_jit::{Features, Isa};
 use skimjit_models::Pattern;
 use skimjit_models::ops::PoolMethod;
 
@@ -22,38 +28,30 @@ pub struct Registers;
 const MOST_VECTORS: u32 = 16;
 const LANES: u32 = 16;
 
-impl Variant for Registers {
-    fn name(&self) -> &'static str {
-        "pool.registers"
-    }
-    fn supports(&self, problem: &Problem, isa: Isa) -> Result<(), Unsupported> {
-        let Problem::Pool(problem) = problem else {
-            return Err(Unsupported::family("pooling"));
-        };
+impl TypedVariant for Registers {
+    type Problem = PoolProblem;
+    const NAME: &'static str = "pool.registers";
+    const WEIGHTING: Weighting = Weighting::Unweighted;
+    const NEEDS: Features = Features::AVX512F;
+    const EXAMPLE: &'static str =
+        "pool src=3x7x7x64 dst=3x3x3x16 k=3x3 s=2x2 p=0x0 d=1x1 density=100 bias=1 scale=1 seed=1";
+
+    fn supports(problem: &PoolProblem, _isa: Isa) -> Result<(), Unsupported> {
         check(problem)?;
         let window = &problem.window;
         let (kernel, stride, pad) = (window.kernel[1], window.stride[1], window.pad[1]);
-        if isa == Isa::Avx2 {
-            return Err(Unsupported("only on AVX-512".to_owned()));
-        }
         if kernel > LANES || pad >= LANES || stride > 2 {
-            return Err(Unsupported(format!(
+            return refuse(format!(
                 "a kernel {kernel} wide, stride {stride}, pad {pad}, expected at most {LANES}, 2 and less than {LANES}"
-            )));
+            ));
         }
-        if problem.src.w > MOST_VECTORS * LANES {
-            return Err(Unsupported(format!(
-                "rows of {} elements, expected at most {}",
-                problem.src.w,
-                MOST_VECTORS * LANES
-            )));
+        let (width, most) = (problem.src.w, MOST_VECTORS * LANES);
+        if width > most {
+            return refuse(format!("rows of {width} elements, expected at most {most}"));
         }
         Ok(())
     }
-    fn cost(&self, problem: &Problem, _pattern: &Pattern, _isa: Isa) -> Cost {
-        let Problem::Pool(problem) = problem else {
-            unreachable!("supported")
-        };
+    fn cost(problem: &PoolProblem, _pattern: &Pattern, _isa: Isa) -> Cost {
         let vectors = f64::from(problem.src.w.div_ceil(LANES));
         let [kh, kw] = problem.window.kernel.map(f64::from);
         let lines = f64::from(problem.dst.c) * f64::from(problem.dst.h);
@@ -62,39 +60,17 @@ impl Variant for Registers {
             code_bytes: 2048,
         }
     }
-    fn build(
-        &self,
-        problem: &Problem,
+    fn build<A: VectorAsm>(
+        problem: &PoolProblem,
         _weights: Weights<'_>,
-        isa: Isa,
     ) -> Result<Built, KernelError> {
-        self.supports(problem, isa)?;
-        let Problem::Pool(problem) = problem else {
-            unreachable!("supported")
-        };
         let mut packed = AlignedBuf::new();
         let tables = write_tables(&mut packed, problem);
         let mut asm = Avx512Asm::new();
         Emitter::new(problem, &tables).emit(&mut asm);
-        let last = |planes: crate::Planes| (planes.c as usize - 1) * planes.pitch as usize;
-        Ok(Built {
-            code: asm.finish(),
-            entries: vec![0],
-            packed: packed.into(),
-            tasks: tasks(problem),
-            staging: None,
-            footprint: Footprint {
-                src: Extent {
-                    before: 0,
-                    after: last(problem.src) + (problem.src.hw() + LANES) as usize,
-                },
-                dst: Extent {
-                    before: 0,
-                    after: last(problem.dst) + problem.dst.hw() as usize,
-                },
-                scratch_bytes: 0,
-            },
-        })
+        let read = problem.src.last_plane() + (problem.src.hw() + LANES) as usize;
+        let footprint = Footprint::new(Extent::from_base(read), Extent::of(&problem.dst));
+        Ok(Built::new(asm, [0], packed, tasks(problem), footprint))
     }
 }
 
@@ -110,15 +86,10 @@ struct Tables {
     rows: i32,
 }
 
-/// Lanes of the last of the vectors that hold `elems`.
-fn last_lanes(elems: u32) -> u32 {
-    (elems - 1) % LANES + 1
-}
-
 fn write_tables(packed: &mut AlignedBuf, problem: &PoolProblem) -> Tables {
     let masks = packed.align(64) as i32;
     for width in [problem.src.w, problem.dst.w] {
-        packed.extend(&Avx512Asm::mask_bytes((1 << last_lanes(width)) - 1));
+        packed.extend(&Avx512Asm::first_lanes(last_lanes(width, LANES)));
         packed.align(32);
     }
     let even = packed.align(64) as i32;
@@ -139,14 +110,6 @@ fn write_tables(packed: &mut AlignedBuf, problem: &PoolProblem) -> Tables {
     }
 }
 
-/// Current source row.
-const ROW: Gp = Gp::R10;
-/// Rows of the window.
-const ROWS: Gp = Gp::R11;
-/// Record of the current output row.
-const RECORD: Gp = Gp::Rsi;
-/// Output rows left.
-const OUTPUT_ROWS: Gp = Gp::Rbx;
 /// Result of the current output row.
 const OUT: Gp = Gp::R9;
 /// Lane masks of the last source vector and the last result vector.
@@ -176,25 +139,15 @@ impl<'a> Emitter<'a> {
     }
 
     fn emit(&self, asm: &mut Avx512Asm) {
-        let problem = self.problem;
         asm.push(OUTPUT_ROWS);
         load_args(asm);
-        asm.broadcast_imm(self.fill, fill(problem), TMP);
+        asm.broadcast_imm(self.fill, fill(self.problem), TMP);
         asm.load(self.even, Mem::new(AUX, self.tables.even));
         asm.load_mask(SOURCE_MASK, Mem::new(AUX, self.tables.masks));
         asm.load_mask(RESULT_MASK, Mem::new(AUX, self.tables.masks + 32));
-        asm.counted_loop(COUNT, |asm| {
-            asm.lea(RECORD, Mem::new(AUX, self.tables.rows));
-            asm.mov(OUT, DST);
-            asm.mov_imm(OUTPUT_ROWS, i64::from(problem.dst.h));
-            asm.counted_loop(OUTPUT_ROWS, |asm| {
-                self.vertical(asm);
-                self.horizontal(asm);
-                asm.add_imm(RECORD, ROW_RECORD);
-                asm.add_imm(OUT, problem.dst.w as i32 * 4);
-            });
-            asm.add_imm(SRC, problem.src.pitch as i32 * 4);
-            asm.add_imm(DST, problem.dst.pitch as i32 * 4);
+        for_output_rows(asm, self.problem, self.tables.rows, OUT, |asm| {
+            self.vertical(asm);
+            self.horizontal(asm);
         });
         asm.pop(OUTPUT_ROWS);
         asm.ret();
@@ -211,24 +164,14 @@ impl<'a> Emitter<'a> {
 
     /// Combines the window's rows: vector i of the line goes to register i.
     fn vertical(&self, asm: &mut Avx512Asm) {
-        let line = || (0..self.vectors as u8).map(V);
-        let (top, done) = (asm.new_label(), asm.new_label());
-        asm.load32(ROW, Mem::new(RECORD, 0));
-        asm.add(ROW, SRC);
-        asm.load32(ROWS, Mem::new(RECORD, 4));
-        line().for_each(|acc| asm.vmov(acc, self.fill));
-        asm.cmp_imm(ROWS, 0);
-        asm.jcc(Cond::Equal, done);
-        asm.bind(top);
-        for acc in line() {
-            asm.load(self.tmp, Mem::new(ROW, i32::from(acc.0) * 64));
-            self.combine(asm, acc, self.tmp);
-        }
-        asm.add_imm(ROW, self.problem.src.w as i32 * 4);
-        asm.dec(ROWS);
-        asm.jcc(Cond::NotEqual, top);
-        asm.bind(done);
-        if last_lanes(self.problem.src.w) < LANES {
+        let line: Vec<V> = (0..self.vectors as u8).map(V).collect();
+        for_source_rows(asm, self.problem, &line, self.fill, |asm| {
+            for &acc in &line {
+                asm.load(self.tmp, Mem::new(ROW, i32::from(acc.0) * 64));
+                self.combine(asm, acc, self.tmp);
+            }
+        });
+        if !self.problem.src.w.is_multiple_of(LANES) {
             // The last vector brought pixels of the next row along.
             let last = V(self.vectors as u8 - 1);
             asm.blend(last, self.fill, last, SOURCE_MASK);
@@ -291,12 +234,9 @@ impl<'a> Emitter<'a> {
                 asm.vmul_mem(odd, odd, Mem::new(AUX, self.tables.divisors + bytes));
                 asm.vdiv(result, result, odd);
             }
-            let out = Mem::new(OUT, bytes);
-            if block + 1 == blocks && last_lanes(self.problem.dst.w) < LANES {
-                asm.store_masked(out, result, RESULT_MASK);
-            } else {
-                asm.store(out, result);
-            }
+            let partial = block + 1 == blocks && !self.problem.dst.w.is_multiple_of(LANES);
+            let mask = partial.then_some(RESULT_MASK);
+            store(asm, Mem::new(OUT, bytes), result, mask);
         }
     }
 }

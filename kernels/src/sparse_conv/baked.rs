@@ -2,12 +2,17 @@
 
 use super::cluster::{self, StepCost};
 use super::schedule::{self, Chunk, Tap};
-use crate::emit::{AUX, BIAS, COUNT, SRC, WEI, WEI_START, load_arg, load_args, vector_bytes};
+use crate::emit::{
+    AUX, COUNT, SRC, WEI, WEI_START, accumulators, entry, last_registers, load, load_arg,
+    load_args, start_from_bias, vector_bytes,
+};
 use crate::flat::{Flat, Form};
-use crate::variant::{Built, Cost, KernelError, Task, Unsupported, Variant, Weights};
-use crate::{AlignedBuf, ConvProblem, Footprint, KernelArgs, Problem, limits};
-use skimjit_jit::asm::{Avx2Asm, Avx512Asm, Avx512Ext, Cond, Gp, Mem, V, VectorAsm};
-use skimjit_jit::{Code, Isa};
+use crate::variant::{
+    Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights,
+};
+use crate::{AlignedBuf, ConvProblem, Footprint, KernelArgs, limits};
+use skimjit_jit::Isa;
+use skimjit_jit::asm::{Avx512Asm, Gp, Mem, V, VectorAsm};
 use skimjit_models::Pattern;
 use std::mem::offset_of;
 use std::ops::Range;
@@ -43,22 +48,16 @@ fn tile(isa: Isa) -> (u32, u32) {
     }
 }
 
-impl Variant for Baked {
-    fn name(&self) -> &'static str {
-        "sparse_conv.baked"
-    }
+impl TypedVariant for Baked {
+    type Problem = ConvProblem;
+    const NAME: &'static str = "sparse_conv.baked";
+    const WEIGHTING: Weighting = Weighting::Sparse;
+    const EXAMPLE: &'static str = "conv src=2x7x7x80 dst=3x7x7x80 k=3x3 s=1x1 p=1x1 d=1x1 g=1 relu=0 density=20 bias=1 scale=1 seed=1";
 
-    fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
-        let Problem::Conv(problem) = problem else {
-            return Err(Unsupported::family("convolutions"));
-        };
+    fn supports(problem: &ConvProblem, _isa: Isa) -> Result<(), Unsupported> {
         problem.check()
     }
-
-    fn cost(&self, problem: &Problem, pattern: &Pattern, isa: Isa) -> Cost {
-        let Problem::Conv(problem) = problem else {
-            unreachable!("supported")
-        };
+    fn cost(problem: &ConvProblem, pattern: &Pattern, isa: Isa) -> Cost {
         let (rows, _) = tile(isa);
         let flat = geometry(problem, isa);
         let nnz = f64::from(pattern.nnz());
@@ -80,29 +79,11 @@ impl Variant for Baked {
             code_bytes: bytes as u64,
         }
     }
-
-    fn build(
-        &self,
-        problem: &Problem,
+    fn build<A: VectorAsm>(
+        problem: &ConvProblem,
         weights: Weights<'_>,
-        isa: Isa,
     ) -> Result<Built, KernelError> {
-        self.supports(problem, isa)?;
-        let Problem::Conv(problem) = problem else {
-            unreachable!("supported")
-        };
-        match isa {
-            Isa::Avx2 => build::<Avx2Asm>(problem, weights, emit_body::<Avx2Asm>),
-            Isa::Avx512 => {
-                build::<Avx512Asm>(problem, weights, |asm, plan, chunk, taps, cursor| {
-                    if plan.windowed {
-                        emit_windowed(asm, plan, chunk, taps, cursor);
-                    } else {
-                        emit_body(asm, plan, chunk, taps, cursor);
-                    }
-                })
-            }
-        }
+        build::<A>(problem, weights)
     }
 }
 
@@ -131,9 +112,8 @@ fn taps_shared(density: f64, rows: u32) -> f64 {
 
 fn geometry(problem: &ConvProblem, isa: Isa) -> Flat {
     let (rows, vectors) = tile(isa);
-    let lanes = if isa == Isa::Avx512 { 16 } else { 8 };
     let chunks = problem.ocg().div_ceil(rows) * problem.groups;
-    Flat::new(problem, isa, lanes, vectors, chunks).most_steps(PASS_STEPS)
+    Flat::new(problem, isa, vectors, chunks).most_steps(PASS_STEPS)
 }
 
 /// Estimated code bytes of a non-zero, and of a tap.
@@ -174,11 +154,7 @@ struct Plan {
     windowed: bool,
 }
 
-fn build<A: VectorAsm>(
-    problem: &ConvProblem,
-    weights: Weights<'_>,
-    emit: impl Fn(&mut A, &Plan, &Chunk, Range<usize>, &mut WeightCursor),
-) -> Result<Built, KernelError> {
+fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Result<Built, KernelError> {
     let (rows, _) = tile(A::ISA);
     let flat = geometry(problem, A::ISA);
     let windowed = matches!(flat.form, Form::Direct { .. })
@@ -198,7 +174,7 @@ fn build<A: VectorAsm>(
         step_cost(&plan.flat, A::ISA),
     );
     for chunk in schedule::chunks(problem, weights.pattern, clusters) {
-        let bias = pack_bias(&mut packed, &chunk, weights.bias);
+        let bias = weights.pack_bias(&mut packed, chunk.rows.iter().copied());
         let wei = packed.align(64);
         packed.extend_f32(
             chunk
@@ -208,13 +184,11 @@ fn build<A: VectorAsm>(
         );
         let task = Task {
             entry: entries.len() as u32,
-            src: i64::from(chunk.group * problem.icg()) * i64::from(plan.flat.channel_elems()) * 4,
-            dst: i64::from(chunk.rows[0]) * i64::from(problem.dst.pitch) * 4,
             wei,
             bias,
             aux: table,
-            count: 0,
             cost: chunk.accs.len() as f32 + 30.0,
+            ..Task::of_rows(problem, plan.flat.channel_elems(), chunk.rows[0])
         };
         plan.flat.push_tasks::<A>(&mut tasks, task);
         let passes = passes(&chunk, A::ISA);
@@ -222,52 +196,20 @@ fn build<A: VectorAsm>(
             let step = chunk.rows.len() * plan.flat.per_step as usize * 4 * A::LANES;
             scratch_bytes = scratch_bytes.max(step * PASS_STEPS as usize);
         }
-        entries.push(emit_chunk(&mut asm, &plan, &chunk, &passes, &emit));
+        entries.push(emit_chunk(&mut asm, &plan, &chunk, &passes));
         if asm.offset() > limits::CODE_BYTES {
             return Err(KernelError::CodeTooLarge(asm.offset()));
         }
     }
-    let code: Code = asm.finish();
+    let footprint = Footprint {
+        src: plan.flat.src_extent(plan.windowed),
+        dst: plan.flat.dst_extent(),
+        scratch_bytes,
+    };
     Ok(Built {
-        code,
-        entries,
-        packed: packed.into(),
-        tasks,
         staging: plan.flat.staging(),
-        footprint: Footprint {
-            src: plan.flat.src_extent(plan.windowed),
-            dst: plan.flat.dst_extent(),
-            scratch_bytes,
-        },
+        ..Built::new(asm, entries, packed, tasks, footprint)
     })
-}
-
-fn pack_bias(packed: &mut AlignedBuf, chunk: &Chunk, bias: &[f32]) -> u64 {
-    let at = packed.align(64);
-    packed.extend_f32(
-        chunk
-            .rows
-            .iter()
-            .map(|&row| bias.get(row as usize).copied().unwrap_or(0.0)),
-    );
-    at
-}
-
-/// Accumulator of channel j, vector t.
-fn accumulators<A: VectorAsm>(rows: usize) -> Vec<Vec<V>> {
-    let (_, vectors) = tile(A::ISA);
-    (0..rows)
-        .map(|j| {
-            (0..vectors as usize)
-                .map(|t| V((j * vectors as usize + t) as u8))
-                .collect()
-        })
-        .collect()
-}
-
-/// The four registers that are no accumulators.
-fn spare<A: VectorAsm>() -> [V; 4] {
-    [4, 3, 2, 1].map(|i| V(A::VREGS - i))
 }
 
 /// Start of the segment's source, tables and count, for the next pass.
@@ -285,41 +227,37 @@ fn emit_chunk<A: VectorAsm>(
     plan: &Plan,
     chunk: &Chunk,
     passes: &[Range<usize>],
-    body: &impl Fn(&mut A, &Plan, &Chunk, Range<usize>, &mut WeightCursor),
 ) -> usize {
-    asm.align(64);
-    let entry = asm.offset();
     let several = passes.len() > 1;
-    if several {
-        SAVED.iter().for_each(|&register| asm.push(register));
-        load_arg(asm, HANDED_START, Gp::Rdi, offset_of!(KernelArgs, scratch));
-    }
-    load_args(asm);
-    asm.lea(WEI_START, Mem::new(WEI, WeightCursor::reach::<A>()));
-    if several {
-        asm.mov(SRC_START, SRC);
-        asm.mov(AUX_START, AUX);
-        asm.mov(COUNT_START, COUNT);
-    }
-    for (i, taps) in passes.iter().enumerate() {
+    let saved = if several { &SAVED[..] } else { &[] };
+    entry(asm, saved, |asm| {
         if several {
-            asm.mov(SRC, SRC_START);
-            asm.mov(AUX, AUX_START);
-            asm.mov(COUNT, COUNT_START);
-            asm.mov(HANDED, HANDED_START);
+            load_arg(asm, HANDED_START, Gp::Rdi, offset_of!(KernelArgs, scratch));
         }
-        let (first, last) = (i == 0, i + 1 == passes.len());
-        emit_pass(asm, plan, chunk, first, last, |asm, cursor| {
-            body(asm, plan, chunk, taps.clone(), cursor);
-        });
-    }
-    SAVED
-        .iter()
-        .rev()
-        .filter(|_| several)
-        .for_each(|&register| asm.pop(register));
-    asm.ret();
-    entry
+        load_args(asm);
+        asm.lea(WEI_START, Mem::new(WEI, WeightCursor::reach::<A>()));
+        if several {
+            asm.mov(SRC_START, SRC);
+            asm.mov(AUX_START, AUX);
+            asm.mov(COUNT_START, COUNT);
+        }
+        for (i, taps) in passes.iter().enumerate() {
+            if several {
+                asm.mov(SRC, SRC_START);
+                asm.mov(AUX, AUX_START);
+                asm.mov(COUNT, COUNT_START);
+                asm.mov(HANDED, HANDED_START);
+            }
+            let (first, last) = (i == 0, i + 1 == passes.len());
+            emit_pass(asm, plan, chunk, first, last, |asm, cursor| {
+                let taps = taps.clone();
+                match asm.avx512() {
+                    Some(asm) if plan.windowed => emit_windowed(asm, plan, chunk, taps, cursor),
+                    _ => emit_body(asm, plan, chunk, taps, cursor),
+                }
+            });
+        }
+    })
 }
 
 /// The loop of one pass. The first starts from the bias, others from what the previous pass left;
@@ -332,36 +270,31 @@ fn emit_pass<A: VectorAsm>(
     last: bool,
     body: impl FnOnce(&mut A, &mut WeightCursor),
 ) {
-    let accs = accumulators::<A>(chunk.rows.len());
+    let accs = accumulators(chunk.rows.len() as u32, plan.flat.per_step);
     let handed = |i: usize| Mem::new(HANDED, i as i32 * vector_bytes::<A>());
     let all = || accs.iter().flatten().enumerate();
-    let top = asm.new_label();
-    asm.bind(top);
-    plan.flat.load_masks(asm);
-    asm.mov(WEI, WEI_START);
-    if first {
-        for (j, acc) in accs.iter().enumerate() {
-            asm.broadcast(acc[0], Mem::new(BIAS, 4 * j as i32));
-            acc[1..].iter().for_each(|&other| asm.vmov(other, acc[0]));
-        }
-    } else {
-        all().for_each(|(i, &acc)| asm.load(acc, handed(i)));
-    }
     let mut cursor = WeightCursor::new::<A>();
-    body(asm, &mut cursor);
-    if last {
-        let planes: Vec<u32> = chunk.rows.iter().map(|row| row - chunk.rows[0]).collect();
-        plan.flat.store(asm, &accs, &planes, spare::<A>());
-        plan.flat.advance(asm);
-    } else {
-        all().for_each(|(i, &acc)| asm.store(handed(i), acc));
-        plan.flat.advance_source(asm);
-    }
-    if !(first && last) {
-        asm.add_imm(HANDED, (all().count() as i32) * vector_bytes::<A>());
-    }
-    asm.dec(COUNT);
-    asm.jcc(Cond::NotEqual, top);
+    asm.counted_loop(COUNT, |asm| {
+        plan.flat.load_masks(asm);
+        asm.mov(WEI, WEI_START);
+        if first {
+            start_from_bias(asm, &accs);
+        } else {
+            all().for_each(|(i, &acc)| asm.load(acc, handed(i)));
+        }
+        body(asm, &mut cursor);
+        if last {
+            let planes: Vec<u32> = chunk.rows.iter().map(|row| row - chunk.rows[0]).collect();
+            plan.flat.store(asm, &accs, &planes, last_registers::<A>());
+            plan.flat.advance(asm);
+        } else {
+            all().for_each(|(i, &acc)| asm.store(handed(i), acc));
+            plan.flat.advance_source(asm);
+        }
+        if !(first && last) {
+            asm.add_imm(HANDED, (all().count() as i32) * vector_bytes::<A>());
+        }
+    });
     if !last {
         // The next pass reads on where this one stopped.
         asm.lea(
@@ -378,9 +311,9 @@ struct WeightCursor {
 }
 
 impl WeightCursor {
-    /// Half of the bytes that a one-byte displacement reaches (scaled by 4 in EVEX).
+    /// Half of the bytes that a one-byte displacement reaches.
     fn reach<A: VectorAsm>() -> i32 {
-        if A::ISA == Isa::Avx512 { 512 } else { 128 }
+        A::ISA.descriptor().short_reach_bytes
     }
     fn new<A: VectorAsm>() -> Self {
         let reach = Self::reach::<A>();
@@ -417,9 +350,9 @@ fn emit_body<A: VectorAsm>(
     taps: Range<usize>,
     cursor: &mut WeightCursor,
 ) {
-    let accs = accumulators::<A>(chunk.rows.len());
+    let accs = accumulators(chunk.rows.len() as u32, plan.flat.per_step);
     let vectors = plan.flat.per_step as usize;
-    let spare = spare::<A>();
+    let spare = last_registers::<A>();
     // With one vector per step consecutive taps use different registers.
     let x = |tap: usize, t: usize| {
         if vectors == 1 {
@@ -431,12 +364,7 @@ fn emit_body<A: VectorAsm>(
     for (i, (tap, rows)) in chunk.taps(taps).enumerate() {
         for t in 0..vectors {
             let mem = tap_mem(plan, tap, t, A::LANES);
-            match plan.flat.column_mask(tap.kx) {
-                Some(column) => {
-                    asm.load_masked(x(i, t), mem, plan.flat.mask_register(t as u32, column));
-                }
-                None => asm.load(x(i, t), mem),
-            }
+            load(asm, x(i, t), mem, plan.flat.column_mask(tap.kx, t as u32));
         }
         for &row in rows {
             let weight = cursor.next(asm);
@@ -509,15 +437,15 @@ impl Window {
 /// Aligned loads only; horizontal and vertical shifts are made in registers (`valignd`), with lanes
 /// beside the row zeroed by the column's mask. Taps come in ascending displacement per channel, so
 /// each aligned vector is loaded about once.
-fn emit_windowed<A: Avx512Ext>(
-    asm: &mut A,
+fn emit_windowed(
+    asm: &mut Avx512Asm,
     plan: &Plan,
     chunk: &Chunk,
     taps: Range<usize>,
     cursor: &mut WeightCursor,
 ) {
-    let accs = accumulators::<A>(chunk.rows.len());
-    let mut window = Window::new(spare::<A>());
+    let accs = accumulators(chunk.rows.len() as u32, plan.flat.per_step);
+    let mut window = Window::new(last_registers::<Avx512Asm>());
     for (tap, rows) in chunk.taps(taps) {
         let x = emit_tap(asm, plan, &mut window, tap);
         for &row in rows {
@@ -527,19 +455,16 @@ fn emit_windowed<A: Avx512Ext>(
     }
 }
 
-fn emit_tap<A: Avx512Ext>(asm: &mut A, plan: &Plan, window: &mut Window, tap: &Tap) -> V {
-    let lanes = A::LANES as i32;
+fn emit_tap(asm: &mut Avx512Asm, plan: &Plan, window: &mut Window, tap: &Tap) -> V {
+    let lanes = Avx512Asm::LANES as i32;
     let disp = plan.flat.tap(tap.ky, tap.kx);
     let (q, shift) = (disp.div_euclid(lanes), disp.rem_euclid(lanes) as u8);
-    let mask = plan
-        .flat
-        .column_mask(tap.kx)
-        .map(|column| plan.flat.mask_register(0, column));
+    let mask = plan.flat.column_mask(tap.kx, 0);
     match (shift, mask) {
         (0, None) => window.vector(asm, plan, (tap.ic, q), &[]),
         (0, Some(mask)) => {
             let x = window.allocate(&[], None);
-            asm.load_masked(x, tap_mem(plan, tap, 0, A::LANES), mask);
+            asm.load_masked(x, tap_mem(plan, tap, 0, Avx512Asm::LANES), mask);
             x
         }
         _ => {

@@ -20,8 +20,6 @@ pub struct Tap {
 /// Output channels that are computed together, one accumulator each.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Chunk {
-    /// Group.
-    pub group: u32,
     /// Output channels (of all groups), ascending.
     pub rows: Vec<u32>,
     /// Taps with a non-zero, by input channel, kernel row, kernel column.
@@ -66,7 +64,6 @@ fn chunk(problem: &ConvProblem, pattern: &Pattern, rows: Vec<u32>) -> Chunk {
     entries.sort_unstable();
     let [_, kw] = problem.window.kernel;
     let mut chunk = Chunk {
-        group: rows[0] / problem.ocg(),
         rows,
         taps: vec![],
         accs: vec![],
@@ -140,7 +137,8 @@ mod tests {
                 prop_assert_eq!(chunk.rows[0], next_row);
                 next_row = chunk.rows[chunk.rows.len() - 1] + 1;
                 prop_assert!(chunk.rows.len() as u32 <= most_rows);
-                prop_assert!(chunk.rows.iter().all(|row| row / ocg == chunk.group));
+                let group = chunk.rows[0] / ocg;
+                prop_assert!(chunk.rows.iter().all(|row| row / ocg == group));
                 let order = |tap: &Tap| (tap.ic, tap.ky, tap.kx);
                 prop_assert!(chunk.taps.windows(2).all(|two| order(&two[0]) < order(&two[1])));
                 let mut weights = chunk.weights.iter();

@@ -1,14 +1,17 @@
 //! Sparse matrix × dense matrix: 1×1 convolutions on few pixels, and inner products of a batch.
 
 use crate::emit::{
-    AUX, BIAS, COUNT, DST, RES, SRC, TMP, WEI, load_arg, load_args, relu, vector_bytes,
+    AUX, BIAS, COUNT, DST, RES, SRC, TMP, WEI, load_arg, load_args, store, vector_bytes,
 };
+use crate::epilogue::Epilogue;
+use crate::problem::refuse;
 use crate::variant::{
-    Built, Cost, KernelError, Task, Unsupported, Variant, Weights, at_least_memory, balanced,
+    Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights, at_least_memory,
+    balanced, index_of, last_lanes,
 };
-use crate::{AlignedBuf, ConvProblem, Extent, Footprint, KernelArgs, Problem};
+use crate::{AlignedBuf, ConvProblem, Extent, Footprint, KernelArgs};
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{Avx2Asm, Avx512Asm, Cond, Gp, M, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Cond, Gp, Mem, V, VectorAsm};
 use skimjit_models::Pattern;
 use std::mem::offset_of;
 use std::ops::Range;
@@ -49,13 +52,9 @@ struct Cuts {
     rows: u32,
 }
 
-fn lanes(isa: Isa) -> u32 {
-    if isa == Isa::Avx512 { 16 } else { 8 }
-}
-
 impl Cuts {
     fn new(problem: &ConvProblem, isa: Isa) -> Self {
-        let lanes = lanes(isa);
+        let lanes = isa.lanes();
         let all = problem.dst.hw().div_ceil(lanes);
         let vectors = all.div_ceil(all.div_ceil(MOST_VECTORS));
         let bytes = vectors * lanes * 4;
@@ -70,39 +69,33 @@ impl Cuts {
     }
 }
 
-impl Variant for Spmm {
-    fn name(&self) -> &'static str {
-        "sparse_conv.spmm"
-    }
+impl TypedVariant for Spmm {
+    type Problem = ConvProblem;
+    const NAME: &'static str = "sparse_conv.spmm";
+    const WEIGHTING: Weighting = Weighting::Sparse;
+    const EXAMPLE: &'static str = "conv src=20x1x10x16 dst=9x1x10x16 k=1x1 s=1x1 p=0x0 d=1x1 g=1 relu=0 density=30 bias=1 scale=1 seed=1";
 
-    fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
-        let Problem::Conv(problem) = problem else {
-            return Err(Unsupported::family("convolutions"));
-        };
+    fn supports(problem: &ConvProblem, _isa: Isa) -> Result<(), Unsupported> {
         problem.check()?;
         let window = &problem.window;
         let (kernel, stride, pad) = (window.kernel, window.stride, window.pad);
         if kernel != [1, 1] || stride != [1, 1] || pad != [0, 0] {
-            return Err(Unsupported(format!(
+            return refuse(format!(
                 "kernel {kernel:?}, stride {stride:?}, pad {pad:?}, expected a 1x1 kernel without stride and pad"
-            )));
+            ));
         }
-        if problem.src.pitch > MOST_PITCH {
-            return Err(Unsupported(format!(
-                "planes of {} elements, expected at most {MOST_PITCH}",
-                problem.src.pitch
-            )));
+        let pitch = problem.src.pitch;
+        if pitch > MOST_PITCH {
+            return refuse(format!(
+                "planes of {pitch} elements, expected at most {MOST_PITCH}"
+            ));
         }
         Ok(())
     }
-
-    fn cost(&self, problem: &Problem, pattern: &Pattern, isa: Isa) -> Cost {
-        let Problem::Conv(problem) = problem else {
-            unreachable!("supported")
-        };
+    fn cost(problem: &ConvProblem, pattern: &Pattern, isa: Isa) -> Cost {
         let cuts = Cuts::new(problem, isa);
         let vectors = f64::from(cuts.vectors);
-        let passes = f64::from(problem.dst.hw().div_ceil(lanes(isa) * cuts.vectors));
+        let passes = f64::from(problem.dst.hw().div_ceil(isa.lanes() * cuts.vectors));
         // Per non-zero a weight, a quarter of the offsets' load, and its pixels; two loads a cycle.
         let per_nnz = 0.5 * (vectors + 1.25) * 1.15;
         let blocks = f64::from(problem.icg().div_ceil(cuts.channels));
@@ -113,21 +106,11 @@ impl Variant for Spmm {
             code_bytes: 2048,
         }
     }
-
-    fn build(
-        &self,
-        problem: &Problem,
+    fn build<A: VectorAsm>(
+        problem: &ConvProblem,
         weights: Weights<'_>,
-        isa: Isa,
     ) -> Result<Built, KernelError> {
-        self.supports(problem, isa)?;
-        let Problem::Conv(problem) = problem else {
-            unreachable!("supported")
-        };
-        match isa {
-            Isa::Avx2 => Ok(build::<Avx2Asm>(problem, weights)),
-            Isa::Avx512 => Ok(build::<Avx512Asm>(problem, weights)),
-        }
+        Ok(build::<A>(problem, weights))
     }
 }
 
@@ -156,15 +139,10 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Built {
                     vectors: vectors.len() as u32,
                     partial: partial && vectors.end == all,
                 };
-                let index = entries.iter().position(|known| *known == entry);
-                let index = index.unwrap_or_else(|| {
-                    entries.push(entry);
-                    entries.len() - 1
-                });
                 let moved = i64::from(vectors.start) * i64::from(vector_bytes::<A>());
                 tasks.push(Task {
-                    entry: index as u32,
-                    src: i64::from(group * problem.icg() * problem.src.pitch) * 4 + moved,
+                    entry: index_of(&mut entries, entry),
+                    src: whole.src + moved,
                     dst: whole.dst + moved,
                     aux: mask,
                     cost: whole.cost * entry.vectors as f32,
@@ -174,18 +152,12 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Built {
         }
     }
     let mut asm = A::new();
-    let entries = entries
+    let entries: Vec<usize> = entries
         .iter()
-        .map(|&entry| emit(&mut asm, problem, &cuts, entry));
-    let entries = entries.collect();
-    Built {
-        code: asm.finish(),
-        entries,
-        packed: packed.into(),
-        tasks,
-        staging: None,
-        footprint: footprint(problem, &cuts, lanes),
-    }
+        .map(|&entry| emit(&mut asm, problem, &cuts, entry))
+        .collect();
+    let footprint = footprint(problem, &cuts, lanes);
+    Built::new(asm, entries, packed, tasks, footprint)
 }
 
 fn footprint(problem: &ConvProblem, cuts: &Cuts, lanes: u32) -> Footprint {
@@ -197,14 +169,8 @@ fn footprint(problem: &ConvProblem, cuts: &Cuts, lanes: u32) -> Footprint {
         dst.hw() as usize
     };
     Footprint {
-        src: Extent {
-            before: 0,
-            after: (src.c as usize - 1) * src.pitch as usize + whole,
-        },
-        dst: Extent {
-            before: 0,
-            after: (dst.c as usize - 1) * dst.pitch as usize + plane,
-        },
+        src: Extent::from_base(src.last_plane() + whole),
+        dst: Extent::from_base(dst.last_plane() + plane),
         scratch_bytes: (cuts.rows * cuts.vectors * lanes) as usize * 4,
     }
 }
@@ -212,9 +178,9 @@ fn footprint(problem: &ConvProblem, cuts: &Cuts, lanes: u32) -> Footprint {
 /// Appends the lane mask of the last vector of pixels; true when it is partly used.
 fn write_mask<A: VectorAsm>(packed: &mut AlignedBuf, problem: &ConvProblem) -> (u64, bool) {
     let lanes = A::LANES as u32;
-    let used = (problem.dst.hw() - 1) % lanes + 1;
+    let used = last_lanes(problem.dst.hw(), lanes);
     let at = packed.align(64);
-    packed.extend(&A::mask_bytes(((1u64 << used) - 1) as u32));
+    packed.extend(&A::first_lanes(used));
     (at, used < lanes)
 }
 
@@ -228,9 +194,7 @@ fn pack_rows<A: VectorAsm>(
     weights: Weights<'_>,
     rows: Range<u32>,
 ) -> Task {
-    let bias = packed.align(64);
-    let value = |row: u32| weights.bias.get(row as usize).copied().unwrap_or(0.0);
-    packed.extend_f32(rows.clone().map(value));
+    let bias = weights.pack_bias(packed, rows.clone());
     let wei = packed.align(64);
     let blocks: Vec<Range<u32>> = (0..problem.icg())
         .step_by(cuts.channels as usize)
@@ -262,14 +226,11 @@ fn pack_rows<A: VectorAsm>(
         (0..3).for_each(|_| word(packed, 0));
     }
     Task {
-        entry: 0,
-        src: 0,
-        dst: i64::from(rows.start) * i64::from(problem.dst.pitch) * 4,
         wei,
         bias,
-        aux: 0,
         count: rows.len() as u64,
         cost: nnz as f32 + (8 * blocks.len() * rows.len()) as f32,
+        ..Task::of_rows(problem, problem.src.pitch, rows.start)
     }
 }
 
@@ -289,7 +250,7 @@ fn pack_entries(
     first: u32,
 ) {
     let offset = |col: u32| (col - first) * problem.src.pitch;
-    let weight = |col: u32| weights.values[row as usize * problem.cols() as usize + col as usize];
+    let weight = |col: u32| weights.value(row, col);
     let mut trips = cols.chunks_exact(TRIP);
     for trip in &mut trips {
         for &col in trip {
@@ -323,26 +284,22 @@ fn sums(vectors: u32) -> u32 {
 }
 
 fn emit<A: VectorAsm>(asm: &mut A, problem: &ConvProblem, cuts: &Cuts, entry: Entry) -> usize {
-    asm.align(64);
-    let start = asm.offset();
-    SAVED.iter().for_each(|&register| asm.push(register));
-    load_arg(asm, SCRATCH, Gp::Rdi, offset_of!(KernelArgs, scratch));
-    load_args(asm);
-    asm.push(RES);
-    asm.push(AUX);
-    emit_start::<A>(asm, cuts, entry);
-    asm.load32(BLOCKS, Mem::new(WEI, 0));
-    asm.add_imm(WEI, 4);
-    asm.counted_loop(BLOCKS, |asm| {
-        emit_groups(asm, entry);
-        asm.add_imm(SRC, (cuts.channels * problem.src.pitch) as i32 * 4);
-    });
-    asm.pop(AUX);
-    asm.pop(RES);
-    emit_finish(asm, problem, cuts, entry);
-    SAVED.iter().rev().for_each(|&register| asm.pop(register));
-    asm.ret();
-    start
+    crate::emit::entry(asm, &SAVED, |asm| {
+        load_arg(asm, SCRATCH, Gp::Rdi, offset_of!(KernelArgs, scratch));
+        load_args(asm);
+        asm.push(RES);
+        asm.push(AUX);
+        emit_start::<A>(asm, cuts, entry);
+        asm.load32(BLOCKS, Mem::new(WEI, 0));
+        asm.add_imm(WEI, 4);
+        asm.counted_loop(BLOCKS, |asm| {
+            emit_groups(asm, entry);
+            asm.add_imm(SRC, (cuts.channels * problem.src.pitch) as i32 * 4);
+        });
+        asm.pop(AUX);
+        asm.pop(RES);
+        emit_finish(asm, problem, cuts, entry);
+    })
 }
 
 /// Accumulators of all rows = bias.
@@ -445,25 +402,18 @@ fn emit_finish<A: VectorAsm>(asm: &mut A, problem: &ConvProblem, cuts: &Cuts, en
     let bytes = vector_bytes::<A>();
     let pitch = problem.dst.pitch as i32 * 4;
     let [x, zero, tmp, slope] = [0, 1, 2, 3].map(V);
-    let mask = M(if A::ISA == Isa::Avx512 { 7 } else { 4 });
+    let mask = A::mask(7, V(4));
+    let epilogue = Epilogue::new(problem.relu, [zero, tmp, slope]);
     asm.load_mask(mask, Mem::new(AUX, 0));
     asm.zero(zero);
     asm.mov(SLOT, SCRATCH);
     asm.counted_loop(COUNT, |asm| {
         for t in 0..entry.vectors as i32 {
             asm.load(x, Mem::new(SLOT, t * bytes));
-            if problem.residual {
-                asm.vadd_mem(x, x, Mem::new(RES, t * bytes));
-            }
-            if let Some(activation) = problem.relu {
-                relu(asm, x, activation, zero, tmp, slope);
-            }
-            let to = Mem::new(DST, t * bytes);
-            if entry.partial && t + 1 == entry.vectors as i32 {
-                asm.store_masked(to, x, mask);
-            } else {
-                asm.store(to, x);
-            }
+            let residual = problem.residual.then_some(Mem::new(RES, t * bytes));
+            epilogue.apply(asm, x, residual);
+            let partial = entry.partial && t + 1 == entry.vectors as i32;
+            store(asm, Mem::new(DST, t * bytes), x, partial.then_some(mask));
         }
         asm.add_imm(SLOT, cuts.vectors as i32 * bytes);
         asm.add_imm(DST, pitch);

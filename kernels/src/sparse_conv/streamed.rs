@@ -1,11 +1,16 @@
 //! Direct sparse convolution with the pattern read from memory.
 
-use crate::emit::{BIAS, COUNT, SRC, TMP, WEI, WEI_START, load_args, vector_bytes};
+use crate::emit::{
+    BIAS, COUNT, SRC, TMP, WEI, WEI_START, accumulators, last_registers, load_args,
+    start_from_bias, vector_bytes,
+};
 use crate::flat::Flat;
-use crate::variant::{Built, Cost, KernelError, Task, Unsupported, Variant, Weights};
-use crate::{AlignedBuf, ConvProblem, Footprint, Problem};
+use crate::variant::{
+    Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights,
+};
+use crate::{AlignedBuf, ConvProblem, Footprint};
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{Avx2Asm, Avx512Asm, Cond, Gp, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Gp, Mem, VectorAsm};
 use skimjit_models::Pattern;
 
 /// Direct sparse convolution, pattern streamed: one output channel at a time, many vectors of its
@@ -17,48 +22,24 @@ use skimjit_models::Pattern;
 /// * refused: operands beyond the limits.
 pub struct Streamed;
 
-/// Accumulators: all registers but the weight's and three for the store.
-fn most_vectors(isa: Isa) -> u32 {
-    match isa {
-        Isa::Avx512 => 28,
-        Isa::Avx2 => 12,
-    }
-}
-
-/// Vectors per step: the plane cut evenly.
-fn per_step(problem: &ConvProblem, isa: Isa, lanes: usize) -> u32 {
-    let vectors = Flat::unmasked(problem, isa, lanes, 1, 1).vectors();
-    let steps = vectors.div_ceil(most_vectors(isa));
-    vectors.div_ceil(steps)
-}
-
+/// Accumulators: all registers but the weight's and three for the store; the plane cut evenly.
 fn geometry(problem: &ConvProblem, isa: Isa) -> Flat {
-    let lanes = if isa == Isa::Avx512 { 16 } else { 8 };
-    Flat::unmasked(
-        problem,
-        isa,
-        lanes,
-        per_step(problem, isa, lanes),
-        problem.dst.c,
-    )
+    let most = u32::from(isa.descriptor().vector_registers) - 4;
+    let vectors = Flat::unmasked(problem, isa, 1, 1).vectors();
+    let per_step = vectors.div_ceil(vectors.div_ceil(most));
+    Flat::unmasked(problem, isa, per_step, problem.dst.c)
 }
 
-impl Variant for Streamed {
-    fn name(&self) -> &'static str {
-        "sparse_conv.streamed"
-    }
+impl TypedVariant for Streamed {
+    type Problem = ConvProblem;
+    const NAME: &'static str = "sparse_conv.streamed";
+    const WEIGHTING: Weighting = Weighting::Sparse;
+    const EXAMPLE: &'static str = "conv src=2x9x9x112 dst=2x5x5x48 k=3x3 s=2x2 p=1x1 d=1x1 g=1 density=30 bias=1 scale=1 seed=1";
 
-    fn supports(&self, problem: &Problem, _isa: Isa) -> Result<(), Unsupported> {
-        let Problem::Conv(problem) = problem else {
-            return Err(Unsupported::family("convolutions"));
-        };
+    fn supports(problem: &ConvProblem, _isa: Isa) -> Result<(), Unsupported> {
         problem.check()
     }
-
-    fn cost(&self, problem: &Problem, pattern: &Pattern, isa: Isa) -> Cost {
-        let Problem::Conv(problem) = problem else {
-            unreachable!("supported")
-        };
+    fn cost(problem: &ConvProblem, pattern: &Pattern, isa: Isa) -> Cost {
         let flat = geometry(problem, isa);
         let vectors = f64::from(flat.per_step);
         // A 512-bit unaligned load takes both load ports; half of the 256-bit ones cross a line.
@@ -71,60 +52,34 @@ impl Variant for Streamed {
             code_bytes: 2048,
         }
     }
-
-    fn build(
-        &self,
-        problem: &Problem,
+    fn build<A: VectorAsm>(
+        problem: &ConvProblem,
         weights: Weights<'_>,
-        isa: Isa,
     ) -> Result<Built, KernelError> {
-        self.supports(problem, isa)?;
-        let Problem::Conv(problem) = problem else {
-            unreachable!("supported")
-        };
-        match isa {
-            Isa::Avx2 => build::<Avx2Asm>(problem, weights),
-            Isa::Avx512 => build::<Avx512Asm>(problem, weights),
+        let flat = geometry(problem, A::ISA);
+        let mut packed = AlignedBuf::with_capacity(weights.pattern.nnz() as usize * 8);
+        let table = flat.write_table::<A>(&mut packed);
+        let mut tasks = Vec::new();
+        for row in 0..problem.dst.c {
+            let wei = packed.align(64);
+            pack_row(&mut packed, problem, &flat, weights, row);
+            let task = Task {
+                wei,
+                bias: wei,
+                aux: table,
+                cost: weights.pattern.row(row).len() as f32 + 4.0,
+                ..Task::of_rows(problem, flat.channel_elems(), row)
+            };
+            flat.push_tasks::<A>(&mut tasks, task);
         }
+        let mut asm = A::new();
+        emit(&mut asm, &flat);
+        let footprint = Footprint::new(flat.src_extent(false), flat.dst_extent());
+        Ok(Built {
+            staging: flat.staging(),
+            ..Built::new(asm, [0], packed, tasks, footprint)
+        })
     }
-}
-
-fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Result<Built, KernelError> {
-    let flat = geometry(problem, A::ISA);
-    let mut packed = AlignedBuf::with_capacity(weights.pattern.nnz() as usize * 8);
-    let table = flat.write_table::<A>(&mut packed);
-    let mut tasks = Vec::new();
-    for row in 0..problem.dst.c {
-        let group = row / problem.ocg();
-        let wei = packed.align(64);
-        pack_row(&mut packed, problem, &flat, weights, row);
-        let task = Task {
-            entry: 0,
-            src: i64::from(group * problem.icg()) * i64::from(flat.channel_elems()) * 4,
-            dst: i64::from(row) * i64::from(problem.dst.pitch) * 4,
-            wei,
-            bias: wei,
-            aux: table,
-            count: 0,
-            cost: weights.pattern.row(row).len() as f32 + 4.0,
-        };
-        flat.push_tasks::<A>(&mut tasks, task);
-    }
-    let mut asm = A::new();
-    emit(&mut asm, &flat);
-    let footprint = Footprint {
-        src: flat.src_extent(false),
-        dst: flat.dst_extent(),
-        scratch_bytes: 0,
-    };
-    Ok(Built {
-        code: asm.finish(),
-        entries: vec![0],
-        packed: packed.into(),
-        tasks,
-        staging: flat.staging(),
-        footprint,
-    })
 }
 
 /// Row record: bias (`f32`), number of non-zeros (`u32`), then the pairs.
@@ -136,49 +91,38 @@ fn pack_row(
     row: u32,
 ) {
     let cols = weights.pattern.row(row);
-    packed.extend_f32([weights.bias.get(row as usize).copied().unwrap_or(0.0)]);
+    packed.extend_f32([weights.bias_of(row)]);
     packed.extend(&(cols.len() as u32).to_le_bytes());
     let kw = problem.window.kernel[1];
     for &col in cols {
         let (ic, tap) = (col / problem.taps(), col % problem.taps());
         let elems = ic as i32 * flat.channel_elems() as i32 + flat.tap(tap / kw, tap % kw);
         packed.extend(&(elems * 4).to_le_bytes());
-        let index = row as usize * problem.cols() as usize + col as usize;
-        packed.extend_f32([weights.values[index]]);
+        packed.extend_f32([weights.value(row, col)]);
     }
 }
 
 fn emit<A: VectorAsm>(asm: &mut A, flat: &Flat) {
     const NNZ: Gp = WEI_START;
-    let accs: Vec<V> = (0..flat.per_step as u8).map(V).collect();
-    let spare = [4, 3, 2, 1].map(|i| V(A::VREGS - i));
+    let accs = accumulators(1, flat.per_step);
+    let spare = last_registers::<A>();
     let weight = spare[0];
     load_args(asm);
-    let (top, empty, next) = (asm.new_label(), asm.new_label(), asm.new_label());
-    asm.bind(top);
-    asm.broadcast(accs[0], Mem::new(BIAS, 0));
-    accs[1..].iter().for_each(|&acc| asm.vmov(acc, accs[0]));
-    asm.load32(NNZ, Mem::new(BIAS, 4));
-    asm.lea(WEI, Mem::new(BIAS, 8));
-    asm.cmp_imm(NNZ, 0);
-    asm.jcc(Cond::Equal, empty);
-    asm.bind(next);
-    asm.load_i32(TMP, Mem::new(WEI, 0));
-    asm.broadcast(weight, Mem::new(WEI, 4));
-    for (t, &acc) in accs.iter().enumerate() {
-        asm.fma_mem(
-            acc,
-            weight,
-            Mem::indexed(SRC, TMP, 1, t as i32 * vector_bytes::<A>()),
-        );
-    }
-    asm.add_imm(WEI, 8);
-    asm.dec(NNZ);
-    asm.jcc(Cond::NotEqual, next);
-    asm.bind(empty);
-    flat.store(asm, &[accs], &[0], spare);
-    flat.advance(asm);
-    asm.dec(COUNT);
-    asm.jcc(Cond::NotEqual, top);
+    asm.counted_loop(COUNT, |asm| {
+        start_from_bias(asm, &accs);
+        asm.load32(NNZ, Mem::new(BIAS, 4));
+        asm.lea(WEI, Mem::new(BIAS, 8));
+        asm.counted_loop_if_any(NNZ, |asm| {
+            asm.load_i32(TMP, Mem::new(WEI, 0));
+            asm.broadcast(weight, Mem::new(WEI, 4));
+            for (t, &acc) in accs[0].iter().enumerate() {
+                let at = t as i32 * vector_bytes::<A>();
+                asm.fma_mem(acc, weight, Mem::indexed(SRC, TMP, 1, at));
+            }
+            asm.add_imm(WEI, 8);
+        });
+        flat.store(asm, &accs, &[0], spare);
+        flat.advance(asm);
+    });
     asm.ret();
 }

@@ -1,7 +1,7 @@
 //! Deterministic data for a case.
 
 use crate::spec::Spec;
-use skimjit_kernels::{Planes, Problem};
+use skimjit_kernels::Planes;
 use skimjit_models::Pattern;
 use skimjit_testing::Noise;
 
@@ -47,10 +47,11 @@ pub struct Data {
 
 impl Data {
     pub fn new(spec: &Spec) -> Self {
-        let (layouts, dst) = layouts(&spec.problem);
-        let (rows, cols) = matrix(&spec.problem);
+        let operands = spec.problem.operands();
+        let [rows, cols] = spec.problem.matrix().map(|n| n as u32);
         let mut random = Random::new(spec.seed);
-        let src = layouts
+        let src = operands
+            .src
             .into_iter()
             .map(|p| (p, source(spec, p.c as usize * p.hw() as usize, &mut random)))
             .collect();
@@ -63,7 +64,7 @@ impl Data {
         let pattern = Pattern::from_weights(rows, cols, &values);
         Self {
             src,
-            dst,
+            dst: operands.dst,
             values,
             pattern,
             bias,
@@ -74,9 +75,9 @@ impl Data {
 fn source(spec: &Spec, count: usize, random: &mut Random) -> Vec<f32> {
     let mut values = random.values(count, spec.scale);
     // Few enough that most sums have none.
-    let rarity = match &spec.problem {
-        Problem::Conv(_) | Problem::Fc(_) => 600,
-        _ => 12,
+    let rarity = match spec.problem.is_weighted_sum() {
+        true => 600,
+        false => 12,
     };
     for value in values.iter_mut().filter(|_| spec.special) {
         match random.below(rarity) {
@@ -87,31 +88,6 @@ fn source(spec: &Spec, count: usize, random: &mut Random) -> Vec<f32> {
         }
     }
     values
-}
-
-/// Layouts of the operands and of the result.
-fn layouts(problem: &Problem) -> (Vec<Planes>, Planes) {
-    let row = |elems: u32| Planes::compact(elems, 1, 1);
-    match problem {
-        Problem::Conv(p) if p.residual => (vec![p.src, p.dst], p.dst),
-        Problem::Conv(p) => (vec![p.src], p.dst),
-        Problem::Fc(p) => (vec![row(p.inputs)], row(p.outputs)),
-        Problem::Pool(p) => (vec![p.src], p.dst),
-        Problem::Lrn(p) => (vec![p.planes], p.planes),
-        Problem::Channelwise(p) => (vec![p.src], p.dst),
-        Problem::Eltwise(p) => (vec![row(p.elems); p.operands as usize], row(p.elems)),
-        Problem::Softmax(p) => (vec![p.planes], p.planes),
-    }
-}
-
-/// Rows and columns of the weights.
-fn matrix(problem: &Problem) -> (u32, u32) {
-    match problem {
-        Problem::Conv(p) => (p.dst.c, p.cols()),
-        Problem::Fc(p) => (p.outputs, p.inputs),
-        Problem::Channelwise(p) => (p.dst.c, 3),
-        _ => (0, 0),
-    }
 }
 
 fn weights(spec: &Spec, rows: u32, cols: u32, random: &mut Random) -> Vec<f32> {

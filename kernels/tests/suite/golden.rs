@@ -1,4 +1,4 @@
-//! Disassembly of one small problem per variant and ISA, so that a change of the generated code is
+//! Disassembly of each variant's example per ISA, so that a change of the generated code is
 //! seen in review. `SKIMJIT_BLESS=1` rewrites the files.
 
 use crate::data::Data;
@@ -9,69 +9,6 @@ use skimjit_kernels::{Built, Variant, Weights, registry};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// Variant and the problem that is shown.
-const CASES: [(&str, &str); 15] = [
-    (
-        "dense_conv.channels",
-        "conv src=2x4x4x16 dst=3x2x2x16 k=1x1 s=2x2 p=0x0 d=1x1 g=1 relu=0 density=100 bias=1 scale=1 seed=1",
-    ),
-    (
-        "dense_conv.rolled",
-        "conv src=9x4x4x48 dst=2x4x4x16 k=1x1 s=1x1 p=0x0 d=1x1 g=1 relu=0 density=100 bias=1 scale=1 seed=1",
-    ),
-    (
-        "sparse_conv.baked",
-        "conv src=2x7x7x80 dst=3x7x7x80 k=3x3 s=1x1 p=1x1 d=1x1 g=1 relu=0 density=20 bias=1 scale=1 seed=1",
-    ),
-    (
-        "sparse_conv.streamed",
-        "conv src=2x9x9x112 dst=2x5x5x48 k=3x3 s=2x2 p=1x1 d=1x1 g=1 density=30 bias=1 scale=1 seed=1",
-    ),
-    (
-        "sparse_conv.spmm",
-        "conv src=20x1x10x16 dst=9x1x10x16 k=1x1 s=1x1 p=0x0 d=1x1 g=1 relu=0 density=30 bias=1 scale=1 seed=1",
-    ),
-    (
-        "sparse_conv.phase",
-        "conv src=2x5x9x64 dst=2x5x9x64 k=1x3 s=1x1 p=0x1 d=1x1 g=1 relu=0 density=40 bias=1 scale=1 seed=1",
-    ),
-    (
-        "dense_fc.gemv",
-        "fc in=100 out=9 density=100 bias=1 scale=1 seed=1",
-    ),
-    (
-        "sparse_fc.ell",
-        "fc in=128 out=20 relu=0 density=3 bias=1 scale=1 seed=1",
-    ),
-    (
-        "sparse_fc.sell",
-        "fc in=100 out=20 relu=0 density=20 bias=1 scale=1 seed=1",
-    ),
-    (
-        "pool.lines",
-        "pool src=3x7x7x64 dst=3x3x3x16 k=3x3 s=2x2 p=0x0 d=1x1 density=100 bias=1 scale=1 seed=1",
-    ),
-    (
-        "pool.registers",
-        "pool src=3x7x7x64 dst=3x3x3x16 k=3x3 s=2x2 p=0x0 d=1x1 density=100 bias=1 scale=1 seed=1",
-    ),
-    (
-        "lrn.across",
-        "lrn src=3x5x5x48 size=3 alpha=0.5 beta=0.75 k0=1 density=100 bias=1 scale=1 seed=1",
-    ),
-    (
-        "channelwise",
-        "channelwise src=3x5x5x48 dst=3x5x5x48 affine=1 leaky=1 density=100 scale=1 seed=1",
-    ),
-    (
-        "eltwise",
-        "eltwise n=100 of=3 sum=1,-1,2 relu=0 density=100 bias=1 scale=1 seed=1",
-    ),
-    (
-        "softmax",
-        "softmax src=5x3x3x16 density=100 bias=1 scale=1 seed=1",
-    ),
-];
 /// Lines that a reviewer can be asked to read.
 const MOST_LINES: usize = 300;
 
@@ -79,7 +16,8 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-fn listing(variant: &dyn Variant, isa: Isa, line: &str) -> Option<String> {
+fn listing(variant: &dyn Variant, isa: Isa) -> Option<String> {
+    let line = variant.example();
     let spec: Spec = line.parse().expect("a problem");
     variant.supports(&spec.problem, isa).ok()?;
     let data = Data::new(&spec);
@@ -146,13 +84,8 @@ fn disassembly_is_as_reviewed() {
     let mut stale = Vec::new();
     for variant in registry::VARIANTS {
         let name = variant.name();
-        let line = CASES
-            .iter()
-            .find(|(case, _)| *case == name)
-            .map(|(_, line)| line);
-        let line = line.unwrap_or_else(|| panic!("{name} has no line in CASES"));
         for isa in Isa::ALL {
-            let Some(found) = listing(*variant, isa, line) else {
+            let Some(found) = listing(*variant, isa) else {
                 continue;
             };
             let lines = found.lines().count();

@@ -6,7 +6,7 @@ use crate::oracle::{Expected, expected};
 use crate::spec::Spec;
 use skimjit_kernels::jit::{CodeRegion, Isa};
 use skimjit_kernels::{
-    Built, CompiledKernel, Extent, KernelIo, Planes, Problem, Variant, Weights, registry,
+    Built, CompiledKernel, Extent, KernelIo, Planes, Variant, Weights, registry,
 };
 use skimjit_testing::isas;
 use std::ops::Range;
@@ -97,7 +97,9 @@ fn build(
     spec: &Spec,
     data: &Data,
 ) -> Result<Option<Built>, String> {
-    let cost = variant.cost(&spec.problem, &data.pattern, isa);
+    let cost = variant
+        .cost(&spec.problem, &data.pattern, isa)
+        .map_err(|reason| reason.to_string())?;
     if !(cost.cycles.is_finite() && cost.cycles > 0.0) {
         return Err(format!("an estimate of {} cycles", cost.cycles));
     }
@@ -234,7 +236,7 @@ impl Run<'_> {
         placement: Placement,
     ) -> Result<Vec<Guarded>, String> {
         let footprint = kernel.footprint();
-        let residual = matches!(&self.spec.problem, Problem::Conv(p) if p.residual);
+        let residual = self.spec.problem.operands().residual;
         let place = |(i, (planes, values)): (usize, &(Planes, Vec<f32>))| {
             let extent = if i == 1 && residual {
                 footprint.dst

@@ -69,7 +69,7 @@ fn factors(
     built: &Built,
     program: &Program<'_>,
 ) -> Option<HashMap<u64, u32>> {
-    if !matches!(problem, Problem::Conv(_) | Problem::Fc(_)) {
+    if !problem.is_weighted_sum() {
         return None;
     }
     let cols = weights.pattern.cols();

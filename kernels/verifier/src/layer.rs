@@ -18,21 +18,6 @@ pub enum Expected {
     Defined,
 }
 
-/// Layouts of the operands and of the result.
-pub fn layouts(problem: &Problem) -> (Vec<Planes>, Planes) {
-    let row = |elems: u32| Planes::compact(elems, 1, 1);
-    match problem {
-        Problem::Conv(p) if p.residual => (vec![p.src, p.dst], p.dst),
-        Problem::Conv(p) => (vec![p.src], p.dst),
-        Problem::Fc(p) => (vec![row(p.inputs)], row(p.outputs)),
-        Problem::Pool(p) => (vec![p.src], p.dst),
-        Problem::Lrn(p) => (vec![p.planes], p.planes),
-        Problem::Channelwise(p) => (vec![p.src], p.dst),
-        Problem::Eltwise(p) => (vec![row(p.elems); p.operands as usize], row(p.elems)),
-        Problem::Softmax(p) => (vec![p.planes], p.planes),
-    }
-}
-
 /// The random value of a pixel of an operand.
 fn input(operand: usize, channel: u32, pixel: u32) -> Lane {
     Lane::random([operand as u64, channel.into(), pixel.into()])
@@ -50,10 +35,9 @@ pub fn inside(planes: &Planes, element: i64) -> Option<(u32, u32)> {
 
 /// The operands of a kernel, with everything around them that it may read.
 pub fn operands(problem: &Problem, built: &Built) -> Vec<Cells> {
-    let (layouts, _) = layouts(problem);
-    let residual = matches!(problem, Problem::Conv(p) if p.residual);
+    let layouts = problem.operands();
     let cells = |(operand, planes): (usize, &Planes)| {
-        let of_result = operand == 1 && residual;
+        let of_result = operand == 1 && layouts.residual;
         let extent = if of_result {
             built.footprint.dst
         } else {
@@ -64,7 +48,7 @@ pub fn operands(problem: &Problem, built: &Built) -> Vec<Cells> {
             _ => planes_of(planes, operand, extent),
         }
     };
-    layouts.iter().enumerate().map(cells).collect()
+    layouts.src.iter().enumerate().map(cells).collect()
 }
 
 /// Pixels, and zeros in the gaps: behind each plane, and as many in front of the first.

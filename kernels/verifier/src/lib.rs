@@ -44,6 +44,7 @@
 //!   promise about its buffers.
 #![forbid(unsafe_code)]
 
+mod action;
 mod annotation;
 mod extremes;
 mod fault;
@@ -65,7 +66,7 @@ use memory::{Cells, Memory, Pointer, Region, Value};
 use program::Program;
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::stage::Staging;
-use skimjit_kernels::{Built, Footprint, KernelArgs, Problem, Task, Weights};
+use skimjit_kernels::{Built, Footprint, KernelArgs, Operands, Problem, Task, Weights};
 use std::mem::{offset_of, size_of};
 
 /// How much is proved of the results.
@@ -185,17 +186,13 @@ pub fn verify(
 
 /// Instructions after which a kernel does not end any more.
 fn budget(problem: &Problem, built: &Built) -> u64 {
-    let (operands, result) = layer::layouts(problem);
-    let elems: usize = operands
-        .iter()
-        .chain([&result])
-        .map(|planes| planes.elems())
-        .sum();
+    let Operands { src, dst, .. } = problem.operands();
+    let elems: usize = src.iter().chain([&dst]).map(|planes| planes.elems()).sum();
     let macs = match problem {
         Problem::Conv(p) => p.macs(),
         Problem::Fc(p) => u64::from(p.inputs) * u64::from(p.outputs),
         Problem::Pool(p) => {
-            u64::from(p.window.kernel[0]) * u64::from(p.window.kernel[1]) * result.elems() as u64
+            u64::from(p.window.kernel[0]) * u64::from(p.window.kernel[1]) * dst.elems() as u64
         }
         _ => elems as u64,
     };
@@ -236,7 +233,7 @@ fn arguments(task: &Task, operands: usize) -> Vec<Value> {
 
 /// Every result has its value, and nothing else is written.
 fn compare(problem: &Problem, memory: &Memory<'_>, expected: &Expected) -> Result<u64, Fault> {
-    let (_, planes) = layer::layouts(problem);
+    let planes = problem.operands().dst;
     let fault = Fault::of_results;
     let mut compared = 0;
     for (index, &found) in memory.result.lanes.iter().enumerate() {

@@ -1,10 +1,10 @@
 //! Walks generated code: general-purpose registers, flags, the stack, control flow.
 
+use crate::action::{Action, Address, Arithmetic, Operand, When};
 use crate::extremes::Extremes;
 use crate::fault::Wrong;
 use crate::memory::{LANES, Lanes, Memory, Pointer, Region, Value};
 use crate::program::Program;
-use crate::rules::{Action, Address, Arithmetic, Operand, When};
 use crate::value::Lane;
 use std::collections::HashMap;
 

@@ -1,6 +1,7 @@
 //! Decoded code.
 
-use crate::rules::{Action, Reason, admit};
+use crate::action::Action;
+use crate::rules::{Reason, admit};
 use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, NasmFormatter};
 use skimjit_kernels::jit::Isa;
 

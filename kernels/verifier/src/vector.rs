@@ -1,9 +1,9 @@
 //! What the vector instructions do to lanes.
 
+use crate::action::{Lanewise, Mask, Meaning, Place, Shuffle, Vector};
 use crate::fault::Wrong;
 use crate::machine::{Done, Machine};
 use crate::memory::{LANES, Lanes, Value};
-use crate::rules::{Lanewise, Mask, Meaning, Place, Shuffle, Vector};
 use crate::value::{Lane, opaque};
 
 /// Lanes below `width`.

@@ -9,7 +9,7 @@ use crate::kernel_store::{self, KernelStore};
 use crate::plan::{Basis, Candidate, Choice};
 use crate::tune;
 use skimjit_kernels::jit::Isa;
-use skimjit_kernels::{Cost, KernelError, Problem, Variant, Weights, registry};
+use skimjit_kernels::{Cost, KernelError, Problem, Variant, Weighting, Weights, registry};
 use skimjit_models::{Pattern, Shape};
 use std::time::Instant;
 
@@ -44,7 +44,7 @@ pub(super) fn finalists(
     density: f64,
 ) -> Vec<&'static dyn Variant> {
     let best = candidates.first().map_or(0.0, |c| c.cost.cycles);
-    let dense = |c: &registry::Candidate| c.variant.name().starts_with("dense_");
+    let dense = |c: &registry::Candidate| c.variant.weighting() == Weighting::Dense;
     let worth = |c: &&registry::Candidate| {
         let factor = if density > HARDLY_ANY_ZEROS && !dense(c) {
             WORTH_A_TRIAL_DENSE
@@ -66,7 +66,7 @@ pub(super) fn finalists(
 
 /// Where the weights of a job are not zero.
 pub(super) fn pattern(job: &Job<'_>) -> Pattern {
-    let (rows, cols) = matrix(&job.problem, job.weights.len());
+    let [rows, cols] = job.problem.matrix().map(|n| n as u32);
     Pattern::from_weights(rows, cols, &job.weights)
 }
 
@@ -109,14 +109,13 @@ pub(super) fn choose(
         }
     }
     let relevant = refusals.into_iter().filter(|r| !r.reason.other_family());
-    rejected.extend(relevant.map(|r| (r.variant.to_owned(), r.reason.to_string())));
+    rejected.extend(relevant.map(|r| (r.variant.name().to_owned(), r.reason.to_string())));
     let (label, cost, kernel, time) = chosen?;
-    let weighted = matches!(problem, Problem::Conv(_) | Problem::Fc(_));
     Some(Chosen {
         label,
         kernel,
         cost,
-        density: weighted.then(|| pattern.density()),
+        density: problem.is_weighted_sum().then(|| pattern.density()),
         basis,
         candidates: described,
         rejected,
@@ -248,14 +247,5 @@ impl Planner<'_> {
             macs,
             rejected: vec![],
         }
-    }
-}
-
-/// Rows and columns of the weights.
-fn matrix(problem: &Problem, weights: usize) -> (u32, u32) {
-    match problem {
-        Problem::Conv(problem) => (problem.dst.c, problem.cols()),
-        Problem::Fc(problem) => (problem.outputs, problem.inputs),
-        _ => (u32::from(weights > 0), weights as u32),
     }
 }

@@ -193,7 +193,8 @@ impl Trial<'_> {
             Setting::Tasks(_) => Home::Batch,
             Setting::Columns => Home::Whole,
         };
-        let (src_planes, dst_planes, residual) = operands(self.problem);
+        let operands = self.problem.operands();
+        let (src_planes, dst_planes, residual) = (operands.src[0], operands.dst, operands.residual);
         let mut buffers = Buffers::default();
         let mut add = |planes: Planes, extent: Extent| {
             let id = buffers.add(planes, home);
@@ -342,18 +343,6 @@ fn sums(mut costs: Vec<f32>) -> Vec<f32> {
         *cost = sum;
     }
     costs
-}
-
-/// Layout of source and result, and whether a second operand is added to the result.
-fn operands(problem: &Problem) -> (Planes, Planes, bool) {
-    match problem {
-        Problem::Conv(p) => (p.src, p.dst, p.residual),
-        Problem::Fc(p) => {
-            let row = |elems| Planes::compact(elems, 1, 1);
-            (row(p.inputs), row(p.outputs), false)
-        }
-        _ => unreachable!("only layers with weights are timed"),
-    }
 }
 
 /// Memory whose reading empties the inner caches.

@@ -8,7 +8,7 @@ use crate::PlanError;
 use crate::plan::Basis;
 use crate::tune::{Times, TrialKey, Tuner};
 use skimjit_kernels::jit::{Isa, SpecHasher};
-use skimjit_kernels::{Problem, Variant, Weights, registry};
+use skimjit_kernels::{Variant, Weights, registry};
 use skimjit_models::Pattern;
 use std::hash::{Hash, Hasher};
 
@@ -91,7 +91,7 @@ impl Planner<'_> {
     fn survey(&self, node: usize, distance: Distance, tuner: &Tuner) -> Option<Survey> {
         let named = self.options.variants.get(&self.graph.nodes[node].name);
         let job = self.job(node)?;
-        if !matches!(job.problem, Problem::Conv(_) | Problem::Fc(_)) {
+        if !job.problem.is_weighted_sum() {
             return None;
         }
         let pattern = select::pattern(&job);

@@ -148,9 +148,9 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     for isa in isas {
         let mut options = options.clone();
         // What cannot run here is neither timed nor compared.
-        options.tuning = options.tuning.filter(|_| isa <= best);
+        options.tuning = options.tuning.filter(|_| best.contains(isa));
         let plan = args::measured(&options, |options| model.plan(options, isa))?;
-        if isa <= best && !arguments.no_verify {
+        if best.contains(isa) && !arguments.no_verify {
             let tolerance = arguments.tolerance;
             verifications.push(verified(&model, &options, &plan, tolerance)?);
         }

@@ -3,11 +3,13 @@
 use super::geometry::Geometry;
 use super::table::ENTRY_BYTES;
 use crate::emit::{
-    AUX, BIAS, COUNT, DST, RES, SRC, TMP, WEI, load_arg, load_args, relu, vector_bytes,
+    AUX, BIAS, COUNT, DST, RES, SRC, TMP, WEI, entry, last_registers, load_arg, load_args, store,
+    vector_bytes,
 };
+use crate::epilogue::Epilogue;
+use crate::variant::last_lanes;
 use crate::{AlignedBuf, ConvProblem, KernelArgs};
-use skimjit_jit::Isa;
-use skimjit_jit::asm::{Cond, Gp, M, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Gp, Mem, V, VectorAsm};
 use std::mem::offset_of;
 
 /// Offset of the row that the current non-zero reads, and the one after.
@@ -46,8 +48,7 @@ pub fn write_constants<A: VectorAsm>(
         packed.extend(&bytes);
         packed.align(RECORD);
     };
-    let lanes = |count: u32| A::mask_bytes(((1u64 << count) - 1) as u32);
-    put(lanes(last_lanes(ow, geometry.lanes)));
+    put(A::first_lanes(last_lanes(ow, geometry.lanes)));
     if geometry.rows_per_vector() == 1 {
         return;
     }
@@ -56,7 +57,7 @@ pub fn write_constants<A: VectorAsm>(
         lanes.flat_map(|lane| source(lane).to_le_bytes()).collect()
     };
     let ring = geometry.staging.row_pitch;
-    put(lanes(2 * ow));
+    put(A::first_lanes(2 * ow));
     put(order(&|lane| (lane / ow).min(1) * ring + lane % ow));
     for pair in geometry.phases.windows(2) {
         let by = (pair[1] - pair[0]) % ring;
@@ -74,11 +75,6 @@ fn constant_bytes(geometry: &Geometry) -> i32 {
     }
 }
 
-/// Lanes that a row of `ow` has in its last vector.
-fn last_lanes(ow: u32, lanes: u32) -> u32 {
-    (ow - 1) % lanes + 1
-}
-
 /// Emits the code of a tile of `rows` rows and returns its entry.
 pub fn emit_tile<A: VectorAsm>(
     asm: &mut A,
@@ -92,20 +88,16 @@ pub fn emit_tile<A: VectorAsm>(
         geometry,
         rows,
         accs: (0..vectors).map(V).collect(),
-        free: [4, 3, 2, 1].map(|i| V(A::VREGS - i)),
+        free: last_registers::<A>(),
     };
-    asm.align(64);
-    let entry = asm.offset();
-    SAVED.iter().for_each(|&register| asm.push(register));
-    load_arg(asm, WAITING_START, Gp::Rdi, offset_of!(KernelArgs, scratch));
-    load_args(asm);
-    asm.mov(TABLE, AUX);
-    asm.add_imm(AUX, constant_bytes(geometry));
-    asm.load32(NEXT, Mem::new(WEI, 0));
-    tile.blocks(asm);
-    SAVED.iter().rev().for_each(|&register| asm.pop(register));
-    asm.ret();
-    entry
+    entry(asm, &SAVED, |asm| {
+        load_arg(asm, WAITING_START, Gp::Rdi, offset_of!(KernelArgs, scratch));
+        load_args(asm);
+        asm.mov(TABLE, AUX);
+        asm.add_imm(AUX, constant_bytes(geometry));
+        asm.load32(NEXT, Mem::new(WEI, 0));
+        tile.blocks(asm);
+    })
 }
 
 const ENTRY: i32 = ENTRY_BYTES as i32;
@@ -201,12 +193,9 @@ impl Tile<'_> {
 
     /// The loop over the non-zeros of the i-th phase in the order of the block.
     fn non_zeros<A: VectorAsm>(&self, asm: &mut A, i: usize) {
-        let done = asm.new_label();
         let weight = self.free[3];
         asm.load32(LEFT, Mem::new(AUX, 4 * i as i32));
-        asm.cmp_imm(LEFT, 0);
-        asm.jcc(Cond::Equal, done);
-        asm.counted_loop(LEFT, |asm| {
+        asm.counted_loop_if_any(LEFT, |asm| {
             // The offset is fetched ahead: the loads that need it would fill the schedulers.
             asm.mov(OFFSET, NEXT);
             asm.load32(NEXT, Mem::new(WEI, ENTRY));
@@ -217,7 +206,6 @@ impl Tile<'_> {
             }
             asm.add_imm(WEI, ENTRY);
         });
-        asm.bind(done);
     }
 
     /// Turns all rows from one phase to another.
@@ -271,60 +259,44 @@ impl Tile<'_> {
 
     /// Post-ops and stores of one output channel.
     fn finish<A: VectorAsm>(&self, asm: &mut A) {
-        let [_, order, zero, mask] = self.free;
-        let mask = match A::ISA {
-            Isa::Avx512 => M(1),
-            Isa::Avx2 => M(mask.0),
-        };
+        let [_, order, zero, last] = self.free;
+        let epilogue = Epilogue::new(self.problem.relu, [zero, order, last]);
+        let mask = A::mask(1, last);
+        let in_vector = A::ISA.descriptor().mask_registers == 0;
         let together = self.geometry.rows_per_vector() > 1;
         let tile = self.rows * self.problem.dst.w;
         let mut loaded = None;
-        if self.problem.relu.is_some() {
-            asm.zero(zero);
-        }
+        epilogue.prepare(asm);
         for (acc, pixel, lanes) in self.pixels() {
             if together {
                 asm.load(order, Mem::new(TABLE, PAIR_ORDER));
                 asm.permute(acc, order, acc);
             }
-            self.post_ops(asm, acc, pixel, zero);
-            let to = Mem::new(DST, pixel as i32 * 4);
-            // AVX2's masked stores are slow on AMD: where the excess lanes belong to later pixels of
-            // the tile, the vector is stored whole.
+            let at = |base| Mem::new(base, pixel as i32 * 4);
+            epilogue.apply(asm, acc, self.problem.residual.then_some(at(RES)));
+            // Where masked stores are slow and the excess lanes belong to later pixels of the tile, the
+            // vector is stored whole.
             let full = lanes == self.geometry.lanes;
-            let harmless = A::ISA == Isa::Avx2 && pixel + self.geometry.lanes <= tile;
-            if full || harmless {
-                asm.store(to, acc);
+            let slow = !A::ISA.descriptor().masked_stores_are_free;
+            if full || (slow && pixel + self.geometry.lanes <= tile) {
+                store(asm, at(DST), acc, None);
                 continue;
             }
             let record = match together && lanes > self.problem.dst.w {
                 true => PAIR_MASK,
                 false => MASK,
             };
-            if loaded != Some(record) || self.clobbers_mask::<A>() {
+            // An activation with a slope overwrites a mask that is in a vector register.
+            if loaded != Some(record) || (in_vector && epilogue.has_slope()) {
                 asm.load_mask(mask, Mem::new(TABLE, record));
                 loaded = Some(record);
             }
-            asm.store_masked(to, acc, mask);
+            store(asm, at(DST), acc, Some(mask));
         }
         let pitch = self.problem.dst.pitch as i32 * 4;
         asm.add_imm(DST, pitch);
         if self.problem.residual {
             asm.add_imm(RES, pitch);
-        }
-    }
-
-    /// Whether the post-ops use the mask's register.
-    fn clobbers_mask<A: VectorAsm>(&self) -> bool {
-        A::ISA == Isa::Avx2 && self.problem.relu.is_some_and(|relu| relu.slope() != 0.0)
-    }
-
-    fn post_ops<A: VectorAsm>(&self, asm: &mut A, acc: V, pixel: u32, zero: V) {
-        if self.problem.residual {
-            asm.vadd_mem(acc, acc, Mem::new(RES, pixel as i32 * 4));
-        }
-        if let Some(slope) = self.problem.relu {
-            relu(asm, acc, slope, zero, self.free[1], self.free[3]);
         }
     }
 }

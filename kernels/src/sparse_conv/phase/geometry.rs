@@ -1,8 +1,9 @@
 //! How a problem is cut: rows of whole vectors, tiles of rows, blocks of input channels.
 
+use crate::ConvProblem;
+use crate::problem::{check_elems, refuse};
 use crate::stage::Staging;
 use crate::variant::{Unsupported, balanced};
-use crate::{ConvProblem, limits};
 use skimjit_jit::Isa;
 use std::ops::Range;
 
@@ -29,7 +30,7 @@ pub struct Geometry {
 impl Geometry {
     /// The cut, or why there is none.
     pub fn new(problem: &ConvProblem, isa: Isa) -> Result<Self, Unsupported> {
-        let lanes = if isa == Isa::Avx512 { 16 } else { 8 };
+        let lanes = isa.lanes();
         let staging = staging(problem, lanes)?;
         let most_vectors = most_vectors(problem, isa);
         let mut geometry = Self {
@@ -43,10 +44,10 @@ impl Geometry {
         let most_rows = most_vectors / geometry.row_vectors();
         if most_rows == 0 {
             let most = most_vectors * lanes;
-            return Err(Unsupported(format!(
+            return refuse(format!(
                 "padded rows of {} elements, expected at most {most}",
                 staging.row_pitch
-            )));
+            ));
         }
         let oh = problem.dst.h;
         geometry.tiles = balanced(oh.div_ceil(together), most_rows)
@@ -125,12 +126,7 @@ fn staging(problem: &ConvProblem, lanes: u32) -> Result<Staging, Unsupported> {
     let elems = [phases[0], phases[1], rows, columns, 2, problem.src.c.into()]
         .into_iter()
         .fold(1, u64::saturating_mul);
-    if elems > limits::OPERAND_ELEMS {
-        let most = limits::OPERAND_ELEMS;
-        return Err(Unsupported(format!(
-            "an aligned copy of {elems} elements, expected at most {most}"
-        )));
-    }
+    check_elems(elems, "an aligned copy")?;
     let staging = Staging::new(problem.src, window, problem.dst.h, problem.dst.w);
     let unit = if staging.row_pitch <= HALF {
         HALF

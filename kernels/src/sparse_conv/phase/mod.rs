@@ -4,11 +4,14 @@ mod emit;
 mod geometry;
 mod table;
 
-use crate::variant::{Built, Cost, KernelError, Task, Unsupported, Variant, Weights, balanced};
-use crate::{AlignedBuf, ConvProblem, Extent, Footprint, Problem};
+use crate::problem::refuse;
+use crate::variant::{
+    Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights, balanced,
+};
+use crate::{AlignedBuf, ConvProblem, Extent, Footprint};
 use geometry::Geometry;
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{Avx2Asm, Avx512Asm, VectorAsm};
+use skimjit_jit::asm::VectorAsm;
 use skimjit_models::Pattern;
 use std::ops::Range;
 use table::Table;
@@ -37,50 +40,35 @@ const WANTED_TASKS: u32 = 8;
 /// Most bytes of accumulators that wait for the next block.
 const SCRATCH_BYTES: u32 = 192 << 10;
 
-impl Variant for Phase {
-    fn name(&self) -> &'static str {
-        "sparse_conv.phase"
-    }
+impl TypedVariant for Phase {
+    type Problem = ConvProblem;
+    const NAME: &'static str = "sparse_conv.phase";
+    const WEIGHTING: Weighting = Weighting::Sparse;
+    const EXAMPLE: &'static str = "conv src=2x5x9x64 dst=2x5x9x64 k=1x3 s=1x1 p=0x1 d=1x1 g=1 relu=0 density=40 bias=1 scale=1 seed=1";
 
-    fn supports(&self, problem: &Problem, isa: Isa) -> Result<(), Unsupported> {
-        let Problem::Conv(problem) = problem else {
-            return Err(Unsupported::family("convolutions"));
-        };
+    fn supports(problem: &ConvProblem, isa: Isa) -> Result<(), Unsupported> {
         problem.check()?;
         if problem.taps() == 1 {
-            return Err(Unsupported(
-                "a window of 1x1, expected more taps".to_owned(),
-            ));
+            return refuse("a window of 1x1, expected more taps".to_owned());
         }
         Geometry::new(problem, isa).map(|_| ())
     }
-
-    fn cost(&self, problem: &Problem, pattern: &Pattern, isa: Isa) -> Cost {
-        let Problem::Conv(problem) = problem else {
-            unreachable!("supported")
-        };
+    fn cost(problem: &ConvProblem, pattern: &Pattern, isa: Isa) -> Cost {
         let geometry = Geometry::new(problem, isa).expect("supported");
         Cost {
             cycles: cycles(problem, &geometry, f64::from(pattern.nnz()), isa),
             code_bytes: code_bytes(&geometry),
         }
     }
-
-    fn build(
-        &self,
-        problem: &Problem,
+    fn build<A: VectorAsm>(
+        problem: &ConvProblem,
         weights: Weights<'_>,
-        isa: Isa,
     ) -> Result<Built, KernelError> {
-        self.supports(problem, isa)?;
-        let Problem::Conv(problem) = problem else {
-            unreachable!("supported")
-        };
-        let geometry = Geometry::new(problem, isa)?;
-        Ok(match isa {
-            Isa::Avx2 => build::<Avx2Asm>(problem, &geometry, weights),
-            Isa::Avx512 => build::<Avx512Asm>(problem, &geometry, weights),
-        })
+        Ok(build::<A>(
+            problem,
+            &Geometry::new(problem, A::ISA)?,
+            weights,
+        ))
     }
 }
 
@@ -125,7 +113,7 @@ fn task_channels(problem: &ConvProblem, geometry: &Geometry) -> u32 {
 fn build<A: VectorAsm>(problem: &ConvProblem, geometry: &Geometry, weights: Weights<'_>) -> Built {
     let mut asm = A::new();
     let heights = heights(geometry);
-    let entries = heights
+    let entries: Vec<usize> = heights
         .iter()
         .map(|&rows| emit::emit_tile(&mut asm, problem, geometry, rows))
         .collect();
@@ -137,41 +125,35 @@ fn build<A: VectorAsm>(problem: &ConvProblem, geometry: &Geometry, weights: Weig
         for rows in balanced(problem.ocg(), most_channels) {
             let rows = first + rows.start..first + rows.end;
             let table = Table::new(problem, geometry, weights, rows.clone());
-            let bias = packed.align(64);
-            let row_bias = |row: u32| weights.bias.get(row as usize).copied().unwrap_or(0.0);
-            packed.extend_f32(rows.clone().map(row_bias));
+            let bias = weights.pack_bias(&mut packed, rows.clone());
             let wei = packed.align(64);
             table.write_entries(&mut packed);
             let aux = packed.align(64);
             emit::write_constants::<A>(&mut packed, problem, geometry);
             table.write_counts(&mut packed);
+            let task = Task {
+                wei,
+                bias,
+                aux,
+                count: rows.len() as u64,
+                ..Task::of_rows(problem, geometry.staging.channel, rows.start)
+            };
             for tile in &geometry.tiles {
                 let moved = i64::from(tile.start) * i64::from(geometry.staging.row_pitch);
-                let channel =
-                    i64::from(group * problem.icg()) * i64::from(geometry.staging.channel);
-                let to = i64::from(rows.start) * i64::from(problem.dst.pitch)
-                    + i64::from(tile.start * problem.dst.w);
                 let height = heights.iter().position(|&rows| rows == tile.len() as u32);
                 tasks.push(Task {
                     entry: height.expect("code for every height") as u32,
-                    src: (channel + moved) * 4,
-                    dst: to * 4,
-                    wei,
-                    bias,
-                    aux,
-                    count: rows.len() as u64,
+                    src: task.src + moved * 4,
+                    dst: task.dst + i64::from(tile.start * problem.dst.w) * 4,
                     cost: table.len() as f32 * tile.len() as f32 + 4.0 * rows.len() as f32,
+                    ..task
                 });
             }
         }
     }
     Built {
-        code: asm.finish(),
-        entries,
-        packed: packed.into(),
-        tasks,
         staging: Some(geometry.staging),
-        footprint: footprint(problem, geometry),
+        ..Built::new(asm, entries, packed, tasks, footprint(problem, geometry))
     }
 }
 
@@ -191,14 +173,8 @@ fn footprint(problem: &ConvProblem, geometry: &Geometry) -> Footprint {
     let waiting = channels * geometry.most_tile_vectors() * geometry.lanes * 4;
     let several = geometry.blocks.len() > 1;
     Footprint {
-        src: Extent {
-            before: 0,
-            after: geometry.staging.elems(),
-        },
-        dst: Extent {
-            before: 0,
-            after: ((dst.c - 1) * dst.pitch + dst.hw() + over) as usize,
-        },
+        src: Extent::from_base(geometry.staging.elems()),
+        dst: Extent::from_base(dst.last_plane() + (dst.hw() + over) as usize),
         scratch_bytes: if several { waiting as usize } else { 0 },
     }
 }

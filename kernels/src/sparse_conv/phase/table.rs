@@ -101,11 +101,10 @@ fn find(
                 phase
             };
             let slot = (block * rows.len() + (row - rows.start) as usize) * phases + order;
-            let index = row as usize * problem.cols() as usize + col as usize;
             found.push(Entry {
                 slot: slot as u32,
                 offset: ic * geometry.staging.channel * 4 + offset,
-                weight: weights.values[index],
+                weight: weights.value(row, col),
             });
         }
     }

@@ -5,7 +5,7 @@ use crate::data::Data;
 use crate::guard::{Guarded, POISON, Placement};
 use crate::spec::Spec;
 use skimjit_kernels::jit::{Code, CodeRegion};
-use skimjit_kernels::{Built, CompiledKernel, Extent, KernelIo, Planes, Problem};
+use skimjit_kernels::{Built, CompiledKernel, Extent, KernelIo, Planes};
 
 /// Filler of the result: what is not written keeps these bits.
 const SENTINEL: f32 = f32::from_bits(0x7fc0_5e17);
@@ -81,7 +81,7 @@ pub struct Bench {
 impl Bench {
     pub fn new(spec: &Spec, data: &Data, built: &Built) -> Self {
         let footprint = built.footprint;
-        let residual = matches!(&spec.problem, Problem::Conv(p) if p.residual);
+        let residual = spec.problem.operands().residual;
         let operand = |(i, (planes, values)): (usize, &(Planes, Vec<f32>))| {
             let extent = match i == 1 && residual {
                 true => footprint.dst,
