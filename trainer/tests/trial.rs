@@ -6,8 +6,8 @@ use skimjit_data::idx;
 use skimjit_models::caffe::proto::{NetParameter, Phase};
 use skimjit_models::caffe::{parse_prototxt, read_caffemodel, read_prototxt, upgrade::upgrade_net};
 use skimjit_testing::data;
-use skimjit_trainer::cpu::CpuEngine;
 use skimjit_trainer::engine::Engine;
+use skimjit_trainer::executor::CpuEngine;
 use skimjit_trainer::param::Role;
 use skimjit_trainer::prune::magnitude;
 use skimjit_trainer::prune::one_shot::{Target, one_shot, prunable};
@@ -54,7 +54,7 @@ fn params(engine: &mut dyn Engine) -> Vec<Vec<f32>> {
 fn a_scan_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let source = source(folder.path());
-    let mut engine = CpuEngine::new();
+    let mut engine = CpuEngine::default();
     let stream = source.add(&mut engine, [Phase::Test; 2], 2).unwrap();
     let before = params(&mut engine);
     let chosen = trial::prunable(engine.params(), &[]).unwrap();
@@ -81,7 +81,7 @@ fn a_scan_changes_nothing() {
 fn layers_are_reconstructed_one_after_the_other() {
     let folder = tempfile::tempdir().unwrap();
     let source = source(folder.path());
-    let mut engine = CpuEngine::new();
+    let mut engine = CpuEngine::default();
     let stream = source
         .add(&mut engine, [Phase::Test, Phase::Train], 4)
         .unwrap();
@@ -118,7 +118,7 @@ fn layers_are_reconstructed_one_after_the_other() {
 fn statistics_are_gathered_anew() {
     let folder = tempfile::tempdir().unwrap();
     let source = source(folder.path());
-    let mut engine = CpuEngine::new();
+    let mut engine = CpuEngine::default();
     let (net, mut feed) = source.open(Phase::Train, Phase::Train).unwrap();
     let id = engine.add(net).unwrap();
     let statistics = |engine: &CpuEngine| -> Vec<usize> {
@@ -223,7 +223,7 @@ fn lenet_at_nine_tenths() {
         seed: 1,
     };
     let accuracy = |pruned: &dyn Fn(&mut CpuEngine)| {
-        let mut engine = CpuEngine::new();
+        let mut engine = CpuEngine::default();
         let test = source.add(&mut engine, [Phase::Test; 2], 10).unwrap();
         pruned(&mut engine);
         test.judge(&mut engine).unwrap().outputs[0].value

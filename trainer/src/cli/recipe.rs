@@ -9,7 +9,7 @@ use skimjit_host::printable;
 use skimjit_models::caffe::proto::NetParameter;
 use skimjit_models::caffe::{read_definition, text, unknown};
 use skimjit_models::{Error, Result};
-use skimjit_trainer::cpu::CpuEngine;
+use skimjit_trainer::executor::CpuEngine;
 use skimjit_trainer::paths;
 use skimjit_trainer::prune::sparsity::{Sparsity, measure};
 use skimjit_trainer::recipe::{MethodOptions, Phase, Recipe, in_phase};
@@ -224,7 +224,7 @@ impl Run<'_> {
             weights: &files,
             resume: None,
         };
-        let engine = Box::new(CpuEngine::new());
+        let engine = Box::new(CpuEngine::default());
         let mut solver = Solver::new(settings, &sources, engine, start, &mut Silent)?;
         let id = solver.net();
         let named: Vec<_> = paths.iter().map(PathBuf::as_path).zip(&files).collect();

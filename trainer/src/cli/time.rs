@@ -128,7 +128,7 @@ fn measure(arguments: &Arguments, solver: &mut Solver) -> Result<Times> {
         solver.iterate(&mut Silent)?;
         if step >= WARM_UP {
             steps.push(start.elapsed().as_secs_f64());
-            nodes.push(solver.engine().times(id));
+            nodes.push(solver.engine().times(id).to_vec());
             bar.inc(1);
         }
     }

@@ -1,8 +1,8 @@
 //! Convolution and deconvolution: matrix products over gathered windows.
 
-use super::columns::Columns;
 use super::gemm::{Matrix, multiply};
 use super::layer::{Backward, Forward, Layer};
+use crate::columns::Columns;
 use rayon::prelude::*;
 use skimjit_models::Shape;
 use skimjit_models::ops;

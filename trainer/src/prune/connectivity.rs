@@ -1,7 +1,7 @@
 //! `connectivity_mode`: which weights stay zero.
 
-use crate::engine::ParamState;
 use crate::param::Param;
+use crate::update::ParamState;
 use skimjit_models::caffe::proto::layer_parameter::ConnectivityMode;
 
 /// Zeroes small weights and makes the mask that the parameter's mode asks for. What it did, as

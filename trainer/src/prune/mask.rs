@@ -1,8 +1,8 @@
 //! Masks: weights that are zero and stay so.
 
 use super::allocation::chosen;
-use crate::engine::ParamState;
 use crate::solver::method::{Context, Method};
+use crate::update::ParamState;
 use skimjit_models::Result;
 
 /// Zeroes what does not exceed a magnitude, for ever, with its momentum.

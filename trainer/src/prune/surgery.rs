@@ -4,9 +4,9 @@
 
 use super::allocation::chosen;
 use super::gradual::shares;
-use crate::engine::ParamState;
 use crate::solver::method::{Context, Method};
 use crate::solver::report::Metrics;
+use crate::update::ParamState;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::Deserialize;

@@ -1,10 +1,10 @@
 //! The solver: iterations, tests, snapshots.
 
 pub(crate) mod display;
+mod field;
 pub mod method;
 pub mod rate;
 pub mod report;
-pub mod rule;
 pub mod settings;
 pub mod snapshot;
 pub mod source;

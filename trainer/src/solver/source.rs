@@ -1,6 +1,6 @@
 //! The networks that a solver definition names, with their data.
 
-use super::settings::fault;
+use super::field::fault;
 use crate::net::{Net, NetSource};
 use crate::paths;
 use skimjit_data::{Feed, FeedOptions};

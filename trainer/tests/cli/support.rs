@@ -4,7 +4,7 @@ use skimjit_data::lmdb::Writer;
 use skimjit_models::caffe::datum::{Datum, Pixels};
 use skimjit_models::caffe::proto::NetParameter;
 use skimjit_models::caffe::{Care, read_caffemodel, read_solver};
-use skimjit_trainer::cpu::CpuEngine;
+use skimjit_trainer::executor::CpuEngine;
 use skimjit_trainer::solver::report::Silent;
 use skimjit_trainer::solver::settings::Settings;
 use skimjit_trainer::solver::snapshot::{Resumed, default_prefix};
@@ -185,7 +185,7 @@ impl Workplace {
         Solver::new(
             settings,
             &sources,
-            Box::new(CpuEngine::new()),
+            Box::new(CpuEngine::default()),
             start,
             &mut Silent,
         )

@@ -2,7 +2,7 @@
 
 use super::sums::{ChannelSums, Summed};
 use super::{Backward, Forward, Native, plain, transposed};
-use crate::cpu::columns::Columns;
+use crate::columns::Columns;
 use crate::cuda::device::{Args, Device, Product, behind};
 use skimjit_models::ops;
 use skimjit_models::{Result, Shape};
