@@ -125,7 +125,7 @@ impl MethodOptions {
     }
 
     /// As a recipe says it.
-    fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Gradual(_) => "gradual",
             Self::Guided(_) => "guided",

@@ -42,7 +42,7 @@ pub trait Method {
         serde_json::Value::Null
     }
     /// Takes what a snapshot kept.
-    fn restore(&mut self, _state: &serde_json::Value) -> Result<()> {
+    fn restore(&mut self, _state: serde_json::Value) -> Result<()> {
         Ok(())
     }
 }

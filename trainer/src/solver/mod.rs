@@ -19,6 +19,7 @@ use settings::Settings;
 use skimjit_data::Feed;
 use skimjit_models::caffe::proto::NetParameter;
 use skimjit_models::{Error, Result, Tensor};
+use snapshot::MethodStates;
 use source::{BuildOptions, Fed, Source, Sources};
 use std::collections::VecDeque;
 use std::path::Path;
@@ -52,14 +53,15 @@ pub struct Solver {
     /// Batches that BatchNorm's statistics are gathered anew from before tests; 0: they stay.
     recalibration: u32,
     treatments: Vec<Treatment>,
-    methods: Vec<Box<dyn Method>>,
+    /// With the names that snapshots know them by.
+    methods: Vec<(String, Box<dyn Method>)>,
     iteration: u64,
     current_step: i32,
     losses: VecDeque<f32>,
     started: Instant,
     snapshot_at: Option<u64>,
     /// What a snapshot kept of methods that have not been added yet.
-    kept: VecDeque<serde_json::Value>,
+    kept: MethodStates,
 }
 
 /// How a run begins.
@@ -123,7 +125,7 @@ impl Solver {
             losses: VecDeque::new(),
             started: Instant::now(),
             snapshot_at: None,
-            kept: VecDeque::new(),
+            kept: MethodStates::default(),
         };
         solver.begin(start, report)?;
         Ok(solver)
@@ -157,25 +159,32 @@ impl Solver {
         }
         match start.resume {
             Some(resumed) => {
-                self.kept = resumed.methods()?.into();
+                self.kept = resumed.methods()?;
                 resumed.apply(self)
             }
             None => Ok(()),
         }
     }
 
-    /// Adds a method; it starts now, with what a snapshot kept of it. Methods are to be added in the order
-    /// in which they were when the snapshot was made.
+    /// Adds a method; it starts now, with what a snapshot kept of it under its name. Further ones of a name count.
     pub fn add_method(
         &mut self,
+        name: &str,
         mut method: Box<dyn Method>,
         report: &mut dyn Report,
     ) -> Result<()> {
         method.start(&mut self.context(report))?;
-        if let Some(state) = self.kept.pop_front().filter(|state| !state.is_null()) {
-            method.restore(&state)?;
+        let known = |name: &str| self.methods.iter().any(|(other, _)| other == name);
+        let mut names = (2..).map(|number| format!("{name} {number}"));
+        let name = match known(name) {
+            false => Some(name.to_owned()),
+            true => names.find(|name| !known(name)),
+        };
+        let name = name.unwrap_or_default();
+        if let Some(state) = self.kept.take(&name, self.methods.len()) {
+            method.restore(state)?;
         }
-        self.methods.push(method);
+        self.methods.push((name, method));
         Ok(())
     }
 
@@ -203,7 +212,7 @@ impl Solver {
     }
     /// True when a method has reached what the run was for.
     pub fn is_done(&self) -> bool {
-        self.methods.iter().any(|method| method.is_done())
+        self.methods.iter().any(|(_, method)| method.is_done())
     }
     /// The settings.
     pub fn settings(&self) -> &Settings {
@@ -233,7 +242,7 @@ impl Solver {
             if due || request.is_some() {
                 self.snapshot(report)?;
             }
-            stopped |= self.methods.iter().any(|method| method.is_done());
+            stopped |= self.is_done();
         }
         if self.settings.snapshot_after_train && self.snapshot_at != Some(self.iteration) {
             self.snapshot(report)?;
@@ -307,7 +316,7 @@ impl Solver {
         let mut context = self.context(report);
         let result = methods
             .iter_mut()
-            .try_for_each(|method| run(method.as_mut(), &mut context));
+            .try_for_each(|(_, method)| run(method.as_mut(), &mut context));
         self.methods = methods;
         result
     }

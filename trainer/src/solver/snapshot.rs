@@ -4,6 +4,7 @@
 
 use super::Solver;
 use super::report::{Metrics, Report};
+use serde::Deserialize;
 use skimjit_models::caffe::proto::{
     BlobProto, BlobShape, LayerParameter, NetParameter, SolverParameter, SolverState,
 };
@@ -12,8 +13,36 @@ use skimjit_models::caffe::{
     write_caffemodel_hdf5, write_solverstate, write_solverstate_hdf5,
 };
 use skimjit_models::{Error, Result, Shape};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// What a snapshot keeps of methods.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(super) enum MethodStates {
+    /// Of those that keep something.
+    ByName(BTreeMap<String, serde_json::Value>),
+    /// Of all, in the order in which they were added: in older snapshots.
+    ByPosition(Vec<serde_json::Value>),
+}
+
+impl Default for MethodStates {
+    fn default() -> Self {
+        Self::ByName(BTreeMap::new())
+    }
+}
+
+impl MethodStates {
+    /// Takes that of a method.
+    pub fn take(&mut self, name: &str, position: usize) -> Option<serde_json::Value> {
+        let state = match self {
+            Self::ByName(states) => states.remove(name),
+            Self::ByPosition(states) => states.get_mut(position).map(serde_json::Value::take),
+        };
+        state.filter(|state| !state.is_null())
+    }
+}
 
 /// State of a run as a snapshot has it.
 pub struct Resumed {
@@ -53,14 +82,14 @@ impl Resumed {
     }
 
     /// State of the methods.
-    pub fn methods(&self) -> Result<Vec<serde_json::Value>> {
+    pub(super) fn methods(&self) -> Result<MethodStates> {
         let Some(text) = self
             .extra
             .as_ref()
             .map(NetParameter::name)
             .filter(|text| !text.is_empty())
         else {
-            return Ok(Vec::new());
+            return Ok(MethodStates::default());
         };
         serde_json::from_str(text).map_err(|error| {
             Error::new(format!(
@@ -378,11 +407,12 @@ impl Solver {
                 }
             });
         }
-        let states: Vec<serde_json::Value> =
-            self.methods.iter().map(|method| method.save()).collect();
-        let any = states.iter().any(|state| !state.is_null());
+        let states = self.methods.iter();
+        let states = states.map(|(name, method)| (name.clone(), method.save()));
+        let states: serde_json::Map<_, _> = states.filter(|(_, state)| !state.is_null()).collect();
+        let any = !states.is_empty();
         (any || !layers.is_empty()).then(|| NetParameter {
-            name: any.then(|| serde_json::Value::Array(states).to_string()),
+            name: any.then(|| serde_json::Value::Object(states).to_string()),
             layer: layers,
             ..NetParameter::default()
         })
