@@ -4,6 +4,7 @@ use super::console::{WARNINGS, complain, say, warn, write_file};
 use super::files;
 use super::session::CareArguments;
 use super::trial::warn_of_shares;
+use serde::Deserialize;
 use skimjit_data::{Feed, FeedOptions};
 use skimjit_models::caffe::filter::filter_net;
 use skimjit_models::caffe::proto::{NetParameter, NetState, Phase};
@@ -68,7 +69,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         write_caffemodel(&net, &file)?;
         complain("measuring", &format!("{:.0} % zeros", 100.0 * level));
         let report = arguments.explain(&file, &shape)?;
-        add(&mut table, level, &report, arguments)?;
+        add(&mut table, level, report, arguments)?;
     }
     // What is left of the folder is of no use.
     let _ = std::fs::remove_dir_all(&folder);
@@ -184,7 +185,7 @@ impl Arguments {
             .unwrap_or_else(|| PathBuf::from("skimjit"))
     }
 
-    fn explain(&self, file: &Path, shape: &str) -> Result<serde_json::Value> {
+    fn explain(&self, file: &Path, shape: &str) -> Result<Report> {
         let program = self.program();
         let mut command = Command::new(&program);
         command
@@ -208,58 +209,67 @@ impl Arguments {
             return Err(Error::new(said).field("skimjit explain"));
         }
         serde_json::from_slice(&output.stdout)
-            .map_err(|error| Error::new(error.to_string()).field("skimjit explain --json"))
+            .map_err(|error| Error::new(error.to_string()).field(EXPLAIN).hint(HINT))
     }
 }
+
+/// Of what `skimjit explain --json` tells, what a table is made from.
+#[derive(Deserialize)]
+struct Report {
+    cpu: String,
+    isa: String,
+    layers: Vec<Layer>,
+    network: Network,
+}
+
+#[derive(Deserialize)]
+struct Layer {
+    layer: String,
+    kind: String,
+    time_ms: f64,
+}
+
+#[derive(Deserialize)]
+struct Network {
+    total_ms: f64,
+}
+
+const EXPLAIN: &str = "skimjit explain --json";
+const HINT: &str = "use skimjit and skimjit-train of one version";
 
 /// Adds what was measured at one level.
 fn add(
     table: &mut Option<CostTable>,
     level: f64,
-    report: &serde_json::Value,
+    report: Report,
     arguments: &Arguments,
 ) -> Result<()> {
-    let missing = || {
-        Error::new("a report without times")
-            .field("skimjit explain --json")
-            .hint("use skimjit and skimjit-train of one version")
+    let prunable = |layer: &Layer| ["Convolution", "InnerProduct"].contains(&layer.kind.as_str());
+    let layers = report.layers.into_iter().filter(prunable);
+    let Some(table) = table else {
+        let layers: Vec<LayerCost> = layers
+            .map(|layer| LayerCost {
+                layer: layer.layer,
+                points: vec![[level, layer.time_ms]],
+            })
+            .collect();
+        let sum: f64 = layers.iter().map(LayerCost::dense_ms).sum();
+        *table = Some(CostTable {
+            machine: format!("{}, {}", report.cpu, report.isa),
+            batch: arguments.batch,
+            threads: arguments.threads,
+            layers,
+            rest_ms: (report.network.total_ms - sum).max(0.0),
+        });
+        return Ok(());
     };
-    let layers = report["layers"].as_array().ok_or_else(missing)?;
-    let number = |value: &serde_json::Value| value.as_f64().ok_or_else(missing);
-    let prunable = |layer: &&serde_json::Value| {
-        matches!(layer["kind"].as_str(), Some("Convolution" | "InnerProduct"))
-    };
-    let mut points = Vec::new();
-    for layer in layers.iter().filter(prunable) {
-        let name = layer["layer"].as_str().ok_or_else(missing)?;
-        points.push((name.to_owned(), [level, number(&layer["time_ms"])?]));
-    }
-    let total = number(&report["network"]["total_ms"])?;
-    match table {
-        None => {
-            let sum: f64 = points.iter().map(|(_, point)| point[1]).sum();
-            let layer = |(layer, point): (String, [f64; 2])| LayerCost {
-                layer,
-                points: vec![point],
-            };
-            *table = Some(CostTable {
-                machine: format!(
-                    "{}, {}",
-                    report["cpu"].as_str().unwrap_or("unknown"),
-                    report["isa"].as_str().unwrap_or("unknown")
-                ),
-                batch: arguments.batch,
-                threads: arguments.threads,
-                layers: points.into_iter().map(layer).collect(),
-                rest_ms: (total - sum).max(0.0),
-            });
-        }
-        Some(table) => {
-            for (name, point) in points {
-                let same = table.layers.iter_mut().find(|layer| layer.layer == name);
-                same.ok_or_else(missing)?.points.push(point);
-            }
-        }
+    for layer in layers {
+        let mut known = table.layers.iter_mut();
+        let same = known.find(|known| known.layer == layer.layer);
+        let same = same.ok_or_else(|| {
+            Error::new(format!("layer {:?} at {level} only", layer.layer)).field(EXPLAIN)
+        })?;
+        same.points.push([level, layer.time_ms]);
     }
     Ok(())
 }
