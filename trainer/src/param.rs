@@ -51,6 +51,10 @@ pub struct Param {
 }
 
 impl Param {
+    /// True for weights, of which some may become zero.
+    pub fn is_prunable(&self) -> bool {
+        matches!(self.role, Role::Weight | Role::Winograd)
+    }
     /// `layer[index]`, for messages.
     pub fn name(&self) -> String {
         format!("{}[{}]", self.layer, self.index)
@@ -60,6 +64,21 @@ impl Param {
         let rows = self.shape.dim(0).max(1) as usize;
         (rows, self.shape.count() / rows)
     }
+}
+
+/// Indices of the parameters that are pruned: weights of the layers that `field` names, or of all.
+pub fn prunable(params: &[Param], layers: &[String], field: &str) -> Result<Vec<usize>> {
+    let all = params.iter().enumerate();
+    let all = all.filter(|(_, param)| param.is_prunable());
+    let known: Vec<&str> = all.clone().map(|(_, param)| param.layer.as_str()).collect();
+    if let Some(missing) = layers.iter().find(|layer| !known.contains(&layer.as_str())) {
+        return Err(Error::new(format!("layer {missing:?}"))
+            .field(field)
+            .expected(format!("layers with weights: {}", known.join(", "))));
+    }
+    let named = |param: &Param| layers.is_empty() || layers.contains(&param.layer);
+    let chosen = all.filter(|(_, param)| named(param));
+    Ok(chosen.map(|(index, _)| index).collect())
 }
 
 /// The parameters of a network and their ids in its graph.

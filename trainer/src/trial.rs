@@ -2,17 +2,14 @@
 
 use crate::engine::{self, Engine, NetId};
 use crate::net::{Net, NetSource};
-use crate::param::{Param, Role};
-use crate::solver::display;
-use crate::solver::report::Output;
+use crate::solver::report::{Output, outputs};
+use crate::solver::snapshot::{blob_at, blobs, stored};
+use crate::solver::source::{self, order, phase};
 use serde::Serialize;
 use skimjit_data::{Feed, FeedOptions};
-use skimjit_models::caffe::filter::filter_net;
-use skimjit_models::caffe::proto::{
-    BlobProto, BlobShape, LayerParameter, NetParameter, NetState, Phase,
-};
+use skimjit_models::caffe::proto::{BlobProto, LayerParameter, NetParameter, Phase};
 use skimjit_models::{Error, Result, Tensor};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Bytes of batches that are held in memory at most.
 const MOST_BYTES: u64 = 4 << 30;
@@ -53,20 +50,15 @@ impl Source {
     }
 
     fn open_here(&self, net: Phase, data: Phase) -> Result<(Net, Feed)> {
-        let filtered = filter_net(self.definition.clone(), &state(data))?;
-        let feed = Feed::open(
-            &filtered,
-            &FeedOptions {
-                phase: data,
-                seed: self.seed,
-                folder: self.file.parent().map(Path::to_owned),
-                ahead: 2,
-                ..FeedOptions::default()
-            },
-        )?;
+        let options = FeedOptions {
+            seed: self.seed,
+            ahead: 2,
+            ..FeedOptions::default()
+        };
+        let feed = source::feed(&self.definition, &self.file, &phase(data), options)?;
         let source = NetSource {
             definition: &self.definition,
-            state: &state(net),
+            state: &phase(net),
             weights: &self.weights,
             blobs: feed.blobs(),
             seed: self.seed,
@@ -104,29 +96,20 @@ impl Source {
 
     /// The last weight file with the engine's parameters in place of its own.
     pub fn saved(&self, engine: &mut dyn Engine, id: NetId) -> NetParameter {
-        let values = values(engine);
+        let values = blobs(engine, false);
         let net = engine.net(id);
         let mut saved = match self.weights.last() {
             Some(weights) => weights.clone(),
             None => net.definition.clone(),
         };
-        for (_, places) in net.parameters() {
-            let owner = (net.layer(places[0]).name(), places[0].index);
-            let found = values
-                .iter()
-                .find(|(layer, index, _)| (layer.as_str(), *index) == owner);
-            let Some((_, _, blob)) = found else { continue };
+        for (index, places) in stored(engine, id) {
             for place in places {
-                let layer = net.layer(*place);
-                let blobs = &mut layer_of(&mut saved, layer).blobs;
-                if blobs.len() <= place.index {
-                    blobs.resize_with(place.index + 1, BlobProto::default);
-                }
+                let blob = blob_at(layer_of(&mut saved, net.layer(*place)), place.index);
                 // What other forks say about the blob stays with it.
-                let unknown_fields = std::mem::take(&mut blobs[place.index].unknown_fields);
-                blobs[place.index] = BlobProto {
+                let unknown_fields = std::mem::take(&mut blob.unknown_fields);
+                *blob = BlobProto {
                     unknown_fields,
-                    ..blob.clone()
+                    ..values[index].clone()
                 };
             }
         }
@@ -142,25 +125,6 @@ fn layer_of<'a>(net: &'a mut NetParameter, layer: &LayerParameter) -> &'a mut La
         net.layer.len() - 1
     });
     &mut net.layer[index]
-}
-
-fn values(engine: &mut dyn Engine) -> Vec<(String, usize, BlobProto)> {
-    let mut values = Vec::new();
-    for index in 0..engine.params().len() {
-        engine.edit(index, &mut |param, state| {
-            let dims = param.shape.dims().iter().map(|&dim| dim.into());
-            let blob = BlobProto {
-                shape: Some(BlobShape {
-                    dim: dims.collect(),
-                    ..BlobShape::default()
-                }),
-                data: state.data.clone(),
-                ..BlobProto::default()
-            };
-            values.push((param.layer.clone(), param.index, blob));
-        });
-    }
-    values
 }
 
 impl Stream {
@@ -188,7 +152,7 @@ impl Stream {
             loss: 0.0,
         };
         self.run(engine, &mut |engine| {
-            let outputs = display::outputs(engine, self.id);
+            let outputs = outputs(engine, self.id);
             sums.loss += f64::from(engine::loss(engine, self.id));
             if sums.outputs.is_empty() {
                 sums.outputs = outputs;
@@ -203,48 +167,4 @@ impl Stream {
         sums.outputs.iter_mut().for_each(|sum| sum.value /= count);
         Ok(sums)
     }
-}
-
-/// For each input of the network, the number of its blob in the feed.
-pub fn order(net: &Net, feed: &Feed) -> Result<Vec<usize>> {
-    let place = |&id: &skimjit_models::ValueId| {
-        let name = &net.graph.value(id).name;
-        let found = feed.blobs().iter().position(|blob| blob.name == *name);
-        found.ok_or_else(|| {
-            Error::new(format!("input {name:?} without data"))
-                .expected("a Data, ImageData or HDF5Data layer of that phase")
-                .hint("give the train_val prototxt, not the deploy prototxt")
-        })
-    };
-    net.graph.inputs.iter().map(place).collect()
-}
-
-fn state(phase: Phase) -> NetState {
-    NetState {
-        phase: Some(phase as i32),
-        ..NetState::default()
-    }
-}
-
-/// Indices of the parameters that are pruned: weights of the layers of these names, or all without.
-pub fn prunable(params: &[Param], layers: &[&str]) -> Result<Vec<usize>> {
-    let weights = |param: &Param| matches!(param.role, Role::Weight | Role::Winograd);
-    for &layer in layers {
-        let found = |param: &Param| weights(param) && param.layer == layer;
-        if !params.iter().any(found) {
-            let names = params.iter().filter(|param| weights(param));
-            let names: Vec<&str> = names.map(|param| param.layer.as_str()).collect();
-            return Err(Error::new(format!("layer {layer:?}"))
-                .field("--layers")
-                .expected(format!("layers with weights: {}", names.join(", "))));
-        }
-    }
-    let chosen = |param: &Param| {
-        weights(param) && (layers.is_empty() || layers.contains(&param.layer.as_str()))
-    };
-    let all = params.iter().enumerate();
-    Ok(all
-        .filter(|(_, param)| chosen(param))
-        .map(|(index, _)| index)
-        .collect())
 }

@@ -8,12 +8,13 @@ use skimjit_models::caffe::{parse_prototxt, read_caffemodel, read_prototxt, upgr
 use skimjit_testing::data;
 use skimjit_trainer::engine::Engine;
 use skimjit_trainer::executor::CpuEngine;
+use skimjit_trainer::param;
 use skimjit_trainer::param::Role;
 use skimjit_trainer::prune::magnitude;
 use skimjit_trainer::prune::one_shot::{Target, one_shot, prunable};
 use skimjit_trainer::prune::recalibration::recalibrate;
 use skimjit_trainer::prune::sensitivity::scan;
-use skimjit_trainer::trial::{self, Source};
+use skimjit_trainer::trial::Source;
 use std::path::Path;
 
 const LAYERS: &str = r#"
@@ -57,7 +58,7 @@ fn a_scan_changes_nothing() {
     let mut engine = CpuEngine::default();
     let stream = source.add(&mut engine, [Phase::Test; 2], 2).unwrap();
     let before = params(&mut engine);
-    let chosen = trial::prunable(engine.params(), &[]).unwrap();
+    let chosen = param::prunable(engine.params(), &[], "layers").unwrap();
     let mut steps = 0;
     let found = scan(&mut engine, &stream, &chosen, &[0.0, 0.5, 1.0], &mut |_| {
         steps += 1;
@@ -71,7 +72,7 @@ fn a_scan_changes_nothing() {
         assert_eq!(layer[2].sparsity, 1.0);
         assert_ne!(layer[2].judgement, found.baseline);
     }
-    let error = trial::prunable(engine.params(), &["x"]).unwrap_err();
+    let error = param::prunable(engine.params(), &["x".to_owned()], "layers").unwrap_err();
     assert!(error.to_string().contains("c, g, i"), "{error}");
     let text = serde_json::to_string(&found).unwrap();
     assert!(text.contains("\"baseline\"") && text.contains("\"accuracy\""));
@@ -230,7 +231,7 @@ fn lenet_at_nine_tenths() {
     };
     let dense = accuracy(&|_| ());
     let smallest = accuracy(&|engine| {
-        for param in trial::prunable(engine.params(), &[]).unwrap() {
+        for param in param::prunable(engine.params(), &[], "layers").unwrap() {
             engine.edit(param, &mut |_, state| {
                 magnitude::prune(&mut state.data, 0.9)
             });

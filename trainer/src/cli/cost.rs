@@ -5,15 +5,15 @@ use super::files;
 use super::session::CareArguments;
 use super::trial::warn_of_shares;
 use serde::Deserialize;
-use skimjit_data::{Feed, FeedOptions};
-use skimjit_models::caffe::filter::filter_net;
-use skimjit_models::caffe::proto::{NetParameter, NetState, Phase};
+use skimjit_data::FeedOptions;
+use skimjit_models::caffe::proto::{NetParameter, Phase};
 use skimjit_models::caffe::{
     blob, read_caffemodel, read_definition, unknown, upgrade::upgrade_net, write_caffemodel,
 };
 use skimjit_models::{Error, Percent, Result};
 use skimjit_trainer::prune::allocation::smallest;
 use skimjit_trainer::prune::guided::{CostTable, LayerCost};
+use skimjit_trainer::solver::source;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -153,17 +153,9 @@ impl Arguments {
         // Its warnings have been printed.
         let net = read_definition(&self.model, self.care.care(), &mut |_| ())?;
         for phase in [Phase::Test, Phase::Train] {
-            let state = NetState {
-                phase: Some(phase as i32),
-                ..NetState::default()
-            };
-            let filtered = filter_net(net.clone(), &state)?;
-            let options = FeedOptions {
-                phase,
-                folder: self.model.parent().map(Path::to_owned),
-                ..FeedOptions::default()
-            };
-            let feed = Feed::open(&filtered, &options).map_err(|error| error.file(&self.model))?;
+            let state = source::phase(phase);
+            let feed = source::feed(&net, &self.model, &state, FeedOptions::default());
+            let feed = feed.map_err(|error| error.file(&self.model))?;
             if let Some(blob) = feed.blobs().iter().find(|blob| blob.shape.rank() == 4) {
                 let dims: Vec<String> = blob.shape.dims()[1..].iter().map(u32::to_string).collect();
                 return Ok(format!("{},{}", self.batch, dims.join(",")));

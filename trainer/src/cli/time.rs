@@ -5,13 +5,13 @@ use super::session::{CareArguments, MachineArguments};
 use super::trial::{bar, print, print_json};
 use serde::Serialize;
 use skimjit_models::Result;
-use skimjit_models::caffe::proto::{NetState, Phase, SolverParameter};
+use skimjit_models::caffe::proto::{Phase, SolverParameter};
 use skimjit_models::caffe::read_definition;
 use skimjit_trainer::engine::NodeTime;
 use skimjit_trainer::paths;
 use skimjit_trainer::solver::report::Silent;
 use skimjit_trainer::solver::settings::Settings;
-use skimjit_trainer::solver::source::{Source, Sources};
+use skimjit_trainer::solver::source::{Source, Sources, phase};
 use skimjit_trainer::solver::{Solver, Start};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -91,10 +91,7 @@ fn open(arguments: &Arguments) -> Result<Solver> {
     let train = Source {
         definition,
         file: arguments.model.clone(),
-        state: NetState {
-            phase: Some(Phase::Train as i32),
-            ..NetState::default()
-        },
+        state: phase(Phase::Train),
     };
     let solver = SolverParameter {
         base_lr: Some(0.0),

@@ -5,6 +5,7 @@
 
 mod activation;
 mod batch_norm;
+mod blocks;
 mod combine;
 mod convolution;
 pub(crate) mod gemm;
@@ -17,6 +18,7 @@ mod pooling;
 mod reference;
 mod scale;
 mod softmax;
+mod sums;
 mod winograd;
 
 use crate::layer::LayerSpec;
@@ -66,7 +68,7 @@ impl Memory for HostMemory {
         Ok(array[..count].to_vec())
     }
     fn add(&mut self, part: &Vec<f32>, sum: &mut Vec<f32>, _count: usize) -> Result<()> {
-        convolution::add(part, sum);
+        sums::add(part, sum);
         Ok(())
     }
 

@@ -5,9 +5,10 @@ use crate::engine::{Engine, NetId};
 use crate::net::{Net, NetSource};
 use crate::solver::method::{Context, Method};
 use crate::solver::report::Metrics;
+use crate::solver::source::phase;
 use serde::Deserialize;
 use skimjit_data::Blob;
-use skimjit_models::caffe::proto::{NetParameter, NetState, Phase};
+use skimjit_models::caffe::proto::{NetParameter, Phase};
 use skimjit_models::caffe::{read_caffemodel, upgrade::upgrade_net};
 use skimjit_models::{Error, Op, Result, Tensor, ValueId};
 use std::path::PathBuf;
@@ -105,10 +106,7 @@ impl Distillation {
             .collect();
         let source = NetSource {
             definition: &self.definition,
-            state: &NetState {
-                phase: Some(Phase::Test as i32),
-                ..NetState::default()
-            },
+            state: &phase(Phase::Test),
             weights: std::slice::from_ref(&weights),
             blobs: &blobs,
             seed: 0,

@@ -1,6 +1,6 @@
 //! Group lasso: gradients that shrink whole rows, columns and blocks of weight matrices.
 
-use crate::param::{Param, Role};
+use crate::param::Param;
 use crate::solver::settings::Settings;
 use skimjit_models::{Error, Result};
 
@@ -24,7 +24,7 @@ struct Grid {
 impl Lasso {
     /// What settings and parameter ask for; `None` when that is nothing.
     pub fn of(param: &Param, settings: &Settings) -> Result<Option<Self>> {
-        if !matches!(param.role, Role::Weight | Role::Winograd) {
+        if !param.is_prunable() {
             return Ok(None);
         }
         let (rows, columns) = param.matrix();

@@ -2,8 +2,8 @@
 //! threshold are masked, masked ones that grow beyond a second one come back, and what is between stays as
 //! it is. All weights train, masked ones unseen.
 
-use super::allocation::chosen;
 use super::gradual::shares;
+use crate::param::prunable;
 use crate::solver::method::{Context, Method};
 use crate::solver::report::Metrics;
 use crate::update::ParamState;
@@ -126,9 +126,9 @@ impl Method for Surgery {
     fn start(&mut self, run: &mut Context<'_>) -> Result<()> {
         let params = run.engine.params();
         let named: Vec<String> = self.options.rates.keys().cloned().collect();
-        chosen(params, &named, "rates")?;
+        prunable(params, &named, "rates")?;
         let rate = |layer: &str| self.options.rates.get(layer).copied();
-        let patients = chosen(params, &self.options.layers, "layers")?.into_iter();
+        let patients = prunable(params, &self.options.layers, "layers")?.into_iter();
         let patients: Vec<(usize, f64)> = patients
             .map(|param| {
                 (

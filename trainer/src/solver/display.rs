@@ -1,34 +1,13 @@
 //! What a displayed iteration prints: SkimCaffe's lines, which scripts read.
 
 use super::Solver;
-use super::report::{Metrics, Output, Report};
+use super::report::{Metrics, Output, Report, outputs};
 use super::treatment::Treatment;
-use crate::engine::{Engine, NetId};
 use crate::param::{Param, Role};
 use crate::prune::regularization::Regularization;
 use crate::prune::sparsity::{Groups, Sparsity, measure, total};
 use crate::prune::winograd::Transform;
 use std::fmt::Write;
-
-/// Elements of the results of a network, in Caffe's order.
-pub fn outputs(engine: &dyn Engine, id: NetId) -> Vec<Output> {
-    let net = engine.net(id);
-    let mut all = Vec::new();
-    for &output in &net.graph.outputs {
-        let weight = net
-            .losses
-            .iter()
-            .find(|(id, _)| *id == output)
-            .map(|(_, weight)| *weight);
-        let name = &net.graph.value(output).name;
-        all.extend(engine.value(id, output).into_iter().map(|value| Output {
-            name: name.clone(),
-            value: f64::from(value),
-            loss_weight: weight,
-        }));
-    }
-    all
-}
 
 /// `name = value (* weight = loss)`.
 pub fn output(output: &Output) -> String {

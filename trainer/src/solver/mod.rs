@@ -1,6 +1,6 @@
 //! The solver: iterations, tests, snapshots.
 
-pub(crate) mod display;
+mod display;
 mod field;
 pub mod method;
 pub mod rate;
@@ -507,7 +507,7 @@ impl Solver {
             let batch = runner.feed.next()?;
             let inputs: Vec<&Tensor> = runner.order.iter().map(|&index| &batch[index]).collect();
             self.engine.forward(runner.id, &inputs, 0)?;
-            let outputs = display::outputs(self.engine.as_ref(), runner.id);
+            let outputs = report::outputs(self.engine.as_ref(), runner.id);
             loss += f64::from(engine::loss(self.engine.as_ref(), runner.id));
             self.engine.check()?;
             if sums.is_empty() {

@@ -1,5 +1,6 @@
 //! What a run tells: lines as SkimCaffe's log has them, and metrics for programs.
 
+use crate::engine::{Engine, NetId};
 use crate::prune::sparsity::Sparsity;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,26 @@ pub struct Output {
     /// Weight in the loss, if it has one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub loss_weight: Option<f32>,
+}
+
+/// Elements of the results of a network, in Caffe's order.
+pub fn outputs(engine: &dyn Engine, id: NetId) -> Vec<Output> {
+    let net = engine.net(id);
+    let mut all = Vec::new();
+    for &output in &net.graph.outputs {
+        let weight = net
+            .losses
+            .iter()
+            .find(|(id, _)| *id == output)
+            .map(|(_, weight)| *weight);
+        let name = &net.graph.value(output).name;
+        all.extend(engine.value(id, output).into_iter().map(|value| Output {
+            name: name.clone(),
+            value: f64::from(value),
+            loss_weight: weight,
+        }));
+    }
+    all
 }
 
 /// A record: one line of JSON.

@@ -4,6 +4,8 @@
 
 use super::Solver;
 use super::report::{Metrics, Report};
+use crate::engine::{Engine, NetId};
+use crate::net::BlobPlace;
 use serde::Deserialize;
 use skimjit_models::caffe::proto::{
     BlobProto, BlobShape, LayerParameter, NetParameter, SolverParameter, SolverState,
@@ -235,6 +237,41 @@ fn blob(shape: &Shape, data: Vec<f32>) -> BlobProto {
     }
 }
 
+/// Values of all parameters of an engine, perhaps with their gradients.
+pub fn blobs(engine: &mut dyn Engine, with_gradients: bool) -> Vec<BlobProto> {
+    let mut all = Vec::new();
+    for index in 0..engine.params().len() {
+        engine.read(index, &mut |param, state| {
+            let mut blob = blob(&param.shape, state.data.clone());
+            if with_gradients {
+                blob.diff.clone_from(&state.gradient);
+            }
+            all.push(blob);
+        });
+    }
+    all
+}
+
+/// The parameters of a network, each with the places that store it, the owner first.
+pub fn stored(engine: &dyn Engine, id: NetId) -> Vec<(usize, &[BlobPlace])> {
+    let net = engine.net(id);
+    let all = net.parameters().into_iter().filter_map(|(_, places)| {
+        let owner = (net.layer(places[0]).name(), places[0].index);
+        let mut params = engine.params().iter();
+        let index = params.position(|param| (param.layer.as_str(), param.index) == owner);
+        Some((index?, places))
+    });
+    all.collect()
+}
+
+/// A blob of a layer, which has it then.
+pub fn blob_at(layer: &mut LayerParameter, index: usize) -> &mut BlobProto {
+    if layer.blobs.len() <= index {
+        layer.blobs.resize_with(index + 1, BlobProto::default);
+    }
+    &mut layer.blobs[index]
+}
+
 /// Makes the folder of a file of the snapshot and has it written; an error says that nothing is lost.
 fn save(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let folder = path.parent();
@@ -326,41 +363,17 @@ impl Solver {
 
     /// The network as it is, with its weights.
     pub fn trained(&mut self) -> NetParameter {
-        let mut values: Vec<(String, usize, BlobProto)> = Vec::new();
-        for index in 0..self.treatments.len() {
-            let diff = self.settings.snapshot_diff;
-            self.engine.read(index, &mut |param, state| {
-                let mut blob = blob(&param.shape, state.data.clone());
-                if diff {
-                    blob.diff.clone_from(&state.gradient);
-                }
-                values.push((param.layer.clone(), param.index, blob));
-            });
-        }
+        let values = blobs(self.engine.as_mut(), self.settings.snapshot_diff);
         let net = self.engine.net(self.train.id);
         let mut definition = net.definition.clone();
-        let params = self.engine.params();
-        for (_, places) in net.parameters() {
-            let owner = places[0];
-            let owner = (net.layer(owner).name(), owner.index);
-            let Some(index) = params
-                .iter()
-                .position(|param| (param.layer.as_str(), param.index) == owner)
-            else {
-                continue;
-            };
+        for (index, places) in stored(self.engine.as_ref(), self.train.id) {
             // As Caffe, which stores a shared parameter once in HDF5.
-            let shown = if self.settings.snapshot_hdf5 {
-                1
-            } else {
-                places.len()
+            let shown = match self.settings.snapshot_hdf5 {
+                true => &places[..1],
+                false => places,
             };
-            for place in places.iter().take(shown) {
-                let blobs = &mut definition.layer[place.layer].blobs;
-                if blobs.len() <= place.index {
-                    blobs.resize_with(place.index + 1, BlobProto::default);
-                }
-                blobs[place.index] = values[index].2.clone();
+            for place in shown {
+                *blob_at(&mut definition.layer[place.layer], place.index) = values[index].clone();
             }
         }
         definition

@@ -61,7 +61,7 @@ impl Treatment {
         scale: f32,
         iteration: u64,
     ) -> Option<Update<'_>> {
-        let prunable = matches!(param.role, Role::Weight | Role::Winograd);
+        let prunable = param.is_prunable();
         if param.lr_mult == 0.0 && !prunable && !settings.threshold_all {
             return None;
         }
