@@ -19,7 +19,8 @@ use crate::param::Role;
 use crate::plan::Step;
 use crate::update::{ParamState, Update};
 use device::{Args, Device};
-use layers::{Backward, Forward, Native, native};
+
+use layers::native::{Backward, Forward, Native};
 use params::Mirror;
 use skimjit_models::{Result, Tensor};
 use std::sync::Arc;
@@ -95,7 +96,7 @@ impl Memory for DeviceMemory {
     }
 
     fn layer(&mut self, spec: &LayerSpec, _: &[Arc<Tensor>]) -> Result<Option<Self::Layer>> {
-        let layer = native(self.device.as_mut(), spec)?;
+        let layer = layers::layer(self.device.as_mut(), spec)?;
         let needed = layer.as_ref().map_or(0, |layer| layer.scratch());
         self.needed = self.needed.max(needed);
         Ok(layer)

@@ -209,7 +209,7 @@ impl Method for Surgery {
 enum Thresholds {
     /// By parameter.
     ByName(BTreeMap<String, [f32; 2]>),
-    /// In the order of the parameters, see [`crate::solver::snapshot`].
+    /// In the order of the parameters, see [`crate::solver::method::MethodStates`].
     ByPosition(Vec<[f32; 2]>),
 }
 

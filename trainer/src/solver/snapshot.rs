@@ -2,11 +2,11 @@
 //!
 //! Every file appears whole or not at all. The solverstate comes last, so that where there is one, the rest is there too.
 
-use super::Solver;
+use super::method::MethodStates;
 use super::report::{Metrics, Report};
+use super::run::Run;
 use crate::engine::{Engine, NetId};
 use crate::net::BlobPlace;
-use serde::Deserialize;
 use skimjit_models::caffe::proto::{
     BlobProto, BlobShape, LayerParameter, NetParameter, SolverParameter, SolverState,
 };
@@ -15,36 +15,8 @@ use skimjit_models::caffe::{
     write_caffemodel_hdf5, write_solverstate, write_solverstate_hdf5,
 };
 use skimjit_models::{Error, Result, Shape};
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// What a snapshot keeps of methods.
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub(super) enum MethodStates {
-    /// Of those that keep something.
-    ByName(BTreeMap<String, serde_json::Value>),
-    /// Of all, in the order in which they were added: in older snapshots.
-    ByPosition(Vec<serde_json::Value>),
-}
-
-impl Default for MethodStates {
-    fn default() -> Self {
-        Self::ByName(BTreeMap::new())
-    }
-}
-
-impl MethodStates {
-    /// Takes that of a method.
-    pub fn take(&mut self, name: &str, position: usize) -> Option<serde_json::Value> {
-        let state = match self {
-            Self::ByName(states) => states.remove(name),
-            Self::ByPosition(states) => states.get_mut(position).map(serde_json::Value::take),
-        };
-        state.filter(|state| !state.is_null())
-    }
-}
 
 /// State of a run as a snapshot has it.
 pub struct Resumed {
@@ -102,11 +74,11 @@ impl Resumed {
     }
 
     /// Takes over histories, masks and shadows.
-    pub(super) fn apply(self, solver: &mut Solver) -> Result<()> {
-        solver.iteration = self.iteration;
-        solver.current_step = self.state.current_step();
-        let params = solver.engine.params().len();
-        let arrays = solver.settings.rule.histories();
+    pub(super) fn apply(self, run: &mut Run) -> Result<()> {
+        run.iteration = self.iteration;
+        run.current_step = self.state.current_step();
+        let params = run.engine.params().len();
+        let arrays = run.settings.rule.histories();
         let found = self.state.history.len();
         if found != params * arrays {
             return Err(Error::new(format!("{found} arrays"))
@@ -123,7 +95,7 @@ impl Resumed {
             let at = |error: Error| error.file(&self.file).field(format!("history[{number}]"));
             let data = blob::take_tensor(&mut blob).map_err(at)?.into_data();
             let mut wrong = None;
-            solver.engine.edit(index, &mut |param, state| {
+            run.engine.edit(index, &mut |param, state| {
                 if data.len() != param.shape.count() {
                     wrong = Some(
                         Error::new(format!("{} elements", data.len()))
@@ -140,7 +112,7 @@ impl Resumed {
             }
         }
         match self.extra {
-            Some(extra) => restore_extra(solver, extra),
+            Some(extra) => restore_extra(run, extra),
             None => Ok(()),
         }
     }
@@ -196,7 +168,7 @@ fn learned_net(state: &SolverState, path: &Path) -> Result<PathBuf> {
     })
 }
 
-fn restore_extra(solver: &mut Solver, extra: NetParameter) -> Result<()> {
+fn restore_extra(run: &mut Run, extra: NetParameter) -> Result<()> {
     for mut layer in extra.layer {
         let Some((name, what)) = layer
             .name()
@@ -209,18 +181,16 @@ fn restore_extra(solver: &mut Solver, extra: NetParameter) -> Result<()> {
             continue;
         };
         let data = blob::take_tensor(blob)?.into_data();
-        let params = solver.engine.params();
+        let params = run.engine.params();
         let fits =
             |param: &crate::param::Param| param.name() == name && param.shape.count() == data.len();
         let Some(index) = params.iter().position(fits) else {
             continue;
         };
-        solver
-            .engine
-            .edit(index, &mut |_, state| match what.as_str() {
-                "mask" => state.mask = Some(data.clone()),
-                _ => state.shadow = Some(data.clone()),
-            });
+        run.engine.edit(index, &mut |_, state| match what.as_str() {
+            "mask" => state.mask = Some(data.clone()),
+            _ => state.shadow = Some(data.clone()),
+        });
     }
     Ok(())
 }
@@ -285,7 +255,7 @@ fn save(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         })
 }
 
-impl Solver {
+impl Run {
     /// Writes a snapshot of the state after the last iteration; the path of the solverstate.
     pub fn snapshot(&mut self, report: &mut dyn Report) -> Result<PathBuf> {
         self.check_finite()?;
@@ -364,9 +334,9 @@ impl Solver {
     /// The network as it is, with its weights.
     pub fn trained(&mut self) -> NetParameter {
         let values = blobs(self.engine.as_mut(), self.settings.snapshot_diff);
-        let net = self.engine.net(self.train.id);
+        let net = self.engine.net(self.net);
         let mut definition = net.definition.clone();
-        for (index, places) in stored(self.engine.as_ref(), self.train.id) {
+        for (index, places) in stored(self.engine.as_ref(), self.net) {
             // As Caffe, which stores a shared parameter once in HDF5.
             let shown = match self.settings.snapshot_hdf5 {
                 true => &places[..1],

@@ -1,7 +1,7 @@
 //! Elementwise functions, dropout, and layers that only change shapes.
 
 use super::combine::copy;
-use super::{Backward, Forward, Native};
+use super::native::{Backward, Forward, Native};
 use crate::cuda::device::{Args, Device};
 use crate::layer::Dropout as Attributes;
 use skimjit_models::Result;

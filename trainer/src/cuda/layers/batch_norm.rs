@@ -1,7 +1,7 @@
 //! Batch normalisation with Caffe's running sums.
 
+use super::native::{Backward, Forward, Native};
 use super::sums::{ChannelSums, Summed};
-use super::{Backward, Forward, Native};
 use crate::cuda::device::{Args, Device, behind};
 use crate::layer::BatchNorm as Attributes;
 use skimjit_models::{Result, Shape};

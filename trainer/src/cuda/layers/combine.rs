@@ -1,6 +1,6 @@
 //! Layers that combine or cut operands: Eltwise, Concat, Slice.
 
-use super::{Backward, Forward, Native};
+use super::native::{Backward, Forward, Native};
 use crate::cuda::device::{Args, Device};
 use skimjit_models::ops;
 use skimjit_models::{Result, Shape};

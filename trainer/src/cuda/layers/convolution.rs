@@ -1,7 +1,7 @@
 //! Convolution and deconvolution: matrix products over the gathered windows of many images at once.
 
+use super::native::{Backward, Forward, Native, plain, transposed};
 use super::sums::{ChannelSums, Summed};
-use super::{Backward, Forward, Native, plain, transposed};
 use crate::columns::Columns;
 use crate::cuda::device::{Args, Device, Product, behind};
 use skimjit_models::ops;

@@ -6,12 +6,13 @@ mod combine;
 mod convolution;
 mod inner_product;
 mod lrn;
+pub mod native;
 mod pooling;
 mod scale;
 mod softmax;
 mod sums;
 
-use super::device::{Device, Operand};
+use super::device::Device;
 use crate::layer::{Kind, LayerSpec};
 use activation::{Copy, Dropout, Function};
 use batch_norm::BatchNorm;
@@ -19,59 +20,16 @@ use combine::{Concat, Maximum, Product, Slice, Sum};
 use convolution::Convolution;
 use inner_product::InnerProduct;
 use lrn::Lrn;
+use native::Native;
 use pooling::Pooling;
 use scale::{PRelu, Scale};
 use skimjit_models::Result;
 use skimjit_models::ops::EltwiseOp;
 use softmax::Softmax;
 
-/// Addresses of a forward run.
-pub struct Forward<'a> {
-    /// Operands.
-    pub inputs: &'a [u64],
-    /// Result; in place, it is the operand.
-    pub output: u64,
-    /// Weights.
-    pub weights: &'a [u64],
-    /// Memory for the time of the run, as much as [`Native::scratch`] asks for.
-    pub scratch: u64,
-    /// Chooses random numbers.
-    pub turn: u64,
-}
-
-/// Addresses of a backward run.
-pub struct Backward<'a> {
-    /// Operands.
-    pub inputs: &'a [u64],
-    /// Result.
-    pub output: u64,
-    /// Gradient of the result.
-    pub output_gradient: u64,
-    /// Gradients of the operands, to be overwritten; 0 where nobody wants them.
-    pub input_gradients: &'a [u64],
-    /// Weights.
-    pub weights: &'a [u64],
-    /// Gradients of the weights, to be added to; 0 where nobody wants them.
-    pub weight_gradients: &'a [u64],
-    /// Memory for the time of the run.
-    pub scratch: u64,
-}
-
-/// A layer with its memory on the device.
-pub trait Native: Send {
-    /// Elements of memory that a run needs besides.
-    fn scratch(&self) -> usize {
-        0
-    }
-    /// Computes the result.
-    fn forward(&mut self, device: &mut dyn Device, run: &Forward<'_>) -> Result<()>;
-    /// Computes the gradients.
-    fn backward(&mut self, device: &mut dyn Device, run: &Backward<'_>) -> Result<()>;
-}
-
 /// The device's layer of a node; `None` where only the CPU has one: losses, judges like Accuracy, STOCHASTIC
 /// poolings in training, and Winograd convolutions.
-pub fn native(device: &mut dyn Device, spec: &LayerSpec) -> Result<Option<Box<dyn Native>>> {
+pub fn layer(device: &mut dyn Device, spec: &LayerSpec) -> Result<Option<Box<dyn Native>>> {
     let (inputs, output) = (&spec.inputs, &spec.output);
     let count = output.count();
     Ok(Some(match &spec.kind {
@@ -103,18 +61,4 @@ pub fn native(device: &mut dyn Device, spec: &LayerSpec) -> Result<Option<Box<dy
             return Ok(None);
         }
     }))
-}
-
-fn plain(address: u64) -> Operand {
-    Operand {
-        address,
-        transposed: false,
-    }
-}
-
-fn transposed(address: u64) -> Operand {
-    Operand {
-        address,
-        transposed: true,
-    }
 }

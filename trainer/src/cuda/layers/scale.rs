@@ -1,7 +1,7 @@
 //! Scale, Bias and PReLU: factors and offsets that are shared along some axes.
 
+use super::native::{Backward, Forward, Native};
 use super::sums::{ChannelSums, Summed};
-use super::{Backward, Forward, Native};
 use crate::cuda::device::{Args, Device};
 use crate::layer::{Place, Scale as Attributes};
 use skimjit_models::{Result, Shape};
