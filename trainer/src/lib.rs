@@ -1,7 +1,8 @@
 //! Trains, prunes and fine-tunes Caffe networks.
 //!
-//! A [`net::Net`] is a definition in one phase; an [`engine::Engine`] runs it forward and backward and
-//! holds its parameters; the solver decides what becomes of them.
+//! A [`net::Net`] is a definition in one phase; [`layer`] and [`plan`] say what its nodes do and in what order. An
+//! [`engine::Engine`] runs it forward and backward and holds its parameters: the [`executor`], on a kind of
+//! [`memory`] with its layers. The solver decides what becomes of parameters, by the rules of [`update`].
 #![deny(unsafe_code)]
 
 mod columns;

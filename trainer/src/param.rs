@@ -66,6 +66,27 @@ impl Param {
     }
 }
 
+#[cfg(test)]
+impl Param {
+    /// Weights of a layer of which nothing more is said.
+    pub fn weights(layer: &str, dims: &[u32], groups: u32) -> Self {
+        Self {
+            layer: layer.to_owned(),
+            index: 0,
+            role: Role::Weight,
+            shape: Shape::new(dims).unwrap(),
+            groups,
+            lr_mult: 1.0,
+            decay_mult: 1.0,
+            regularization: None,
+            breadth_decay_mult: 0.0,
+            kernel_shape_decay_mult: 0.0,
+            block_group_lasso: Vec::new(),
+            connectivity: ConnectivityMode::Connected,
+        }
+    }
+}
+
 /// Indices of the parameters that are pruned: weights of the layers that `field` names, or of all.
 pub fn prunable(params: &[Param], layers: &[String], field: &str) -> Result<Vec<usize>> {
     let all = params.iter().enumerate();

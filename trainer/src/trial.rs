@@ -1,11 +1,10 @@
 //! A trained network on trial: forward runs over some batches, without training it.
 
-use crate::engine::{self, Engine, NetId};
+use crate::engine::{Engine, NetId};
 use crate::net::{Net, NetSource};
-use crate::solver::report::{Output, outputs};
+pub use crate::solver::report::Judgement;
 use crate::solver::snapshot::{blob_at, blobs, stored};
 use crate::solver::source::{self, order, phase};
-use serde::Serialize;
 use skimjit_data::{Feed, FeedOptions};
 use skimjit_models::caffe::proto::{BlobProto, LayerParameter, NetParameter, Phase};
 use skimjit_models::{Error, Result, Tensor};
@@ -30,15 +29,6 @@ pub struct Source {
 pub struct Stream {
     id: NetId,
     batches: Vec<Vec<Tensor>>,
-}
-
-/// Means over the batches.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Judgement {
-    /// Of each element of the results.
-    pub outputs: Vec<Output>,
-    /// Of the weighted sum of the losses.
-    pub loss: f64,
 }
 
 impl Source {
@@ -94,6 +84,12 @@ impl Source {
         Ok(Stream { id, batches })
     }
 
+    /// The network of phase TEST with so many of its batches; `None` for 0 of them.
+    pub fn add_test(&self, engine: &mut dyn Engine, count: u32) -> Result<Option<Stream>> {
+        let add = |count| self.add(engine, [Phase::Test; 2], count);
+        Some(count).filter(|&count| count > 0).map(add).transpose()
+    }
+
     /// The last weight file with the engine's parameters in place of its own.
     pub fn saved(&self, engine: &mut dyn Engine, id: NetId) -> NetParameter {
         let values = blobs(engine, false);
@@ -147,24 +143,12 @@ impl Stream {
     }
     /// Means of all results.
     pub fn judge(&self, engine: &mut dyn Engine) -> Result<Judgement> {
-        let mut sums = Judgement {
-            outputs: Vec::new(),
-            loss: 0.0,
-        };
+        let mut sums = Judgement::default();
         self.run(engine, &mut |engine| {
-            let outputs = outputs(engine, self.id);
-            sums.loss += f64::from(engine::loss(engine, self.id));
-            if sums.outputs.is_empty() {
-                sums.outputs = outputs;
-            } else {
-                let all = sums.outputs.iter_mut().zip(outputs);
-                all.for_each(|(sum, output)| sum.value += output.value);
-            }
+            sums.add(engine, self.id);
             Ok(())
         })?;
-        let count = self.batches.len().max(1) as f64;
-        sums.loss /= count;
-        sums.outputs.iter_mut().for_each(|sum| sum.value /= count);
+        sums.divide(self.batches.len().max(1) as f64);
         Ok(sums)
     }
 }

@@ -4,48 +4,12 @@ use super::blocks::{self, Partial};
 use super::gemm::{Matrix, multiply};
 use super::layer::{Backward, Forward, Layer};
 use super::sums::total;
-use crate::columns::Columns;
+use crate::columns::Geometry;
 use rayon::prelude::*;
 use skimjit_models::Shape;
 use skimjit_models::ops;
 
-/// Shapes of a convolution as seen from its images (`wide`: what windows are gathered from) to its
-/// filters' results (`narrow`).
-struct Geometry {
-    images: usize,
-    groups: usize,
-    /// Channels of the narrow side in a group.
-    filters: usize,
-    columns: Columns,
-}
-
 impl Geometry {
-    fn new(op: &ops::Convolution, wide: &Shape, narrow: &Shape) -> Self {
-        let groups = op.groups as usize;
-        let plane = |shape: &Shape| [shape.dim(2) as usize, shape.dim(3) as usize];
-        Self {
-            images: wide.dim(0) as usize,
-            groups,
-            filters: narrow.dim(1) as usize / groups,
-            columns: Columns {
-                channels: wide.dim(1) as usize / groups,
-                input: plane(wide),
-                output: plane(narrow),
-                window: op.window,
-            },
-        }
-    }
-    /// Elements of the wide side in a group of an image.
-    fn wide(&self) -> usize {
-        self.columns.channels * self.columns.input[0] * self.columns.input[1]
-    }
-    /// Elements of the narrow side in a group of an image.
-    fn narrow(&self) -> usize {
-        self.filters * self.columns.columns()
-    }
-    fn weights(&self) -> usize {
-        self.filters * self.columns.rows()
-    }
     fn scratch(&self) -> Vec<f32> {
         let count = self.columns.rows() * self.columns.columns();
         vec![0.0; if self.columns.is_image() { 0 } else { count }]

@@ -230,24 +230,9 @@ pub fn erk(params: &[&Param], density: f64) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skimjit_models::Shape;
-    use skimjit_models::caffe::proto::layer_parameter::ConnectivityMode;
 
     fn param(layer: &str, dims: &[u32]) -> Param {
-        Param {
-            layer: layer.to_owned(),
-            index: 0,
-            role: Role::Weight,
-            shape: Shape::new(dims).unwrap(),
-            groups: 1,
-            lr_mult: 1.0,
-            decay_mult: 1.0,
-            regularization: None,
-            breadth_decay_mult: 0.0,
-            kernel_shape_decay_mult: 0.0,
-            block_group_lasso: vec![],
-            connectivity: ConnectivityMode::Connected,
-        }
+        Param::weights(layer, dims, 1)
     }
 
     #[test]

@@ -69,23 +69,11 @@ fn group_mask(param: &Param, data: &[f32]) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::param::Role;
-    use skimjit_models::Shape;
 
     fn param(mode: ConnectivityMode, groups: u32) -> Param {
         Param {
-            layer: "conv".to_owned(),
-            index: 0,
-            role: Role::Weight,
-            shape: Shape::new([4, 1, 1, 3]).unwrap(),
-            groups,
-            lr_mult: 1.0,
-            decay_mult: 1.0,
-            regularization: None,
-            breadth_decay_mult: 0.0,
-            kernel_shape_decay_mult: 0.0,
-            block_group_lasso: Vec::new(),
             connectivity: mode,
+            ..Param::weights("conv", &[4, 1, 1, 3], groups)
         }
     }
 

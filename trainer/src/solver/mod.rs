@@ -15,7 +15,7 @@ use crate::engine::{self, Engine, NetId};
 use crate::param::Role;
 use crate::prune::recalibration::recalibrate;
 use method::{Method, MethodStates};
-use report::{Metrics, Output, Progress, Report};
+use report::{Judgement, Metrics, Output, Progress, Report};
 use run::Run;
 use settings::Settings;
 use skimjit_data::Feed;
@@ -431,31 +431,17 @@ impl Solver {
     fn run_test(&mut self, number: usize) -> Result<(Vec<Output>, Option<f64>)> {
         let batches = self.run.settings.test_iter[number];
         let runner = &mut self.tests[number];
-        let mut sums: Vec<Output> = Vec::new();
-        let mut loss = 0.0;
+        let mut sums = Judgement::default();
         for _ in 0..batches {
             let batch = runner.feed.next()?;
             let inputs: Vec<&Tensor> = runner.order.iter().map(|&index| &batch[index]).collect();
             self.run.engine.forward(runner.id, &inputs, 0)?;
-            let outputs = report::outputs(self.run.engine.as_ref(), runner.id);
-            loss += f64::from(engine::loss(self.run.engine.as_ref(), runner.id));
+            sums.add(self.run.engine.as_ref(), runner.id);
             self.run.engine.check()?;
-            if sums.is_empty() {
-                sums = outputs;
-            } else {
-                sums.iter_mut()
-                    .zip(outputs)
-                    .for_each(|(sum, output)| sum.value += output.value);
-            }
         }
-        sums.iter_mut()
-            .for_each(|sum| sum.value /= f64::from(batches));
-        let loss = self
-            .run
-            .settings
-            .test_compute_loss
-            .then(|| loss / f64::from(batches));
-        Ok((sums, loss))
+        sums.divide(f64::from(batches));
+        let loss = self.run.settings.test_compute_loss.then_some(sums.loss);
+        Ok((sums.outputs, loss))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a run tells: lines as SkimCaffe's log has them, and metrics for programs.
 
-use crate::engine::{Engine, NetId};
+use crate::engine::{self, Engine, NetId};
 use crate::prune::sparsity::Sparsity;
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,34 @@ pub fn outputs(engine: &dyn Engine, id: NetId) -> Vec<Output> {
         }));
     }
     all
+}
+
+/// Means over the batches of a test.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Judgement {
+    /// Of each element of the results.
+    pub outputs: Vec<Output>,
+    /// Of the weighted sum of the losses.
+    pub loss: f64,
+}
+
+impl Judgement {
+    /// Adds what the last forward run of a network came to.
+    pub fn add(&mut self, engine: &dyn Engine, id: NetId) {
+        self.loss += f64::from(engine::loss(engine, id));
+        let outputs = outputs(engine, id);
+        if self.outputs.is_empty() {
+            self.outputs = outputs;
+        } else {
+            let all = self.outputs.iter_mut().zip(outputs);
+            all.for_each(|(sum, output)| sum.value += output.value);
+        }
+    }
+    /// Makes means of the sums over so many runs.
+    pub fn divide(&mut self, runs: f64) {
+        self.loss /= runs;
+        self.outputs.iter_mut().for_each(|sum| sum.value /= runs);
+    }
 }
 
 /// A record: one line of JSON.
