@@ -1,6 +1,6 @@
 //! Who may use what. Reads the manifests and the sources; see ARCHITECTURE.md.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -402,4 +402,128 @@ fn names_no_machine() {
         );
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// What a file of a crate names of it: paths from `crate::` or `super::` on, those in braces one by one.
+fn names(text: &str) -> Vec<String> {
+    let code: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.split("//").next())
+        .collect();
+    let code = code.join("\n");
+    let in_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let path = |text: &str| text.chars().take_while(|&c| in_path(c)).collect::<String>();
+    let mut found = Vec::new();
+    let starts = ["crate::", "super::"].map(|start| code.match_indices(start));
+    for (at, _) in starts.into_iter().flatten() {
+        let base = path(&code[at..]);
+        let rest = code[at + base.len()..].strip_prefix('{');
+        let mut depth = 0;
+        let inside = rest.unwrap_or_default().split_inclusive([',', '{', '}']);
+        for item in inside {
+            if depth < 0 {
+                break;
+            }
+            if depth == 0 {
+                found.push(base.clone() + &path(item.trim_start()));
+            }
+            depth += match item.chars().last() {
+                Some('{') => 1,
+                Some('}') => -1,
+                _ => 0,
+            };
+        }
+        found.push(base);
+    }
+    found
+}
+
+/// The files of a crate and which of them each uses: a module those below it, all what they name.
+fn arrows(folder: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let module = |path: &Path| {
+        let path = path.strip_prefix(folder).expect("a file of the crate");
+        let name = path.with_extension("").to_string_lossy().replace('/', "::");
+        let name = name.strip_suffix("::mod").unwrap_or(&name);
+        format!("crate::{name}")
+    };
+    let files: BTreeMap<String, String> = sources(folder)
+        .into_iter()
+        .filter(|(path, _)| !path.to_string_lossy().ends_with("tests.rs"))
+        .map(|(path, text)| (module(&path), text))
+        .collect();
+    let parent = |name: &str| name.rsplit_once("::").map(|(parent, _)| parent.to_owned());
+    // The file that a path leads to: the longest part of it that is one.
+    let file = |from: &str, path: &str| {
+        let above = parent(from).unwrap_or_default();
+        let mut path = path.replacen("super", &above, 1);
+        while !files.contains_key(&path) {
+            path = parent(&path)?;
+        }
+        Some(path)
+    };
+    let uses = |(name, text): (&String, &String)| {
+        let below = files
+            .keys()
+            .filter(|other| parent(other).as_ref() == Some(name));
+        let named = names(text).into_iter().filter_map(|path| file(name, &path));
+        let uses = below.cloned().chain(named).filter(|other| other != name);
+        (name.clone(), uses.collect())
+    };
+    files.iter().map(uses).collect()
+}
+
+#[test]
+fn no_circle_of_files_in_the_trainer() {
+    let mut left = arrows("trainer/src");
+    assert!(
+        left["crate::update"].is_empty(),
+        "{:?}",
+        left["crate::update"]
+    );
+    assert!(left["crate::executor"].contains("crate::gradients"));
+    loop {
+        let ends: Vec<String> = left
+            .iter()
+            .filter(|(_, uses)| !uses.iter().any(|other| left.contains_key(other)))
+            .map(|(name, _)| name.clone())
+            .collect();
+        if ends.is_empty() {
+            break;
+        }
+        left.retain(|name, _| !ends.contains(name));
+    }
+    assert!(left.is_empty(), "{left:#?}");
+}
+
+/// Back ends are memories and layers: they know neither each other nor who runs them; update rules know nothing.
+#[test]
+fn the_trainers_back_ends_know_no_engine() {
+    let memory = ["columns", "layer", "memory", "param", "plan", "update"];
+    for (part, may) in [
+        ("update", &[][..]),
+        ("columns", &[]),
+        ("net", &[]),
+        ("param", &["net"]),
+        ("layer", &["net"]),
+        ("plan", &["layer", "net", "param"]),
+        ("memory", &["layer", "param", "plan", "update"]),
+        ("gradients", &["memory"]),
+        ("cpu", &memory),
+        ("cuda", &memory),
+        ("engine", &["net", "param", "update"]),
+    ] {
+        let part = format!("crate::{part}");
+        let inside = |name: &str| name == part || name.starts_with(&format!("{part}::"));
+        let arrows = arrows("trainer/src")
+            .into_iter()
+            .filter(|(name, _)| inside(name));
+        for (name, uses) in arrows {
+            let may = |other: &str| may.iter().any(|may| other == format!("crate::{may}"));
+            let wrong: Vec<_> = uses
+                .iter()
+                .filter(|other| !inside(other) && !may(other))
+                .collect();
+            assert!(wrong.is_empty(), "{name} uses {wrong:?}");
+        }
+    }
 }

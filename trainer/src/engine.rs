@@ -2,27 +2,12 @@
 
 use crate::net::Net;
 use crate::param::Param;
-use crate::solver::rule::{self, Update};
+use crate::update::{ParamState, Update};
 use skimjit_models::{Result, Tensor, ValueId};
 
 /// A network of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetId(pub usize);
-
-/// Values of a parameter.
-#[derive(Clone, Debug, Default)]
-pub struct ParamState {
-    /// The parameter itself.
-    pub data: Vec<f32>,
-    /// Gradient of the loss, summed since the last update; then what the update subtracted.
-    pub gradient: Vec<f32>,
-    /// What the update rule remembers, in the order of a solverstate.
-    pub history: Vec<Vec<f32>>,
-    /// 1 where an element may change, 0 where it stays as it is.
-    pub mask: Option<Vec<f32>>,
-    /// Copy from which pruned weights can come back (dynamic network surgery).
-    pub shadow: Option<Vec<f32>>,
-}
 
 /// Seconds that a node took in the last forward and the last backward run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,35 +44,23 @@ pub trait Engine {
     /// Lets a parameter be read and changed.
     fn edit(&mut self, param: usize, edit: &mut dyn FnMut(&Param, &mut ParamState));
     /// Lets a parameter be read. Cheaper than [`Engine::edit`] where parameters live on a device.
-    fn read(&mut self, param: usize, read: &mut dyn FnMut(&Param, &ParamState)) {
-        self.edit(param, &mut |param, state| read(param, state));
-    }
+    fn read(&mut self, param: usize, read: &mut dyn FnMut(&Param, &ParamState));
     /// Bytes of values and gradients of a network, without parameters.
     fn bytes(&self, id: NetId) -> u64;
     /// All gradients become zero.
-    fn clear_gradients(&mut self) {
-        for param in 0..self.params().len() {
-            self.edit(param, &mut |_, state| state.gradient.fill(0.0));
-        }
-    }
+    fn clear_gradients(&mut self);
     /// Applies an update to a parameter.
-    fn update(&mut self, param: usize, update: &Update<'_>) {
-        self.edit(param, &mut |_, state| rule::apply(update, state));
-    }
+    fn update(&mut self, param: usize, update: &Update<'_>);
     /// What went wrong with the device in a call that cannot tell. To be asked before results are kept: an
     /// engine that failed stays failed.
-    fn check(&self) -> Result<()> {
-        Ok(())
-    }
+    fn check(&self) -> Result<()>;
     /// Times of the nodes of a network's graph; empty where the engine does not know them.
-    fn times(&self, _id: NetId) -> Vec<NodeTime> {
-        Vec::new()
-    }
+    fn times(&self, id: NetId) -> &[NodeTime];
 }
 
 /// Weighted sum of the losses of the last forward run.
 pub fn loss(engine: &(impl Engine + ?Sized), id: NetId) -> f32 {
-    let losses = &engine.net(id).losses;
+    let losses = &engine.net(id).training.losses;
     let weighted = losses.iter().map(|&(value, weight)| {
         let sum: f32 = engine.value(id, value).iter().sum();
         weight * sum

@@ -1,9 +1,9 @@
 //! Parameters: what the solver changes.
 
-use crate::net::{BlobPlace, Net};
-use skimjit_caffe::proto::layer_parameter::ConnectivityMode;
-use skimjit_caffe::proto::{BlockGroupLassoSpec, LayerParameter};
-use skimjit_models::{Error, Result, Shape, WeightId};
+use crate::net::Net;
+use skimjit_models::{
+    BlockLasso, Connectivity, Error, Node, Op, Parameter, Place, Result, Shape, WeightId,
+};
 use std::collections::HashMap;
 
 /// What a parameter is to its layer.
@@ -45,12 +45,16 @@ pub struct Param {
     /// Factor of `kernel_shape_decay`.
     pub kernel_shape_decay_mult: f32,
     /// Blocks of the group lasso.
-    pub block_group_lasso: Vec<BlockGroupLassoSpec>,
+    pub block_group_lasso: Vec<BlockLasso>,
     /// Which weights stay zero.
-    pub connectivity: ConnectivityMode,
+    pub connectivity: Connectivity,
 }
 
 impl Param {
+    /// True for weights, of which some may become zero.
+    pub fn is_prunable(&self) -> bool {
+        matches!(self.role, Role::Weight | Role::Winograd)
+    }
     /// `layer[index]`, for messages.
     pub fn name(&self) -> String {
         format!("{}[{}]", self.layer, self.index)
@@ -62,14 +66,50 @@ impl Param {
     }
 }
 
+#[cfg(test)]
+impl Param {
+    /// Weights of a layer of which nothing more is said.
+    pub fn weights(layer: &str, dims: &[u32], groups: u32) -> Self {
+        Self {
+            layer: layer.to_owned(),
+            index: 0,
+            role: Role::Weight,
+            shape: Shape::new(dims).unwrap(),
+            groups,
+            lr_mult: 1.0,
+            decay_mult: 1.0,
+            regularization: None,
+            breadth_decay_mult: 0.0,
+            kernel_shape_decay_mult: 0.0,
+            block_group_lasso: Vec::new(),
+            connectivity: Connectivity::Free,
+        }
+    }
+}
+
+/// Indices of the parameters that are pruned: weights of the layers that `field` names, or of all.
+pub fn prunable(params: &[Param], layers: &[String], field: &str) -> Result<Vec<usize>> {
+    let all = params.iter().enumerate();
+    let all = all.filter(|(_, param)| param.is_prunable());
+    let known: Vec<&str> = all.clone().map(|(_, param)| param.layer.as_str()).collect();
+    if let Some(missing) = layers.iter().find(|layer| !known.contains(&layer.as_str())) {
+        return Err(Error::new(format!("layer {missing:?}"))
+            .field(field)
+            .expected(format!("layers with weights: {}", known.join(", "))));
+    }
+    let named = |param: &Param| layers.is_empty() || layers.contains(&param.layer);
+    let chosen = all.filter(|(_, param)| named(param));
+    Ok(chosen.map(|(index, _)| index).collect())
+}
+
 /// The parameters of a network and their ids in its graph.
 pub fn parameters(net: &Net) -> Result<Vec<(Param, WeightId)>> {
-    let describe = |(id, places): (WeightId, &[BlobPlace])| {
-        let layer = net.layer(places[0]);
-        let param = of(net, places, net.graph.weight(id).shape().clone());
-        Ok((param.map_err(|error: Error| error.layer(layer.name()))?, id))
+    let describe = |parameter: &Parameter| {
+        let layer = &parameter.places[0].layer;
+        let param = of(net, parameter).map_err(|error: Error| error.layer(layer.clone()))?;
+        Ok((param, parameter.weight))
     };
-    net.parameters().into_iter().map(describe).collect()
+    net.training.parameters.iter().map(describe).collect()
 }
 
 /// Which parameters the weights of a network are.
@@ -122,69 +162,68 @@ fn find(all: &[Param], wanted: &Param) -> Result<usize> {
     Ok(index)
 }
 
-fn of(net: &Net, places: &[BlobPlace], shape: Shape) -> Result<Param> {
-    let owner = net.layer(places[0]);
-    let index = places[0].index;
-    let role = role(owner, index);
-    let lr_mult = net.spec(places, "lr_mult", |spec| spec.lr_mult)?;
-    let decay_mult = net.spec(places, "decay_mult", |spec| spec.decay_mult)?;
+fn of(net: &Net, parameter: &Parameter) -> Result<Param> {
+    let Place { layer, index, .. } = &parameter.places[0];
+    let of_layer = |node: &&Node| node.layer() == layer;
+    let mut nodes = net.graph.nodes.iter().filter(of_layer);
+    let node = nodes.find(|node| node.op.weights().contains(&parameter.weight));
+    let op = node.map(|node| &node.op);
+    let role = role(op, *index);
     let frozen = role == Role::Statistic;
-    if frozen && lr_mult.is_some_and(|lr| lr != 0.0) {
-        return Err(Error::new(format!("{}", lr_mult.unwrap_or_default()))
+    let rates = [
+        ("lr_mult", parameter.lr_mult),
+        ("decay_mult", parameter.decay_mult),
+    ];
+    if let Some(lr) = parameter.lr_mult.filter(|&lr| frozen && lr != 0.0) {
+        return Err(Error::new(format!("{lr}"))
             .field(format!("param[{index}].lr_mult"))
             .expected("0: the statistics of a BatchNorm are not learnt"));
     }
-    for (field, said) in [("lr_mult", lr_mult), ("decay_mult", decay_mult)] {
+    for (field, said) in rates {
         if let Some(said) = said.filter(|said| !(said.is_finite() && *said >= 0.0)) {
             return Err(Error::new(said.to_string())
                 .field(format!("param[{index}].{field}"))
                 .expected("0 or more"));
         }
     }
-    let multiplier = |said: Option<f32>| if frozen { 0.0 } else { said.unwrap_or(1.0) };
-    let lasso = net.spec(places, "block_group_lasso", |spec| {
-        (!spec.block_group_lasso.is_empty()).then(|| spec.block_group_lasso.clone())
-    })?;
+    let [lr_mult, decay_mult] = rates.map(|(_, said)| match frozen {
+        true => 0.0,
+        false => said.unwrap_or(1.0),
+    });
     Ok(Param {
-        layer: owner.name().to_owned(),
-        index,
+        layer: layer.clone(),
+        index: *index,
         role,
-        shape,
-        groups: groups(owner),
-        lr_mult: multiplier(lr_mult),
-        decay_mult: multiplier(decay_mult),
-        regularization: net
-            .spec(places, "regularization_type", |spec| {
-                spec.regularization_type.clone()
-            })?
-            .filter(|kind| !kind.is_empty()),
-        breadth_decay_mult: net
-            .spec(places, "breadth_decay_mult", |spec| spec.breadth_decay_mult)?
-            .unwrap_or_default(),
-        kernel_shape_decay_mult: net
-            .spec(places, "kernel_shape_decay_mult", |spec| {
-                spec.kernel_shape_decay_mult
-            })?
-            .unwrap_or_default(),
-        block_group_lasso: lasso.unwrap_or_default(),
+        shape: net.graph.weight(parameter.weight).shape().clone(),
+        groups: groups(op),
+        lr_mult,
+        decay_mult,
+        regularization: parameter.regularization.clone(),
+        breadth_decay_mult: parameter.breadth_decay_mult,
+        kernel_shape_decay_mult: parameter.kernel_shape_decay_mult,
+        block_group_lasso: parameter.block_group_lasso.clone(),
         connectivity: match role {
-            Role::Weight => owner.connectivity_mode(),
-            _ => ConnectivityMode::Connected,
+            Role::Weight => parameter.connectivity,
+            _ => Connectivity::Free,
         },
     })
 }
 
-fn groups(layer: &LayerParameter) -> u32 {
-    let convolution = layer.convolution_param.as_ref();
-    convolution.map_or(1, |param| param.group().max(1))
+fn groups(op: Option<&Op>) -> u32 {
+    match op {
+        Some(Op::Convolution(op) | Op::Deconvolution(op)) => op.groups,
+        Some(Op::WinogradConvolution(op)) => op.groups,
+        _ => 1,
+    }
 }
 
-fn role(layer: &LayerParameter, index: usize) -> Role {
-    match (layer.r#type(), index) {
-        (kind, _) if kind.ends_with("BatchNorm") => Role::Statistic,
-        ("Winograd", 0) => Role::Winograd,
-        ("Scale" | "PReLU", 0) => Role::Factor,
-        ("Bias", _) => Role::Bias,
+fn role(op: Option<&Op>, index: usize) -> Role {
+    match (op, index) {
+        (Some(Op::BatchNorm(_)), _) => Role::Statistic,
+        (Some(Op::WinogradConvolution(_)), 0) => Role::Winograd,
+        (Some(Op::Scale(op)), 0) if !op.add_operand => Role::Factor,
+        (Some(Op::PRelu(_)), 0) => Role::Factor,
+        (Some(Op::Scale(_)), _) => Role::Bias,
         (_, 0) => Role::Weight,
         _ => Role::Bias,
     }

@@ -12,7 +12,7 @@ use crate::prune::surgery::{Surgery, SurgeryOptions};
 use crate::prune::written;
 use crate::solver::method::Method;
 use serde::Deserialize;
-use skimjit_caffe::proto::{NetParameter, SolverParameter};
+use skimjit_caffe::proto::{NetParameter, ParamSpec, SolverParameter};
 use skimjit_caffe::{read_definition, text, unknown, upgrade::upgrade_solver};
 use skimjit_models::Care;
 use skimjit_models::{Error, Result};
@@ -126,7 +126,7 @@ impl MethodOptions {
     }
 
     /// As a recipe says it.
-    fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Gradual(_) => "gradual",
             Self::Guided(_) => "guided",
@@ -328,9 +328,8 @@ impl Recipe {
                 }
             }
             if let Some(kind) = phase.regularization.get(layer.name()) {
-                if layer.param.is_empty() {
-                    layer.param.push(skimjit_caffe::proto::ParamSpec::default());
-                }
+                let count = layer.param.len().max(1);
+                layer.param.resize_with(count, ParamSpec::default);
                 layer.param[0].regularization_type = Some(kind.clone());
             }
         }
@@ -357,21 +356,18 @@ fn is_plain(name: &str) -> bool {
 }
 
 /// An error with the method that it is in.
-fn in_method(mut error: Error, method: &MethodOptions) -> Error {
-    let field = error.field.take();
-    let field = field.map_or(String::new(), |field| format!(": {field}"));
-    error.field(format!("method {:?}{field}", method.kind()))
+fn in_method(error: Error, method: &MethodOptions) -> Error {
+    within(error, format!("method {:?}", method.kind()))
 }
 
 /// An error with the phase that it is in.
 pub fn in_phase(error: Error, phase: &Phase) -> Error {
-    let field = error.field.clone().unwrap_or_default();
-    let mut error = error;
-    error.field = Some(match field.as_str() {
-        "" => format!("phase {:?}", phase.name),
-        field => format!("phase {:?}: {field}", phase.name),
-    });
-    error
+    within(error, format!("phase {:?}", phase.name))
+}
+
+fn within(mut error: Error, place: String) -> Error {
+    let field = error.field.take().filter(|field| !field.is_empty());
+    error.field(field.map_or(place.clone(), |field| format!("{place}: {field}")))
 }
 
 /// Fields whose values are names, not texts.

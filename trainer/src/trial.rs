@@ -1,16 +1,14 @@
 //! A trained network on trial: forward runs over some batches, without training it.
 
-use crate::engine::{self, Engine, NetId};
+use crate::engine::{Engine, NetId};
 use crate::net::{Net, NetSource};
-use crate::param::{Param, Role};
-use crate::solver::display;
-use crate::solver::report::Output;
-use serde::Serialize;
-use skimjit_caffe::filter::filter_net;
-use skimjit_caffe::proto::{BlobProto, BlobShape, LayerParameter, NetParameter, NetState, Phase};
+pub use crate::solver::report::Judgement;
+use crate::solver::snapshot::{blob_at, blobs, stored};
+use crate::solver::source::{self, order, phase};
+use skimjit_caffe::proto::{BlobProto, LayerParameter, NetParameter, Phase};
 use skimjit_data::{Feed, FeedOptions};
-use skimjit_models::{Error, Result, Tensor};
-use std::path::{Path, PathBuf};
+use skimjit_models::{Error, Place, Result, Tensor};
+use std::path::PathBuf;
 
 /// Bytes of batches that are held in memory at most.
 const MOST_BYTES: u64 = 4 << 30;
@@ -33,15 +31,6 @@ pub struct Stream {
     batches: Vec<Vec<Tensor>>,
 }
 
-/// Means over the batches.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Judgement {
-    /// Of each element of the results.
-    pub outputs: Vec<Output>,
-    /// Of the weighted sum of the losses.
-    pub loss: f64,
-}
-
 impl Source {
     /// The network of a phase, and the feed of a phase: layers of phase TEST may see the data of
     /// phase TRAIN.
@@ -51,20 +40,15 @@ impl Source {
     }
 
     fn open_here(&self, net: Phase, data: Phase) -> Result<(Net, Feed)> {
-        let filtered = filter_net(self.definition.clone(), &state(data))?;
-        let feed = Feed::open(
-            &filtered,
-            &FeedOptions {
-                phase: data,
-                seed: self.seed,
-                folder: self.file.parent().map(Path::to_owned),
-                ahead: 2,
-                ..FeedOptions::default()
-            },
-        )?;
+        let options = FeedOptions {
+            seed: self.seed,
+            ahead: 2,
+            ..FeedOptions::default()
+        };
+        let feed = source::feed(&self.definition, &self.file, &phase(data), options)?;
         let source = NetSource {
             definition: &self.definition,
-            state: &state(net),
+            state: &phase(net),
             weights: &self.weights,
             blobs: feed.blobs(),
             seed: self.seed,
@@ -100,31 +84,28 @@ impl Source {
         Ok(Stream { id, batches })
     }
 
+    /// The network of phase TEST with so many of its batches; `None` for 0 of them.
+    pub fn add_test(&self, engine: &mut dyn Engine, count: u32) -> Result<Option<Stream>> {
+        let add = |count| self.add(engine, [Phase::Test; 2], count);
+        Some(count).filter(|&count| count > 0).map(add).transpose()
+    }
+
     /// The last weight file with the engine's parameters in place of its own.
     pub fn saved(&self, engine: &mut dyn Engine, id: NetId) -> NetParameter {
-        let values = values(engine);
+        let values = blobs(engine, false);
         let net = engine.net(id);
         let mut saved = match self.weights.last() {
             Some(weights) => weights.clone(),
             None => net.definition.clone(),
         };
-        for (_, places) in net.parameters() {
-            let owner = (net.layer(places[0]).name(), places[0].index);
-            let found = values
-                .iter()
-                .find(|(layer, index, _)| (layer.as_str(), *index) == owner);
-            let Some((_, _, blob)) = found else { continue };
+        for (index, places) in stored(engine, id) {
             for place in places {
-                let layer = net.layer(*place);
-                let blobs = &mut layer_of(&mut saved, layer).blobs;
-                if blobs.len() <= place.index {
-                    blobs.resize_with(place.index + 1, BlobProto::default);
-                }
+                let blob = blob_at(layer_of(&mut saved, &net.definition, place), place.index);
                 // What other forks say about the blob stays with it.
-                let unknown_fields = std::mem::take(&mut blobs[place.index].unknown_fields);
-                blobs[place.index] = BlobProto {
+                let unknown_fields = std::mem::take(&mut blob.unknown_fields);
+                *blob = BlobProto {
                     unknown_fields,
-                    ..blob.clone()
+                    ..values[index].clone()
                 };
             }
         }
@@ -132,33 +113,20 @@ impl Source {
     }
 }
 
-/// The layer of that name, added where there is none.
-fn layer_of<'a>(net: &'a mut NetParameter, layer: &LayerParameter) -> &'a mut LayerParameter {
-    let found = net.layer.iter().position(|own| own.name() == layer.name());
+/// The layer of a place, taken from the definition where there is none.
+fn layer_of<'a>(
+    net: &'a mut NetParameter,
+    definition: &NetParameter,
+    place: &Place,
+) -> &'a mut LayerParameter {
+    let named = |layer: &&LayerParameter| layer.name() == place.layer;
+    let found = net.layer.iter().position(|layer| named(&layer));
     let index = found.unwrap_or_else(|| {
-        net.layer.push(layer.clone());
+        let new = definition.layer.iter().find(named);
+        net.layer.push(new.cloned().unwrap_or_default());
         net.layer.len() - 1
     });
     &mut net.layer[index]
-}
-
-fn values(engine: &mut dyn Engine) -> Vec<(String, usize, BlobProto)> {
-    let mut values = Vec::new();
-    for index in 0..engine.params().len() {
-        engine.edit(index, &mut |param, state| {
-            let dims = param.shape.dims().iter().map(|&dim| dim.into());
-            let blob = BlobProto {
-                shape: Some(BlobShape {
-                    dim: dims.collect(),
-                    ..BlobShape::default()
-                }),
-                data: state.data.clone(),
-                ..BlobProto::default()
-            };
-            values.push((param.layer.clone(), param.index, blob));
-        });
-    }
-    values
 }
 
 impl Stream {
@@ -181,68 +149,12 @@ impl Stream {
     }
     /// Means of all results.
     pub fn judge(&self, engine: &mut dyn Engine) -> Result<Judgement> {
-        let mut sums = Judgement {
-            outputs: Vec::new(),
-            loss: 0.0,
-        };
+        let mut sums = Judgement::default();
         self.run(engine, &mut |engine| {
-            let outputs = display::outputs(engine, self.id);
-            sums.loss += f64::from(engine::loss(engine, self.id));
-            if sums.outputs.is_empty() {
-                sums.outputs = outputs;
-            } else {
-                let all = sums.outputs.iter_mut().zip(outputs);
-                all.for_each(|(sum, output)| sum.value += output.value);
-            }
+            sums.add(engine, self.id);
             Ok(())
         })?;
-        let count = self.batches.len().max(1) as f64;
-        sums.loss /= count;
-        sums.outputs.iter_mut().for_each(|sum| sum.value /= count);
+        sums.divide(self.batches.len().max(1) as f64);
         Ok(sums)
     }
-}
-
-/// For each input of the network, the number of its blob in the feed.
-pub fn order(net: &Net, feed: &Feed) -> Result<Vec<usize>> {
-    let place = |&id: &skimjit_models::ValueId| {
-        let name = &net.graph.value(id).name;
-        let found = feed.blobs().iter().position(|blob| blob.name == *name);
-        found.ok_or_else(|| {
-            Error::new(format!("input {name:?} without data"))
-                .expected("a Data, ImageData or HDF5Data layer of that phase")
-                .hint("give the train_val prototxt, not the deploy prototxt")
-        })
-    };
-    net.graph.inputs.iter().map(place).collect()
-}
-
-fn state(phase: Phase) -> NetState {
-    NetState {
-        phase: Some(phase as i32),
-        ..NetState::default()
-    }
-}
-
-/// Indices of the parameters that are pruned: weights of the layers of these names, or all without.
-pub fn prunable(params: &[Param], layers: &[&str]) -> Result<Vec<usize>> {
-    let weights = |param: &Param| matches!(param.role, Role::Weight | Role::Winograd);
-    for &layer in layers {
-        let found = |param: &Param| weights(param) && param.layer == layer;
-        if !params.iter().any(found) {
-            let names = params.iter().filter(|param| weights(param));
-            let names: Vec<&str> = names.map(|param| param.layer.as_str()).collect();
-            return Err(Error::new(format!("layer {layer:?}"))
-                .field("--layers")
-                .expected(format!("layers with weights: {}", names.join(", "))));
-        }
-    }
-    let chosen = |param: &Param| {
-        weights(param) && (layers.is_empty() || layers.contains(&param.layer.as_str()))
-    };
-    let all = params.iter().enumerate();
-    Ok(all
-        .filter(|(_, param)| chosen(param))
-        .map(|(index, _)| index)
-        .collect())
 }

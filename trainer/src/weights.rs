@@ -58,11 +58,9 @@ pub fn compare(net: &Net, files: &[(&Path, &NetParameter)]) -> Result<Vec<String
 /// Layers with parameters: the owner, and those that share them.
 fn owners(net: &Net) -> Vec<Vec<&str>> {
     let mut owners: Vec<Vec<&str>> = Vec::new();
-    for (_, places) in net.parameters() {
-        let users: Vec<&str> = places
-            .iter()
-            .map(|&place| net.layer(place).name())
-            .collect();
+    for parameter in &net.training.parameters {
+        let places = parameter.places.iter();
+        let users: Vec<&str> = places.map(|place| place.layer.as_str()).collect();
         match owners.iter_mut().find(|known| known[0] == users[0]) {
             Some(known) => known.extend(users),
             None => owners.push(users),

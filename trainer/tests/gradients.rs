@@ -5,8 +5,8 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use skimjit_caffe::parse_prototxt;
 use skimjit_caffe::proto::{NetState, Phase};
 use skimjit_models::{Tensor, ValueId};
-use skimjit_trainer::cpu::CpuEngine;
 use skimjit_trainer::engine::{Engine, NetId, loss};
+use skimjit_trainer::executor::CpuEngine;
 use skimjit_trainer::net::{Net, NetSource};
 use skimjit_trainer::param::Role;
 
@@ -43,7 +43,7 @@ struct Case {
 impl Case {
     /// `range` of the values; labels are whole numbers.
     fn new(text: &str, phase: Phase, range: [f32; 2], classes: u32) -> Self {
-        let mut engine = CpuEngine::new();
+        let mut engine = CpuEngine::default();
         let id = engine
             .add(net(text, phase))
             .unwrap_or_else(|error| panic!("{error}\n{text}"));
@@ -420,7 +420,7 @@ fn refusal(text: &str) -> String {
         blobs: &[],
         seed: 3,
     };
-    let built = source.build().and_then(|net| CpuEngine::new().add(net));
+    let built = source.build().and_then(|net| CpuEngine::default().add(net));
     built.expect_err(text).to_string()
 }
 

@@ -6,14 +6,15 @@ use skimjit_caffe::proto::{NetParameter, Phase};
 use skimjit_caffe::{parse_prototxt, read_caffemodel, read_prototxt, upgrade::upgrade_net};
 use skimjit_data::idx;
 use skimjit_testing::data;
-use skimjit_trainer::cpu::CpuEngine;
 use skimjit_trainer::engine::Engine;
+use skimjit_trainer::executor::CpuEngine;
+use skimjit_trainer::param;
 use skimjit_trainer::param::Role;
 use skimjit_trainer::prune::magnitude;
 use skimjit_trainer::prune::one_shot::{Target, one_shot, prunable};
 use skimjit_trainer::prune::recalibration::recalibrate;
 use skimjit_trainer::prune::sensitivity::scan;
-use skimjit_trainer::trial::{self, Source};
+use skimjit_trainer::trial::Source;
 use std::path::Path;
 
 const LAYERS: &str = r#"
@@ -54,10 +55,10 @@ fn params(engine: &mut dyn Engine) -> Vec<Vec<f32>> {
 fn a_scan_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let source = source(folder.path());
-    let mut engine = CpuEngine::new();
+    let mut engine = CpuEngine::default();
     let stream = source.add(&mut engine, [Phase::Test; 2], 2).unwrap();
     let before = params(&mut engine);
-    let chosen = trial::prunable(engine.params(), &[]).unwrap();
+    let chosen = param::prunable(engine.params(), &[], "layers").unwrap();
     let mut steps = 0;
     let found = scan(&mut engine, &stream, &chosen, &[0.0, 0.5, 1.0], &mut |_| {
         steps += 1;
@@ -71,7 +72,7 @@ fn a_scan_changes_nothing() {
         assert_eq!(layer[2].sparsity, 1.0);
         assert_ne!(layer[2].judgement, found.baseline);
     }
-    let error = trial::prunable(engine.params(), &["x"]).unwrap_err();
+    let error = param::prunable(engine.params(), &["x".to_owned()], "layers").unwrap_err();
     assert!(error.to_string().contains("c, g, i"), "{error}");
     let text = serde_json::to_string(&found).unwrap();
     assert!(text.contains("\"baseline\"") && text.contains("\"accuracy\""));
@@ -81,7 +82,7 @@ fn a_scan_changes_nothing() {
 fn layers_are_reconstructed_one_after_the_other() {
     let folder = tempfile::tempdir().unwrap();
     let source = source(folder.path());
-    let mut engine = CpuEngine::new();
+    let mut engine = CpuEngine::default();
     let stream = source
         .add(&mut engine, [Phase::Test, Phase::Train], 4)
         .unwrap();
@@ -118,7 +119,7 @@ fn layers_are_reconstructed_one_after_the_other() {
 fn statistics_are_gathered_anew() {
     let folder = tempfile::tempdir().unwrap();
     let source = source(folder.path());
-    let mut engine = CpuEngine::new();
+    let mut engine = CpuEngine::default();
     let (net, mut feed) = source.open(Phase::Train, Phase::Train).unwrap();
     let id = engine.add(net).unwrap();
     let statistics = |engine: &CpuEngine| -> Vec<usize> {
@@ -223,14 +224,14 @@ fn lenet_at_nine_tenths() {
         seed: 1,
     };
     let accuracy = |pruned: &dyn Fn(&mut CpuEngine)| {
-        let mut engine = CpuEngine::new();
+        let mut engine = CpuEngine::default();
         let test = source.add(&mut engine, [Phase::Test; 2], 10).unwrap();
         pruned(&mut engine);
         test.judge(&mut engine).unwrap().outputs[0].value
     };
     let dense = accuracy(&|_| ());
     let smallest = accuracy(&|engine| {
-        for param in trial::prunable(engine.params(), &[]).unwrap() {
+        for param in param::prunable(engine.params(), &[], "layers").unwrap() {
             engine.edit(param, &mut |_, state| {
                 magnitude::prune(&mut state.data, 0.9)
             });

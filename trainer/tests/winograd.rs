@@ -8,7 +8,7 @@ use skimjit_caffe::{parse_prototxt, read_solver};
 use skimjit_models::Care;
 use skimjit_models::ops::winograd::WinogradTransform;
 use skimjit_models::{Op, Shape};
-use skimjit_trainer::cpu::CpuEngine;
+use skimjit_trainer::executor::CpuEngine;
 use skimjit_trainer::param::Role;
 use skimjit_trainer::solver::report::{Metrics, Progress, Report};
 use skimjit_trainer::solver::settings::Settings;
@@ -80,7 +80,7 @@ fn train(folder: &Path, kind: &str, solver: &str, weights: &[NetParameter]) -> (
         weights,
         resume: None,
     };
-    let engine = Box::new(CpuEngine::new());
+    let engine = Box::new(CpuEngine::default());
     let mut solver = Solver::new(settings, &sources, engine, start, &mut kept).unwrap();
     solver.solve(&mut kept, &mut || None).unwrap();
     (solver, kept)

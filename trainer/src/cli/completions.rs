@@ -13,13 +13,8 @@ pub struct Arguments {
     shell: Shell,
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
+pub fn run(arguments: &Arguments, program: &mut clap::Command) -> Result<()> {
     let mut script = Vec::new();
-    generate(
-        arguments.shell,
-        &mut super::command(),
-        "skimjit-train",
-        &mut script,
-    );
+    generate(arguments.shell, program, "skimjit-train", &mut script);
     print(String::from_utf8_lossy(&script).trim_end())
 }

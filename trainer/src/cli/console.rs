@@ -1,6 +1,5 @@
 //! What a run tells: on the terminal, and in the files of a log folder.
 
-use super::results::judged;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Zoned;
 use skimjit_host::{printable, whole};
@@ -278,6 +277,15 @@ impl Report for Console {
             ));
         }
     }
+}
+
+/// `accuracy 0.9857, loss 0.0421`.
+pub fn judged(outputs: &[Output]) -> String {
+    let each = outputs
+        .iter()
+        .map(|output| format!("{} {:.4}", output.name, output.value));
+    let each: Vec<String> = each.collect();
+    each.join(", ")
 }
 
 #[cfg(test)]

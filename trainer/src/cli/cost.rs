@@ -4,15 +4,16 @@ use super::console::{WARNINGS, complain, say, warn, write_file};
 use super::files;
 use super::session::CareArguments;
 use super::trial::warn_of_shares;
-use skimjit_caffe::filter::filter_net;
-use skimjit_caffe::proto::{NetParameter, NetState, Phase};
+use serde::Deserialize;
+use skimjit_caffe::proto::{NetParameter, Phase};
 use skimjit_caffe::{
     blob, read_caffemodel, read_definition, unknown, upgrade::upgrade_net, write_caffemodel,
 };
-use skimjit_data::{Feed, FeedOptions};
+use skimjit_data::FeedOptions;
 use skimjit_models::{Error, Percent, Result};
 use skimjit_trainer::prune::allocation::smallest;
 use skimjit_trainer::prune::guided::{CostTable, LayerCost};
+use skimjit_trainer::solver::source;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -68,7 +69,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         write_caffemodel(&net, &file)?;
         complain("measuring", &format!("{:.0} % zeros", 100.0 * level));
         let report = arguments.explain(&file, &shape)?;
-        add(&mut table, level, &report, arguments)?;
+        add(&mut table, level, report, arguments)?;
     }
     // What is left of the folder is of no use.
     let _ = std::fs::remove_dir_all(&folder);
@@ -152,17 +153,9 @@ impl Arguments {
         // Its warnings have been printed.
         let net = read_definition(&self.model, self.care.care(), &mut |_| ())?;
         for phase in [Phase::Test, Phase::Train] {
-            let state = NetState {
-                phase: Some(phase as i32),
-                ..NetState::default()
-            };
-            let filtered = filter_net(net.clone(), &state)?;
-            let options = FeedOptions {
-                phase,
-                folder: self.model.parent().map(Path::to_owned),
-                ..FeedOptions::default()
-            };
-            let feed = Feed::open(&filtered, &options).map_err(|error| error.file(&self.model))?;
+            let state = source::phase(phase);
+            let feed = source::feed(&net, &self.model, &state, FeedOptions::default());
+            let feed = feed.map_err(|error| error.file(&self.model))?;
             if let Some(blob) = feed.blobs().iter().find(|blob| blob.shape.rank() == 4) {
                 let dims: Vec<String> = blob.shape.dims()[1..].iter().map(u32::to_string).collect();
                 return Ok(format!("{},{}", self.batch, dims.join(",")));
@@ -184,7 +177,7 @@ impl Arguments {
             .unwrap_or_else(|| PathBuf::from("skimjit"))
     }
 
-    fn explain(&self, file: &Path, shape: &str) -> Result<serde_json::Value> {
+    fn explain(&self, file: &Path, shape: &str) -> Result<Report> {
         let program = self.program();
         let mut command = Command::new(&program);
         command
@@ -208,58 +201,67 @@ impl Arguments {
             return Err(Error::new(said).field("skimjit explain"));
         }
         serde_json::from_slice(&output.stdout)
-            .map_err(|error| Error::new(error.to_string()).field("skimjit explain --json"))
+            .map_err(|error| Error::new(error.to_string()).field(EXPLAIN).hint(HINT))
     }
 }
+
+/// Of what `skimjit explain --json` tells, what a table is made from.
+#[derive(Deserialize)]
+struct Report {
+    cpu: String,
+    isa: String,
+    layers: Vec<Layer>,
+    network: Network,
+}
+
+#[derive(Deserialize)]
+struct Layer {
+    layer: String,
+    kind: String,
+    time_ms: f64,
+}
+
+#[derive(Deserialize)]
+struct Network {
+    total_ms: f64,
+}
+
+const EXPLAIN: &str = "skimjit explain --json";
+const HINT: &str = "use skimjit and skimjit-train of one version";
 
 /// Adds what was measured at one level.
 fn add(
     table: &mut Option<CostTable>,
     level: f64,
-    report: &serde_json::Value,
+    report: Report,
     arguments: &Arguments,
 ) -> Result<()> {
-    let missing = || {
-        Error::new("a report without times")
-            .field("skimjit explain --json")
-            .hint("use skimjit and skimjit-train of one version")
+    let prunable = |layer: &Layer| ["Convolution", "InnerProduct"].contains(&layer.kind.as_str());
+    let layers = report.layers.into_iter().filter(prunable);
+    let Some(table) = table else {
+        let layers: Vec<LayerCost> = layers
+            .map(|layer| LayerCost {
+                layer: layer.layer,
+                points: vec![[level, layer.time_ms]],
+            })
+            .collect();
+        let sum: f64 = layers.iter().map(LayerCost::dense_ms).sum();
+        *table = Some(CostTable {
+            machine: format!("{}, {}", report.cpu, report.isa),
+            batch: arguments.batch,
+            threads: arguments.threads,
+            layers,
+            rest_ms: (report.network.total_ms - sum).max(0.0),
+        });
+        return Ok(());
     };
-    let layers = report["layers"].as_array().ok_or_else(missing)?;
-    let number = |value: &serde_json::Value| value.as_f64().ok_or_else(missing);
-    let prunable = |layer: &&serde_json::Value| {
-        matches!(layer["kind"].as_str(), Some("Convolution" | "InnerProduct"))
-    };
-    let mut points = Vec::new();
-    for layer in layers.iter().filter(prunable) {
-        let name = layer["layer"].as_str().ok_or_else(missing)?;
-        points.push((name.to_owned(), [level, number(&layer["time_ms"])?]));
-    }
-    let total = number(&report["network"]["total_ms"])?;
-    match table {
-        None => {
-            let sum: f64 = points.iter().map(|(_, point)| point[1]).sum();
-            let layer = |(layer, point): (String, [f64; 2])| LayerCost {
-                layer,
-                points: vec![point],
-            };
-            *table = Some(CostTable {
-                machine: format!(
-                    "{}, {}",
-                    report["cpu"].as_str().unwrap_or("unknown"),
-                    report["isa"].as_str().unwrap_or("unknown")
-                ),
-                batch: arguments.batch,
-                threads: arguments.threads,
-                layers: points.into_iter().map(layer).collect(),
-                rest_ms: (total - sum).max(0.0),
-            });
-        }
-        Some(table) => {
-            for (name, point) in points {
-                let same = table.layers.iter_mut().find(|layer| layer.layer == name);
-                same.ok_or_else(missing)?.points.push(point);
-            }
-        }
+    for layer in layers {
+        let mut known = table.layers.iter_mut();
+        let same = known.find(|known| known.layer == layer.layer);
+        let same = same.ok_or_else(|| {
+            Error::new(format!("layer {:?} at {level} only", layer.layer)).field(EXPLAIN)
+        })?;
+        same.points.push([level, layer.time_ms]);
     }
     Ok(())
 }

@@ -15,8 +15,8 @@ pub struct Arguments {
     folder: PathBuf,
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
-    let mut program = super::command().disable_help_subcommand(true);
+pub fn run(arguments: &Arguments, program: clap::Command) -> Result<()> {
+    let mut program = program.disable_help_subcommand(true);
     program.build();
     let commands = program.get_subcommands().cloned();
     for command in std::iter::once(program.clone()).chain(commands) {

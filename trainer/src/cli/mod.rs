@@ -98,15 +98,10 @@ impl Command {
             Self::Sensitivity(arguments) => sensitivity::run(arguments),
             Self::Net(arguments) => net::run(arguments),
             Self::Time(arguments) => time::run(arguments),
-            Self::Completions(arguments) => completions::run(arguments),
-            Self::Man(arguments) => man::run(arguments),
+            Self::Completions(arguments) => completions::run(arguments, &mut Cli::command()),
+            Self::Man(arguments) => man::run(arguments, Cli::command()),
         }
     }
-}
-
-/// The command line, for what is made of it.
-fn command() -> clap::Command {
-    Cli::command()
 }
 
 /// Parses the command line, runs the command, reports.

@@ -1,7 +1,9 @@
 //! `skimjit-train oneshot`.
 
 use super::files;
-use super::trial::{TrialArguments, bar, describe, print, print_json, save, warn_of_shares};
+use super::trial::{
+    TrialArguments, bar, print, print_json, print_judgements, save, warn_of_shares,
+};
 use serde::Serialize;
 use skimjit_caffe::proto::Phase;
 use skimjit_host::printable;
@@ -102,14 +104,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let calibration = source.add(engine.as_mut(), [Phase::Test, phase], arguments.batches)?;
     let net = engine.net(calibration.id());
     arguments.trial.compare(&source, net)?;
-    let test = match arguments.test_batches {
-        0 => None,
-        count => Some(source.add(engine.as_mut(), [Phase::Test; 2], count)?),
-    };
-    let judge = |engine: &mut dyn Engine| {
-        let judged = test.as_ref().map(|stream| stream.judge(engine));
-        judged.transpose()
-    };
+    let test = source.add_test(engine.as_mut(), arguments.test_batches)?;
+    let judge = |engine: &mut dyn Engine| test.as_ref().map(|test| test.judge(engine)).transpose();
     let targets = targets(arguments, engine.as_ref(), &calibration)?;
     let before = judge(engine.as_mut())?;
     let bar = bar(targets.len());
@@ -215,11 +211,7 @@ fn tell(arguments: &Arguments, summary: &Summary, norms: bool) -> Result<()> {
         ))?;
     }
     print(&format!("sparsity {:.2}%", 100.0 * summary.sparsity))?;
-    for (when, judged) in [("before", &summary.before), ("after", &summary.after)] {
-        if let Some(judged) = judged {
-            print(&format!("{when}: {}", describe(judged)))?;
-        }
-    }
+    print_judgements(&summary.before, &summary.after)?;
     print(&format!("wrote {}", arguments.output.display()))?;
     if norms {
         print(

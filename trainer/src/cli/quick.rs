@@ -4,13 +4,12 @@ use super::console::{Console, ConsoleOptions, LOG, WARNINGS, complain, say, warn
 use super::results;
 use super::session::{self, CareArguments, Files, MachineArguments, ThresholdArguments};
 use jiff::Zoned;
-use skimjit_caffe::proto::SolverParameter;
+use skimjit_caffe::proto::{NetParameter, SolverParameter};
 use skimjit_caffe::{read_solver_definition, text, unknown};
 use skimjit_models::{Error, Result};
 use skimjit_trainer::paths;
-use skimjit_trainer::prune::guided::{Guided, GuidedOptions};
-use skimjit_trainer::prune::mask::Frozen;
-use skimjit_trainer::solver::method::Method;
+use skimjit_trainer::prune::guided::GuidedOptions;
+use skimjit_trainer::recipe::MethodOptions;
 use skimjit_trainer::solver::report::Report as _;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -71,20 +70,19 @@ fn parse_milliseconds(text: &str) -> std::result::Result<f64, String> {
 
 impl PruneArguments {
     /// Pruning to a goal, when there is one.
-    fn guided(&self, iterations: u64) -> Result<Vec<Box<dyn Method>>> {
+    fn guided(&self, iterations: u64) -> Option<MethodOptions> {
         if self.target_speedup.is_none() && self.target_latency.is_none() {
-            return Ok(vec![]);
+            return None;
         }
         let end = (iterations * 7 / 10).max(1);
-        let options = GuidedOptions {
+        Some(MethodOptions::Guided(GuidedOptions {
             cost: self.cost.clone().unwrap_or_default(),
             target_speedup: self.target_speedup,
             target_latency_ms: self.target_latency,
             begin: 0,
             end,
             every: (end / 15).max(1),
-        };
-        Ok(vec![Box::new(Guided::new(options)?)])
+        }))
     }
 }
 
@@ -190,7 +188,7 @@ pub fn finetune(arguments: &FinetuneArguments) -> Result<()> {
         numbers: &[common.lr, common.decay, 0.0, 1.0, common.group_decay],
         thresholds: false,
     };
-    common.run(&own, |_| Ok(vec![Box::new(Frozen { layers: vec![] })]))
+    common.run(&own, |_| Some(MethodOptions::Frozen { layers: vec![] }))
 }
 
 /// What a command brings beside the options that both have.
@@ -212,12 +210,8 @@ struct Made {
 }
 
 impl CommonArguments {
-    /// Writes and runs the definition, with the methods for so many iterations.
-    fn run(
-        &self,
-        own: &Own<'_>,
-        methods: impl FnOnce(u64) -> Result<Vec<Box<dyn Method>>>,
-    ) -> Result<()> {
+    /// Writes and runs the definition, with the method for so many iterations.
+    fn run(&self, own: &Own<'_>, method: impl FnOnce(u64) -> Option<MethodOptions>) -> Result<()> {
         let parent = self
             .output
             .clone()
@@ -255,8 +249,9 @@ impl CommonArguments {
             );
             WARNINGS.check()?;
         }
-        for method in methods(solver.settings().max_iter)? {
-            solver.add_method(method, &mut console)?;
+        if let Some(method) = method(solver.settings().max_iter) {
+            let built = method.build(&NetParameter::default())?;
+            solver.add_method(method.kind(), built, &mut console)?;
         }
         solver.solve(&mut console, &mut asked)?;
         session::tell_end(&solver);

@@ -1,10 +1,11 @@
 //! `skimjit-train recalibrate`.
 
 use super::files;
-use super::trial::{TrialArguments, describe, print, print_json, save};
+use super::trial::{TrialArguments, print, print_json, print_judgements, save};
 use serde::Serialize;
 use skimjit_caffe::proto::Phase;
 use skimjit_models::{Error, Result};
+use skimjit_trainer::engine::Engine;
 use skimjit_trainer::prune::recalibration::recalibrate;
 use skimjit_trainer::trial::Judgement;
 use std::path::PathBuf;
@@ -53,14 +54,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (net, mut feed) = source.open(Phase::Train, Phase::Train)?;
     let id = engine.add(net)?;
     arguments.trial.compare(&source, engine.net(id))?;
-    let test = match arguments.test_batches {
-        0 => None,
-        count => Some(source.add(engine.as_mut(), [Phase::Test; 2], count)?),
-    };
-    let judge = |engine: &mut dyn skimjit_trainer::engine::Engine| {
-        let judged = test.as_ref().map(|stream| stream.judge(engine));
-        judged.transpose()
-    };
+    let test = source.add_test(engine.as_mut(), arguments.test_batches)?;
+    let judge = |engine: &mut dyn Engine| test.as_ref().map(|test| test.judge(engine)).transpose();
     let before = judge(engine.as_mut())?;
     let layers = recalibrate(engine.as_mut(), id, &mut feed, arguments.batches)?;
     if layers == 0 {
@@ -83,10 +78,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         "{layers} BatchNorm layers from {} batches",
         summary.batches
     ))?;
-    for (when, judged) in [("before", &summary.before), ("after", &summary.after)] {
-        if let Some(judged) = judged {
-            print(&format!("{when}: {}", describe(judged)))?;
-        }
-    }
+    print_judgements(&summary.before, &summary.after)?;
     print(&format!("wrote {}", arguments.output.display()))
 }

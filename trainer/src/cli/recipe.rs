@@ -9,7 +9,7 @@ use skimjit_caffe::proto::NetParameter;
 use skimjit_caffe::{read_definition, text, unknown};
 use skimjit_host::printable;
 use skimjit_models::{Error, Result};
-use skimjit_trainer::cpu::CpuEngine;
+use skimjit_trainer::executor::CpuEngine;
 use skimjit_trainer::paths;
 use skimjit_trainer::prune::sparsity::{Sparsity, measure};
 use skimjit_trainer::recipe::{MethodOptions, Phase, Recipe, in_phase};
@@ -224,7 +224,7 @@ impl Run<'_> {
             weights: &files,
             resume: None,
         };
-        let engine = Box::new(CpuEngine::new());
+        let engine = Box::new(CpuEngine::default());
         let mut solver = Solver::new(settings, &sources, engine, start, &mut Silent)?;
         let id = solver.net();
         let named: Vec<_> = paths.iter().map(PathBuf::as_path).zip(&files).collect();
@@ -234,7 +234,7 @@ impl Run<'_> {
                 matches!(method, MethodOptions::Distillation(options) if options.phase.is_some());
             // The weights of a teacher that is a phase are not there yet.
             if !learns {
-                solver.add_method(method.build(&net)?, &mut Silent)?;
+                solver.add_method(method.kind(), method.build(&net)?, &mut Silent)?;
             }
         }
         Ok(())
@@ -272,8 +272,8 @@ impl Run<'_> {
         let change = |settings: &mut _| self.arguments.thresholds.apply(settings);
         let mut solver = session::open(&files, &self.arguments.machine, change, &mut console)?;
         solver.recalibrate_before_tests(batches);
-        for method in self.methods()? {
-            solver.add_method(method, &mut console)?;
+        for (kind, method) in self.methods()? {
+            solver.add_method(kind, method, &mut console)?;
         }
         solver.solve(&mut console, asked)?;
         if solver.iteration() < solver.settings().max_iter && !solver.is_done() {
@@ -289,7 +289,7 @@ impl Run<'_> {
     }
 
     /// The methods of the phase; teachers that are phases are files by now.
-    fn methods(&self) -> Result<Vec<Box<dyn Method>>> {
+    fn methods(&self) -> Result<Vec<(&'static str, Box<dyn Method>)>> {
         let net = self.network()?;
         let build = |method: &MethodOptions| {
             let mut method = method.clone();
@@ -299,7 +299,7 @@ impl Run<'_> {
                 let found = self.earlier.iter().find(|(phase, _)| *phase == name);
                 options.teacher = found.map(|(_, weights)| weights.clone());
             }
-            method.build(&net)
+            Ok((method.kind(), method.build(&net)?))
         };
         self.phase.methods.iter().map(build).collect()
     }

@@ -1,10 +1,9 @@
 //! What a run has come to, and what can be done with it.
 
-use super::console::Tracked;
+use super::console::{Tracked, judged};
 use skimjit_trainer::param::Role;
 use skimjit_trainer::prune::sparsity::{measure, total};
 use skimjit_trainer::solver::Solver;
-use skimjit_trainer::solver::report::Output;
 use std::path::Path;
 
 /// Zeros in percent from which on BatchNorm's statistics no longer fit.
@@ -40,15 +39,6 @@ pub fn describe(solver: &mut Solver, tracked: &Tracked) -> Vec<String> {
     let command = compile(solver, &file, weights);
     lines.extend(command.map(|command| format!("next: {command}")));
     lines
-}
-
-/// `accuracy 0.9857, loss 0.0421`.
-pub fn judged(outputs: &[Output]) -> String {
-    let each = outputs
-        .iter()
-        .map(|output| format!("{} {:.4}", output.name, output.value));
-    let each: Vec<String> = each.collect();
-    each.join(", ")
 }
 
 /// The command that makes an artifact of weights; the data tells the size of an image. `None` for a network

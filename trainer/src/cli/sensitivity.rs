@@ -6,8 +6,9 @@ use super::trial::{TrialArguments, bar, describe, print, print_json, warn_of_sha
 use skimjit_caffe::proto::Phase;
 use skimjit_host::printable;
 use skimjit_models::{Percent, Result};
+use skimjit_trainer::param::prunable;
 use skimjit_trainer::prune::sensitivity::{Point, Sensitivity, scan};
-use skimjit_trainer::trial::{Judgement, prunable};
+use skimjit_trainer::trial::Judgement;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -54,8 +55,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let stream = source.add(engine.as_mut(), [Phase::Test; 2], arguments.batches)?;
     arguments.trial.compare(&source, engine.net(stream.id()))?;
     warn_of_shares("--levels", &arguments.levels);
-    let layers: Vec<&str> = arguments.layers.iter().map(String::as_str).collect();
-    let params = prunable(engine.params(), &layers)?;
+    let params = prunable(engine.params(), &arguments.layers, "--layers")?;
     let bar = bar(params.len() * arguments.levels.len());
     let mut progress = |point: &Point| {
         bar.set_message(printable::cell(&point.layer).into_owned());

@@ -6,14 +6,15 @@ use skimjit_caffe::proto::{NetParameter, SolverParameter};
 use skimjit_caffe::{read_caffemodel, read_solver_definition, upgrade::upgrade_net};
 use skimjit_models::Care;
 use skimjit_models::{Error, Result};
-use skimjit_trainer::cpu::CpuEngine;
 use skimjit_trainer::engine::Engine;
+use skimjit_trainer::executor::CpuEngine;
 use skimjit_trainer::paths;
 use skimjit_trainer::solver::report::Report;
-use skimjit_trainer::solver::settings::{Settings, ThresholdBy};
+use skimjit_trainer::solver::settings::Settings;
 use skimjit_trainer::solver::snapshot::{Resumed, default_prefix};
 use skimjit_trainer::solver::source::sources;
 use skimjit_trainer::solver::{Request, Solver, Start};
+use skimjit_trainer::update::ThresholdBy;
 use skimjit_trainer::weights::compare;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,8 +52,8 @@ fn parse_device(text: &str) -> std::result::Result<Device, String> {
 
 #[cfg(feature = "cuda")]
 fn cuda(number: usize) -> Result<Box<dyn Engine>> {
-    let engine = skimjit_trainer::cuda::CudaEngine::open(number)?;
-    Ok(Box::new(engine))
+    let memory = skimjit_trainer::cuda::DeviceMemory::open(number)?;
+    Ok(Box::new(skimjit_trainer::executor::Executor::on(memory)))
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -75,7 +76,7 @@ impl MachineArguments {
     /// An engine without networks.
     pub fn engine(&self) -> Result<Box<dyn Engine>> {
         match self.device {
-            Device::Cpu => Ok(Box::new(CpuEngine::new())),
+            Device::Cpu => Ok(Box::new(CpuEngine::default())),
             Device::Cuda(number) => cuda(number),
         }
     }

@@ -4,14 +4,14 @@ use super::console::{WARNINGS, warn};
 use super::session::{CareArguments, MachineArguments};
 use super::trial::{bar, print, print_json};
 use serde::Serialize;
-use skimjit_caffe::proto::{NetState, Phase, SolverParameter};
+use skimjit_caffe::proto::{Phase, SolverParameter};
 use skimjit_caffe::read_definition;
 use skimjit_models::Result;
 use skimjit_trainer::engine::NodeTime;
 use skimjit_trainer::paths;
 use skimjit_trainer::solver::report::Silent;
 use skimjit_trainer::solver::settings::Settings;
-use skimjit_trainer::solver::source::{Source, Sources};
+use skimjit_trainer::solver::source::{Source, Sources, phase};
 use skimjit_trainer::solver::{Solver, Start};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -91,10 +91,7 @@ fn open(arguments: &Arguments) -> Result<Solver> {
     let train = Source {
         definition,
         file: arguments.model.clone(),
-        state: NetState {
-            phase: Some(Phase::Train as i32),
-            ..NetState::default()
-        },
+        state: phase(Phase::Train),
     };
     let solver = SolverParameter {
         base_lr: Some(0.0),
@@ -128,7 +125,7 @@ fn measure(arguments: &Arguments, solver: &mut Solver) -> Result<Times> {
         solver.iterate(&mut Silent)?;
         if step >= WARM_UP {
             steps.push(start.elapsed().as_secs_f64());
-            nodes.push(solver.engine().times(id));
+            nodes.push(solver.engine().times(id).to_vec());
             bar.inc(1);
         }
     }

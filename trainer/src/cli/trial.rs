@@ -114,6 +114,16 @@ pub fn describe(judgement: &Judgement) -> String {
     parts.join(", ")
 }
 
+/// Prints what a network was before and after, where it was judged.
+pub fn print_judgements(before: &Option<Judgement>, after: &Option<Judgement>) -> Result<()> {
+    for (when, judgement) in [("before", before), ("after", after)] {
+        if let Some(judgement) = judgement {
+            print(&format!("{when}: {}", describe(judgement)))?;
+        }
+    }
+    Ok(())
+}
+
 /// A bar on standard error for so many steps.
 pub fn bar(steps: usize) -> ProgressBar {
     let bar = ProgressBar::new(steps as u64);

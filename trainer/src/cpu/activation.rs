@@ -1,8 +1,8 @@
 //! Elementwise functions, dropout, and layers that only change shapes.
 
 use super::layer::{Backward, CHUNK, Forward, Layer};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use crate::layer::Dropout as Attributes;
+use rand_chacha::rand_core::Rng;
 use rayon::prelude::*;
 use skimjit_models::ops::Activation as Op;
 
@@ -105,10 +105,6 @@ impl Layer for Activation {
         });
     }
 
-    /// With a slope that is not negative the result has the sign of the operand.
-    fn can_be_in_place(&self) -> bool {
-        matches!(self.op, Op::ReLU { slope } if slope >= 0.0)
-    }
     fn forward_in_place(&mut self, data: &mut [f32], _turn: u64) {
         if let Op::ReLU { slope } = self.op {
             data.par_chunks_mut(CHUNK).for_each(|data| {
@@ -126,44 +122,33 @@ impl Layer for Activation {
             });
         }
     }
-    fn needs_output(&self) -> bool {
-        !self.can_be_in_place()
-    }
-    /// The steps of a Threshold have none, and Caffe refuses to go back through them.
-    fn has_gradient(&self) -> bool {
-        !matches!(self.op, Op::Threshold { .. })
-    }
 }
 
-/// Dropout in training: y = x·mask/(1 − ratio).
+/// Dropout in training.
 pub struct Dropout {
-    ratio: f32,
-    /// Tells the dropouts of a network apart.
-    number: u64,
-    /// 1/(1 − ratio) or 0, per element.
+    attributes: Attributes,
+    /// What each element is multiplied by.
     mask: Vec<f32>,
 }
 
 impl Dropout {
-    /// From the share of elements that are dropped.
-    pub fn new(ratio: f32, number: u64) -> Self {
+    /// From attributes.
+    pub fn new(attributes: &Attributes) -> Self {
         Self {
-            ratio,
-            number,
+            attributes: *attributes,
             mask: Vec::new(),
         }
     }
     fn draw(&mut self, count: usize, turn: u64) {
         self.mask.resize(count, 0.0);
-        let kept = 1.0 / (1.0 - self.ratio);
+        let (limit, kept) = (self.attributes.limit(), self.attributes.kept());
         // The same chunks with numbers of their own for any number of threads.
-        let limit = (f64::from(self.ratio) * 2f64.powi(32)) as u64;
         self.mask
-            .par_chunks_mut(CHUNK)
+            .par_chunks_mut(Attributes::CHUNK)
             .enumerate()
             .for_each(|(chunk, mask)| {
-                let mut random = ChaCha8Rng::seed_from_u64(turn);
-                random.set_stream(self.number << 40 | chunk as u64);
+                let mut random = Attributes::random(turn);
+                random.set_stream(self.attributes.number << 40 | chunk as u64);
                 let mut keep = || {
                     if u64::from(random.next_u32()) < limit {
                         0.0
@@ -191,9 +176,6 @@ impl Layer for Dropout {
             self.apply(into);
         }
     }
-    fn can_be_in_place(&self) -> bool {
-        true
-    }
     fn forward_in_place(&mut self, data: &mut [f32], turn: u64) {
         self.draw(data.len(), turn);
         self.apply(data);
@@ -214,8 +196,5 @@ impl Layer for Copy {
         if let Some(into) = &mut run.input_gradients[0] {
             into.copy_from_slice(run.output_gradient);
         }
-    }
-    fn can_be_in_place(&self) -> bool {
-        true
     }
 }

@@ -1,6 +1,7 @@
 //! Batch normalisation with Caffe's running sums.
 
 use super::layer::{Backward, Forward, Layer};
+use crate::layer::BatchNorm as Attributes;
 use rayon::prelude::*;
 use skimjit_models::Shape;
 
@@ -9,30 +10,11 @@ pub struct BatchNorm {
     images: usize,
     channels: usize,
     pixels: usize,
-    eps: f32,
-    /// λ, with which old sums are weighted.
-    fraction: f32,
-    /// Statistics are the running ones, not those of the batch.
-    global: bool,
-    /// Statistics are added to the running ones.
-    training: bool,
+    attributes: Attributes,
     /// Mean of the last run, per channel.
     mean: Vec<f32>,
     /// 1/√(σ² + eps) of the last run, per channel.
     inverse: Vec<f32>,
-}
-
-/// Attributes that the definition, not the op, has.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Attributes {
-    /// Epsilon.
-    pub eps: f32,
-    /// `moving_average_fraction`.
-    pub fraction: f32,
-    /// `use_global_stats`, or its default.
-    pub global: bool,
-    /// Phase TRAIN.
-    pub training: bool,
 }
 
 impl BatchNorm {
@@ -47,10 +29,7 @@ impl BatchNorm {
             images: input.dim(0) as usize,
             channels,
             pixels,
-            eps: attributes.eps,
-            fraction: attributes.fraction,
-            global: attributes.global,
-            training: attributes.training,
+            attributes: *attributes,
             mean: vec![0.0; channels],
             inverse: vec![0.0; channels],
         }
@@ -76,7 +55,7 @@ impl BatchNorm {
         let sums = weights[0].iter().zip(&weights[1]);
         for ((mean, inverse), (m, v)) in self.mean.iter_mut().zip(&mut self.inverse).zip(sums) {
             *mean = m * factor;
-            *inverse = 1.0 / (v * factor + self.eps).sqrt();
+            *inverse = 1.0 / (v * factor + self.attributes.eps).sqrt();
         }
     }
     fn use_batch(&mut self, input: &[f32], weights: &mut [Vec<f32>]) {
@@ -89,8 +68,8 @@ impl BatchNorm {
             let x = f64::from(input[index]) - origin[channel];
             [x, x * x]
         });
-        if self.training {
-            weights[2][0] = weights[2][0] * self.fraction + 1.0;
+        if self.attributes.training {
+            weights[2][0] = weights[2][0] * self.attributes.fraction + 1.0;
         }
         let unbiased = if count > 1.0 {
             count / (count - 1.0)
@@ -102,9 +81,10 @@ impl BatchNorm {
             let variance = (squares / count - offset * offset).max(0.0);
             let mean = origin[channel] + offset;
             self.mean[channel] = mean as f32;
-            self.inverse[channel] = (1.0 / (variance + f64::from(self.eps)).sqrt()) as f32;
-            if self.training {
-                let add = |sum: &mut f32, x: f64| *sum = *sum * self.fraction + x as f32;
+            self.inverse[channel] =
+                (1.0 / (variance + f64::from(self.attributes.eps)).sqrt()) as f32;
+            if self.attributes.training {
+                let add = |sum: &mut f32, x: f64| *sum = *sum * self.attributes.fraction + x as f32;
                 add(&mut weights[0][channel], mean);
                 add(&mut weights[1][channel], variance * unbiased);
             }
@@ -115,7 +95,7 @@ impl BatchNorm {
 impl Layer for BatchNorm {
     fn forward(&mut self, run: Forward<'_>) {
         let input = run.inputs[0];
-        if self.global {
+        if self.attributes.global {
             self.use_running(run.weights);
         } else {
             self.use_batch(input, run.weights);
@@ -138,7 +118,7 @@ impl Layer for BatchNorm {
             return;
         };
         let (dy, y) = (run.output_gradient, run.output);
-        let means = if self.global {
+        let means = if self.attributes.global {
             vec![[0.0; 2]; self.channels]
         } else {
             let count = (self.images * self.pixels) as f64;
@@ -161,9 +141,5 @@ impl Layer for BatchNorm {
             let all = into.iter_mut().zip(dy.iter().zip(y));
             all.for_each(|(into, (dy, y))| *into = (dy - mean - y * mean_y) * inverse);
         });
-    }
-
-    fn needs_output(&self) -> bool {
-        true
     }
 }

@@ -115,7 +115,7 @@ pub struct Concat {
 
 impl Concat {
     /// From the operands' shapes.
-    pub fn new(axis: u32, shapes: &[&Shape]) -> Self {
+    pub fn new(axis: u32, shapes: &[Shape]) -> Self {
         let axis = axis as usize;
         Self {
             outer: shapes.first().map_or(1, |shape| shape.count_of(0, axis)),

@@ -1,52 +1,15 @@
 //! Convolution and deconvolution: matrix products over gathered windows.
 
-use super::columns::Columns;
+use super::blocks::{self, Partial};
 use super::gemm::{Matrix, multiply};
 use super::layer::{Backward, Forward, Layer};
+use super::sums::total;
+use crate::columns::Geometry;
 use rayon::prelude::*;
 use skimjit_models::Shape;
 use skimjit_models::ops;
 
-/// Parts of a batch whose weight gradients are summed apart, then in order.
-const BLOCKS: usize = 8;
-
-/// Shapes of a convolution as seen from its images (`wide`: what windows are gathered from) to its
-/// filters' results (`narrow`).
-struct Geometry {
-    images: usize,
-    groups: usize,
-    /// Channels of the narrow side in a group.
-    filters: usize,
-    columns: Columns,
-}
-
 impl Geometry {
-    fn new(op: &ops::Convolution, wide: &Shape, narrow: &Shape) -> Self {
-        let groups = op.groups as usize;
-        let plane = |shape: &Shape| [shape.dim(2) as usize, shape.dim(3) as usize];
-        Self {
-            images: wide.dim(0) as usize,
-            groups,
-            filters: narrow.dim(1) as usize / groups,
-            columns: Columns {
-                channels: wide.dim(1) as usize / groups,
-                input: plane(wide),
-                output: plane(narrow),
-                window: op.window,
-            },
-        }
-    }
-    /// Elements of the wide side in a group of an image.
-    fn wide(&self) -> usize {
-        self.columns.channels * self.columns.input[0] * self.columns.input[1]
-    }
-    /// Elements of the narrow side in a group of an image.
-    fn narrow(&self) -> usize {
-        self.filters * self.columns.columns()
-    }
-    fn weights(&self) -> usize {
-        self.filters * self.columns.rows()
-    }
     fn scratch(&self) -> Vec<f32> {
         let count = self.columns.rows() * self.columns.columns();
         vec![0.0; if self.columns.is_image() { 0 } else { count }]
@@ -102,10 +65,6 @@ impl Geometry {
             multiply(narrow, windows.t(), gradient, true);
         }
     }
-    /// Images of a block.
-    fn block(&self) -> usize {
-        self.images.div_ceil(BLOCKS)
-    }
 }
 
 /// Convolution, or its transpose.
@@ -157,12 +116,6 @@ fn add_bias(bias: &[f32], image: &mut [f32]) {
     }
 }
 
-/// Gradients of a block of images.
-struct Partial {
-    weights: Vec<f32>,
-    bias: Vec<f32>,
-}
-
 impl Layer for Convolution {
     fn forward(&mut self, run: Forward<'_>) {
         let g = &self.geometry;
@@ -187,98 +140,34 @@ impl Layer for Convolution {
     fn backward(&mut self, run: Backward<'_>) {
         let g = &self.geometry;
         let weights = &run.weights[0];
-        let [wants_weights, wants_bias] =
-            [0, 1].map(|index| matches!(run.weight_gradients.get(index), Some(Some(_))));
-        let one = |gradient: &[f32],
-                   input: &[f32],
+        let (input, output) = (self.input(), self.output());
+        let one = |[dy, x]: [&[f32]; 2],
                    into: Option<&mut [f32]>,
                    p: &mut Partial,
                    scratch: &mut Vec<f32>| {
-            if wants_weights && self.transposed {
-                g.correlate(input, gradient, &mut p.weights, scratch);
-            } else if wants_weights {
-                g.correlate(gradient, input, &mut p.weights, scratch);
+            let (narrow, wide) = if self.transposed { (x, dy) } else { (dy, x) };
+            if !p.weights.is_empty() {
+                g.correlate(narrow, wide, &mut p.weights, scratch);
             }
-            if wants_bias {
-                let plane = gradient.len() / p.bias.len();
-                let planes = gradient.chunks_exact(plane);
-                p.bias
-                    .iter_mut()
-                    .zip(planes)
-                    .for_each(|(b, plane)| *b += total(plane));
+            if !p.bias.is_empty() {
+                let planes = dy.chunks_exact(dy.len() / p.bias.len());
+                let sums = p.bias.iter_mut().zip(planes);
+                sums.for_each(|(sum, plane)| *sum += total(plane));
             }
             match into {
-                Some(into) if self.transposed => g.contract(gradient, weights, into, scratch),
-                Some(into) => g.expand(gradient, weights, into, scratch),
+                Some(into) if self.transposed => g.contract(dy, weights, into, scratch),
+                Some(into) => g.expand(dy, weights, into, scratch),
                 None => {}
             }
         };
-        let channels = run.weights.get(1).map_or(0, Vec::len);
-        let (input, output) = (self.input(), self.output());
-        let gradients = run.output_gradient.par_chunks(g.block() * output);
-        let blocks = gradients.zip(run.inputs[0].par_chunks(g.block() * input));
-        let block = |gradient: &[f32], data: &[f32], mut into: Option<&mut [f32]>| {
-            let mut partial = Partial {
-                weights: vec![0.0; if wants_weights { weights.len() } else { 0 }],
-                bias: vec![0.0; if wants_bias { channels } else { 0 }],
-            };
+        blocks::backward(run, g.images, |[dy, x], mut into, partial| {
             let mut scratch = g.scratch();
-            let images = gradient.chunks_exact(output).zip(data.chunks_exact(input));
-            for (index, (gradient, data)) in images.enumerate() {
+            let images = dy.chunks_exact(output).zip(x.chunks_exact(input));
+            for (index, (dy, x)) in images.enumerate() {
                 let range = index * input..(index + 1) * input;
                 let into = into.as_deref_mut().map(|into| &mut into[range]);
-                one(gradient, data, into, &mut partial, &mut scratch);
+                one([dy, x], into, partial, &mut scratch);
             }
-            partial
-        };
-        let partials: Vec<Partial> = match &mut run.input_gradients[0] {
-            Some(into) => {
-                let into = into.par_chunks_mut(g.block() * input);
-                let blocks = blocks.zip(into);
-                blocks
-                    .map(|((gradient, data), into)| block(gradient, data, Some(into)))
-                    .collect()
-            }
-            None => blocks
-                .map(|(gradient, data)| block(gradient, data, None))
-                .collect(),
-        };
-        for partial in &partials {
-            for (sum, part) in run
-                .weight_gradients
-                .iter_mut()
-                .zip([&partial.weights, &partial.bias])
-            {
-                if let Some(sum) = sum {
-                    add(part, sum);
-                }
-            }
-        }
-    }
-}
-
-/// Sum of all elements, in double precision and in several lanes: as exact as it is fast.
-pub fn total(elements: &[f32]) -> f32 {
-    let mut lanes = [0f64; 8];
-    let (chunks, rest) = elements.as_chunks::<8>();
-    for chunk in chunks {
-        lanes
-            .iter_mut()
-            .zip(chunk)
-            .for_each(|(lane, &x)| *lane += f64::from(x));
-    }
-    let rest: f64 = rest.iter().map(|&x| f64::from(x)).sum();
-    (lanes.iter().sum::<f64>() + rest) as f32
-}
-
-/// `sum += part`.
-pub fn add(part: &[f32], sum: &mut [f32]) {
-    let chunks = sum.par_chunks_mut(super::layer::CHUNK);
-    chunks
-        .zip(part.par_chunks(super::layer::CHUNK))
-        .for_each(|(sum, part)| {
-            sum.iter_mut()
-                .zip(part)
-                .for_each(|(sum, part)| *sum += part);
         });
+    }
 }

@@ -40,27 +40,10 @@ pub trait Layer: Send {
     fn forward(&mut self, run: Forward<'_>);
     /// Computes the gradients.
     fn backward(&mut self, run: Backward<'_>);
-    /// True when the result may take the place of the operand: then the `_in_place` functions are
-    /// called instead.
-    fn can_be_in_place(&self) -> bool {
-        false
-    }
-    /// Turns the operand into the result.
+    /// Turns the operand into the result, where the one may take the place of the other.
     fn forward_in_place(&mut self, _data: &mut [f32], _turn: u64) {}
     /// Turns the gradient of the result into that of the operand.
     fn backward_in_place(&mut self, _output: &[f32], _gradient: &mut [f32]) {}
-    /// False for layers that only run forward.
-    fn has_gradient(&self) -> bool {
-        true
-    }
-    /// True for operands that have no gradient, like labels.
-    fn refuses_gradient_of(&self, _input: usize) -> bool {
-        false
-    }
-    /// True when `backward` reads the result: then it may not be changed by a later layer in place.
-    fn needs_output(&self) -> bool {
-        false
-    }
 }
 
 /// Elements that one task of an elementwise pass takes: fixed, so that sums are.

@@ -230,11 +230,4 @@ impl Layer for Loss {
             }
         }
     }
-
-    fn refuses_gradient_of(&self, input: usize) -> bool {
-        match self.kind {
-            Kind::Euclidean | Kind::Contrastive { .. } => input > 1,
-            _ => input > 0,
-        }
-    }
 }

@@ -1,11 +1,11 @@
-//! The engine of the CPU: hand-written layers over matrix products, images spread over threads.
+//! The CPU's memory and its layers: hand-written, over matrix products, images spread over threads.
 //!
 //! Results do not depend on the number of threads: work is cut into the same parts whatever their
 //! number is, and parts are summed in order.
 
 mod activation;
-pub(crate) mod batch_norm;
-pub(crate) mod columns;
+mod batch_norm;
+mod blocks;
 mod combine;
 mod convolution;
 pub(crate) mod gemm;
@@ -14,301 +14,149 @@ pub(crate) mod layer;
 mod loss;
 mod lrn;
 pub(crate) mod make;
-pub(crate) mod plan;
 mod pooling;
 mod reference;
-pub(crate) mod scale;
+mod scale;
 mod softmax;
+mod sums;
 mod winograd;
 
-use crate::engine::{Engine, NetId, NodeTime, ParamState};
-use crate::net::Net;
-use crate::param::{Bound, Param};
-use layer::{Backward, Forward};
-use plan::{Plan, Step};
-use skimjit_models::{Result, Tensor, ValueId, WeightId};
-use std::collections::HashMap;
-use std::time::Instant;
+use crate::layer::LayerSpec;
+use crate::memory::{self, Memory};
+use crate::param::Role;
+use crate::plan::Step;
+use crate::update::{self, ParamState, Update};
+use layer::{Backward, Forward, Layer};
+use skimjit_models::{Result, Weight};
+use std::sync::Arc;
 
-/// Networks, their values, and the parameters that they share.
+/// Arrays and parameters in the memory of this computer.
 #[derive(Default)]
-pub struct CpuEngine {
-    params: Vec<Param>,
-    states: Vec<ParamState>,
-    nets: Vec<Runner>,
+pub struct HostMemory {
+    params: Vec<ParamState>,
 }
 
-/// A network with its memory.
-struct Runner {
-    net: Net,
-    plan: Plan,
-    /// Elements of each home.
-    values: Vec<Vec<f32>>,
-    /// Gradients of each home; empty where nobody wants them.
-    gradients: Vec<Vec<f32>>,
-    /// Homes whose gradient has been written in this backward run.
-    written: Vec<bool>,
-    /// Gradients that values start with.
-    seeds: HashMap<ValueId, Vec<f32>>,
-    /// Of the nodes, in the last runs.
-    times: Vec<NodeTime>,
-}
-
-impl CpuEngine {
-    /// No networks yet.
-    pub fn new() -> Self {
-        Self::default()
+impl HostMemory {
+    /// Takes values of parameters out, to be put back by [`HostMemory::put`].
+    fn take(&mut self, params: &[usize]) -> Vec<Vec<f32>> {
+        let take = |&param: &usize| std::mem::take(&mut self.params[param].data);
+        params.iter().map(take).collect()
     }
-    /// Parameters of a network: the first brings them, others find theirs.
-    fn bind(&mut self, net: &mut Net) -> Result<HashMap<WeightId, usize>> {
-        let Bound { places, new } = Bound::of(net, &mut self.params)?;
-        for data in new {
-            self.states.push(ParamState {
-                gradient: vec![0.0; data.len()],
-                data,
-                ..ParamState::default()
-            });
+    fn put(&mut self, params: &[usize], weights: Vec<Vec<f32>>) {
+        for (&param, data) in params.iter().zip(weights) {
+            self.params[param].data = data;
         }
-        Ok(places)
     }
 }
 
-impl Engine for CpuEngine {
-    fn add(&mut self, mut net: Net) -> Result<NetId> {
-        let mut plan = Plan::new(&net)?;
-        let bound = self.bind(&mut net)?;
-        plan.bind(&net, &bound, &self.params)?;
-        let homes = plan.homes.clone();
-        self.nets.push(Runner {
-            values: homes.iter().map(|&count| vec![0.0; count]).collect(),
-            gradients: vec![Vec::new(); homes.len()],
-            written: vec![false; homes.len()],
-            seeds: HashMap::new(),
-            times: vec![NodeTime::default(); net.graph.nodes.len()],
-            net,
-            plan,
+impl Memory for HostMemory {
+    type Array = Vec<f32>;
+    type Layer = Box<dyn Layer>;
+    const WAITS: bool = true;
+
+    fn fresh(&self) -> Result<Self> {
+        Ok(Self::default())
+    }
+    fn allocate(&mut self, count: usize) -> Result<Vec<f32>> {
+        Ok(vec![0.0; count])
+    }
+    fn write(&mut self, array: &mut Vec<f32>, data: &[f32]) -> Result<()> {
+        array.copy_from_slice(data);
+        Ok(())
+    }
+    fn read(&self, array: &Vec<f32>, count: usize) -> Result<Vec<f32>> {
+        Ok(array[..count].to_vec())
+    }
+    fn add(&mut self, part: &Vec<f32>, sum: &mut Vec<f32>, _count: usize) -> Result<()> {
+        sums::add(part, sum);
+        Ok(())
+    }
+
+    fn layer(&mut self, spec: &LayerSpec, weights: &[Arc<Weight>]) -> Result<Option<Self::Layer>> {
+        make::layer(spec, weights).map(Some)
+    }
+
+    fn forward(
+        &mut self,
+        layer: &mut Self::Layer,
+        step: &Step,
+        run: memory::Forward<'_, Vec<f32>>,
+    ) -> Result<()> {
+        if step.in_place {
+            layer.forward_in_place(run.output, run.turn);
+            return Ok(());
+        }
+        let inputs: Vec<&[f32]> = run.inputs.iter().map(|array| array.as_slice()).collect();
+        layer.check(&inputs)?;
+        let mut weights = self.take(&step.params);
+        layer.forward(Forward {
+            inputs: &inputs,
+            output: run.output,
+            weights: &mut weights,
+            turn: run.turn,
         });
-        Ok(NetId(self.nets.len() - 1))
+        self.put(&step.params, weights);
+        Ok(())
     }
 
-    fn net(&self, id: NetId) -> &Net {
-        &self.nets[id.0].net
-    }
-
-    fn fresh(&self) -> Result<Box<dyn Engine>> {
-        Ok(Box::new(Self::new()))
-    }
-
-    fn params(&self) -> &[Param] {
-        &self.params
-    }
-
-    fn forward(&mut self, id: NetId, inputs: &[&Tensor], turn: u64) -> Result<()> {
-        let runner = &mut self.nets[id.0];
-        for (&value, tensor) in runner.net.graph.inputs.iter().zip(inputs) {
-            let home = runner.plan.home(value);
-            runner.values[home].copy_from_slice(tensor.data());
+    fn backward(
+        &mut self,
+        layer: &mut Self::Layer,
+        step: &Step,
+        run: memory::Backward<'_, Vec<f32>>,
+    ) -> Result<()> {
+        if step.in_place {
+            layer.backward_in_place(run.output, run.output_gradient);
+            return Ok(());
         }
-        let Runner {
-            net,
-            plan,
-            values,
-            times,
-            ..
-        } = runner;
-        for step in &mut plan.steps {
-            let start = Instant::now();
-            forward(step, values, &mut self.states, turn)
-                .map_err(|error| error.layer(net.graph.nodes[step.node].name.clone()))?;
-            times[step.node].forward = start.elapsed().as_secs_f64();
+        let inputs: Vec<&[f32]> = run.inputs.iter().map(|array| array.as_slice()).collect();
+        let weights = self.take(&step.params);
+        let trained = step.params.iter().zip(&step.trains);
+        let mut weight_gradients: Vec<Option<Vec<f32>>> = trained
+            .map(|(&param, &trains)| {
+                trains.then(|| std::mem::take(&mut self.params[param].gradient))
+            })
+            .collect();
+        layer.backward(Backward {
+            inputs: &inputs,
+            output: run.output,
+            output_gradient: run.output_gradient,
+            input_gradients: run.input_gradients,
+            weights: &weights,
+            weight_gradients: &mut weight_gradients,
+        });
+        self.put(&step.params, weights);
+        for (&param, sum) in step.params.iter().zip(weight_gradients) {
+            if let Some(sum) = sum {
+                self.params[param].gradient = sum;
+            }
         }
         Ok(())
     }
 
-    fn backward(&mut self, id: NetId) {
-        let runner = &mut self.nets[id.0];
-        runner.start_gradients();
-        let mut plan = std::mem::take(&mut runner.plan.steps);
-        for step in plan.iter_mut().rev().filter(|step| step.learns) {
-            let start = Instant::now();
-            runner.backward(step, &mut self.states);
-            runner.times[step.node].backward = start.elapsed().as_secs_f64();
-        }
-        runner.plan.steps = plan;
-    }
-
-    fn value(&self, id: NetId, value: ValueId) -> Vec<f32> {
-        let runner = &self.nets[id.0];
-        runner.values[runner.plan.home(value)].clone()
-    }
-
-    fn value_gradient(&self, id: NetId, value: ValueId) -> Option<Vec<f32>> {
-        let runner = &self.nets[id.0];
-        let home = runner.plan.home(value);
-        runner.written[home].then(|| runner.gradients[home].clone())
-    }
-
-    fn seed_gradient(&mut self, id: NetId, value: ValueId, gradient: Vec<f32>) {
-        let seeds = &mut self.nets[id.0].seeds;
-        if gradient.is_empty() {
-            seeds.remove(&value);
-        } else {
-            seeds.insert(value, gradient);
-        }
-    }
-
-    fn edit(&mut self, param: usize, edit: &mut dyn FnMut(&Param, &mut ParamState)) {
-        edit(&self.params[param], &mut self.states[param]);
-    }
-
-    fn bytes(&self, id: NetId) -> u64 {
-        let runner = &self.nets[id.0];
-        let values: usize = runner.plan.homes.iter().sum();
-        let gradients: usize = runner
-            .plan
-            .gradient_homes()
-            .map(|home| runner.plan.homes[home])
-            .sum();
-        4 * (values + gradients) as u64
-    }
-
-    fn times(&self, id: NetId) -> Vec<NodeTime> {
-        self.nets[id.0].times.clone()
-    }
-}
-
-/// Runs a step forward. Operands stay where they are; the result is taken out meanwhile.
-fn forward(
-    step: &mut Step,
-    values: &mut [Vec<f32>],
-    states: &mut [ParamState],
-    turn: u64,
-) -> Result<()> {
-    let mut output = std::mem::take(&mut values[step.output]);
-    if step.in_place {
-        step.layer.forward_in_place(&mut output, turn);
-        values[step.output] = output;
-        return Ok(());
-    }
-    let take = |&param: &usize| std::mem::take(&mut states[param].data);
-    let mut weights: Vec<Vec<f32>> = step.params.iter().map(take).collect();
-    let inputs: Vec<&[f32]> = step
-        .inputs
-        .iter()
-        .map(|&home| values[home].as_slice())
-        .collect();
-    let checked = step.layer.check(&inputs);
-    if checked.is_ok() {
-        step.layer.forward(Forward {
-            inputs: &inputs,
-            output: &mut output,
-            weights: &mut weights,
-            turn,
+    fn add_param(&mut self, data: Vec<f32>, _role: Role) -> Result<()> {
+        self.params.push(ParamState {
+            gradient: vec![0.0; data.len()],
+            data,
+            ..ParamState::default()
         });
+        Ok(())
     }
-    for (&param, data) in step.params.iter().zip(weights) {
-        states[param].data = data;
+    fn edit(&mut self, param: usize, edit: &mut dyn FnMut(&mut ParamState)) -> Result<()> {
+        edit(&mut self.params[param]);
+        Ok(())
     }
-    values[step.output] = output;
-    checked
-}
-
-impl Runner {
-    /// Gradients of the losses: their weights; and the seeds.
-    fn start_gradients(&mut self) {
-        self.written.fill(false);
-        for &(value, weight) in &self.net.losses {
-            let home = self.plan.home(value);
-            let count = self.plan.homes[home];
-            self.gradients[home] = vec![weight; count];
-            self.written[home] = true;
-        }
-        let seeds: Vec<(usize, &Vec<f32>)> = self
-            .seeds
-            .iter()
-            .map(|(&value, seed)| (self.plan.home(value), seed))
-            .collect();
-        for (home, seed) in seeds {
-            if self.written[home] {
-                convolution::add(seed, &mut self.gradients[home]);
-            } else {
-                self.gradients[home].clone_from(seed);
-            }
-            self.written[home] = true;
-        }
+    fn inspect(&mut self, param: usize, read: &mut dyn FnMut(&ParamState)) -> Result<()> {
+        read(&self.params[param]);
+        Ok(())
     }
-
-    fn backward(&mut self, step: &mut Step, states: &mut [ParamState]) {
-        if !self.written[step.output] {
-            // Nothing that this run reached takes the result.
-            return;
-        }
-        let mut gradient = std::mem::take(&mut self.gradients[step.output]);
-        if step.in_place {
-            step.layer
-                .backward_in_place(&self.values[step.output], &mut gradient);
-            self.gradients[step.output] = gradient;
-            return;
-        }
-        let mut input_gradients: Vec<Option<Vec<f32>>> = Vec::new();
-        for (&home, &wanted) in step.inputs.iter().zip(&step.wants) {
-            input_gradients.push(wanted.then(|| self.buffer(home)));
-        }
-        let weights: Vec<Vec<f32>> = step
-            .params
-            .iter()
-            .map(|&param| std::mem::take(&mut states[param].data))
-            .collect();
-        let mut weight_gradients: Vec<Option<Vec<f32>>> = step
-            .params
-            .iter()
-            .zip(&step.trains)
-            .map(|(&param, &trains)| trains.then(|| std::mem::take(&mut states[param].gradient)))
-            .collect();
-        let inputs: Vec<&[f32]> = step
-            .inputs
-            .iter()
-            .map(|&home| self.values[home].as_slice())
-            .collect();
-        step.layer.backward(Backward {
-            inputs: &inputs,
-            output: &self.values[step.output],
-            output_gradient: &gradient,
-            input_gradients: &mut input_gradients,
-            weights: &weights,
-            weight_gradients: &mut weight_gradients,
-        });
-        for ((&param, data), sum) in step.params.iter().zip(weights).zip(weight_gradients) {
-            states[param].data = data;
-            if let Some(sum) = sum {
-                states[param].gradient = sum;
-            }
-        }
-        self.gradients[step.output] = gradient;
-        for (&home, gradient) in step.inputs.iter().zip(input_gradients) {
-            if let Some(gradient) = gradient {
-                self.deliver(home, gradient);
-            }
-        }
+    fn clear_gradients(&mut self) -> Result<()> {
+        let params = self.params.iter_mut();
+        params.for_each(|state| state.gradient.fill(0.0));
+        Ok(())
     }
-
-    /// Memory for a gradient: that of the home, unless another consumer has written it already.
-    fn buffer(&mut self, home: usize) -> Vec<f32> {
-        let count = self.plan.homes[home];
-        if self.written[home] {
-            return vec![0.0; count];
-        }
-        let mut buffer = std::mem::take(&mut self.gradients[home]);
-        buffer.resize(count, 0.0);
-        buffer
-    }
-
-    fn deliver(&mut self, home: usize, gradient: Vec<f32>) {
-        if self.written[home] {
-            convolution::add(&gradient, &mut self.gradients[home]);
-        } else {
-            self.gradients[home] = gradient;
-            self.written[home] = true;
-        }
+    fn update(&mut self, param: usize, update: &Update<'_>) -> Result<()> {
+        update::apply(update, &mut self.params[param]);
+        Ok(())
     }
 }

@@ -36,7 +36,4 @@ impl Layer for Reference {
             .evaluate(&inputs, &self.weights, &self.output, run.output);
     }
     fn backward(&mut self, _run: Backward<'_>) {}
-    fn has_gradient(&self) -> bool {
-        false
-    }
 }

@@ -1,9 +1,9 @@
 //! Scale, Bias and PReLU: factors and offsets that are shared along some axes.
 
 use super::layer::{Backward, Forward, Layer};
+use crate::layer::{Place, Scale as Attributes};
 use rayon::prelude::*;
 use skimjit_models::Shape;
-use skimjit_models::ops;
 
 /// Where the elements of a shared operand belong: element i to those x with
 /// (index / inner) % count == i.
@@ -40,45 +40,13 @@ pub struct Scale {
     offset: Option<Place>,
 }
 
-/// Where a shared operand is.
-#[derive(Clone, Copy)]
-pub enum Place {
-    /// A weight, by its index.
-    Weight(usize),
-    /// The second operand.
-    Operand,
-}
-
-impl Place {
-    /// Those of factor and offset.
-    pub fn of(op: &ops::Scale, has_operand: bool) -> [Option<Self>; 2] {
-        let operand = |wanted: bool| (has_operand && wanted).then_some(Self::Operand);
-        let factor = op.scale.map(|_| Self::Weight(0));
-        let offset = op
-            .bias
-            .map(|_| Self::Weight(usize::from(op.scale.is_some())));
-        [
-            factor.or(operand(!op.add_operand)),
-            offset.or(operand(op.add_operand)),
-        ]
-    }
-}
-
 impl Scale {
-    /// From attributes and shapes; `operand` is that of the second operand, `weight` that of the first
-    /// weight.
-    pub fn new(
-        op: &ops::Scale,
-        input: &Shape,
-        operand: Option<&Shape>,
-        weight: Option<&Shape>,
-    ) -> Self {
-        let shared = operand.or(weight).map_or(1, Shape::count);
-        let [factor, offset] = Place::of(op, operand.is_some());
+    /// From attributes and the operand's shape.
+    pub fn new(attributes: &Attributes, input: &Shape) -> Self {
         Self {
-            broadcast: Broadcast::new(input, op.axis as usize, shared),
-            factor,
-            offset,
+            broadcast: Broadcast::new(input, attributes.axis, attributes.shared),
+            factor: attributes.factor,
+            offset: attributes.offset,
         }
     }
 }
@@ -119,7 +87,7 @@ impl Layer for Scale {
         for (place, is_factor) in [(self.factor, true), (self.offset, false)] {
             let into = match place {
                 Some(Place::Weight(index)) => run.weight_gradients[index].as_mut(),
-                Some(Place::Operand) => run.input_gradients[1].as_mut().inspect(|_| ()),
+                Some(Place::Operand) => run.input_gradients[1].as_mut(),
                 None => None,
             };
             let Some(into) = into else { continue };
@@ -153,10 +121,10 @@ pub struct PRelu {
 }
 
 impl PRelu {
-    /// From the shapes of operand and slopes.
-    pub fn new(input: &Shape, slopes: &Shape) -> Self {
+    /// From the operand's shape and the number of slopes.
+    pub fn new(input: &Shape, slopes: usize) -> Self {
         Self {
-            broadcast: Broadcast::new(input, 1, slopes.count()),
+            broadcast: Broadcast::new(input, 1, slopes),
         }
     }
 }

@@ -68,8 +68,4 @@ impl Layer for Softmax {
                 }
             });
     }
-
-    fn needs_output(&self) -> bool {
-        true
-    }
 }

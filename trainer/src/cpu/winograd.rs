@@ -1,16 +1,15 @@
 //! Convolution with weights in the Winograd domain: one matrix product per position of the transformed
 //! tiles, over the tiles of several images.
 
-use super::convolution::{add, total};
+use super::blocks::{self, images_of_block};
 use super::gemm::{Matrix, multiply};
 use super::layer::{Backward, Forward, Layer};
+use super::sums::total;
 use rayon::prelude::*;
 use skimjit_models::ops;
 use skimjit_models::ops::winograd::{MAX_INPUT, TILE, WinogradTransform};
 use skimjit_models::{Error, Result, Shape};
 
-/// Parts of a batch whose weight gradients are summed apart, then in order.
-const BLOCKS: usize = 8;
 /// Tiles that are transformed together.
 const LANES: usize = 16;
 /// Elements of transformed tiles that a task holds at most, unless one image has more.
@@ -191,10 +190,6 @@ impl Winograd {
         let image = self.positions * channels * self.output.count();
         (SCRATCH / image.max(1)).max(1)
     }
-    /// Images of a block.
-    fn block(&self) -> usize {
-        self.images.div_ceil(BLOCKS)
-    }
     /// Weights, inputs and outputs of each position and group.
     fn products(&self, columns: usize) -> impl Iterator<Item = [std::ops::Range<usize>; 3]> {
         let (oc, ic) = (
@@ -287,18 +282,12 @@ struct Scratch {
     outputs: Vec<f32>,
 }
 
-/// Gradients of a block of images.
-struct Partial {
-    weights: Vec<f32>,
-    bias: Vec<f32>,
-}
-
 impl Layer for Winograd {
     fn forward(&mut self, run: Forward<'_>) {
         let (weights, bias) = (&run.weights[0], run.weights.get(1));
         let (input, output) = (self.input.image(), self.output.image());
         // Any number of images gives the same sums: products run over channels.
-        let batch = self.batch().min(self.block());
+        let batch = self.batch().min(images_of_block(self.images));
         let batches = run.output.par_chunks_mut(batch * output);
         let batches = batches.zip(run.inputs[0].par_chunks(batch * input));
         batches.for_each_init(Scratch::default, |scratch, (output_images, images)| {
@@ -312,52 +301,25 @@ impl Layer for Winograd {
 
     fn backward(&mut self, run: Backward<'_>) {
         let u = &run.weights[0];
-        let [wants_weights, wants_bias] =
-            [0, 1].map(|index| matches!(run.weight_gradients.get(index), Some(Some(_))));
         let channels = self.output.channels;
         let (input, output) = (self.input.image(), self.output.image());
         let batch = self.batch();
-        let block = |gradient: &[f32], data: &[f32], mut into: Option<&mut [f32]>| {
-            let mut partial = Partial {
-                weights: vec![0.0; if wants_weights { u.len() } else { 0 }],
-                bias: vec![0.0; if wants_bias { channels } else { 0 }],
-            };
+        blocks::backward(run, self.images, |[dy, x], mut into, partial| {
             let mut scratch = Scratch::default();
-            let planes = gradient.chunks_exact(output / channels).enumerate();
-            for (index, plane) in planes.filter(|_| wants_bias) {
-                partial.bias[index % channels] += total(plane);
-            }
-            let batches = gradient
-                .chunks(batch * output)
-                .zip(data.chunks(batch * input));
-            for (index, (gradient, data)) in batches.enumerate() {
-                let first = index * batch * input;
-                let into = into
-                    .as_deref_mut()
-                    .map(|into| &mut into[first..first + data.len()]);
-                let sum = wants_weights.then_some(&mut partial.weights);
-                self.backward_batch([data, gradient], u, sum, into, &mut scratch);
-            }
-            partial
-        };
-        let gradients = run.output_gradient.par_chunks(self.block() * output);
-        let blocks = gradients.zip(run.inputs[0].par_chunks(self.block() * input));
-        let partials: Vec<Partial> = match &mut run.input_gradients[0] {
-            Some(into) => blocks
-                .zip(into.par_chunks_mut(self.block() * input))
-                .map(|((gradient, data), into)| block(gradient, data, Some(into)))
-                .collect(),
-            None => blocks
-                .map(|(gradient, data)| block(gradient, data, None))
-                .collect(),
-        };
-        for partial in &partials {
-            let parts = [&partial.weights, &partial.bias];
-            for (sum, part) in run.weight_gradients.iter_mut().zip(parts) {
-                if let Some(sum) = sum {
-                    add(part, sum);
+            let planes = dy.chunks_exact(output / channels).enumerate();
+            for (index, plane) in planes {
+                if let Some(sum) = partial.bias.get_mut(index % channels) {
+                    *sum += total(plane);
                 }
             }
-        }
+            let batches = dy.chunks(batch * output).zip(x.chunks(batch * input));
+            for (index, (dy, x)) in batches.enumerate() {
+                let first = index * batch * input;
+                let range = first..first + x.len();
+                let into = into.as_deref_mut().map(|into| &mut into[range]);
+                let sum = Some(&mut partial.weights).filter(|sum| !sum.is_empty());
+                self.backward_batch([x, dy], u, sum, into, &mut scratch);
+            }
+        });
     }
 }

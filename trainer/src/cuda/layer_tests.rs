@@ -1,11 +1,10 @@
 //! Every layer on the device against that of the CPU, one at a time, in shapes that are not the usual ones.
 
-use super::CudaEngine;
 use super::tests::{compare, engines};
-use crate::cpu::CpuEngine;
 use crate::engine::{Engine, NetId, loss};
+use crate::executor::CpuEngine;
 use crate::net::{Net, NetSource};
-use crate::solver::rule::{Decay, Rule, Threshold, Update};
+use crate::update::{Decay, Rule, Threshold, Update};
 use skimjit_caffe::parse_prototxt;
 use skimjit_caffe::proto::{NetState, Phase};
 use skimjit_models::{Shape, Tensor};
@@ -77,10 +76,10 @@ fn agree(inputs: &[(&str, &str)], t: &str, layers: &str, on_device: bool) {
 /// Runs a network on all devices and on the CPU; `on_host` of its layers have no kernel.
 fn both(text: &str, on_host: usize) {
     for mut gpu in engines() {
-        let mut cpu = CpuEngine::new();
+        let mut cpu = CpuEngine::default();
         let id = cpu.add(net(text)).unwrap();
         assert_eq!(gpu.add(net(text)).unwrap(), id);
-        assert_eq!(hosts(&gpu), on_host, "{text}");
+        assert_eq!(gpu.on_host(id), on_host, "{text}");
         for turn in 0..2 {
             step(&mut gpu, id, turn);
             step(&mut cpu, id, turn);
@@ -94,11 +93,6 @@ fn both(text: &str, on_host: usize) {
             }
         }
     }
-}
-
-fn hosts(engine: &CudaEngine) -> usize {
-    let natives = engine.nets[0].natives.iter();
-    natives.filter(|native| native.is_none()).count()
 }
 
 fn one(x: &str, t: &str, layer: &str) {
@@ -396,7 +390,7 @@ fn a_lenet_trains_alike() {
         input("label", "16")
     );
     for mut gpu in engines() {
-        let mut cpu = CpuEngine::new();
+        let mut cpu = CpuEngine::default();
         let id = cpu.add(net(&layers)).unwrap();
         gpu.add(net(&layers)).unwrap();
         let losses = [train(&mut gpu, id), train(&mut cpu, id)];

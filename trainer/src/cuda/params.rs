@@ -1,20 +1,9 @@
 //! Parameters on the device, and their copies on the CPU.
 
 use super::device::{Args, Device};
-use crate::engine::ParamState;
-use crate::net::Net;
-use crate::param::{Bound, Param, Role};
-use crate::solver::rule::{Decay, Rule, Threshold, Update};
-use crate::solver::settings::ThresholdBy;
-use skimjit_models::{Result, WeightId};
-use std::collections::HashMap;
-
-/// All parameters of an engine.
-#[derive(Default)]
-pub struct Params {
-    all: Vec<Param>,
-    mirrors: Vec<Mirror>,
-}
+use crate::param::Role;
+use crate::update::{Decay, ParamState, Rule, Threshold, ThresholdBy, Update};
+use skimjit_models::Result;
 
 /// Where the newest values are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +14,8 @@ enum Newest {
 }
 
 /// A parameter in both places.
-struct Mirror {
+pub struct Mirror {
+    role: Role,
     state: ParamState,
     data: u64,
     gradient: u64,
@@ -39,6 +29,26 @@ struct Mirror {
 }
 
 impl Mirror {
+    /// A new one.
+    pub fn new(device: &mut dyn Device, data: Vec<f32>, role: Role) -> Result<Self> {
+        let count = data.len();
+        Ok(Self {
+            role,
+            data: device.allocate(count)?,
+            gradient: device.allocate(count)?,
+            history: [0; 2],
+            mask: 0,
+            shadow: 0,
+            factors: (0, 0),
+            newest: Newest::Cpu,
+            state: ParamState {
+                data,
+                gradient: vec![0.0; count],
+                ..ParamState::default()
+            },
+        })
+    }
+
     /// Brings the device up to date.
     fn write_back(&mut self, device: &mut dyn Device) -> Result<()> {
         if self.newest != Newest::Cpu {
@@ -102,165 +112,87 @@ impl Mirror {
         self.newest = Newest::Both;
         Ok(())
     }
-}
 
-impl Params {
-    /// The parameters.
-    pub fn all(&self) -> &[Param] {
-        &self.all
-    }
-
-    /// Parameters of a network: the first brings them, others find theirs.
-    pub fn bind(
-        &mut self,
-        net: &mut Net,
-        device: &mut dyn Device,
-    ) -> Result<HashMap<WeightId, usize>> {
-        let Bound { places, new } = Bound::of(net, &mut self.all)?;
-        for data in new {
-            let count = data.len();
-            self.mirrors.push(Mirror {
-                data: device.allocate(count)?,
-                gradient: device.allocate(count)?,
-                history: [0; 2],
-                mask: 0,
-                shadow: 0,
-                factors: (0, 0),
-                newest: Newest::Cpu,
-                state: ParamState {
-                    data,
-                    gradient: vec![0.0; count],
-                    ..ParamState::default()
-                },
-            });
+    /// Address of the values, which are up to date.
+    pub fn address(&mut self, device: &mut dyn Device) -> Result<u64> {
+        self.write_back(device)?;
+        // BatchNorm adds to its sums.
+        if self.role == Role::Statistic {
+            self.newest = Newest::Device;
         }
-        Ok(places)
+        Ok(self.data)
     }
 
-    /// Addresses of values, which are up to date.
-    pub fn addresses(&mut self, params: &[usize], device: &mut dyn Device) -> Result<Vec<u64>> {
-        let address = |&param: &usize| {
-            let mirror = &mut self.mirrors[param];
-            mirror.write_back(device)?;
-            // BatchNorm adds to its sums.
-            if self.all[param].role == Role::Statistic {
-                mirror.newest = Newest::Device;
-            }
-            Ok(mirror.data)
-        };
-        params.iter().map(address).collect()
+    /// Address of the gradient, which is going to change. After [`Mirror::address`].
+    pub fn gradient(&mut self) -> u64 {
+        self.newest = Newest::Device;
+        self.gradient
     }
 
-    /// Addresses of gradients, which are going to change; 0 where there is none. After [`Params::addresses`].
-    pub fn gradients(&mut self, params: &[usize], trains: &[bool]) -> Vec<u64> {
-        let all = params.iter().zip(trains);
-        let address = |(&param, &trains): (&usize, &bool)| {
-            if !trains {
-                return 0;
-            }
-            let mirror = &mut self.mirrors[param];
-            mirror.newest = Newest::Device;
-            mirror.gradient
-        };
-        all.map(address).collect()
-    }
-
-    /// Copies of values on the CPU.
-    pub fn copies(&mut self, params: &[usize], device: &dyn Device) -> Result<Vec<Vec<f32>>> {
-        let copy = |&param: &usize| {
-            let mirror = &mut self.mirrors[param];
-            mirror.fetch(device)?;
-            Ok(mirror.state.data.clone())
-        };
-        params.iter().map(copy).collect()
-    }
-
-    /// Adds what the CPU computed.
-    pub fn add_gradient(&mut self, param: usize, part: &[f32], device: &dyn Device) -> Result<()> {
-        let mirror = &mut self.mirrors[param];
-        mirror.fetch(device)?;
-        let sums = mirror.state.gradient.iter_mut().zip(part);
-        sums.for_each(|(sum, part)| *sum += part);
-        mirror.newest = Newest::Cpu;
-        Ok(())
-    }
-
-    /// Lets the CPU read a parameter; of an error as below.
-    pub fn read(
+    /// Lets the CPU read it.
+    pub fn inspect(
         &mut self,
-        param: usize,
         device: &dyn Device,
-        read: &mut dyn FnMut(&Param, &ParamState),
+        read: &mut dyn FnMut(&ParamState),
     ) -> Result<()> {
-        let mirror = &mut self.mirrors[param];
-        let fetched = mirror.fetch(device);
-        read(&self.all[param], &mirror.state);
+        let fetched = self.fetch(device);
+        read(&self.state);
         fetched
     }
 
-    /// Lets the CPU change a parameter. When its values could not be fetched, it changes the old ones: whoever
-    /// calls must learn of the error before they use them.
+    /// Lets the CPU change it. When its values could not be fetched, it changes the old ones: whoever calls must
+    /// learn of the error before they use them.
     pub fn edit(
         &mut self,
-        param: usize,
         device: &dyn Device,
-        edit: &mut dyn FnMut(&Param, &mut ParamState),
+        edit: &mut dyn FnMut(&mut ParamState),
     ) -> Result<()> {
-        let mirror = &mut self.mirrors[param];
-        let fetched = mirror.fetch(device);
-        edit(&self.all[param], &mut mirror.state);
-        mirror.newest = Newest::Cpu;
+        let fetched = self.fetch(device);
+        edit(&mut self.state);
+        self.newest = Newest::Cpu;
         fetched
     }
 
-    /// All gradients become zero.
-    pub fn clear_gradients(&mut self, device: &mut dyn Device) -> Result<()> {
-        for mirror in &mut self.mirrors {
-            match mirror.newest {
-                Newest::Cpu => mirror.state.gradient.fill(0.0),
-                Newest::Device | Newest::Both => {
-                    device.zero(mirror.gradient, mirror.state.data.len())?;
-                    mirror.newest = Newest::Device;
-                }
+    /// Its gradient becomes zero.
+    pub fn clear_gradient(&mut self, device: &mut dyn Device) -> Result<()> {
+        match self.newest {
+            Newest::Cpu => self.state.gradient.fill(0.0),
+            Newest::Device | Newest::Both => {
+                device.zero(self.gradient, self.state.data.len())?;
+                self.newest = Newest::Device;
             }
         }
         Ok(())
     }
 
     /// One update, where the parameter lives.
-    pub fn update(
-        &mut self,
-        param: usize,
-        device: &mut dyn Device,
-        update: &Update<'_>,
-    ) -> Result<()> {
-        let mirror = &mut self.mirrors[param];
-        let count = mirror.state.data.len();
-        mirror.write_back(device)?;
-        for address in mirror.history.iter_mut().take(update.rule.histories()) {
+    pub fn update(&mut self, device: &mut dyn Device, update: &Update<'_>) -> Result<()> {
+        let count = self.state.data.len();
+        self.write_back(device)?;
+        for address in self.history.iter_mut().take(update.rule.histories()) {
             if *address == 0 {
                 *address = device.allocate(count)?;
             }
         }
         if let Some((factors, _)) = update.factors {
-            if mirror.factors.1 < factors.len() {
-                mirror.factors = (device.allocate(factors.len())?, factors.len());
+            if self.factors.1 < factors.len() {
+                self.factors = (device.allocate(factors.len())?, factors.len());
             }
-            device.upload(mirror.factors.0, factors)?;
+            device.upload(self.factors.0, factors)?;
         }
         let present = |there: bool, address: u64| if there { address } else { 0 };
         let p = [
-            mirror.data,
-            mirror.gradient,
-            mirror.history[0],
-            mirror.history[1],
-            present(mirror.state.mask.is_some(), mirror.mask),
-            present(mirror.state.shadow.is_some(), mirror.shadow),
-            present(update.factors.is_some(), mirror.factors.0),
+            self.data,
+            self.gradient,
+            self.history[0],
+            self.history[1],
+            present(self.state.mask.is_some(), self.mask),
+            present(self.state.shadow.is_some(), self.shadow),
+            present(update.factors.is_some(), self.factors.0),
         ];
         let (numbers, factors) = arguments(update, count);
         device.launch("update", &Args::new(&p, &numbers, &factors))?;
-        mirror.newest = Newest::Device;
+        self.newest = Newest::Device;
         Ok(())
     }
 }

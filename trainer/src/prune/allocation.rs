@@ -3,7 +3,7 @@
 
 use super::mask::apply_mask;
 use crate::engine::Engine;
-use crate::param::{Param, Role};
+use crate::param::{Param, Role, prunable};
 use serde::Deserialize;
 use skimjit_models::{Error, Result};
 use std::collections::BTreeMap;
@@ -71,9 +71,9 @@ pub struct Allocation {
 impl Allocation {
     /// Finds the parameters of a network.
     pub fn new(params: &[Param], wanted: &Wanted<'_>) -> Result<Self> {
-        let indices = chosen(params, wanted.layers, "layers")?;
+        let indices = prunable(params, wanted.layers, "layers")?;
         let targets: Vec<String> = wanted.targets.keys().cloned().collect();
-        chosen(params, &targets, "targets")?;
+        prunable(params, &targets, "targets")?;
         let selected: Vec<&Param> = indices.iter().map(|&index| &params[index]).collect();
         if wanted.cluster > 1 && !selected.iter().any(|param| has_positions(param)) {
             return Err(Error::new(wanted.cluster.to_string())
@@ -173,26 +173,6 @@ fn scores(param: &Param, data: &[f32], cluster: usize) -> Vec<f32> {
     scores
 }
 
-/// Parameters that are pruned: weights of the layers that `field` names, or of all.
-pub fn chosen(params: &[Param], layers: &[String], field: &str) -> Result<Vec<usize>> {
-    let prunable = |param: &Param| matches!(param.role, Role::Weight | Role::Winograd);
-    let all = params
-        .iter()
-        .enumerate()
-        .filter(|(_, param)| prunable(param));
-    let known: Vec<&str> = all.clone().map(|(_, param)| param.layer.as_str()).collect();
-    if let Some(missing) = layers.iter().find(|layer| !known.contains(&layer.as_str())) {
-        return Err(Error::new(format!("layer {missing:?}"))
-            .field(field)
-            .expected(format!("some of: {}", known.join(", "))));
-    }
-    let named = |param: &Param| layers.is_empty() || layers.contains(&param.layer);
-    Ok(all
-        .filter(|(_, param)| named(param))
-        .map(|(index, _)| index)
-        .collect())
-}
-
 /// The magnitude that `share` of all elements do not exceed; negative when that is none.
 pub fn smallest(data: &[f32], share: f64) -> f32 {
     let count = (share * data.len() as f64).round() as usize;
@@ -250,24 +230,9 @@ pub fn erk(params: &[&Param], density: f64) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skimjit_caffe::proto::layer_parameter::ConnectivityMode;
-    use skimjit_models::Shape;
 
     fn param(layer: &str, dims: &[u32]) -> Param {
-        Param {
-            layer: layer.to_owned(),
-            index: 0,
-            role: Role::Weight,
-            shape: Shape::new(dims).unwrap(),
-            groups: 1,
-            lr_mult: 1.0,
-            decay_mult: 1.0,
-            regularization: None,
-            breadth_decay_mult: 0.0,
-            kernel_shape_decay_mult: 0.0,
-            block_group_lasso: vec![],
-            connectivity: ConnectivityMode::Connected,
-        }
+        Param::weights(layer, dims, 1)
     }
 
     #[test]
@@ -321,7 +286,7 @@ mod tests {
     #[test]
     fn layers_that_are_not_there_are_refused() {
         let known = [param("a", &[2, 2])];
-        assert!(chosen(&known, &["b".to_owned()], "layers").is_err());
+        assert!(prunable(&known, &["b".to_owned()], "layers").is_err());
     }
 
     #[test]

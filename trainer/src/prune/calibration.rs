@@ -1,7 +1,7 @@
 //! What the layers of a network see: first and second moments of their inputs.
 
 use super::reconstruction::Unit;
-use crate::cpu::columns::Columns;
+use crate::columns::Columns;
 use crate::cpu::gemm::{Matrix, multiply};
 use rayon::prelude::*;
 use skimjit_models::{Op, Shape};

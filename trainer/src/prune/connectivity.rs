@@ -1,13 +1,13 @@
 //! `connectivity_mode`: which weights stay zero.
 
-use crate::engine::ParamState;
 use crate::param::Param;
-use skimjit_caffe::proto::layer_parameter::ConnectivityMode;
+use crate::update::ParamState;
+use skimjit_models::Connectivity;
 
 /// Zeroes small weights and makes the mask that the parameter's mode asks for. What it did, as
 /// SkimCaffe says it.
 pub fn freeze(param: &Param, state: &mut ParamState, threshold: f32) -> Option<String> {
-    if param.connectivity == ConnectivityMode::Connected {
+    if param.connectivity == Connectivity::Free {
         return None;
     }
     for weight in state
@@ -19,7 +19,7 @@ pub fn freeze(param: &Param, state: &mut ParamState, threshold: f32) -> Option<S
     }
     let layer = &param.layer;
     Some(match param.connectivity {
-        ConnectivityMode::DisconnectedGrpwise => {
+        Connectivity::Groups => {
             state.mask = Some(group_mask(param, &state.data));
             format!("weights lying in all-zero groups of {layer} are frozen")
         }
@@ -69,23 +69,11 @@ fn group_mask(param: &Param, data: &[f32]) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::param::Role;
-    use skimjit_models::Shape;
 
-    fn param(mode: ConnectivityMode, groups: u32) -> Param {
+    fn param(mode: Connectivity, groups: u32) -> Param {
         Param {
-            layer: "conv".to_owned(),
-            index: 0,
-            role: Role::Weight,
-            shape: Shape::new([4, 1, 1, 3]).unwrap(),
-            groups,
-            lr_mult: 1.0,
-            decay_mult: 1.0,
-            regularization: None,
-            breadth_decay_mult: 0.0,
-            kernel_shape_decay_mult: 0.0,
-            block_group_lasso: Vec::new(),
             connectivity: mode,
+            ..Param::weights("conv", &[4, 1, 1, 3], groups)
         }
     }
 
@@ -98,36 +86,24 @@ mod tests {
             ..ParamState::default()
         };
         let mut elements = state();
-        let text = freeze(
-            &param(ConnectivityMode::DisconnectedEltwise, 2),
-            &mut elements,
-            1e-4,
-        );
+        let text = freeze(&param(Connectivity::Elements, 2), &mut elements, 1e-4);
         assert_eq!(text.as_deref(), Some("all zero weights of conv are frozen"));
         assert_eq!(elements.data[2], 0.0);
         let mask = elements.mask.unwrap();
         assert_eq!(mask.iter().sum::<f32>(), 2.0);
         let mut groups = state();
-        freeze(
-            &param(ConnectivityMode::DisconnectedGrpwise, 2),
-            &mut groups,
-            1e-4,
-        );
+        freeze(&param(Connectivity::Groups, 2), &mut groups, 1e-4);
         let mask = groups.mask.unwrap();
         assert_eq!(
             mask,
             [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]
         );
         let mut one = state();
-        freeze(
-            &param(ConnectivityMode::DisconnectedGrpwise, 1),
-            &mut one,
-            1e-4,
-        );
+        freeze(&param(Connectivity::Groups, 1), &mut one, 1e-4);
         assert_eq!(
             one.mask.unwrap(),
             [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0]
         );
-        assert!(freeze(&param(ConnectivityMode::Connected, 1), &mut state(), 1.0).is_none());
+        assert!(freeze(&param(Connectivity::Free, 1), &mut state(), 1.0).is_none());
     }
 }

@@ -5,11 +5,12 @@ use crate::engine::{Engine, NetId};
 use crate::net::{Net, NetSource};
 use crate::solver::method::{Context, Method};
 use crate::solver::report::Metrics;
+use crate::solver::source::phase;
 use serde::Deserialize;
-use skimjit_caffe::proto::{NetParameter, NetState, Phase};
+use skimjit_caffe::proto::{NetParameter, Phase};
 use skimjit_caffe::{read_caffemodel, upgrade::upgrade_net};
 use skimjit_data::Blob;
-use skimjit_models::{Error, Op, Result, Tensor, ValueId};
+use skimjit_models::{Error, Op, Place, Result, Tensor, ValueId};
 use std::path::PathBuf;
 
 /// Who teaches, and how much it counts.
@@ -105,10 +106,7 @@ impl Distillation {
             .collect();
         let source = NetSource {
             definition: &self.definition,
-            state: &NetState {
-                phase: Some(Phase::Test as i32),
-                ..NetState::default()
-            },
+            state: &phase(Phase::Test),
             weights: std::slice::from_ref(&weights),
             blobs: &blobs,
             seed: 0,
@@ -139,12 +137,12 @@ impl Distillation {
 
 /// Every parameter has its values from the file: none was filled.
 fn complete(net: &Net, weights: &NetParameter) -> Result<()> {
-    for (_, places) in net.parameters() {
-        let layer = net.layer(places[0]).name();
+    for parameter in &net.training.parameters {
+        let Place { layer, index, .. } = &parameter.places[0];
         let found = weights.layer.iter().find(|other| other.name() == layer);
-        if found.is_none_or(|found| found.blobs.len() <= places[0].index) {
+        if found.is_none_or(|found| found.blobs.len() <= *index) {
             return Err(Error::new("no weights")
-                .layer(layer)
+                .layer(layer.clone())
                 .expected("a teacher with weights of all layers"));
         }
     }
@@ -159,7 +157,11 @@ fn heads(net: &Net) -> Vec<Head> {
             .nodes
             .iter()
             .find(|node| matches!(node.op, Op::Loss(_)) && node.inputs.first() == Some(&value))?;
-        let weighted = net.losses.iter().find(|(id, _)| *id == loss.output);
+        let weighted = net
+            .training
+            .losses
+            .iter()
+            .find(|(id, _)| *id == loss.output);
         Some(weighted.map_or(1.0, |(_, weight)| *weight))
     };
     let mut heads = Vec::new();

@@ -1,9 +1,9 @@
 //! Guided pruning: layers are pruned as far as that makes them faster on the machine that is to run them
 //! (Park et al. 2017), with times that were measured there.
 
-use super::allocation::chosen;
 use super::mask::mask_below;
 use crate::engine::Engine;
+use crate::param::prunable;
 use crate::solver::method::{Context, Method};
 use crate::solver::report::Metrics;
 use serde::{Deserialize, Serialize};
@@ -343,7 +343,7 @@ fn magnitudes(engine: &mut dyn Engine, param: usize) -> Vec<f32> {
 
 impl Method for Guided {
     fn start(&mut self, run: &mut Context<'_>) -> Result<()> {
-        let prunable = chosen(run.engine.params(), &[], "layers")?;
+        let prunable = prunable(run.engine.params(), &[], "layers")?;
         for cost in self.table.layers.clone() {
             let params = run.engine.params();
             let Some(&param) = prunable

@@ -1,6 +1,6 @@
 //! Group lasso: gradients that shrink whole rows, columns and blocks of weight matrices.
 
-use crate::param::{Param, Role};
+use crate::param::Param;
 use crate::solver::settings::Settings;
 use skimjit_models::{Error, Result};
 
@@ -24,7 +24,7 @@ struct Grid {
 impl Lasso {
     /// What settings and parameter ask for; `None` when that is nothing.
     pub fn of(param: &Param, settings: &Settings) -> Result<Option<Self>> {
-        if !matches!(param.role, Role::Weight | Role::Winograd) {
+        if !param.is_prunable() {
             return Ok(None);
         }
         let (rows, columns) = param.matrix();
@@ -43,14 +43,14 @@ impl Lasso {
             groups.push((factor, block));
         }
         for spec in &param.block_group_lasso {
-            let block = [spec.ydimen() as usize, spec.xdimen() as usize];
+            let block = [spec.rows as usize, spec.columns as usize];
             if block.contains(&0) || rows % block[0] != 0 || columns % block[1] != 0 {
                 return Err(Error::new(format!("blocks of {}x{}", block[0], block[1]))
                     .layer(param.layer.clone())
                     .field(format!("param[{}].block_group_lasso", param.index))
                     .expected(format!("ydimen and xdimen that divide {rows}x{columns}")));
             }
-            groups.push((settings.block_group_decay * spec.block_decay_mult(), block));
+            groups.push((settings.block_group_decay * spec.decay_mult, block));
         }
         let grid = |(factor, block)| Grid {
             factor,

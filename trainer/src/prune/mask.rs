@@ -1,8 +1,8 @@
 //! Masks: weights that are zero and stay so.
 
-use super::allocation::chosen;
-use crate::engine::ParamState;
+use crate::param::prunable;
 use crate::solver::method::{Context, Method};
+use crate::update::ParamState;
 use skimjit_models::Result;
 
 /// Zeroes what does not exceed a magnitude, for ever, with its momentum.
@@ -31,7 +31,7 @@ pub struct Frozen {
 
 impl Method for Frozen {
     fn start(&mut self, run: &mut Context<'_>) -> Result<()> {
-        for index in chosen(run.engine.params(), &self.layers, "layers")? {
+        for index in prunable(run.engine.params(), &self.layers, "layers")? {
             run.engine
                 .edit(index, &mut |_, state| mask_below(state, 0.0));
         }

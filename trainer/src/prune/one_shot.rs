@@ -8,7 +8,7 @@ use crate::net::Net;
 use crate::param::{Param, Role};
 use crate::trial::Stream;
 use serde::Serialize;
-use skimjit_models::{Error, Result, ValueId, WeightId};
+use skimjit_models::{Error, Place, Result, ValueId, WeightId};
 
 /// What becomes of a layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -114,12 +114,10 @@ fn find(engine: &dyn Engine, stream: &Stream, param: usize) -> Option<Use> {
 
 /// The weight of the graph that a parameter is.
 fn weight_of(net: &Net, param: &Param) -> Option<WeightId> {
-    let all = net.parameters().into_iter();
-    let mut own = all.filter(|(_, places)| {
-        let mut places = places.iter();
-        places.any(|&place| net.layer(place).name() == param.layer && place.index == param.index)
-    });
-    own.next().map(|(id, _)| id)
+    let is = |place: &Place| place.layer == param.layer && place.index == param.index;
+    let mut all = net.training.parameters.iter();
+    let own = all.find(|parameter| parameter.places.iter().any(is));
+    own.map(|parameter| parameter.weight)
 }
 
 fn prune(

@@ -3,7 +3,7 @@
 
 use crate::engine::{Engine, NetId};
 use crate::param::Role;
-use crate::trial::order;
+use crate::solver::source::order;
 use skimjit_data::Feed;
 use skimjit_models::{Error, Result, Tensor};
 use std::collections::BTreeMap;

@@ -103,27 +103,11 @@ pub fn total(all: &[Sparsity]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::param::Role;
-    use skimjit_caffe::proto::layer_parameter::ConnectivityMode;
-    use skimjit_models::Shape;
 
     /// Checklist 51.
     #[test]
     fn fibers_and_slices() {
-        let param = Param {
-            layer: "c".to_owned(),
-            index: 0,
-            role: Role::Weight,
-            shape: Shape::new([2, 3, 1, 2]).unwrap(),
-            groups: 1,
-            lr_mult: 1.0,
-            decay_mult: 1.0,
-            regularization: None,
-            breadth_decay_mult: 0.0,
-            kernel_shape_decay_mult: 0.0,
-            block_group_lasso: vec![],
-            connectivity: ConnectivityMode::Connected,
-        };
+        let param = Param::weights("c", &[2, 3, 1, 2], 1);
         // Filter 0 has (ic 0, k 0) and (ic 1, k 0); filter 1 nothing above the threshold.
         let data = [1.0, 0.0, -1.0, 0.01, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
         let found = measure(&param, &data, 0.01).unwrap();

@@ -2,11 +2,11 @@
 //! threshold are masked, masked ones that grow beyond a second one come back, and what is between stays as
 //! it is. All weights train, masked ones unseen.
 
-use super::allocation::chosen;
 use super::gradual::shares;
-use crate::engine::ParamState;
+use crate::param::prunable;
 use crate::solver::method::{Context, Method};
 use crate::solver::report::Metrics;
+use crate::update::ParamState;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::Deserialize;
@@ -49,6 +49,8 @@ fn usual_power() -> f64 {
 /// A parameter under surgery.
 struct Patient {
     param: usize,
+    /// Name of the parameter.
+    name: String,
     /// The lower and the upper threshold; known from the start of the run.
     thresholds: [f32; 2],
     masked: Vec<bool>,
@@ -124,9 +126,9 @@ impl Method for Surgery {
     fn start(&mut self, run: &mut Context<'_>) -> Result<()> {
         let params = run.engine.params();
         let named: Vec<String> = self.options.rates.keys().cloned().collect();
-        chosen(params, &named, "rates")?;
+        prunable(params, &named, "rates")?;
         let rate = |layer: &str| self.options.rates.get(layer).copied();
-        let patients = chosen(params, &self.options.layers, "layers")?.into_iter();
+        let patients = prunable(params, &self.options.layers, "layers")?.into_iter();
         let patients: Vec<(usize, f64)> = patients
             .map(|param| {
                 (
@@ -136,11 +138,12 @@ impl Method for Surgery {
             })
             .collect();
         for (param, rate) in patients {
-            run.engine.edit(param, &mut |_, state| {
+            run.engine.edit(param, &mut |described, state| {
                 // Weights behind masks come from a snapshot, unless the run is new.
                 let shadow = state.shadow.get_or_insert_with(|| state.data.clone());
                 self.patients.push(Patient {
                     param,
+                    name: described.name(),
                     thresholds: thresholds(shadow, rate),
                     masked: state.data.iter().map(|w| *w == 0.0).collect(),
                 });
@@ -174,24 +177,40 @@ impl Method for Surgery {
     }
 
     fn save(&self) -> serde_json::Value {
-        let thresholds = self.patients.iter().map(|patient| patient.thresholds);
-        serde_json::json!(thresholds.collect::<Vec<_>>())
+        let patients = self.patients.iter();
+        let thresholds = patients.map(|patient| (patient.name.clone(), patient.thresholds));
+        serde_json::json!(thresholds.collect::<BTreeMap<_, _>>())
     }
 
-    fn restore(&mut self, state: &serde_json::Value) -> Result<()> {
-        let thresholds: Vec<[f32; 2]> = serde_json::from_value(state.clone())
+    fn restore(&mut self, state: serde_json::Value) -> Result<()> {
+        let saved: Thresholds = serde_json::from_value(state)
             .map_err(|error| Error::new(format!("thresholds that cannot be read: {error}")))?;
-        if thresholds.len() != self.patients.len() {
-            return Err(
-                Error::new(format!("thresholds of {} layers", thresholds.len()))
-                    .expected(format!("{}, as the recipe has", self.patients.len())),
-            );
+        let names = self.patients.iter().map(|patient| patient.name.clone());
+        let (count, mut saved) = match saved {
+            Thresholds::ByName(saved) => (saved.len(), saved),
+            Thresholds::ByPosition(saved) => (saved.len(), names.zip(saved).collect()),
+        };
+        if count != self.patients.len() {
+            return Err(Error::new(format!("thresholds of {count} layers"))
+                .expected(format!("{}, as the recipe has", self.patients.len())));
         }
-        for (patient, thresholds) in self.patients.iter_mut().zip(thresholds) {
-            patient.thresholds = thresholds;
+        for patient in &mut self.patients {
+            patient.thresholds = saved.remove(&patient.name).ok_or_else(|| {
+                Error::new("thresholds of other layers").expected(patient.name.clone())
+            })?;
         }
         Ok(())
     }
+}
+
+/// What a snapshot keeps.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Thresholds {
+    /// By parameter.
+    ByName(BTreeMap<String, [f32; 2]>),
+    /// In the order of the parameters, see [`crate::solver::method::MethodStates`].
+    ByPosition(Vec<[f32; 2]>),
 }
 
 #[cfg(test)]

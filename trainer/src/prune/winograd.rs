@@ -369,18 +369,8 @@ mod tests {
             let data: Vec<f32> = (0..count).map(|i| (i * 29 % 31) as f32 / 31.0).collect();
             let m = matrices.input as u32;
             let param = Param {
-                layer: "w".to_owned(),
-                index: 0,
                 role: Role::Winograd,
-                shape: Shape::new([m, m, 2, 3]).unwrap(),
-                groups: 1,
-                lr_mult: 1.0,
-                decay_mult: 1.0,
-                regularization: None,
-                breadth_decay_mult: 0.0,
-                kernel_shape_decay_mult: 0.0,
-                block_group_lasso: vec![],
-                connectivity: Default::default(),
+                ..Param::weights("w", &[m, m, 2, 3], 1)
             };
             let (param, back) = of.spatial(&param, &matrices.kernels(&data)).unwrap();
             assert_eq!(param.shape.dims(), [2, 3, kernel, kernel]);

@@ -1,34 +1,13 @@
 //! What a displayed iteration prints: SkimCaffe's lines, which scripts read.
 
-use super::Solver;
-use super::report::{Metrics, Output, Report};
+use super::report::{Metrics, Output, Report, outputs};
+use super::run::Run;
 use super::treatment::Treatment;
-use crate::engine::{Engine, NetId};
 use crate::param::{Param, Role};
 use crate::prune::regularization::Regularization;
 use crate::prune::sparsity::{Groups, Sparsity, measure, total};
 use crate::prune::winograd::Transform;
 use std::fmt::Write;
-
-/// Elements of the results of a network, in Caffe's order.
-pub fn outputs(engine: &dyn Engine, id: NetId) -> Vec<Output> {
-    let net = engine.net(id);
-    let mut all = Vec::new();
-    for &output in &net.graph.outputs {
-        let weight = net
-            .losses
-            .iter()
-            .find(|(id, _)| *id == output)
-            .map(|(_, weight)| *weight);
-        let name = &net.graph.value(output).name;
-        all.extend(engine.value(id, output).into_iter().map(|value| Output {
-            name: name.clone(),
-            value: f64::from(value),
-            loss_weight: weight,
-        }));
-    }
-    all
-}
 
 /// `name = value (* weight = loss)`.
 pub fn output(output: &Output) -> String {
@@ -77,12 +56,12 @@ struct Measured {
     pruned_in_winograd: bool,
 }
 
-impl Solver {
+impl Run {
     /// Prints loss, results, rate, and how sparse parameters are.
     pub(super) fn display(&mut self, loss: f32, rate: f32, report: &mut dyn Report) {
         let n = self.iteration;
         report.line(&format!("Iteration {n}, loss = {}", general(loss.into())));
-        let outputs = outputs(self.engine.as_ref(), self.train.id);
+        let outputs = outputs(self.engine.as_ref(), self.net);
         for (index, one) in outputs.iter().enumerate() {
             report.line(&format!("    Train net output #{index}: {}", output(one)));
         }
@@ -171,11 +150,11 @@ impl Solver {
         let mean = |data: &[f32]| {
             data.iter().map(|x| f64::from(x.abs())).sum::<f64>() / data.len().max(1) as f64
         };
-        let net = self.engine.net(self.train.id);
+        let net = self.engine.net(self.net);
         for node in &net.graph.nodes {
-            let data = mean(&self.engine.value(self.train.id, node.output));
+            let data = mean(&self.engine.value(self.net, node.output));
             let blob = &net.graph.value(node.output).name;
-            let diff = self.engine.value_gradient(self.train.id, node.output);
+            let diff = self.engine.value_gradient(self.net, node.output);
             let diff = diff.map_or(String::new(), |diff| {
                 format!(" diff: {}", general(mean(&diff)))
             });

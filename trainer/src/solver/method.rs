@@ -3,7 +3,9 @@
 use super::report::Report;
 use super::settings::Settings;
 use crate::engine::{Engine, NetId};
+use serde::Deserialize;
 use skimjit_models::{Result, Tensor};
+use std::collections::BTreeMap;
 
 /// The run at one iteration.
 pub struct Context<'a> {
@@ -42,7 +44,34 @@ pub trait Method {
         serde_json::Value::Null
     }
     /// Takes what a snapshot kept.
-    fn restore(&mut self, _state: &serde_json::Value) -> Result<()> {
+    fn restore(&mut self, _state: serde_json::Value) -> Result<()> {
         Ok(())
+    }
+}
+
+/// What a snapshot keeps of methods.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub enum MethodStates {
+    /// Of those that keep something.
+    ByName(BTreeMap<String, serde_json::Value>),
+    /// Of all, in the order in which they were added: in older snapshots.
+    ByPosition(Vec<serde_json::Value>),
+}
+
+impl Default for MethodStates {
+    fn default() -> Self {
+        Self::ByName(BTreeMap::new())
+    }
+}
+
+impl MethodStates {
+    /// Takes that of a method.
+    pub fn take(&mut self, name: &str, position: usize) -> Option<serde_json::Value> {
+        let state = match self {
+            Self::ByName(states) => states.remove(name),
+            Self::ByPosition(states) => states.get_mut(position).map(serde_json::Value::take),
+        };
+        state.filter(|state| !state.is_null())
     }
 }

@@ -1,10 +1,11 @@
 //! The solver: iterations, tests, snapshots.
 
-pub(crate) mod display;
+mod display;
+mod field;
 pub mod method;
 pub mod rate;
 pub mod report;
-pub mod rule;
+mod run;
 pub mod settings;
 pub mod snapshot;
 pub mod source;
@@ -13,15 +14,16 @@ mod treatment;
 use crate::engine::{self, Engine, NetId};
 use crate::param::Role;
 use crate::prune::recalibration::recalibrate;
-use method::{Context, Method};
-use report::{Metrics, Output, Progress, Report};
+use method::{Method, MethodStates};
+use report::{Judgement, Metrics, Output, Progress, Report};
+use run::Run;
 use settings::Settings;
 use skimjit_caffe::proto::NetParameter;
 use skimjit_data::Feed;
 use skimjit_models::{Error, Result, Tensor};
 use source::{BuildOptions, Fed, Source, Sources};
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use treatment::Treatment;
 
@@ -43,23 +45,14 @@ struct Runner {
 
 /// Trains a network.
 pub struct Solver {
-    settings: Settings,
-    engine: Box<dyn Engine>,
+    run: Run,
     train: Runner,
     tests: Vec<Runner>,
     /// Definition of the training network.
     source: Source,
     /// Batches that BatchNorm's statistics are gathered anew from before tests; 0: they stay.
     recalibration: u32,
-    treatments: Vec<Treatment>,
-    methods: Vec<Box<dyn Method>>,
-    iteration: u64,
-    current_step: i32,
     losses: VecDeque<f32>,
-    started: Instant,
-    snapshot_at: Option<u64>,
-    /// What a snapshot kept of methods that have not been added yet.
-    kept: VecDeque<serde_json::Value>,
 }
 
 /// How a run begins.
@@ -104,26 +97,29 @@ impl Solver {
                 Some(_) => error.file(&sources.train.file),
                 None => error,
             })?;
-        if engine.net(train.id).losses.is_empty() {
+        if engine.net(train.id).training.losses.is_empty() {
             return Err(Error::new("a network without loss")
                 .file(&sources.train.file)
                 .expected("a loss layer, like SoftmaxWithLoss, in the TRAIN phase"));
         }
         let mut solver = Self {
-            settings,
-            engine,
+            run: Run {
+                settings,
+                engine,
+                net: train.id,
+                treatments,
+                methods: Vec::new(),
+                kept: MethodStates::default(),
+                iteration,
+                current_step: 0,
+                started: Instant::now(),
+                snapshot_at: None,
+            },
             train,
             tests,
             source: sources.train.clone(),
             recalibration: 0,
-            treatments,
-            methods: Vec::new(),
-            iteration,
-            current_step: 0,
             losses: VecDeque::new(),
-            started: Instant::now(),
-            snapshot_at: None,
-            kept: VecDeque::new(),
         };
         solver.begin(start, report)?;
         Ok(solver)
@@ -133,65 +129,65 @@ impl Solver {
     fn begin(&mut self, start: Start<'_>, report: &mut dyn Report) -> Result<()> {
         report.line(&format!(
             "prune_threshold = {} measure_threshold = {}\nmax_threshold_factor = {}\nwinograd_adjust_threshold = {}",
-            self.settings.prune_threshold,
-            self.settings.measure_threshold,
-            self.settings.max_threshold_factor,
-            i32::from(self.settings.winograd_adjust_threshold),
+            self.run.settings.prune_threshold,
+            self.run.settings.measure_threshold,
+            self.run.settings.max_threshold_factor,
+            i32::from(self.run.settings.winograd_adjust_threshold),
         ));
         if !start.weights.is_empty() {
-            let threshold = self.settings.prune_threshold;
-            for index in 0..self.treatments.len() {
+            let threshold = self.run.settings.prune_threshold;
+            for index in 0..self.run.treatments.len() {
                 let mut said = None;
-                self.engine.edit(index, &mut |param, state| {
+                self.run.engine.edit(index, &mut |param, state| {
                     said = crate::prune::connectivity::freeze(param, state, threshold);
                 });
                 said.iter().for_each(|text| report.line(text));
             }
         }
-        for (index, treatment) in self.treatments.iter().enumerate() {
+        for (index, treatment) in self.run.treatments.iter().enumerate() {
             if treatment.needs_shadow() {
-                self.engine.edit(index, &mut |_, state| {
+                self.run.engine.edit(index, &mut |_, state| {
                     state.shadow = Some(state.data.clone())
                 });
             }
         }
         match start.resume {
             Some(resumed) => {
-                self.kept = resumed.methods()?.into();
-                resumed.apply(self)
+                self.run.kept = resumed.methods()?;
+                resumed.apply(&mut self.run)
             }
             None => Ok(()),
         }
     }
 
-    /// Adds a method; it starts now, with what a snapshot kept of it. Methods are to be added in the order
-    /// in which they were when the snapshot was made.
+    /// Adds a method; it starts now, with what a snapshot kept of it under its name. Further ones of a name count.
     pub fn add_method(
         &mut self,
-        mut method: Box<dyn Method>,
+        name: &str,
+        method: Box<dyn Method>,
         report: &mut dyn Report,
     ) -> Result<()> {
-        method.start(&mut self.context(report))?;
-        if let Some(state) = self.kept.pop_front().filter(|state| !state.is_null()) {
-            method.restore(&state)?;
-        }
-        self.methods.push(method);
-        Ok(())
+        self.run.add_method(name, method, report)
     }
-
-    fn context<'a>(&'a mut self, report: &'a mut dyn Report) -> Context<'a> {
-        Context {
-            engine: self.engine.as_mut(),
-            net: self.train.id,
-            iteration: self.iteration,
-            settings: &mut self.settings,
-            report,
-        }
+    /// Writes a snapshot of the state after the last iteration; the path of the solverstate.
+    pub fn snapshot(&mut self, report: &mut dyn Report) -> Result<PathBuf> {
+        self.run.snapshot(report)
     }
-
+    /// The network as it is, with its weights.
+    pub fn trained(&mut self) -> NetParameter {
+        self.run.trained()
+    }
+    /// True when updates zero small weights of some parameter.
+    pub fn has_thresholds(&self) -> bool {
+        self.run.has_thresholds()
+    }
+    /// True when a method has reached what the run was for.
+    pub fn is_done(&self) -> bool {
+        self.run.is_done()
+    }
     /// The engine with all networks.
     pub fn engine(&mut self) -> &mut dyn Engine {
-        self.engine.as_mut()
+        self.run.engine.as_mut()
     }
     /// The training network.
     pub fn net(&self) -> NetId {
@@ -199,22 +195,11 @@ impl Solver {
     }
     /// Iterations done.
     pub fn iteration(&self) -> u64 {
-        self.iteration
-    }
-    /// True when a method has reached what the run was for.
-    pub fn is_done(&self) -> bool {
-        self.methods.iter().any(|method| method.is_done())
+        self.run.iteration
     }
     /// The settings.
     pub fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    /// True when updates zero small weights of some parameter.
-    pub fn has_thresholds(&self) -> bool {
-        let params = self.engine.params().iter();
-        let mut all = params.zip(&self.treatments);
-        all.any(|(param, treatment)| treatment.has_threshold(param, &self.settings))
+        &self.run.settings
     }
 
     /// Runs to the last iteration, or until it is asked to stop.
@@ -224,19 +209,24 @@ impl Solver {
         asked: &mut dyn FnMut() -> Option<Request>,
     ) -> Result<()> {
         let mut stopped = false;
-        while self.iteration < self.settings.max_iter && !stopped {
+        while self.run.iteration < self.run.settings.max_iter && !stopped {
             self.iterate(report)?;
             let request = asked();
-            let due =
-                self.settings.snapshot > 0 && self.iteration.is_multiple_of(self.settings.snapshot);
+            let due = self.run.settings.snapshot > 0
+                && self
+                    .run
+                    .iteration
+                    .is_multiple_of(self.run.settings.snapshot);
             stopped = request == Some(Request::Stop);
             if due || request.is_some() {
-                self.snapshot(report)?;
+                self.run.snapshot(report)?;
             }
-            stopped |= self.methods.iter().any(|method| method.is_done());
+            stopped |= self.run.is_done();
         }
-        if self.settings.snapshot_after_train && self.snapshot_at != Some(self.iteration) {
-            self.snapshot(report)?;
+        if self.run.settings.snapshot_after_train
+            && self.run.snapshot_at != Some(self.run.iteration)
+        {
+            self.run.snapshot(report)?;
         }
         if stopped {
             report.line("Optimization stopped early.");
@@ -249,11 +239,11 @@ impl Solver {
     fn finish(&mut self, report: &mut dyn Report) -> Result<()> {
         let every =
             |interval: u64, iteration: u64| interval > 0 && iteration.is_multiple_of(interval);
-        if every(self.settings.display, self.iteration) {
+        if every(self.run.settings.display, self.run.iteration) {
             let loss = self.forward(0, report)?;
-            report.line(&format!("Iteration {}, loss = {loss}", self.iteration));
+            report.line(&format!("Iteration {}, loss = {loss}", self.run.iteration));
         }
-        if every(self.settings.test_interval, self.iteration) {
+        if every(self.run.settings.test_interval, self.run.iteration) {
             self.test(report)?;
         }
         report.line("Optimization Done.");
@@ -262,54 +252,42 @@ impl Solver {
 
     /// One iteration.
     pub fn iterate(&mut self, report: &mut dyn Report) -> Result<()> {
-        self.engine.clear_gradients();
-        let interval = self.settings.test_interval;
-        let first = self.iteration == 0;
+        self.run.engine.clear_gradients();
+        let interval = self.run.settings.test_interval;
+        let first = self.run.iteration == 0;
         if interval > 0
-            && self.iteration.is_multiple_of(interval)
-            && (!first || self.settings.test_initialization)
+            && self.run.iteration.is_multiple_of(interval)
+            && (!first || self.run.settings.test_initialization)
         {
             self.test(report)?;
         }
         let mut loss = 0.0;
-        for part in 0..self.settings.iter_size {
+        for part in 0..self.run.settings.iter_size {
             loss += self.forward(part, report)?;
-            self.engine.backward(self.train.id);
+            self.run.engine.backward(self.train.id);
         }
-        let loss = self.smooth(loss / self.settings.iter_size as f32);
+        let loss = self.smooth(loss / self.run.settings.iter_size as f32);
         let rate = self
+            .run
             .settings
             .policy
-            .rate(self.iteration, &mut self.current_step);
-        let display =
-            self.settings.display > 0 && self.iteration.is_multiple_of(self.settings.display);
+            .rate(self.run.iteration, &mut self.run.current_step);
+        let display = self.run.settings.display > 0
+            && self.run.iteration.is_multiple_of(self.run.settings.display);
         if display {
-            self.display(loss, rate, report);
+            self.run.display(loss, rate, report);
         }
-        self.update(rate)?;
-        self.iteration += 1;
-        self.run_methods(report, |method, context| method.after_update(context))?;
+        self.run.update(rate)?;
+        self.run.iteration += 1;
+        self.run
+            .run_methods(report, |method, context| method.after_update(context))?;
         report.progress(&Progress {
-            iteration: self.iteration,
-            max_iter: self.settings.max_iter,
+            iteration: self.run.iteration,
+            max_iter: self.run.settings.max_iter,
             loss,
             rate,
         });
         Ok(())
-    }
-
-    fn run_methods(
-        &mut self,
-        report: &mut dyn Report,
-        mut run: impl FnMut(&mut dyn Method, &mut Context<'_>) -> Result<()>,
-    ) -> Result<()> {
-        let mut methods = std::mem::take(&mut self.methods);
-        let mut context = self.context(report);
-        let result = methods
-            .iter_mut()
-            .try_for_each(|method| run(method.as_mut(), &mut context));
-        self.methods = methods;
-        result
     }
 
     /// Runs the next batch forward; its loss.
@@ -321,15 +299,15 @@ impl Solver {
             .iter()
             .map(|&index| &batch[index])
             .collect();
-        let turn = self.iteration * u64::from(self.settings.iter_size) + u64::from(part);
-        let turn = turn ^ self.settings.seed.rotate_left(40);
-        self.engine.forward(self.train.id, &inputs, turn)?;
-        let loss = engine::loss(self.engine.as_ref(), self.train.id);
-        self.engine.check()?;
+        let turn = self.run.iteration * u64::from(self.run.settings.iter_size) + u64::from(part);
+        let turn = turn ^ self.run.settings.seed.rotate_left(40);
+        self.run.engine.forward(self.train.id, &inputs, turn)?;
+        let loss = engine::loss(self.run.engine.as_ref(), self.train.id);
+        self.run.engine.check()?;
         if !loss.is_finite() {
             return Err(self.diverged(loss));
         }
-        self.run_methods(report, |method, context| {
+        self.run.run_methods(report, |method, context| {
             method.after_forward(context, &inputs)
         })?;
         Ok(loss)
@@ -337,17 +315,21 @@ impl Solver {
 
     /// Where the first number that is none is.
     fn diverged(&mut self, loss: f32) -> Error {
-        let net = self.engine.net(self.train.id);
+        let net = self.run.engine.net(self.train.id);
         let bad = |id: skimjit_models::ValueId| {
-            self.engine
+            self.run
+                .engine
                 .value(self.train.id, id)
                 .iter()
                 .any(|x| !x.is_finite())
         };
         let inputs = net.graph.inputs.iter().find(|&&id| bad(id));
         let node = net.graph.nodes.iter().find(|node| bad(node.output));
-        let error = Error::new(format!("a loss of {loss} in iteration {}", self.iteration))
-            .expected("a finite loss");
+        let error = Error::new(format!(
+            "a loss of {loss} in iteration {}",
+            self.run.iteration
+        ))
+        .expected("a finite loss");
         match (inputs, node) {
             (Some(&id), _) => error.hint(format!(
                 "input {:?} has numbers that are none: correct the data",
@@ -361,54 +343,11 @@ impl Solver {
     }
 
     fn smooth(&mut self, loss: f32) -> f32 {
-        if self.losses.len() == self.settings.average_loss {
+        if self.losses.len() == self.run.settings.average_loss {
             self.losses.pop_front();
         }
         self.losses.push_back(loss);
         self.losses.iter().sum::<f32>() / self.losses.len() as f32
-    }
-
-    fn update(&mut self, rate: f32) -> Result<()> {
-        let scale = self.gradient_scale();
-        let (settings, iteration) = (&self.settings, self.iteration);
-        for (index, treatment) in self.treatments.iter().enumerate() {
-            let param = &self.engine.params()[index];
-            let update = treatment.update(param, settings, rate, scale, iteration);
-            match update {
-                None => {}
-                Some(update) if treatment.has_groups() => {
-                    self.engine.edit(index, &mut |param, state| {
-                        treatment.apply(param, state, settings, update.clone());
-                    });
-                }
-                Some(update) => self.engine.update(index, &update),
-            }
-        }
-        self.engine.check()
-    }
-
-    /// Clipping and the mean over the batches of an iteration. Caffe clips before it divides.
-    fn gradient_scale(&mut self) -> f32 {
-        let mean = 1.0 / self.settings.iter_size as f32;
-        let Some(clip) = self.settings.clip else {
-            return mean;
-        };
-        let mut squares = 0f64;
-        for param in 0..self.treatments.len() {
-            self.engine.read(param, &mut |_, state| {
-                squares += state
-                    .gradient
-                    .iter()
-                    .map(|&g| f64::from(g) * f64::from(g))
-                    .sum::<f64>();
-            });
-        }
-        let norm = squares.sqrt() as f32;
-        if norm > clip {
-            mean * clip / norm
-        } else {
-            mean
-        }
     }
 
     /// Before every test, and in a run without tests at the call of [`Solver::test`], the statistics of all
@@ -419,23 +358,23 @@ impl Solver {
 
     /// The data is opened anew, so that the batches of the training stay what they are.
     fn recalibrate(&mut self, report: &mut dyn Report) -> Result<()> {
-        let mut params = self.engine.params().iter();
+        let mut params = self.run.engine.params().iter();
         if self.recalibration == 0 || !params.any(|param| param.role == Role::Statistic) {
             return Ok(());
         }
         let options = BuildOptions {
             weights: &[],
-            seed: self.settings.seed,
+            seed: self.run.settings.seed,
             skip: 0,
         };
         let feed = self.source.feed(&options);
         let mut feed = feed.map_err(|error| error.file(&self.source.file))?;
-        let engine = self.engine.as_mut();
+        let engine = self.run.engine.as_mut();
         let layers = recalibrate(engine, self.train.id, &mut feed, self.recalibration)?;
         if layers > 0 {
             report.line(&format!(
                 "Iteration {}, statistics of {layers} BatchNorm layers from {} batches",
-                self.iteration, self.recalibration
+                self.run.iteration, self.recalibration
             ));
         }
         Ok(())
@@ -450,7 +389,7 @@ impl Solver {
     /// where there are several inputs beside labels, or none of images.
     pub fn image(&mut self) -> Option<Vec<u32>> {
         let id = self.tests.first().map_or(self.train.id, |test| test.id);
-        let graph = &self.engine.net(id).graph;
+        let graph = &self.run.engine.net(id).graph;
         let shapes = graph.inputs.iter().map(|&id| graph.shape(id));
         let images: Vec<_> = shapes.filter(|shape| shape.rank() == 4).collect();
         match images.as_slice() {
@@ -466,7 +405,7 @@ impl Solver {
         for number in 0..self.tests.len() {
             report.line(&format!(
                 "Iteration {}, Testing net (#{number})",
-                self.iteration
+                self.run.iteration
             ));
             let (outputs, loss) = self.run_test(number)?;
             if let Some(loss) = loss {
@@ -479,7 +418,7 @@ impl Solver {
                 ));
             }
             report.metrics(&Metrics::Test {
-                iteration: self.iteration,
+                iteration: self.run.iteration,
                 net: number,
                 outputs: outputs.clone(),
                 loss,
@@ -490,32 +429,19 @@ impl Solver {
     }
 
     fn run_test(&mut self, number: usize) -> Result<(Vec<Output>, Option<f64>)> {
-        let batches = self.settings.test_iter[number];
+        let batches = self.run.settings.test_iter[number];
         let runner = &mut self.tests[number];
-        let mut sums: Vec<Output> = Vec::new();
-        let mut loss = 0.0;
+        let mut sums = Judgement::default();
         for _ in 0..batches {
             let batch = runner.feed.next()?;
             let inputs: Vec<&Tensor> = runner.order.iter().map(|&index| &batch[index]).collect();
-            self.engine.forward(runner.id, &inputs, 0)?;
-            let outputs = display::outputs(self.engine.as_ref(), runner.id);
-            loss += f64::from(engine::loss(self.engine.as_ref(), runner.id));
-            self.engine.check()?;
-            if sums.is_empty() {
-                sums = outputs;
-            } else {
-                sums.iter_mut()
-                    .zip(outputs)
-                    .for_each(|(sum, output)| sum.value += output.value);
-            }
+            self.run.engine.forward(runner.id, &inputs, 0)?;
+            sums.add(self.run.engine.as_ref(), runner.id);
+            self.run.engine.check()?;
         }
-        sums.iter_mut()
-            .for_each(|sum| sum.value /= f64::from(batches));
-        let loss = self
-            .settings
-            .test_compute_loss
-            .then(|| loss / f64::from(batches));
-        Ok((sums, loss))
+        sums.divide(f64::from(batches));
+        let loss = self.run.settings.test_compute_loss.then_some(sums.loss);
+        Ok((sums.outputs, loss))
     }
 }
 

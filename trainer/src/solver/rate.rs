@@ -1,6 +1,6 @@
 //! Learning rates.
 
-use super::settings::{fault, finite, magnitude};
+use super::field::{fault, finite, magnitude};
 use skimjit_caffe::proto::SolverParameter;
 use skimjit_models::Result;
 

@@ -1,5 +1,6 @@
 //! What a run tells: lines as SkimCaffe's log has them, and metrics for programs.
 
+use crate::engine::{self, Engine, NetId};
 use crate::prune::sparsity::Sparsity;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,55 @@ pub struct Output {
     /// Weight in the loss, if it has one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub loss_weight: Option<f32>,
+}
+
+/// Elements of the results of a network, in Caffe's order.
+pub fn outputs(engine: &dyn Engine, id: NetId) -> Vec<Output> {
+    let net = engine.net(id);
+    let mut all = Vec::new();
+    for &output in &net.graph.outputs {
+        let weight = net
+            .training
+            .losses
+            .iter()
+            .find(|(id, _)| *id == output)
+            .map(|(_, weight)| *weight);
+        let name = &net.graph.value(output).name;
+        all.extend(engine.value(id, output).into_iter().map(|value| Output {
+            name: name.clone(),
+            value: f64::from(value),
+            loss_weight: weight,
+        }));
+    }
+    all
+}
+
+/// Means over the batches of a test.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Judgement {
+    /// Of each element of the results.
+    pub outputs: Vec<Output>,
+    /// Of the weighted sum of the losses.
+    pub loss: f64,
+}
+
+impl Judgement {
+    /// Adds what the last forward run of a network came to.
+    pub fn add(&mut self, engine: &dyn Engine, id: NetId) {
+        self.loss += f64::from(engine::loss(engine, id));
+        let outputs = outputs(engine, id);
+        if self.outputs.is_empty() {
+            self.outputs = outputs;
+        } else {
+            let all = self.outputs.iter_mut().zip(outputs);
+            all.for_each(|(sum, output)| sum.value += output.value);
+        }
+    }
+    /// Makes means of the sums over so many runs.
+    pub fn divide(&mut self, runs: f64) {
+        self.loss /= runs;
+        self.outputs.iter_mut().for_each(|sum| sum.value /= runs);
+    }
 }
 
 /// A record: one line of JSON.

@@ -1,20 +1,11 @@
 //! A solver definition, checked.
 
+use super::field::{at_least_one, count, fault, fraction, magnitude};
 use super::rate::Policy;
-use super::rule::Rule;
+use crate::update::{Rule, ThresholdBy};
 use skimjit_caffe::proto::SolverParameter;
 use skimjit_caffe::proto::solver_parameter::SnapshotFormat;
-use skimjit_models::{Error, Result};
-
-/// What is compared with the slope of the adaptive threshold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ThresholdBy {
-    /// What the update subtracts, as SkimCaffe's code does.
-    #[default]
-    Update,
-    /// The gradient, as its documentation says.
-    Gradient,
-}
+use skimjit_models::Result;
 
 /// What a solver definition says, and what it leaves to the caller.
 #[derive(Clone, Debug)]
@@ -98,7 +89,7 @@ impl Settings {
         }
         let seed = solver.random_seed();
         Ok(Self {
-            rule: Rule::new(solver)?,
+            rule: rule(solver)?,
             policy: Policy::new(solver)?,
             max_iter,
             iter_size,
@@ -131,36 +122,33 @@ impl Settings {
     }
 }
 
-/// An error at a field.
-pub(super) fn fault(field: &str, found: String) -> Error {
-    Error::new(found).field(field)
-}
-
-fn count(value: i32, field: &str) -> Result<u64> {
-    u64::try_from(value).map_err(|_| fault(field, value.to_string()).expected("0 or more"))
-}
-
-fn at_least_one(value: i32, field: &str) -> Result<u32> {
-    match u32::try_from(value) {
-        Ok(value) if value > 0 => Ok(value),
-        _ => Err(fault(field, value.to_string()).expected("at least 1")),
+/// The update rule, from `type` and what belongs to it.
+fn rule(solver: &SolverParameter) -> Result<Rule> {
+    let momentum = fraction(solver.momentum(), "momentum")?;
+    let delta = magnitude(solver.delta(), "delta")?;
+    let kind = solver.r#type();
+    if matches!(kind, "AdaGrad" | "RMSProp") && momentum != 0.0 {
+        return Err(fault("momentum", momentum.to_string()).expected(format!("0: {kind} has none")));
     }
-}
-
-/// A number that is one.
-pub(super) fn finite(value: f32, field: &str) -> Result<f32> {
-    if value.is_finite() {
-        return Ok(value);
-    }
-    Err(fault(field, value.to_string()).expected("a finite number"))
-}
-
-/// A part of 1 that a running mean keeps.
-pub(super) fn fraction(value: f32, field: &str) -> Result<f32> {
-    if (0.0..1.0).contains(&value) {
-        return Ok(value);
-    }
-    Err(fault(field, value.to_string()).expected("0 or more and less than 1"))
+    Ok(match kind {
+        "SGD" => Rule::Sgd { momentum },
+        "Nesterov" => Rule::Nesterov { momentum },
+        "AdaGrad" => Rule::AdaGrad { delta },
+        "RMSProp" => Rule::RmsProp {
+            delta,
+            decay: fraction(solver.rms_decay(), "rms_decay")?,
+        },
+        "AdaDelta" => Rule::AdaDelta { momentum, delta },
+        "Adam" => Rule::Adam {
+            beta1: momentum,
+            beta2: fraction(solver.momentum2(), "momentum2")?,
+            delta,
+        },
+        other => {
+            return Err(fault("type", format!("{other:?}"))
+                .expected("SGD, Nesterov, AdaGrad, RMSProp, AdaDelta or Adam"));
+        }
+    })
 }
 
 /// Largest norm of all gradients; below 0, as the default is, nothing is clipped.
@@ -171,11 +159,4 @@ fn clip(value: f32) -> Result<Option<f32>> {
         value => Err(fault("clip_gradients", value.to_string())
             .expected("more than 0, or -1 for no clipping")),
     }
-}
-
-pub(super) fn magnitude(value: f32, field: &str) -> Result<f32> {
-    if value.is_finite() && value >= 0.0 {
-        return Ok(value);
-    }
-    Err(fault(field, value.to_string()).expected("0 or more"))
 }

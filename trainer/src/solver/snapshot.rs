@@ -2,8 +2,10 @@
 //!
 //! Every file appears whole or not at all. The solverstate comes last, so that where there is one, the rest is there too.
 
-use super::Solver;
+use super::method::MethodStates;
 use super::report::{Metrics, Report};
+use super::run::Run;
+use crate::engine::{Engine, NetId};
 use skimjit_caffe::proto::{
     BlobProto, BlobShape, LayerParameter, NetParameter, SolverParameter, SolverState,
 };
@@ -11,7 +13,7 @@ use skimjit_caffe::{
     blob, read_caffemodel, read_solverstate, upgrade::upgrade_net, write_caffemodel,
     write_caffemodel_hdf5, write_solverstate, write_solverstate_hdf5,
 };
-use skimjit_models::{Error, Result, Shape};
+use skimjit_models::{Error, Place, Result, Shape};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -53,14 +55,14 @@ impl Resumed {
     }
 
     /// State of the methods.
-    pub fn methods(&self) -> Result<Vec<serde_json::Value>> {
+    pub(super) fn methods(&self) -> Result<MethodStates> {
         let Some(text) = self
             .extra
             .as_ref()
             .map(NetParameter::name)
             .filter(|text| !text.is_empty())
         else {
-            return Ok(Vec::new());
+            return Ok(MethodStates::default());
         };
         serde_json::from_str(text).map_err(|error| {
             Error::new(format!(
@@ -71,11 +73,11 @@ impl Resumed {
     }
 
     /// Takes over histories, masks and shadows.
-    pub(super) fn apply(self, solver: &mut Solver) -> Result<()> {
-        solver.iteration = self.iteration;
-        solver.current_step = self.state.current_step();
-        let params = solver.engine.params().len();
-        let arrays = solver.settings.rule.histories();
+    pub(super) fn apply(self, run: &mut Run) -> Result<()> {
+        run.iteration = self.iteration;
+        run.current_step = self.state.current_step();
+        let params = run.engine.params().len();
+        let arrays = run.settings.rule.histories();
         let found = self.state.history.len();
         if found != params * arrays {
             return Err(Error::new(format!("{found} arrays"))
@@ -92,7 +94,7 @@ impl Resumed {
             let at = |error: Error| error.file(&self.file).field(format!("history[{number}]"));
             let data = blob::take_tensor(&mut blob).map_err(at)?.into_data();
             let mut wrong = None;
-            solver.engine.edit(index, &mut |param, state| {
+            run.engine.edit(index, &mut |param, state| {
                 if data.len() != param.shape.count() {
                     wrong = Some(
                         Error::new(format!("{} elements", data.len()))
@@ -109,7 +111,7 @@ impl Resumed {
             }
         }
         match self.extra {
-            Some(extra) => restore_extra(solver, extra),
+            Some(extra) => restore_extra(run, extra),
             None => Ok(()),
         }
     }
@@ -165,7 +167,7 @@ fn learned_net(state: &SolverState, path: &Path) -> Result<PathBuf> {
     })
 }
 
-fn restore_extra(solver: &mut Solver, extra: NetParameter) -> Result<()> {
+fn restore_extra(run: &mut Run, extra: NetParameter) -> Result<()> {
     for mut layer in extra.layer {
         let Some((name, what)) = layer
             .name()
@@ -178,18 +180,16 @@ fn restore_extra(solver: &mut Solver, extra: NetParameter) -> Result<()> {
             continue;
         };
         let data = blob::take_tensor(blob)?.into_data();
-        let params = solver.engine.params();
+        let params = run.engine.params();
         let fits =
             |param: &crate::param::Param| param.name() == name && param.shape.count() == data.len();
         let Some(index) = params.iter().position(fits) else {
             continue;
         };
-        solver
-            .engine
-            .edit(index, &mut |_, state| match what.as_str() {
-                "mask" => state.mask = Some(data.clone()),
-                _ => state.shadow = Some(data.clone()),
-            });
+        run.engine.edit(index, &mut |_, state| match what.as_str() {
+            "mask" => state.mask = Some(data.clone()),
+            _ => state.shadow = Some(data.clone()),
+        });
     }
     Ok(())
 }
@@ -206,6 +206,42 @@ fn blob(shape: &Shape, data: Vec<f32>) -> BlobProto {
     }
 }
 
+/// Values of all parameters of an engine, perhaps with their gradients.
+pub fn blobs(engine: &mut dyn Engine, with_gradients: bool) -> Vec<BlobProto> {
+    let mut all = Vec::new();
+    for index in 0..engine.params().len() {
+        engine.read(index, &mut |param, state| {
+            let mut blob = blob(&param.shape, state.data.clone());
+            if with_gradients {
+                blob.diff.clone_from(&state.gradient);
+            }
+            all.push(blob);
+        });
+    }
+    all
+}
+
+/// The parameters of a network, each with the places that store it, the owner first.
+pub fn stored(engine: &dyn Engine, id: NetId) -> Vec<(usize, &[Place])> {
+    let net = engine.net(id);
+    let all = net.training.parameters.iter().filter_map(|parameter| {
+        let owner = &parameter.places[0];
+        let mut params = engine.params().iter();
+        let index =
+            params.position(|param| param.layer == owner.layer && param.index == owner.index);
+        Some((index?, &parameter.places[..]))
+    });
+    all.collect()
+}
+
+/// A blob of a layer, which has it then.
+pub fn blob_at(layer: &mut LayerParameter, index: usize) -> &mut BlobProto {
+    if layer.blobs.len() <= index {
+        layer.blobs.resize_with(index + 1, BlobProto::default);
+    }
+    &mut layer.blobs[index]
+}
+
 /// Makes the folder of a file of the snapshot and has it written; an error says that nothing is lost.
 fn save(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let folder = path.parent();
@@ -219,7 +255,7 @@ fn save(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         })
 }
 
-impl Solver {
+impl Run {
     /// Writes a snapshot of the state after the last iteration; the path of the solverstate.
     pub fn snapshot(&mut self, report: &mut dyn Report) -> Result<PathBuf> {
         self.check_finite()?;
@@ -297,41 +333,20 @@ impl Solver {
 
     /// The network as it is, with its weights.
     pub fn trained(&mut self) -> NetParameter {
-        let mut values: Vec<(String, usize, BlobProto)> = Vec::new();
-        for index in 0..self.treatments.len() {
-            let diff = self.settings.snapshot_diff;
-            self.engine.read(index, &mut |param, state| {
-                let mut blob = blob(&param.shape, state.data.clone());
-                if diff {
-                    blob.diff.clone_from(&state.gradient);
-                }
-                values.push((param.layer.clone(), param.index, blob));
-            });
-        }
-        let net = self.engine.net(self.train.id);
+        let values = blobs(self.engine.as_mut(), self.settings.snapshot_diff);
+        let net = self.engine.net(self.net);
         let mut definition = net.definition.clone();
-        let params = self.engine.params();
-        for (_, places) in net.parameters() {
-            let owner = places[0];
-            let owner = (net.layer(owner).name(), owner.index);
-            let Some(index) = params
-                .iter()
-                .position(|param| (param.layer.as_str(), param.index) == owner)
-            else {
-                continue;
-            };
+        for (index, places) in stored(self.engine.as_ref(), self.net) {
             // As Caffe, which stores a shared parameter once in HDF5.
-            let shown = if self.settings.snapshot_hdf5 {
-                1
-            } else {
-                places.len()
+            let shown = match self.settings.snapshot_hdf5 {
+                true => &places[..1],
+                false => places,
             };
-            for place in places.iter().take(shown) {
-                let blobs = &mut definition.layer[place.layer].blobs;
-                if blobs.len() <= place.index {
-                    blobs.resize_with(place.index + 1, BlobProto::default);
+            for place in shown {
+                let mut layers = definition.layer.iter_mut();
+                if let Some(layer) = layers.find(|layer| layer.name() == place.layer) {
+                    *blob_at(layer, place.index) = values[index].clone();
                 }
-                blobs[place.index] = values[index].2.clone();
             }
         }
         definition
@@ -378,11 +393,12 @@ impl Solver {
                 }
             });
         }
-        let states: Vec<serde_json::Value> =
-            self.methods.iter().map(|method| method.save()).collect();
-        let any = states.iter().any(|state| !state.is_null());
+        let states = self.methods.iter();
+        let states = states.map(|(name, method)| (name.clone(), method.save()));
+        let states: serde_json::Map<_, _> = states.filter(|(_, state)| !state.is_null()).collect();
+        let any = !states.is_empty();
         (any || !layers.is_empty()).then(|| NetParameter {
-            name: any.then(|| serde_json::Value::Array(states).to_string()),
+            name: any.then(|| serde_json::Value::Object(states).to_string()),
             layer: layers,
             ..NetParameter::default()
         })

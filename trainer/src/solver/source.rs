@@ -1,6 +1,6 @@
 //! The networks that a solver definition names, with their data.
 
-use super::settings::fault;
+use super::field::fault;
 use crate::net::{Net, NetSource};
 use crate::paths;
 use skimjit_caffe::filter::{filter_net, merge};
@@ -52,19 +52,13 @@ impl Source {
 
     /// Opens the data alone.
     pub fn feed(&self, options: &BuildOptions<'_>) -> Result<Feed> {
-        let state = merge(self.definition.state.as_ref(), &self.state);
-        let filtered = filter_net(self.definition.clone(), &self.state)?;
-        Feed::open(
-            &filtered,
-            &FeedOptions {
-                phase: state.phase(),
-                seed: options.seed,
-                folder: self.file.parent().map(Path::to_owned),
-                ahead: 2,
-                skip: options.skip,
-                ..FeedOptions::default()
-            },
-        )
+        let more = FeedOptions {
+            seed: options.seed,
+            ahead: 2,
+            skip: options.skip,
+            ..FeedOptions::default()
+        };
+        feed(&self.definition, &self.file, &self.state, more)
     }
 
     fn build_here(&self, options: &BuildOptions<'_>) -> Result<Fed> {
@@ -82,13 +76,29 @@ impl Source {
     }
 }
 
-fn order(net: &Net, feed: &Feed) -> Result<Vec<usize>> {
+/// Opens the data of a definition in a file.
+pub fn feed(
+    definition: &NetParameter,
+    file: &Path,
+    state: &NetState,
+    options: FeedOptions,
+) -> Result<Feed> {
+    let options = FeedOptions {
+        phase: merge(definition.state.as_ref(), state).phase(),
+        folder: file.parent().map(Path::to_owned),
+        ..options
+    };
+    Feed::open(&filter_net(definition.clone(), state)?, &options)
+}
+
+/// For each input of the network, the number of its blob in the feed.
+pub fn order(net: &Net, feed: &Feed) -> Result<Vec<usize>> {
     let place = |&id: &skimjit_models::ValueId| {
         let name = &net.graph.value(id).name;
         let found = feed.blobs().iter().position(|blob| blob.name == *name);
         found.ok_or_else(|| {
             Error::new(format!("input {name:?} without data"))
-                .expected("a Data, ImageData, HDF5Data or DummyData layer")
+                .expected("a Data, ImageData, HDF5Data or DummyData layer of that phase")
                 .hint("give the train_val prototxt, not the deploy prototxt")
         })
     };
@@ -215,7 +225,8 @@ fn tests(
     Ok(definitions.into_iter().enumerate().map(test).collect())
 }
 
-fn phase(phase: Phase) -> NetState {
+/// The state of a phase alone.
+pub fn phase(phase: Phase) -> NetState {
     NetState {
         phase: Some(phase as i32),
         ..NetState::default()

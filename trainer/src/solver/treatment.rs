@@ -1,12 +1,11 @@
 //! What the update does to each parameter.
 
-use super::rule::{Decay, Threshold, Update, apply};
 use super::settings::Settings;
-use crate::engine::ParamState;
 use crate::param::{Param, Role};
 use crate::prune::lasso::Lasso;
 use crate::prune::regularization::Regularization;
 use crate::prune::winograd::Transform;
+use crate::update::{Decay, ParamState, Threshold, Update, apply};
 use skimjit_models::Result;
 
 /// Regularisation and thresholds of a parameter.
@@ -62,7 +61,7 @@ impl Treatment {
         scale: f32,
         iteration: u64,
     ) -> Option<Update<'_>> {
-        let prunable = matches!(param.role, Role::Weight | Role::Winograd);
+        let prunable = param.is_prunable();
         if param.lr_mult == 0.0 && !prunable && !settings.threshold_all {
             return None;
         }

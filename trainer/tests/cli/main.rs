@@ -1,5 +1,6 @@
 //! The command line and the solver, on a tiny network with data that the tests make.
 
+mod cost;
 mod files;
 mod hdf5;
 mod help;

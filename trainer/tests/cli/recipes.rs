@@ -1,9 +1,9 @@
 //! Recipes: all methods, one after the other, stopped and gone on with.
 
 use super::support::Workplace;
-use serde_json::Value;
+use serde_json::{Value, json};
 use skimjit_caffe::blob::take_values;
-use skimjit_caffe::read_caffemodel;
+use skimjit_caffe::{read_caffemodel, write_caffemodel};
 use skimjit_testing::skip;
 use std::path::Path;
 
@@ -152,6 +152,66 @@ fn a_phase_that_was_stopped_goes_on_to_the_same_bits() {
                 "{phase} {layer}"
             );
         }
+    }
+}
+
+/// The thresholds of a run that is resumed are those of the snapshot: by the names of method and parameter, or in
+/// their order, as older snapshots have them.
+#[test]
+fn states_of_methods_are_kept_by_name_and_older_ones_are_read() {
+    let place = Workplace::with_tiny_network();
+    let mut parts = RECIPE.split("[[phase]]");
+    let head = parts.next().unwrap();
+    let surgery = parts.find(|phase| phase.contains("\"surgery\"")).unwrap();
+    place.write("recipe.toml", &format!("{head}[[phase]]{surgery}"));
+    let command = ["recipe", "recipe.toml", "-o", "out", "--quiet"];
+    place.ok(&command);
+    let model = "out/1-surgery/snapshot_iter_40.caffemodel";
+    let whole = place.bytes(model);
+    let states = place.path("out/1-surgery/snapshot_iter_13.prunestate");
+    let mut kept = read_caffemodel(&states).unwrap();
+    let by_name: Value = serde_json::from_str(kept.name()).unwrap();
+    let [conv1, ip1] = ["conv1[0]", "ip1[0]"].map(|name| by_name["surgery"][name].clone());
+    assert_eq!(
+        by_name,
+        json!({ "surgery": { "conv1[0]": conv1, "ip1[0]": ip1 } })
+    );
+    // As if the process had been killed after the first snapshot.
+    let mut resume = |state: &Value| {
+        let late = ["_26.", "_39.", "_40.", "finished.json"];
+        let files = place.files("out/1-surgery").into_iter();
+        for name in files.filter(|name| late.iter().any(|late| name.contains(late))) {
+            std::fs::remove_file(place.path("out/1-surgery").join(name)).unwrap();
+        }
+        kept.name = Some(state.to_string());
+        write_caffemodel(&kept, &states).unwrap();
+        place.run(&command)
+    };
+    let other = json!([0.1, 0.2]);
+    for (state, same) in [
+        (json!([[conv1, ip1]]), true),
+        (json!([[conv1, other]]), false),
+        (
+            json!({ "surgery": { "conv1[0]": conv1, "ip1[0]": other } }),
+            false,
+        ),
+        (by_name.clone(), true),
+    ] {
+        let outcome = resume(&state);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        assert_eq!(place.bytes(model) == whole, same, "{state}");
+    }
+    for (state, words) in [
+        (json!([[conv1]]), "thresholds of 1 layers, expected 2"),
+        (
+            json!({ "surgery": { "conv1[0]": conv1, "a[0]": ip1 } }),
+            "expected ip1[0]",
+        ),
+        (json!({ "surgery": 7 }), "thresholds that cannot be read"),
+        (json!("surgery"), "state of the methods that cannot be read"),
+    ] {
+        let outcome = resume(&state);
+        assert!(outcome.stderr.contains(words), "{}", outcome.stderr);
     }
 }
 

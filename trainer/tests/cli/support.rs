@@ -5,7 +5,7 @@ use skimjit_caffe::proto::NetParameter;
 use skimjit_caffe::{read_caffemodel, read_solver};
 use skimjit_data::lmdb::Writer;
 use skimjit_models::Care;
-use skimjit_trainer::cpu::CpuEngine;
+use skimjit_trainer::executor::CpuEngine;
 use skimjit_trainer::solver::report::Silent;
 use skimjit_trainer::solver::settings::Settings;
 use skimjit_trainer::solver::snapshot::{Resumed, default_prefix};
@@ -186,7 +186,7 @@ impl Workplace {
         Solver::new(
             settings,
             &sources,
-            Box::new(CpuEngine::new()),
+            Box::new(CpuEngine::default()),
             start,
             &mut Silent,
         )

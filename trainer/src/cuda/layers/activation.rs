@@ -1,11 +1,9 @@
 //! Elementwise functions, dropout, and layers that only change shapes.
 
 use super::combine::copy;
-use super::{Backward, Forward, Native};
-use crate::cpu::layer::CHUNK;
+use super::native::{Backward, Forward, Native};
 use crate::cuda::device::{Args, Device};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
+use crate::layer::Dropout as Attributes;
 use skimjit_models::Result;
 use skimjit_models::ops::Activation;
 
@@ -63,36 +61,33 @@ impl Native for Function {
     }
 }
 
-/// Dropout in training: y = x·mask/(1 − ratio). The kernel has the CPU's generator, so that both engines drop the
-/// same elements.
+/// Dropout in training. The kernel has the CPU's generator, so that both drop the same elements.
 pub struct Dropout {
     count: usize,
-    ratio: f32,
-    /// Tells the dropouts of a network apart.
-    number: u64,
-    /// 1/(1 − ratio) or 0, per element.
+    attributes: Attributes,
+    /// What each element is multiplied by.
     mask: u64,
 }
 
 impl Dropout {
-    /// From the share of elements that are dropped.
-    pub fn new(device: &mut dyn Device, count: usize, ratio: f32, number: u64) -> Result<Self> {
+    /// Of so many elements.
+    pub fn new(device: &mut dyn Device, count: usize, attributes: &Attributes) -> Result<Self> {
         let mask = device.allocate(count)?;
         Ok(Self {
             count,
-            ratio,
-            number,
+            attributes: *attributes,
             mask,
         })
     }
     fn draw(&self, device: &mut dyn Device, turn: u64) -> Result<()> {
-        let limit = (f64::from(self.ratio) * 2f64.powi(32)) as usize;
+        let (number, limit) = (self.attributes.number, self.attributes.limit());
         let blocks = self.count.div_ceil(16);
-        let mut numbers = vec![blocks, self.count, self.number as usize, limit, CHUNK];
-        let key = ChaCha8Rng::seed_from_u64(turn).get_seed();
+        let chunk = Attributes::CHUNK;
+        let mut numbers = vec![blocks, self.count, number as usize, limit as usize, chunk];
+        let key = Attributes::random(turn).get_seed();
         let (words, _) = key.as_chunks::<4>();
         numbers.extend(words.iter().map(|&word| u32::from_le_bytes(word) as usize));
-        let kept = 1.0 / (1.0 - self.ratio);
+        let kept = self.attributes.kept();
         device.launch("dropout_mask", &Args::new(&[self.mask], &numbers, &[kept]))
     }
     fn apply(&self, device: &mut dyn Device, x: u64, y: u64) -> Result<()> {

@@ -1,9 +1,9 @@
 //! Batch normalisation with Caffe's running sums.
 
+use super::native::{Backward, Forward, Native};
 use super::sums::{ChannelSums, Summed};
-use super::{Backward, Forward, Native};
-use crate::cpu::batch_norm::Attributes;
 use crate::cuda::device::{Args, Device, behind};
+use crate::layer::BatchNorm as Attributes;
 use skimjit_models::{Result, Shape};
 
 /// BatchNorm.

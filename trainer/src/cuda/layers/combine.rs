@@ -1,6 +1,6 @@
 //! Layers that combine or cut operands: Eltwise, Concat, Slice.
 
-use super::{Backward, Forward, Native};
+use super::native::{Backward, Forward, Native};
 use crate::cuda::device::{Args, Device};
 use skimjit_models::ops;
 use skimjit_models::{Result, Shape};
@@ -144,9 +144,9 @@ pub struct Concat {
 
 impl Concat {
     /// From the operands' shapes.
-    pub fn new(axis: u32, shapes: &[&Shape]) -> Self {
+    pub fn new(axis: u32, shapes: &[Shape]) -> Self {
         let axis = axis as usize;
-        let part = |shape: &&Shape| shape.count_of(axis, shape.rank());
+        let part = |shape: &Shape| shape.count_of(axis, shape.rank());
         Self {
             outer: shapes.first().map_or(1, |shape| shape.count_of(0, axis)),
             parts: shapes.iter().map(part).collect(),

@@ -1,8 +1,8 @@
 //! Convolution and deconvolution: matrix products over the gathered windows of many images at once.
 
+use super::native::{Backward, Forward, Native, plain, transposed};
 use super::sums::{ChannelSums, Summed};
-use super::{Backward, Forward, Native, plain, transposed};
-use crate::cpu::columns::Columns;
+use crate::columns::Geometry;
 use crate::cuda::device::{Args, Device, Product, behind};
 use skimjit_models::ops;
 use skimjit_models::{Result, Shape};
@@ -12,11 +12,7 @@ const GATHERED: usize = 1 << 26;
 
 /// Convolution, or its transpose. Windows are gathered from the wide side; filters' results are the narrow side.
 pub struct Convolution {
-    images: usize,
-    groups: usize,
-    /// Channels of the narrow side in a group.
-    filters: usize,
-    columns: Columns,
+    geometry: Geometry,
     /// From the narrow side to the wide one: a deconvolution.
     backwards: bool,
     /// Images of a part of the batch.
@@ -54,51 +50,35 @@ impl Convolution {
         [wide, narrow]: [&Shape; 2],
         backwards: bool,
     ) -> Result<Self> {
-        let groups = op.groups as usize;
-        let plane = |shape: &Shape| [shape.dim(2) as usize, shape.dim(3) as usize];
-        let columns = Columns {
-            channels: wide.dim(1) as usize / groups,
-            input: plane(wide),
-            output: plane(narrow),
-            window: op.window,
-        };
-        let filters = narrow.dim(1) as usize / groups;
-        let images = wide.dim(0) as usize;
-        let of_image = (columns.rows() + filters) * columns.columns();
+        let geometry = Geometry::new(op, wide, narrow);
+        let of_image = geometry.columns.rows() * geometry.columns.columns() + geometry.narrow();
         let output = if backwards { wide } else { narrow };
         let sums = [0, 1].map(|axis| output.dim(axis) as usize);
         Ok(Self {
-            images,
-            groups,
-            filters,
-            part: (GATHERED / of_image.max(1)).clamp(1, images.max(1)),
+            part: (GATHERED / of_image.max(1)).clamp(1, geometry.images.max(1)),
             bias: ChannelSums::new(device, [sums[0], sums[1], output.count_of(2, 4)])?,
-            columns,
+            geometry,
             backwards,
         })
     }
     fn pixels(&self) -> usize {
-        self.columns.columns()
-    }
-    /// Elements of a group of an image.
-    fn wide(&self) -> usize {
-        self.columns.channels * self.columns.input[0] * self.columns.input[1]
-    }
-    fn narrow(&self) -> usize {
-        self.filters * self.pixels()
+        self.geometry.columns.columns()
     }
     /// All groups of all parts of the batch.
     fn all(&self, sides: &Sides) -> Vec<Group> {
-        let groups = self.groups;
-        let parts = (0..self.images).step_by(self.part);
+        let groups = self.geometry.groups;
+        let parts = (0..self.geometry.images).step_by(self.part);
         let group = |first: usize, group: usize| Group {
-            images: self.part.min(self.images - first),
-            wide: behind(sides.wide, (first * groups + group) * self.wide()),
-            narrow: behind(sides.narrow, (first * groups + group) * self.narrow()),
-            weights: behind(sides.weights, group * self.filters * self.columns.rows()),
+            images: self.part.min(self.geometry.images - first),
+            wide: behind(sides.wide, (first * groups + group) * self.geometry.wide()),
+            narrow: behind(
+                sides.narrow,
+                (first * groups + group) * self.geometry.narrow(),
+            ),
+            weights: behind(sides.weights, group * self.geometry.weights()),
             bias: match sides.bias {
                 0 => 0,
-                bias => behind(bias, group * self.filters),
+                bias => behind(bias, group * self.geometry.filters),
             },
             scratch: sides.scratch,
         };
@@ -109,34 +89,38 @@ impl Convolution {
     }
     /// Memory for the windows' matrix of a group, and behind it that of the narrow side.
     fn matrices(&self, group: Group) -> [u64; 2] {
-        let windows = self.columns.rows() * group.images * self.pixels();
+        let windows = self.geometry.columns.rows() * group.images * self.pixels();
         [group.scratch, behind(group.scratch, windows)]
     }
     /// What `gather` and `scatter` ask for.
     fn geometry(&self, count: usize, images: usize) -> Vec<usize> {
-        let window = &self.columns.window;
+        let window = &self.geometry.columns.window;
         let mut numbers = vec![count];
-        numbers.extend(self.columns.input);
-        numbers.extend(self.columns.output);
+        numbers.extend(self.geometry.columns.input);
+        numbers.extend(self.geometry.columns.output);
         for pair in [window.kernel, window.stride, window.pad, window.dilation] {
             numbers.extend(pair.map(|number| number as usize));
         }
-        numbers.extend([images, self.groups * self.wide(), self.columns.channels]);
+        numbers.extend([
+            images,
+            self.geometry.groups * self.geometry.wide(),
+            self.geometry.columns.channels,
+        ]);
         numbers
     }
     /// The windows of a group: taps × (images × pixels).
     fn gather(&self, device: &mut dyn Device, group: Group) -> Result<u64> {
         let [windows, _] = self.matrices(group);
-        let count = self.columns.rows() * group.images * self.pixels();
+        let count = self.geometry.columns.rows() * group.images * self.pixels();
         let numbers = self.geometry(count, group.images);
         device.launch("gather", &Args::new(&[group.wide, windows], &numbers, &[]))?;
         Ok(windows)
     }
     /// What `to_images` and `to_matrix` ask for.
     fn narrow_numbers(&self, images: usize) -> [usize; 5] {
-        let count = images * self.narrow();
-        let image = self.groups * self.narrow();
-        [count, images, image, self.filters, self.pixels()]
+        let count = images * self.geometry.narrow();
+        let image = self.geometry.groups * self.geometry.narrow();
+        [count, images, image, self.geometry.filters, self.pixels()]
     }
     /// The narrow side of a group: filters × (images × pixels).
     fn narrow_matrix(&self, device: &mut dyn Device, group: Group) -> Result<u64> {
@@ -154,7 +138,7 @@ impl Convolution {
         let [_, product] = self.matrices(group);
         let columns = group.images * self.pixels();
         device.multiply(&Product {
-            size: [self.filters, columns, self.columns.rows()],
+            size: [self.geometry.filters, columns, self.geometry.columns.rows()],
             a: plain(group.weights),
             b: plain(windows),
             c: product,
@@ -170,13 +154,13 @@ impl Convolution {
         let [windows, _] = self.matrices(group);
         let columns = group.images * self.pixels();
         device.multiply(&Product {
-            size: [self.columns.rows(), columns, self.filters],
+            size: [self.geometry.columns.rows(), columns, self.geometry.filters],
             a: transposed(group.weights),
             b: plain(narrow),
             c: windows,
             accumulate: false,
         })?;
-        let numbers = self.geometry(group.images * self.wide(), group.images);
+        let numbers = self.geometry(group.images * self.geometry.wide(), group.images);
         device.launch("scatter", &Args::new(&[windows, group.wide], &numbers, &[]))
     }
     /// gradient += narrow · windows(wide)ᵀ.
@@ -185,7 +169,7 @@ impl Convolution {
         let narrow = self.narrow_matrix(device, group)?;
         let columns = group.images * self.pixels();
         device.multiply(&Product {
-            size: [self.filters, self.columns.rows(), columns],
+            size: [self.geometry.filters, self.geometry.columns.rows(), columns],
             a: plain(narrow),
             b: transposed(windows),
             c: group.weights,
@@ -211,7 +195,7 @@ impl Convolution {
 
 impl Native for Convolution {
     fn scratch(&self) -> usize {
-        self.part * (self.columns.rows() + self.filters) * self.pixels()
+        self.part * (self.geometry.columns.rows() + self.geometry.filters) * self.pixels()
     }
 
     fn forward(&mut self, device: &mut dyn Device, run: &Forward<'_>) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Inner product: three matrix products.
 
+use super::native::{Backward, Forward, Native, plain, transposed};
 use super::sums::{ChannelSums, Summed};
-use super::{Backward, Forward, Native, plain, transposed};
 use crate::cuda::device::{Args, Device, Operand, Product};
 use skimjit_models::ops;
 use skimjit_models::{Result, Shape};

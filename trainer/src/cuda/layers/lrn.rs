@@ -1,6 +1,6 @@
 //! Local response normalisation.
 
-use super::{Backward, Forward, Native};
+use super::native::{Backward, Forward, Native};
 use crate::cuda::device::{Args, Device};
 use skimjit_models::ops;
 use skimjit_models::{Result, Shape};

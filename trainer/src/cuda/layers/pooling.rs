@@ -1,6 +1,6 @@
 //! Pooling with Caffe's windows.
 
-use super::{Backward, Forward, Native};
+use super::native::{Backward, Forward, Native};
 use crate::cuda::device::{Args, Device};
 use skimjit_models::ops::{self, PoolMethod};
 use skimjit_models::{Result, Shape};

@@ -1,10 +1,9 @@
 //! Scale, Bias and PReLU: factors and offsets that are shared along some axes.
 
+use super::native::{Backward, Forward, Native};
 use super::sums::{ChannelSums, Summed};
-use super::{Backward, Forward, Native};
-use crate::cpu::scale::Place;
 use crate::cuda::device::{Args, Device};
-use skimjit_models::ops;
+use crate::layer::{Place, Scale as Attributes};
 use skimjit_models::{Result, Shape};
 
 /// y = x·factor + offset.
@@ -15,19 +14,13 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// From attributes, the operands' shapes, and the elements of the first weight.
-    pub fn new(
-        device: &mut dyn Device,
-        op: &ops::Scale,
-        inputs: &[&Shape],
-        weight: usize,
-    ) -> Result<Self> {
-        let shared = inputs.get(1).map_or(weight, |shape| shape.count());
-        let [factor, offset] = Place::of(op, inputs.len() > 1);
+    /// From attributes and the operand's shape.
+    pub fn new(device: &mut dyn Device, attributes: &Attributes, input: &Shape) -> Result<Self> {
+        let (axis, shared) = (attributes.axis, attributes.shared);
         Ok(Self {
-            sums: ChannelSums::broadcast(device, inputs[0], op.axis as usize, shared)?,
-            factor,
-            offset,
+            sums: ChannelSums::broadcast(device, input, axis, shared)?,
+            factor: attributes.factor,
+            offset: attributes.offset,
         })
     }
 }

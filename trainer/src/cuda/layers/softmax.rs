@@ -1,6 +1,6 @@
 //! Softmax.
 
-use super::{Backward, Forward, Native};
+use super::native::{Backward, Forward, Native};
 use crate::cuda::device::{Args, Device};
 use skimjit_models::{Result, Shape};
 

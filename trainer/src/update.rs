@@ -1,13 +1,24 @@
 //! Update rules: what becomes of a parameter, its gradient and its history, in one pass.
 
-use super::settings::{ThresholdBy, fault, fraction, magnitude};
-use crate::engine::ParamState;
 use rayon::prelude::*;
-use skimjit_caffe::proto::SolverParameter;
-use skimjit_models::Result;
 
 /// Elements of a task.
 const CHUNK: usize = 1 << 13;
+
+/// Values of a parameter.
+#[derive(Clone, Debug, Default)]
+pub struct ParamState {
+    /// The parameter itself.
+    pub data: Vec<f32>,
+    /// Gradient of the loss, summed since the last update; then what the update subtracted.
+    pub gradient: Vec<f32>,
+    /// What the update rule remembers, in the order of a solverstate.
+    pub history: Vec<Vec<f32>>,
+    /// 1 where an element may change, 0 where it stays as it is.
+    pub mask: Option<Vec<f32>>,
+    /// Copy from which pruned weights can come back (dynamic network surgery).
+    pub shadow: Option<Vec<f32>>,
+}
 
 /// Caffe's solvers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,37 +39,6 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// From `type` and what belongs to it.
-    pub fn new(solver: &SolverParameter) -> Result<Self> {
-        let momentum = fraction(solver.momentum(), "momentum")?;
-        let delta = magnitude(solver.delta(), "delta")?;
-        let kind = solver.r#type();
-        if matches!(kind, "AdaGrad" | "RMSProp") && momentum != 0.0 {
-            return Err(
-                fault("momentum", momentum.to_string()).expected(format!("0: {kind} has none"))
-            );
-        }
-        Ok(match kind {
-            "SGD" => Self::Sgd { momentum },
-            "Nesterov" => Self::Nesterov { momentum },
-            "AdaGrad" => Self::AdaGrad { delta },
-            "RMSProp" => Self::RmsProp {
-                delta,
-                decay: fraction(solver.rms_decay(), "rms_decay")?,
-            },
-            "AdaDelta" => Self::AdaDelta { momentum, delta },
-            "Adam" => Self::Adam {
-                beta1: momentum,
-                beta2: fraction(solver.momentum2(), "momentum2")?,
-                delta,
-            },
-            other => {
-                return Err(fault("type", format!("{other:?}"))
-                    .expected("SGD, Nesterov, AdaGrad, RMSProp, AdaDelta or Adam"));
-            }
-        })
-    }
-
     /// Arrays that it remembers per parameter.
     pub fn histories(&self) -> usize {
         match self {
@@ -136,6 +116,16 @@ pub enum Decay {
     L1(f32),
     /// λ·w.
     L2(f32),
+}
+
+/// What is compared with the slope of the adaptive threshold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ThresholdBy {
+    /// What the update subtracts, as SkimCaffe's code does.
+    #[default]
+    Update,
+    /// The gradient, as its documentation says.
+    Gradient,
 }
 
 /// What follows an update.

@@ -1,16 +1,15 @@
-//! How a network runs: its layers, where their values live, and what has a gradient.
+//! How a network runs: where its values live, and what has a gradient.
 
-use super::layer::Layer;
-use super::make::Maker;
+use crate::layer::LayerSpec;
 use crate::net::Net;
 use crate::param::Param;
 use skimjit_models::{Error, Node, Op, Result, ValueId, WeightId};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// One node.
 pub struct Step {
     /// What it does.
-    pub layer: Box<dyn Layer>,
+    pub layer: LayerSpec,
     /// Index of the node in the graph.
     pub node: usize,
     /// Homes of its operands.
@@ -46,7 +45,6 @@ impl Plan {
     /// Plans a network. Gradients are known after [`Plan::bind`].
     pub fn new(net: &Net) -> Result<Self> {
         let graph = &net.graph;
-        let mut maker = Maker::new(net);
         let mut uses = vec![0usize; graph.values.len()];
         for node in &graph.nodes {
             node.inputs.iter().for_each(|id| uses[id.0 as usize] += 1);
@@ -60,24 +58,22 @@ impl Plan {
         for &id in &graph.inputs {
             plan.settle(net, id);
         }
-        for (index, node) in graph.nodes.iter().enumerate() {
-            let layer = maker
-                .make(index)
-                .map_err(|error: Error| error.layer(node.name.clone()))?;
+        let layers = LayerSpec::all(net)?;
+        for (index, (node, layer)) in graph.nodes.iter().zip(layers).enumerate() {
             let inputs: Vec<usize> = node.inputs.iter().map(|&id| plan.home(id)).collect();
             let single = node
                 .inputs
                 .first()
                 .is_some_and(|id| free[id.0 as usize] && uses[id.0 as usize] == 1);
-            let in_place = layer.can_be_in_place() && inputs.len() == 1 && single;
+            let in_place = layer.kind.can_be_in_place() && inputs.len() == 1 && single;
             let output = if in_place {
                 plan.home[node.output.0 as usize] = inputs[0];
                 inputs[0]
             } else {
                 plan.settle(net, node.output)
             };
-            free[node.output.0 as usize] =
-                !layer.needs_output() && !net.losses.iter().any(|&(id, _)| id == node.output);
+            free[node.output.0 as usize] = !layer.kind.needs_output()
+                && !net.training.losses.iter().any(|&(id, _)| id == node.output);
             plan.steps.push(Step {
                 layer,
                 node: index,
@@ -105,37 +101,24 @@ impl Plan {
         self.home[id.0 as usize]
     }
 
-    /// Homes that have gradients.
-    pub fn gradient_homes(&self) -> impl Iterator<Item = usize> {
-        let mut homes: Vec<usize> = self
-            .steps
-            .iter()
-            .filter(|step| step.learns)
-            .flat_map(|step| {
-                let wanted = step
-                    .inputs
-                    .iter()
-                    .zip(&step.wants)
-                    .filter(|(_, wants)| **wants);
-                wanted
-                    .map(|(&home, _)| home)
-                    .chain([step.output])
-                    .collect::<Vec<_>>()
-            })
-            .collect();
-        homes.sort_unstable();
-        homes.dedup();
-        homes.into_iter()
+    /// Elements of all values, and of the gradients that there are.
+    pub fn elements(&self) -> usize {
+        let learning = self.steps.iter().filter(|step| step.learns);
+        let homes = learning.flat_map(|step| {
+            let wanted = step.inputs.iter().zip(&step.wants);
+            let wanted = wanted.filter(|(_, wants)| **wants);
+            wanted.map(|(&home, _)| home).chain([step.output])
+        });
+        let homes: BTreeSet<usize> = homes.collect();
+        let gradients: usize = homes.into_iter().map(|home| self.homes[home]).sum();
+        self.homes.iter().sum::<usize>() + gradients
     }
 }
 
 fn no_gradient(net: &Net, node: &Node, operand: usize) -> Error {
     let name = &net.graph.value(node.inputs[operand]).name;
-    let layer = net
-        .layer_of(node)
-        .map_or(node.name.as_str(), |layer| layer.name());
     Error::new("true")
-        .layer(layer)
+        .layer(node.layer())
         .field(format!("propagate_down[{operand}]"))
         .expected(format!(
             "false: blob {name:?} has no gradient in a {} layer",
@@ -161,7 +144,7 @@ impl Plan {
         params: &[Param],
     ) -> Result<()> {
         let graph = &net.graph;
-        let mut depends = vec![net.definition.force_backward(); graph.values.len()];
+        let mut depends = vec![net.training.force_backward; graph.values.len()];
         for step in &mut self.steps {
             step.params = step
                 .weights
@@ -179,7 +162,8 @@ impl Plan {
             depends[node.output.0 as usize] = depends_on_training;
         }
         let mut leads = vec![false; graph.values.len()];
-        net.losses
+        net.training
+            .losses
             .iter()
             .for_each(|&(id, _)| leads[id.0 as usize] = true);
         for step in self.steps.iter_mut().rev() {
@@ -192,9 +176,9 @@ impl Plan {
             for (index, id) in node.inputs.iter().enumerate() {
                 let id = id.0 as usize;
                 // force_backward goes before propagate_down, as in Caffe.
-                let said = net.propagate_down(node, index);
-                let said = said.filter(|&said| said || !net.definition.force_backward());
-                let refuses = step.layer.refuses_gradient_of(index);
+                let said = net.training.propagates.get(&(step.node, index)).copied();
+                let said = said.filter(|&said| said || !net.training.force_backward);
+                let refuses = step.layer.kind.refuses_gradient_of(index);
                 if learns && refuses && said == Some(true) {
                     return Err(no_gradient(net, node, index));
                 }
@@ -204,7 +188,7 @@ impl Plan {
                 leads[id] |= open;
             }
             step.learns = learns && (step.wants.contains(&true) || step.trains.contains(&true));
-            if step.learns && !step.layer.has_gradient() {
+            if step.learns && !step.layer.kind.has_gradient() {
                 return Err(Error::new(format!("a {} layer between parameters and the loss", node.op.name()))
                     .layer(node.name.clone())
                     .expected("a layer that can be trained through")

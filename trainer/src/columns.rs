@@ -1,6 +1,7 @@
 //! Windows of an image as columns of a matrix (im2col), and back.
 
-use skimjit_models::ops::Window;
+use skimjit_models::Shape;
+use skimjit_models::ops::{Convolution, Window};
 
 /// How windows lie in a plane.
 #[derive(Clone, Debug)]
@@ -107,5 +108,49 @@ impl Columns {
         planes.flat_map(move |plane| {
             (0..kh).flat_map(move |ky| (0..kw).map(move |kx| (plane, ky, kx)))
         })
+    }
+}
+
+/// Shapes of a convolution as seen from its images (`wide`: what windows are gathered from) to its
+/// filters' results (`narrow`).
+pub struct Geometry {
+    /// Images of a batch.
+    pub images: usize,
+    /// Groups.
+    pub groups: usize,
+    /// Channels of the narrow side in a group.
+    pub filters: usize,
+    /// Windows of a group.
+    pub columns: Columns,
+}
+
+impl Geometry {
+    /// From attributes and the shapes of both sides.
+    pub fn new(op: &Convolution, wide: &Shape, narrow: &Shape) -> Self {
+        let groups = op.groups as usize;
+        let plane = |shape: &Shape| [shape.dim(2) as usize, shape.dim(3) as usize];
+        Self {
+            images: wide.dim(0) as usize,
+            groups,
+            filters: narrow.dim(1) as usize / groups,
+            columns: Columns {
+                channels: wide.dim(1) as usize / groups,
+                input: plane(wide),
+                output: plane(narrow),
+                window: op.window,
+            },
+        }
+    }
+    /// Elements of the wide side in a group of an image.
+    pub fn wide(&self) -> usize {
+        self.columns.channels * self.columns.input[0] * self.columns.input[1]
+    }
+    /// Elements of the narrow side in a group of an image.
+    pub fn narrow(&self) -> usize {
+        self.filters * self.columns.columns()
+    }
+    /// Weights of a group.
+    pub fn weights(&self) -> usize {
+        self.filters * self.columns.rows()
     }
 }
