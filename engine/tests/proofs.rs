@@ -149,9 +149,9 @@ fn with_lines(mut p: ConvProblem, products: u64) -> ConvProblem {
     let kept = (u64::from(p.dst.h) * MOST_PRODUCTS / products.max(1)) as u32;
     let kept = kept.max(LEAST_LINES);
     let padded = (kept - 1) * p.window.stride[0] + p.window.extent(0) as u32;
-    if kept < p.dst.h && padded > 2 * p.window.pad[0] {
+    if kept < p.dst.h && u64::from(padded) > p.window.pads(0) {
         p.dst.h = kept;
-        p.src.h = padded - 2 * p.window.pad[0];
+        p.src.h = padded - p.window.pads(0) as u32;
     }
     p
 }

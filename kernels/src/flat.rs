@@ -136,8 +136,8 @@ impl Flat {
         let (y, x) = (ky * window.dilation[0], kx * window.dilation[1]);
         match &self.form {
             Form::Direct { .. } => {
-                (y as i32 - window.pad[0] as i32) * self.problem.src.w as i32 + x as i32
-                    - window.pad[1] as i32
+                (y as i32 - window.pad_begin[0] as i32) * self.problem.src.w as i32 + x as i32
+                    - window.pad_begin[1] as i32
             }
             Form::Staged(staging) => staging.tap(y, x) as i32,
         }
@@ -149,7 +149,7 @@ impl Flat {
             return None;
         };
         let window = &self.problem.window;
-        let shift = (kx * window.dilation[1]) as i32 - window.pad[1] as i32;
+        let shift = (kx * window.dilation[1]) as i32 - window.pad_begin[1] as i32;
         let column = columns.iter().position(|&column| column == shift)?;
         Some(column_register(columns, t, column))
     }
@@ -420,10 +420,9 @@ fn direct_columns(problem: &ConvProblem, isa: Isa, per_step: u32) -> Option<Vec<
     let (window, src, dst) = (&problem.window, &problem.src, &problem.dst);
     let same = window.stride == [1, 1]
         && (src.h, src.w) == (dst.h, dst.w)
-        && src.gap() as i64
-            >= i64::from(window.pad[0]) * i64::from(src.w) + i64::from(window.pad[1]);
+        && u64::from(src.gap()) >= crate::gap(window, src.w);
     let columns: Vec<i32> = (0..window.kernel[1])
-        .map(|kx| (kx * window.dilation[1]) as i32 - window.pad[1] as i32)
+        .map(|kx| (kx * window.dilation[1]) as i32 - window.pad_begin[1] as i32)
         .filter(|&shift| shift != 0)
         .collect();
     // One is kept for the store.
@@ -442,7 +441,7 @@ mod tests {
     fn problem(window: Window, [h, w]: [u32; 2], gap: bool) -> ConvProblem {
         let [oh, ow] = [(0, h), (1, w)].map(|(axis, size)| window.output_size(axis, size).unwrap());
         let gap = if gap {
-            window.pad[0] * w + window.pad[1]
+            crate::gap(&window, w) as u32
         } else {
             0
         };
@@ -462,7 +461,9 @@ mod tests {
             (1..12u32, 1..5u32, 0..4u32).prop_map(|(k, s, p)| Window::square(k, s, p)),
         ];
         (window, [0..30u32, 0..30u32], any::<bool>()).prop_map(|(window, more, gap)| {
-            let least = window.kernel[0].saturating_sub(2 * window.pad[0]).max(1);
+            let least = window.kernel[0]
+                .saturating_sub(window.pads(0) as u32)
+                .max(1);
             problem(window, more.map(|more| least + more), gap)
         })
     }
@@ -518,8 +519,8 @@ mod tests {
         for position in 0..src.hw() as i32 {
             let (y, x) = (position / src.w as i32, position % src.w as i32);
             for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
-                let at = y + (ky * window.dilation[0]) as i32 - window.pad[0] as i32;
-                let column = x + (kx * window.dilation[1]) as i32 - window.pad[1] as i32;
+                let at = y + (ky * window.dilation[0]) as i32 - window.pad_begin[0] as i32;
+                let column = x + (kx * window.dilation[1]) as i32 - window.pad_begin[1] as i32;
                 let beside = !(0..src.w as i32).contains(&column);
                 if let Some(M(mask)) = flat.column_mask(kx, 0) {
                     let column = columns[usize::from(mask) - 1];

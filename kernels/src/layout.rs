@@ -1,5 +1,7 @@
 //! How activations lie in memory.
 
+use skimjit_models::ops::Window;
+
 /// Channel planes of one image: plain NCHW without horizontal padding.
 ///
 /// Pixel (c, y, x) is at element `c·pitch + y·w + x`. Elements `h·w .. pitch` of every plane are the
@@ -14,6 +16,14 @@ pub struct Planes {
     pub w: u32,
     /// Elements from one plane to the next, at least `h·w`.
     pub pitch: u32,
+}
+
+/// Zeros that a window which keeps the size of planes of `width` reads around them: elements before the first
+/// and behind the last pixel, whichever are more.
+pub fn gap(window: &Window, width: u32) -> u64 {
+    let around =
+        |[rows, columns]: [u32; 2]| u64::from(rows) * u64::from(width) + u64::from(columns);
+    around(window.pad_begin).max(around(window.pad_end))
 }
 
 impl Planes {

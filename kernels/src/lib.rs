@@ -25,7 +25,7 @@ pub mod stage;
 mod variant;
 
 pub use compiled::{AlignedBuf, CompiledKernel, KernelArgs, KernelIo, MAX_OPERANDS};
-pub use layout::Planes;
+pub use layout::{Planes, gap};
 pub use problem::{
     ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Family, FamilyProblem, FcProblem,
     LrnProblem, Operands, PoolProblem, Problem, Relu, SoftmaxProblem,

@@ -54,7 +54,7 @@ impl Staging {
         let mut staging = Self {
             src,
             stride: window.stride,
-            pad: window.pad,
+            pad: window.pad_begin,
             phases,
             rows,
             row_pitch: columns,
@@ -285,12 +285,12 @@ mod tests {
 
         #[test]
         fn every_tap_reads_its_pixel_or_zero(
-            kernel in [1..6u32, 1..6u32], stride in [1..6u32, 1..6u32], pad in [0..7u32, 0..7u32],
+            kernel in [1..6u32, 1..6u32], stride in [1..6u32, 1..6u32], pad in [0..7u32, 0..7u32], pad_end in [0..7u32, 0..7u32],
             dilation in [1..4u32, 1..4u32], more in [0..12u32, 0..12u32],
         ) {
-            let window = Window { kernel, stride, pad, dilation };
+            let window = Window { kernel, stride, pad_begin: pad, pad_end, dilation };
             let size = [0, 1].map(|axis| {
-                (window.extent(axis) as u32).saturating_sub(2 * pad[axis]).max(1) + more[axis]
+                (window.extent(axis) as u32).saturating_sub(window.pads(axis) as u32).max(1) + more[axis]
             });
             let [oh, ow] = [0, 1].map(|axis| window.output_size(axis, size[axis]).unwrap());
             let staging = Staging::new(Planes::compact(1, size[0], size[1]), &window, oh, ow);
@@ -315,12 +315,12 @@ mod tests {
 
         #[test]
         fn every_aligned_tap_reads_its_pixel_or_zero(
-            kernel in [1..6u32, 1..6u32], stride in [1..4u32, 1..4u32], pad in [0..7u32, 0..7u32],
+            kernel in [1..6u32, 1..6u32], stride in [1..4u32, 1..4u32], pad in [0..7u32, 0..7u32], pad_end in [0..7u32, 0..7u32],
             dilation in [1..4u32, 1..4u32], more in [0..20u32, 0..20u32], avx512 in any::<bool>(),
         ) {
-            let window = Window { kernel, stride, pad, dilation };
+            let window = Window { kernel, stride, pad_begin: pad, pad_end, dilation };
             let size = [0, 1].map(|axis| {
-                (window.extent(axis) as u32).saturating_sub(2 * pad[axis]).max(1) + more[axis]
+                (window.extent(axis) as u32).saturating_sub(window.pads(axis) as u32).max(1) + more[axis]
             });
             let [oh, ow] = [0, 1].map(|axis| window.output_size(axis, size[axis]).unwrap());
             let staging = Staging::new(Planes::compact(1, size[0], size[1]), &window, oh, ow);

@@ -17,7 +17,8 @@ fn window(kernel: u32, pad: u32) -> Window {
     Window {
         kernel: [kernel; 2],
         stride: [1; 2],
-        pad: [pad; 2],
+        pad_begin: [pad; 2],
+        pad_end: [pad; 2],
         dilation: [1; 2],
     }
 }

@@ -31,8 +31,12 @@ fn scatter(case: &Case, output: &Shape) -> Vec<f32> {
     let groups = conv.groups as usize;
     let mut sums = vec![0.0f64; output.count()];
     let step = |axis: usize, at: usize, tap: usize| {
-        let [s, p, d] = [conv.window.stride, conv.window.pad, conv.window.dilation]
-            .map(|pair| i64::from(pair[axis]));
+        let [s, p, d] = [
+            conv.window.stride,
+            conv.window.pad_begin,
+            conv.window.dilation,
+        ]
+        .map(|pair| i64::from(pair[axis]));
         // The "small" index times the stride is the "large" index.
         at as i64 * s - p + tap as i64 * d
     };
@@ -84,14 +88,15 @@ fn pool(pooling: &Pooling, plane: &[f32], [h, w]: [usize; 2], [y, x]: [usize; 2]
         Window {
             kernel: [h as u32, w as u32],
             stride: [1; 2],
-            pad: [0; 2],
+            pad_begin: [0; 2],
+            pad_end: [0; 2],
             dilation: [1; 2],
         }
     } else {
         pooling.window
     };
     let begin = |axis: usize, at: usize| {
-        at as i64 * i64::from(window.stride[axis]) - i64::from(window.pad[axis])
+        at as i64 * i64::from(window.stride[axis]) - i64::from(window.pad_begin[axis])
     };
     let (mut best, mut index, mut sum, mut cells) = (-f32::MAX, -1.0, 0.0, 0.0);
     if pooling.relu {
@@ -99,7 +104,8 @@ fn pool(pooling: &Pooling, plane: &[f32], [h, w]: [usize; 2], [y, x]: [usize; 2]
     }
     for i in begin(0, y)..begin(0, y) + i64::from(window.kernel[0]) {
         for j in begin(1, x)..begin(1, x) + i64::from(window.kernel[1]) {
-            if i >= h as i64 + i64::from(window.pad[0]) || j >= w as i64 + i64::from(window.pad[1])
+            if i >= h as i64 + i64::from(window.pad_end[0])
+                || j >= w as i64 + i64::from(window.pad_end[1])
             {
                 continue;
             }

@@ -63,7 +63,8 @@ fn convolutions() {
         "weights[1].shape",
     );
     let mut wide = conv();
-    wide.window.pad = [9, 0];
+    wide.window.pad_begin = [9, 0];
+    wide.window.pad_end = [9, 0];
     refuses(Op::Deconvolution(wide), &[image], "pad_h");
 }
 

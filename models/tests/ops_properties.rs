@@ -108,7 +108,8 @@ fn window(random: &mut Random) -> Window {
     Window {
         kernel: pair(random),
         stride: pair(random),
-        pad: pair(random),
+        pad_begin: pair(random),
+        pad_end: pair(random),
         dilation: pair(random),
     }
 }

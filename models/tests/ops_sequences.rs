@@ -352,7 +352,8 @@ fn windows_as_channels() {
     let window = Window {
         kernel: [2, 2],
         stride: [1, 2],
-        pad: [1, 0],
+        pad_begin: [1, 0],
+        pad_end: [1, 0],
         dilation: [1, 2],
     };
     let op = Op::Im2col(Im2col { window });

@@ -54,7 +54,8 @@ impl Problem {
         let window = Window {
             kernel: pair("kh", "kw", kh),
             stride: pair("sh", "sw", 1),
-            pad: pair("ph", "pw", 0),
+            pad_begin: pair("ph", "pw", 0),
+            pad_end: pair("ph", "pw", 0),
             dilation: pair("dh", "dw", 0).map(|d| d.saturating_add(1)),
         };
         let input = pair("ih", "iw", ih);

@@ -28,13 +28,13 @@ impl Columns {
     /// True when the matrix is the image itself.
     pub fn is_image(&self) -> bool {
         let w = &self.window;
-        w.kernel == [1, 1] && w.stride == [1, 1] && w.pad == [0, 0]
+        w.kernel == [1, 1] && w.stride == [1, 1] && w.pad_begin == [0, 0]
     }
     /// For tap `k` of an axis: first and one past the last output position whose input lies inside the
     /// plane, and the input position of the first.
     fn span(&self, axis: usize, k: usize) -> (usize, usize, usize) {
         let w = &self.window;
-        let (stride, pad) = (w.stride[axis] as usize, w.pad[axis] as usize);
+        let (stride, pad) = (w.stride[axis] as usize, w.pad_begin[axis] as usize);
         let offset = k * w.dilation[axis] as usize;
         let begin = pad.saturating_sub(offset).div_ceil(stride);
         let limit = (self.input[axis] + pad).saturating_sub(offset);

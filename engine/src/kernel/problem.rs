@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use skimjit_models::ops::Window;
-use skimjit_runtime::kernels::{ConvProblem, FcProblem, Planes, Problem, Relu, limits};
+use skimjit_runtime::kernels::{ConvProblem, FcProblem, Planes, Problem, Relu, gap, limits};
 
 /// A convolution of one image.
 ///
@@ -70,7 +70,8 @@ impl Conv {
         Window {
             kernel: self.kernel,
             stride: self.stride,
-            pad: self.pad,
+            pad_begin: self.pad,
+            pad_end: self.pad,
             dilation: self.dilation,
         }
     }
@@ -79,7 +80,7 @@ impl Conv {
         let output = self.output()?;
         // Planes of one size share their gap, so that kernels can follow each other.
         let gap = match output == self.input {
-            true => u64::from(self.pad[0]) * u64::from(self.input[1]) + u64::from(self.pad[1]),
+            true => gap(&self.window(), self.input[1]),
             false => 0,
         };
         Ok(Problem::Conv(ConvProblem {

@@ -34,7 +34,7 @@ impl Source {
     /// For a checked problem.
     pub fn new(problem: &ConvProblem) -> Self {
         let window = problem.window;
-        if window.pad == [0, 0] {
+        if !window.is_padded() {
             let (row, channel) = (problem.src.w, problem.src.pitch);
             return Self {
                 staging: None,
@@ -48,8 +48,9 @@ impl Source {
             stride: [1, 1],
             ..window
         };
-        let size =
-            |axis: usize, input: u32| input + 2 * window.pad[axis] + 1 - window.extent(axis) as u32;
+        let size = |axis: usize, input: u32| {
+            input + window.pads(axis) as u32 + 1 - window.extent(axis) as u32
+        };
         let (h, w) = (size(0, problem.src.h), size(1, problem.src.w));
         let staging = Staging::new(problem.src, &unit, h, w);
         Self {
@@ -62,9 +63,8 @@ impl Source {
 
     /// Refuses a padded copy beyond the limits.
     pub fn check(problem: &ConvProblem) -> Result<(), Unsupported> {
-        let pad = problem.window.pad.map(u64::from);
-        let rows = u64::from(problem.src.h) + 2 * pad[0];
-        let columns = u64::from(problem.src.w) + 2 * pad[1];
+        let rows = u64::from(problem.src.h) + problem.window.pads(0);
+        let columns = u64::from(problem.src.w) + problem.window.pads(1);
         let elems = rows
             .saturating_mul(columns)
             .saturating_mul(u64::from(problem.src.c));

@@ -81,7 +81,7 @@ impl Line {
         let outputs = lanes.div_ceil(stride);
         let blocks = problem.dst.w.div_ceil(outputs);
         let reach = (blocks - 1) * outputs * stride + problem.window.kernel[1] + lanes;
-        let elems = reach.max(problem.window.pad[1] + problem.src.w + 2 * lanes);
+        let elems = reach.max(problem.window.pad_begin[1] + problem.src.w + 2 * lanes);
         Self {
             outputs,
             blocks,
@@ -108,7 +108,7 @@ fn write_tables<A: VectorAsm>(
     line: &Line,
 ) -> Tables {
     let sizes = &problem.window;
-    let (kernel, stride, pad) = (sizes.kernel, sizes.stride, sizes.pad);
+    let stride = sizes.stride;
     let lanes = A::LANES as u32;
     let permutation = packed.align(64) as i32;
     (0..lanes).for_each(|lane| {
@@ -131,7 +131,7 @@ fn write_tables<A: VectorAsm>(
     for block in 0..line.blocks {
         packed.extend_f32((0..lanes).map(|lane| {
             let ow = (block * line.outputs + lane).min(problem.dst.w - 1);
-            window(ow, kernel[1], stride[1], pad[1], problem.src.w).2 as f32
+            window(sizes, 1, ow, problem.src.w).2 as f32
         }));
     }
     let rows = write_rows(packed, problem, (line.blocks - 1) * line.outputs + lanes);
@@ -196,7 +196,7 @@ impl Emitter<'_> {
     /// Combines the window's rows into the padded line.
     fn vertical<A: VectorAsm>(&self, asm: &mut A) {
         let vectors = (self.problem.src.w as usize).div_ceil(A::LANES);
-        let start = self.problem.window.pad[1] as i32 * 4;
+        let start = self.problem.window.pad_begin[1] as i32 * 4;
         for block in (0..vectors).step_by(LINE_BLOCK) {
             let accs: Vec<V> = (0..LINE_BLOCK.min(vectors - block) as u8).map(V).collect();
             for_source_rows(asm, self.problem, &accs, self.fill, |asm| {

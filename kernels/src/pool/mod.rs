@@ -8,7 +8,7 @@ use crate::problem::{check_planes, refuse};
 use crate::variant::{Task, Unsupported, balanced};
 use crate::{AlignedBuf, PoolProblem, limits};
 use skimjit_jit::asm::{Gp, Mem, V, VectorAsm};
-use skimjit_models::ops::PoolMethod;
+use skimjit_models::ops::{PoolMethod, Window};
 
 /// Tasks of a kernel.
 const TASKS: u32 = 16;
@@ -19,7 +19,7 @@ fn check(problem: &PoolProblem) -> Result<(), Unsupported> {
     check_planes(&problem.dst)?;
     let window = &problem.window;
     let reach = u64::from(problem.dst.w - 1) * u64::from(window.stride[1]);
-    let line = reach.max(u64::from(problem.src.w)) + 2 * u64::from(window.pad[1]);
+    let line = reach.max(u64::from(problem.src.w)) + window.pads(1);
     if window.kernel[1] > limits::POOL_KERNEL || line > u64::from(limits::POOL_LINE) {
         return refuse(format!(
             "a kernel {} wide on lines of {line}, expected at most {} and {}",
@@ -33,10 +33,10 @@ fn check(problem: &PoolProblem) -> Result<(), Unsupported> {
         (problem.src.w, problem.dst.w),
     ];
     let fits = (0..2).all(|axis| {
-        let [kernel, stride, pad] =
-            [window.kernel[axis], window.stride[axis], window.pad[axis]].map(u64::from);
+        let [kernel, stride] = [window.kernel[axis], window.stride[axis]].map(u64::from);
+        let [begin, end] = [window.pad_begin[axis], window.pad_end[axis]].map(u64::from);
         let (input, output) = (u64::from(sizes[axis].0), u64::from(sizes[axis].1));
-        pad < kernel && stride > 0 && (output - 1) * stride < input + pad + stride
+        begin.max(end) < kernel && stride > 0 && (output - 1) * stride < input + begin + stride
     });
     let same = problem.src.c == problem.dst.c && window.dilation == [1, 1];
     if !(fits && same) {
@@ -48,11 +48,12 @@ fn check(problem: &PoolProblem) -> Result<(), Unsupported> {
     Ok(())
 }
 
-/// Window of output index `i` along one axis: first and end index, clipped to the plane, and the
-/// extent that counts for the average (clipped to the padded plane only).
-fn window(i: u32, kernel: u32, stride: u32, pad: u32, size: u32) -> (u32, u32, u32) {
-    let start = i64::from(i * stride) - i64::from(pad);
-    let padded_end = (start + i64::from(kernel)).min(i64::from(size + pad));
+/// Window of output index `i` along an axis of `size` elements: first and end index, clipped to the plane,
+/// and the extent that counts for the average (clipped to the padded plane only).
+fn window(window: &Window, axis: usize, i: u32, size: u32) -> (u32, u32, u32) {
+    let start = i64::from(i * window.stride[axis]) - i64::from(window.pad_begin[axis]);
+    let padded_end = i64::from(size + window.pad_end[axis]);
+    let padded_end = padded_end.min(start + i64::from(window.kernel[axis]));
     let counted = (padded_end - start).max(1) as u32;
     let first = start.clamp(0, i64::from(size)) as u32;
     let end = padded_end.clamp(i64::from(first), i64::from(size)) as u32;
@@ -74,15 +75,9 @@ const ROW_RECORD: i32 = 16;
 /// Appends a record per output row: byte offset of the window's first source row, its rows, the
 /// vertical divisor (`f32`), and whether `stored` elements from the row's start stay in the plane.
 fn write_rows(packed: &mut AlignedBuf, problem: &PoolProblem, stored: u32) -> i32 {
-    let window_of_problem = &problem.window;
-    let (kernel, stride, pad) = (
-        window_of_problem.kernel[0],
-        window_of_problem.stride[0],
-        window_of_problem.pad[0],
-    );
     let rows = packed.align(64) as i32;
     for oh in 0..problem.dst.h {
-        let (first, end, counted) = window(oh, kernel, stride, pad, problem.src.h);
+        let (first, end, counted) = window(&problem.window, 0, oh, problem.src.h);
         let whole = u32::from(oh * problem.dst.w + stored <= problem.dst.hw());
         packed.extend(&(first * problem.src.w * 4).to_le_bytes());
         packed.extend(&(end - first).to_le_bytes());

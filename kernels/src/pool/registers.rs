@@ -39,7 +39,7 @@ impl TypedVariant for Registers {
     fn supports(problem: &PoolProblem, _isa: Isa) -> Result<(), Unsupported> {
         check(problem)?;
         let window = &problem.window;
-        let (kernel, stride, pad) = (window.kernel[1], window.stride[1], window.pad[1]);
+        let (kernel, stride, pad) = (window.kernel[1], window.stride[1], window.pad_begin[1]);
         if kernel > LANES || pad >= LANES || stride > 2 {
             return refuse(format!(
                 "a kernel {kernel} wide, stride {stride}, pad {pad}, expected at most {LANES}, 2 and less than {LANES}"
@@ -96,11 +96,10 @@ fn write_tables(packed: &mut AlignedBuf, problem: &PoolProblem) -> Tables {
     (0..LANES).for_each(|lane| packed.extend(&(2 * lane).to_le_bytes()));
     let divisors = packed.align(64) as i32;
     let sizes = &problem.window;
-    let (kernel, stride, pad) = (sizes.kernel[1], sizes.stride[1], sizes.pad[1]);
     let results = problem.dst.w.next_multiple_of(LANES);
     packed.extend_f32((0..results).map(|ow| {
         let ow = ow.min(problem.dst.w - 1);
-        window(ow, kernel, stride, pad, problem.src.w).2 as f32
+        window(sizes, 1, ow, problem.src.w).2 as f32
     }));
     Tables {
         masks,
@@ -190,7 +189,7 @@ impl<'a> Emitter<'a> {
     fn windows(&self, asm: &mut Avx512Asm, acc: V, i: i32) {
         let sizes = &self.problem.window;
         for kx in 0..sizes.kernel[1] as i32 {
-            let shift = kx - sizes.pad[1] as i32;
+            let shift = kx - sizes.pad_begin[1] as i32;
             let (first, lanes) = (i + shift.div_euclid(16), shift.rem_euclid(16) as u8);
             let (lo, hi) = (self.vector(first), self.vector(first + 1));
             let x = match (lanes, kx) {

@@ -78,10 +78,11 @@ impl TypedVariant for Spmm {
     fn supports(problem: &ConvProblem, _isa: Isa) -> Result<(), Unsupported> {
         problem.check()?;
         let window = &problem.window;
-        let (kernel, stride, pad) = (window.kernel, window.stride, window.pad);
-        if kernel != [1, 1] || stride != [1, 1] || pad != [0, 0] {
+        let (kernel, stride) = (window.kernel, window.stride);
+        if kernel != [1, 1] || stride != [1, 1] || window.is_padded() {
+            let pads = [window.pad_begin, window.pad_end];
             return refuse(format!(
-                "kernel {kernel:?}, stride {stride:?}, pad {pad:?}, expected a 1x1 kernel without stride and pad"
+                "kernel {kernel:?}, stride {stride:?}, pads {pads:?}, expected a 1x1 kernel without stride and pad"
             ));
         }
         let pitch = problem.src.pitch;

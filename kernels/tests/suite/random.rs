@@ -60,11 +60,16 @@ fn spec(problem: Problem, (density, holes, bias, seed): (u32, bool, bool, u64)) 
 
 /// Windows with Caffe's freedom: any pad, any stride.
 fn any_window() -> impl Strategy<Value = Window> {
-    (pair(1..=6), pair(1..=4), pair(0..=4), pair(1..=3)).prop_map(
-        |(kernel, stride, pad, dilation)| Window {
+    let pads = (
+        pair(0..=4),
+        prop_oneof![Just(None), pair(0..=4).prop_map(Some)],
+    );
+    (pair(1..=6), pair(1..=4), pads, pair(1..=3)).prop_map(
+        |(kernel, stride, (pad_begin, pad_end), dilation)| Window {
             kernel,
             stride,
-            pad,
+            pad_begin,
+            pad_end: pad_end.unwrap_or(pad_begin),
             dilation,
         },
     )
@@ -72,11 +77,17 @@ fn any_window() -> impl Strategy<Value = Window> {
 
 /// Windows that keep the size.
 fn same_window() -> impl Strategy<Value = Window> {
-    (pair(0..=3), pair(1..=2)).prop_map(|(half, dilation)| Window {
-        kernel: half.map(|half| 2 * half + 1),
-        stride: [1, 1],
-        pad: [half[0] * dilation[0], half[1] * dilation[1]],
-        dilation,
+    let pads = prop_oneof![Just(None), (pair(0..=3)).prop_map(Some)];
+    (pair(0..=3), pads, pair(1..=2)).prop_map(|(begin, end, dilation)| {
+        let end = end.unwrap_or(begin);
+        let times = |taps: [u32; 2]| [taps[0] * dilation[0], taps[1] * dilation[1]];
+        Window {
+            kernel: [begin[0] + end[0] + 1, begin[1] + end[1] + 1],
+            stride: [1, 1],
+            pad_begin: times(begin),
+            pad_end: times(end),
+            dilation,
+        }
     })
 }
 
@@ -84,7 +95,7 @@ fn same_window() -> impl Strategy<Value = Window> {
 fn input(window: &Window, more: [u32; 2]) -> [u32; 2] {
     [0, 1].map(|axis| {
         let least = window.extent(axis) as u32;
-        least.saturating_sub(2 * window.pad[axis]).max(1) + more[axis]
+        least.saturating_sub(window.pads(axis) as u32).max(1) + more[axis]
     })
 }
 
@@ -152,13 +163,14 @@ proptest! {
 
     #[test]
     fn any_pooling(
-        window in (pair(1..=9), pair(1..=6), pair(0..=8)), more in pair(0..=40), c in 1..=20u32,
+        window in (pair(1..=9), pair(1..=6), [pair(0..=8), pair(0..=8)]), even in any::<bool>(), more in pair(0..=40), c in 1..=20u32,
         average in any::<bool>(), start0 in any::<bool>(), round_down in any::<bool>(),
         layouts in [layout(), layout()], seed in 0..1_000_000u64,
     ) {
-        let (kernel, stride, pad) = window;
-        let pad = [0, 1].map(|axis| pad[axis].min(kernel[axis] - 1));
-        let window = Window { kernel, stride, pad, dilation: [1, 1] };
+        let (kernel, stride, pads) = window;
+        let [begin, end] = pads.map(|pad| [0, 1].map(|axis| pad[axis].min(kernel[axis] - 1)));
+        let pad_end = if even { begin } else { end };
+        let window = Window { kernel, stride, pad_begin: begin, pad_end, dilation: [1, 1] };
         let method = if average { PoolMethod::Average } else { PoolMethod::Max };
         let [h, w] = input(&window, more);
         if let Some(mut problem) = pool([c, h, w], window, method, round_down, layouts) {
@@ -173,7 +185,7 @@ proptest! {
         beta in prop::sample::select(&[0.5f32, 0.75, 1.0][..]), c in 1..=30u32, hw in pair(1..=12),
         alpha in 0.0..4.0f32, k in 0.5..3.0f32, layout in layout(), seed in 0..1_000_000u64,
     ) {
-        let planes = layout.planes(c, hw[0], hw[1], [1, 1]);
+        let planes = layout.planes(c, hw[0], hw[1], hw[1] + 1);
         let problem = Problem::Lrn(LrnProblem { planes, size, alpha, beta, k });
         verdict(&Spec::new(problem).scale(10.0).seed(seed))?;
     }
@@ -183,7 +195,7 @@ proptest! {
         c in 1..=40u32, hw in pair(1..=12), layouts in [layout(), layout()],
         affine in any::<bool>(), leaky in any::<bool>(), data in data(),
     ) {
-        let [src, dst] = layouts.map(|layout| layout.planes(c, hw[0], hw[1], [1, 1]));
+        let [src, dst] = layouts.map(|layout| layout.planes(c, hw[0], hw[1], hw[1] + 1));
         let problem = Problem::Channelwise(ChannelwiseProblem { src, dst, affine, leaky });
         verdict(&spec(problem, data))?;
     }
@@ -210,7 +222,7 @@ proptest! {
     ) {
         let [h, w] = if row { [1, 1] } else { hw };
         let layout = if row { Layout::Compact } else { layout };
-        let problem = SoftmaxProblem { planes: layout.planes(c, h, w, [1, 1]) };
+        let problem = SoftmaxProblem { planes: layout.planes(c, h, w, w + 1) };
         let spec = Spec::new(Problem::Softmax(problem)).seed(seed);
         verdict(&spec.scale(10f32.powi(magnitude)))?;
     }

@@ -70,7 +70,8 @@ fn convs() -> Vec<Problem> {
         },
         // Another output size than the window gives.
         with(Window {
-            pad: [0, 0],
+            pad_begin: [0, 0],
+            pad_end: [0, 0],
             ..window
         }),
         with(Window {
@@ -88,11 +89,13 @@ fn convs() -> Vec<Problem> {
         // A copy with this padding does not fit the limits.
         with(Window {
             kernel: [1 << 16; 2],
-            pad: [1 << 15; 2],
+            pad_begin: [1 << 15; 2],
+            pad_end: [1 << 15; 2],
             ..window
         }),
         with(Window {
-            pad: [u32::MAX; 2],
+            pad_begin: [u32::MAX; 2],
+            pad_end: [u32::MAX; 2],
             ..window
         }),
     ];

@@ -81,13 +81,17 @@ fn pair(name: &str, [h, w]: [u32; 2]) -> String {
 }
 
 fn window(w: &Window) -> String {
-    let parts = [
+    let mut parts = vec![
         ("k", w.kernel),
         ("s", w.stride),
-        ("p", w.pad),
+        ("p", w.pad_begin),
         ("d", w.dilation),
     ];
-    parts.map(|(name, value)| pair(name, value)).join(" ")
+    if w.pad_end != w.pad_begin {
+        parts.push(("e", w.pad_end));
+    }
+    let parts = parts.into_iter().map(|(name, value)| pair(name, value));
+    parts.collect::<Vec<_>>().join(" ")
 }
 
 fn relu(relu: &Option<Relu>) -> String {
@@ -196,10 +200,17 @@ impl Words<'_> {
     }
     fn window(&self) -> Result<Window, String> {
         let (kernel, stride) = (self.dims("k")?, self.dims("s")?);
+        let pad_begin = self.dims("p")?;
+        // Of most windows the same.
+        let pad_end = match self.has("e") {
+            true => self.dims("e")?,
+            false => pad_begin,
+        };
         Ok(Window {
             kernel,
             stride,
-            pad: self.dims("p")?,
+            pad_begin,
+            pad_end,
             dilation: self.dims("d")?,
         })
     }

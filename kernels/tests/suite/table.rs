@@ -4,7 +4,7 @@ use crate::oracle::pooling;
 use crate::spec::Spec;
 use skimjit_kernels::{
     ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Planes,
-    PoolProblem, Problem, Relu, SoftmaxProblem,
+    PoolProblem, Problem, Relu, SoftmaxProblem, gap,
 };
 use skimjit_models::ops::{PoolMethod, Window};
 
@@ -23,8 +23,7 @@ pub enum Layout {
 impl Layout {
     pub const ALL: [Layout; 4] = [Layout::Gap, Layout::Compact, Layout::Wide, Layout::Odd];
 
-    pub fn planes(self, c: u32, h: u32, w: u32, pad: [u32; 2]) -> Planes {
-        let gap = pad[0] * w + pad[1];
+    pub fn planes(self, c: u32, h: u32, w: u32, gap: u32) -> Planes {
         match self {
             Layout::Gap => Planes::with_gap(c, h, w, gap),
             Layout::Compact => Planes::compact(c, h, w),
@@ -54,8 +53,8 @@ pub fn conv(dims: Dims, window: Window, [src, dst]: [Layout; 2]) -> ConvProblem 
     let out = [(0, dims.h), (1, dims.w)]
         .map(|(axis, input)| window.output_size(axis, input).expect("the window fits"));
     ConvProblem {
-        src: src.planes(dims.ic, dims.h, dims.w, window.pad),
-        dst: dst.planes(dims.oc, out[0], out[1], window.pad),
+        src: src.planes(dims.ic, dims.h, dims.w, gap(&window, dims.w) as u32),
+        dst: dst.planes(dims.oc, out[0], out[1], gap(&window, out[1]) as u32),
         window,
         groups: dims.groups,
         relu: None,
@@ -67,7 +66,8 @@ fn window(kernel: [u32; 2], stride: [u32; 2], pad: [u32; 2], dilation: [u32; 2])
     Window {
         kernel,
         stride,
-        pad,
+        pad_begin: pad,
+        pad_end: pad,
         dilation,
     }
 }
@@ -284,7 +284,7 @@ pub fn pool(
         ..pooling(&problem)
     };
     let [oh, ow] = [op.output_size(0, h).ok()?, op.output_size(1, w).ok()?];
-    let (src, dst) = (src.planes(c, h, w, ONE), dst.planes(c, oh, ow, [0, 0]));
+    let (src, dst) = (src.planes(c, h, w, w + 1), dst.planes(c, oh, ow, 0));
     Some(PoolProblem {
         src,
         dst,
@@ -373,7 +373,7 @@ pub fn lrns() -> Vec<Spec> {
                 (20, 1, 33),
             ] {
                 let i = specs.len();
-                let planes = Layout::ALL[i % 4].planes(c, h, w, ONE);
+                let planes = Layout::ALL[i % 4].planes(c, h, w, w + 1);
                 let (alpha, k) = ([1e-4, 0.5, 3.0][i % 3], [1.0, 2.0][i % 2]);
                 let problem = Problem::Lrn(LrnProblem {
                     planes,
@@ -404,7 +404,7 @@ pub fn channelwises() -> Vec<Spec> {
     ] {
         for (affine, leaky) in [(true, false), (false, true), (true, true), (false, false)] {
             let i = specs.len();
-            let [src, dst] = [i % 4, i / 3 % 4].map(|i| Layout::ALL[i].planes(c, h, w, ONE));
+            let [src, dst] = [i % 4, i / 3 % 4].map(|i| Layout::ALL[i].planes(c, h, w, w + 1));
             let problem = ChannelwiseProblem {
                 src,
                 dst,

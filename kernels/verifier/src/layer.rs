@@ -163,7 +163,7 @@ fn add_tap(p: &ConvProblem, tap: u32, weight: Lane, plane: &[Lane], sums: &mut [
     let tap = [tap / window.kernel[1], tap % window.kernel[1]];
     let at = |axis: usize, out: u32, size: u32| {
         let position = i64::from(out * window.stride[axis] + tap[axis] * window.dilation[axis])
-            - i64::from(window.pad[axis]);
+            - i64::from(window.pad_begin[axis]);
         (0..i64::from(size))
             .contains(&position)
             .then_some(position as usize)

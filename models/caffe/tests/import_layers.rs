@@ -47,7 +47,8 @@ fn convolution() {
     let window = Window {
         kernel: [1, 3],
         stride: [2, 1],
-        pad: [0, 1],
+        pad_begin: [0, 1],
+        pad_end: [0, 1],
         dilation: [1, 1],
     };
     assert_eq!((op.window, op.groups), (window, 2));
@@ -60,7 +61,8 @@ fn convolution() {
     let window = Window {
         kernel: [3, 2],
         stride: [1, 2],
-        pad: [2, 2],
+        pad_begin: [2, 2],
+        pad_end: [2, 2],
         dilation: [2, 2],
     };
     assert_eq!((op.window, op.bias), (window, None));
@@ -230,7 +232,8 @@ fn pooling() {
     let window = Window {
         kernel: [3, 2],
         stride: [2, 1],
-        pad: [1, 0],
+        pad_begin: [1, 0],
+        pad_end: [1, 0],
         dilation: [1, 1],
     };
     assert_eq!(op.window, window);

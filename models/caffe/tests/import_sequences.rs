@@ -408,7 +408,8 @@ fn normalisation_and_windows() {
     let window = Window {
         kernel: [2, 3],
         stride: [2, 2],
-        pad: [1, 1],
+        pad_begin: [1, 1],
+        pad_end: [1, 1],
         dilation: [2, 2],
     };
     assert_eq!(last_op(&columns), &Op::Im2col(Im2col { window }));

@@ -110,7 +110,8 @@ impl From<Window2> for Window {
         Self {
             kernel: old.kernel,
             stride: old.stride,
-            pad: old.pad,
+            pad_begin: old.pad,
+            pad_end: old.pad,
             dilation: old.dilation,
         }
     }

@@ -145,7 +145,7 @@ impl Convolution {
         let kernel = &weights[self.weights.0 as usize].data()[o * group_ic * kh * kw..];
         let [stride, pad, dilation] = [
             self.window.stride[1],
-            self.window.pad[1],
+            self.window.pad_begin[1],
             self.window.dilation[1],
         ]
         .map(|x| x as usize);
@@ -177,7 +177,7 @@ impl Convolution {
         let [stride, dilation, pad] = [
             self.window.stride[0],
             self.window.dilation[0],
-            self.window.pad[0],
+            self.window.pad_begin[0],
         ]
         .map(|x| x as usize);
         (y * stride + u * dilation)

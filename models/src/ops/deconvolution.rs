@@ -96,8 +96,12 @@ impl Deconvolution<'_> {
     /// Input index i with i·stride − pad + tap·dilation = output.
     fn source(&self, axis: usize, output: usize, tap: usize, input: usize) -> Option<usize> {
         let window = &self.0.window;
-        let [stride, pad, dilation] =
-            [window.stride[axis], window.pad[axis], window.dilation[axis]].map(|x| x as usize);
+        let [stride, pad, dilation] = [
+            window.stride[axis],
+            window.pad_begin[axis],
+            window.dilation[axis],
+        ]
+        .map(|x| x as usize);
         let position = (output + pad).checked_sub(tap * dilation)?;
         (position.is_multiple_of(stride) && position / stride < input).then(|| position / stride)
     }

@@ -74,12 +74,12 @@ impl Im2col {
     fn read(&self, axis: usize, tap: [u32; 2], o: u32) -> usize {
         let Window {
             stride,
-            pad,
+            pad_begin,
             dilation,
             ..
         } = self.window;
         let [o, stride, tap, dilation] =
             [o, stride[axis], tap[axis], dilation[axis]].map(|n| n as usize);
-        o * stride + tap * dilation - pad[axis] as usize
+        o * stride + tap * dilation - pad_begin[axis] as usize
     }
 }

@@ -74,31 +74,32 @@ impl Pooling {
             i64::from(window.kernel[axis]),
             i64::from(window.stride[axis]),
         );
-        let (input, pad) = (i64::from(input), i64::from(window.pad[axis]));
-        let room = input + 2 * pad - kernel;
+        let input = i64::from(input);
+        let [begin, pads] = [window.pad_begin[axis].into(), window.pads(axis) as i64];
+        let room = input + pads - kernel;
         let steps = if self.round_down {
             room.div_euclid(stride)
         } else {
             -(-room).div_euclid(stride)
         };
         let mut size = steps + 1;
-        if window.pad != [0, 0] && (size - 1) * stride >= input + pad {
+        if window.is_padded() && (size - 1) * stride >= input + begin {
             size -= 1;
         }
         match u32::try_from(size) {
             Ok(size) if size > 0 => Ok(size),
             _ => Err(Error::new(format!("a kernel of {kernel}"))
                 .field(format!("kernel_{}", AXIS_SUFFIX[axis]))
-                .expected(format!("at most {}, the padded input", input + 2 * pad))),
+                .expected(format!("at most {}, the padded input", input + pads))),
         }
     }
 
     /// Input range and divisor of output `index` along `axis`.
     pub fn range(&self, axis: usize, input: u32, index: u32) -> PoolRange {
         let window = self.effective_window([input; 2]);
-        let pad = i64::from(window.pad[axis]);
-        let start = i64::from(index) * i64::from(window.stride[axis]) - pad;
-        let padded_end = (start + i64::from(window.kernel[axis])).min(i64::from(input) + pad);
+        let [begin, end] = [window.pad_begin[axis], window.pad_end[axis]].map(i64::from);
+        let start = i64::from(index) * i64::from(window.stride[axis]) - begin;
+        let padded_end = (start + i64::from(window.kernel[axis])).min(i64::from(input) + end);
         let (first, end) = (start.max(0), padded_end.min(i64::from(input)));
         if first >= end {
             return PoolRange {
@@ -153,8 +154,9 @@ pub(super) fn average(
 fn check_window(window: &Window) -> Result<()> {
     window.check()?;
     for (axis, suffix) in AXIS_SUFFIX.iter().enumerate() {
-        if window.pad[axis] >= window.kernel[axis] {
-            return Err(Error::new(window.pad[axis].to_string())
+        let pad = window.pad_begin[axis].max(window.pad_end[axis]);
+        if pad >= window.kernel[axis] {
+            return Err(Error::new(pad.to_string())
                 .field(format!("pad_{suffix}"))
                 .expected(format!("less than the kernel's {}", window.kernel[axis])));
         }

@@ -12,8 +12,10 @@ pub struct Window {
     pub kernel: [u32; 2],
     /// stride_h, stride_w.
     pub stride: [u32; 2],
-    /// pad_h, pad_w (the same at both ends).
-    pub pad: [u32; 2],
+    /// Rows above and columns left of the input that count as zeros.
+    pub pad_begin: [u32; 2],
+    /// Rows below and columns right of it.
+    pub pad_end: [u32; 2],
     /// dil_h, dil_w.
     pub dilation: [u32; 2],
 }
@@ -33,7 +35,8 @@ impl Window {
         Self {
             kernel: [kernel; 2],
             stride: [stride; 2],
-            pad: [pad; 2],
+            pad_begin: [pad; 2],
+            pad_end: [pad; 2],
             dilation: [1; 2],
         }
     }
@@ -44,7 +47,8 @@ impl Window {
             operands::positive(self.kernel[axis], &format!("kernel_{suffix}"))?;
             for (name, value, least) in [
                 (format!("stride_{suffix}"), self.stride[axis], 1),
-                (format!("pad_{suffix}"), self.pad[axis], 0),
+                (format!("pad_{suffix}"), self.pad_begin[axis], 0),
+                (format!("pad_{suffix}"), self.pad_end[axis], 0),
                 ("dilation".to_owned(), self.dilation[axis], 1),
             ] {
                 if !(least..=MAX_STEP).contains(&value) {
@@ -61,7 +65,7 @@ impl Window {
     /// cannot be.
     pub fn check_padded(&self, size: [u32; 2]) -> Result<()> {
         self.check()?;
-        let [h, w] = [0, 1].map(|axis| u64::from(size[axis]) + 2 * u64::from(self.pad[axis]));
+        let [h, w] = [0, 1].map(|axis| u64::from(size[axis]) + self.pads(axis));
         match h.checked_mul(w) {
             Some(..=MAX_PADDED_PLANE) => Ok(()),
             _ => Err(Error::new(format!("planes of {h}x{w} with their padding"))
@@ -76,10 +80,20 @@ impl Window {
         u64::from(self.dilation[axis]) * u64::from(self.kernel[axis]).saturating_sub(1) + 1
     }
 
-    /// Convolution output size along `axis` (0 = h, 1 = w): ⌊(in + 2·pad − extent) / stride⌋ + 1.
+    /// Whether anything is padded.
+    pub fn is_padded(&self) -> bool {
+        [self.pad_begin, self.pad_end] != [[0; 2]; 2]
+    }
+
+    /// Pads at both ends of `axis` (0 = h, 1 = w) together.
+    pub fn pads(&self, axis: usize) -> u64 {
+        u64::from(self.pad_begin[axis]) + u64::from(self.pad_end[axis])
+    }
+
+    /// Convolution output size along `axis` (0 = h, 1 = w): ⌊(in + pads − extent) / stride⌋ + 1.
     pub fn output_size(&self, axis: usize, input: u32) -> Result<u32> {
         self.check()?;
-        let padded = u64::from(input) + 2 * u64::from(self.pad[axis]);
+        let padded = u64::from(input) + self.pads(axis);
         let extent = self.extent(axis);
         let Some(room) = padded.checked_sub(extent) else {
             return Err(Error::new(format!("a kernel that spans {extent}"))
@@ -89,12 +103,12 @@ impl Window {
         size(room / u64::from(self.stride[axis]) + 1, axis)
     }
 
-    /// Deconvolution output size along `axis`: stride·(in − 1) + extent − 2·pad.
+    /// Deconvolution output size along `axis`: stride·(in − 1) + extent − pads.
     pub fn transposed_output_size(&self, axis: usize, input: u32) -> Result<u32> {
         self.check()?;
         let steps = u128::from(self.stride[axis]) * u128::from(input.saturating_sub(1));
         let full = steps + u128::from(self.extent(axis));
-        let pads = 2 * u128::from(self.pad[axis]);
+        let pads = u128::from(self.pads(axis));
         if full <= pads {
             return Err(Error::new(pads.to_string())
                 .field(format!("pad_{}", AXIS_SUFFIX[axis]))
@@ -106,9 +120,10 @@ impl Window {
     }
 
     /// Outputs `o` along `axis` whose kernel element `tap` reads inside the input:
-    /// 0 ≤ o·stride − pad + tap·dilation < input.
+    /// 0 ≤ o·stride − pad_begin + tap·dilation < input.
     pub fn valid_outputs(&self, axis: usize, tap: u32, input: u32, outputs: u32) -> Range<u32> {
-        let first = i64::from(tap) * i64::from(self.dilation[axis]) - i64::from(self.pad[axis]);
+        let first =
+            i64::from(tap) * i64::from(self.dilation[axis]) - i64::from(self.pad_begin[axis]);
         let stride = i64::from(self.stride[axis]);
         // Smallest o with o·stride ≥ bound.
         let reach = |bound: i64| (bound.max(0) + stride - 1) / stride;
@@ -194,7 +209,7 @@ mod tests {
             ),
             (
                 Window {
-                    pad: [u32::MAX, 1],
+                    pad_end: [u32::MAX, 1],
                     ..usual
                 },
                 "pad_h",
@@ -214,7 +229,8 @@ mod tests {
         }
         let largest = Window {
             stride: [MAX_STEP; 2],
-            pad: [MAX_STEP; 2],
+            pad_begin: [MAX_STEP; 2],
+            pad_end: [MAX_STEP; 2],
             ..usual
         };
         assert_eq!(largest.output_size(0, 9), Ok(3));

@@ -100,7 +100,8 @@ impl WinogradConvolution {
     /// Geometry of the spatial convolution with the same result.
     pub fn window(&self) -> Window {
         Window {
-            pad: self.pad,
+            pad_begin: self.pad,
+            pad_end: self.pad,
             ..Window::square(self.kernel, 1, 0)
         }
     }

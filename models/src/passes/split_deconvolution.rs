@@ -51,7 +51,7 @@ impl Axis {
             taps,
             rows: input.checked_add(taps - 1)?,
             output,
-            pad: window.pad[axis],
+            pad: window.pad_begin[axis],
         })
     }
     fn size(&self) -> Option<u32> {
@@ -165,7 +165,8 @@ fn remainders(graph: &mut Graph, op: &Convolution, [y, x]: [&Axis; 2]) -> Option
         window: Window {
             kernel: [y.taps, x.taps],
             stride: [1, 1],
-            pad: [y.taps - 1, x.taps - 1],
+            pad_begin: [y.taps - 1, x.taps - 1],
+            pad_end: [y.taps - 1, x.taps - 1],
             dilation: [1, 1],
         },
         oc: op.oc * phases,

@@ -50,7 +50,8 @@ impl Random {
         Window {
             kernel: pair(1, 4),
             stride: pair(1, 3),
-            pad: pair(0, 3),
+            pad_begin: pair(0, 3),
+            pad_end: pair(0, 3),
             dilation: pair(1, 2),
         }
     }

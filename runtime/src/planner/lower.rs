@@ -22,7 +22,7 @@ pub(super) fn gaps(graph: &Graph) -> HashMap<(u32, u32), u32> {
         let (_, oh, ow) = image_dims(graph.shape(node.output));
         if op.window.stride == [1, 1] && (h, w) == (oh, ow) {
             let gap = gaps.entry((h, w)).or_insert(0);
-            *gap = (*gap).max(op.window.pad[0] * w + op.window.pad[1]);
+            *gap = (*gap).max(skimjit_kernels::gap(&op.window, w) as u32);
         }
     }
     gaps

@@ -177,11 +177,13 @@ fn window(most: u32) -> impl Strategy<Value = Window> {
     let square = prop_oneof![Just(1u32), Just(3), Just(5)];
     let square = square.prop_map(|kernel| Window::square(kernel, 1, kernel / 2));
     let pair = |low: u32, high: u32| proptest::array::uniform2(low..=high);
-    let any = (pair(1, most), pair(1, 3), pair(0, 2), pair(1, 2));
-    let any = any.prop_map(|(kernel, stride, pad, dilation)| Window {
+    let pads = [pair(0, 2), pair(0, 2)];
+    let any = (pair(1, most), pair(1, 3), pads, pair(1, 2));
+    let any = any.prop_map(|(kernel, stride, [pad_begin, pad_end], dilation)| Window {
         kernel,
         stride,
-        pad,
+        pad_begin,
+        pad_end,
         dilation,
     });
     prop_oneof![square, any]

@@ -177,14 +177,17 @@ fn window(window: &Window) -> String {
     };
     let [kh, kw] = window.kernel;
     let mut text = format!("{kh}×{kw}");
-    for (what, values, usual) in [
-        ("/", window.stride, [1, 1]),
-        (", pad ", window.pad, [0, 0]),
-        (", dilation ", window.dilation, [1, 1]),
-    ] {
-        if values != usual {
-            text += &format!("{what}{}", pair(values, "×"));
-        }
+    if window.stride != [1, 1] {
+        text += &format!("/{}", pair(window.stride, "×"));
+    }
+    if window.is_padded() {
+        text += &format!(", pad {}", pair(window.pad_begin, "×"));
+    }
+    if window.pad_end != window.pad_begin {
+        text += &format!(" before, {} behind", pair(window.pad_end, "×"));
+    }
+    if window.dilation != [1, 1] {
+        text += &format!(", dilation {}", pair(window.dilation, "×"));
     }
     text
 }

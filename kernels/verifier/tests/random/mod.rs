@@ -41,19 +41,26 @@ fn window(random: &mut Random) -> Window {
         _ => Window {
             kernel: pair(random, 1, 5),
             stride: pair(random, 1, 4),
-            pad: pair(random, 0, 4),
+            pad_begin: pair(random, 0, 4),
+            pad_end: pair(random, 0, 4),
             dilation: pair(random, 1, 3),
         },
     }
 }
 
 fn same_window(random: &mut Random) -> Window {
-    let half = pair(random, 0, 2);
+    let begin = pair(random, 0, 2);
+    let end = match random.below(3) {
+        0 => pair(random, 0, 2),
+        _ => begin,
+    };
     let dilation = pair(random, 1, 2);
+    let times = |taps: [u32; 2]| [taps[0] * dilation[0], taps[1] * dilation[1]];
     Window {
-        kernel: half.map(|half| 2 * half + 1),
+        kernel: [begin[0] + end[0] + 1, begin[1] + end[1] + 1],
         stride: [1, 1],
-        pad: [half[0] * dilation[0], half[1] * dilation[1]],
+        pad_begin: times(begin),
+        pad_end: times(end),
         dilation,
     }
 }
@@ -75,7 +82,7 @@ fn convolution(random: &mut Random) -> Problem {
     let window = window(random);
     let (groups, icg, ocg) = channels(random);
     let [h, w] = [0, 1].map(|axis| {
-        let least = (window.extent(axis) as u32).saturating_sub(2 * window.pad[axis]);
+        let least = (window.extent(axis) as u32).saturating_sub(window.pads(axis) as u32);
         least.max(1) + between(random, 0, 20)
     });
     let (ic, oc) = (groups * icg, groups * ocg);

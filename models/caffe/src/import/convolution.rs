@@ -73,7 +73,7 @@ pub(super) fn winograd(layer: &mut Layer<'_>) -> Result<()> {
     } = geometry;
     let op = WinogradConvolution {
         kernel: kh,
-        pad: window.pad,
+        pad: window.pad_begin,
         oc,
         groups,
         weights,
@@ -214,7 +214,8 @@ fn window(layer: &Layer<'_>, conv: &ConvolutionParameter) -> Result<Window> {
     let window = Window {
         kernel,
         stride: stride.unwrap_or([1; 2]),
-        pad: pad.unwrap_or([0; 2]),
+        pad_begin: pad.unwrap_or([0; 2]),
+        pad_end: pad.unwrap_or([0; 2]),
         dilation: dilation.unwrap_or([1; 2]),
     };
     for (field, values) in [

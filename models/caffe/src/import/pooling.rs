@@ -101,7 +101,7 @@ fn rounds_down(layer: &Layer<'_>, pool: &PoolingParameter) -> Result<bool> {
 /// the same.
 fn stochastic(layer: &mut Layer<'_>) -> Result<()> {
     let mean = plain_op(layer, PoolMethod::Average)?;
-    if mean.window.pad != [0; 2] {
+    if mean.window.pad_begin != [0; 2] {
         return Err(layer
             .fault("pooling_param.pad", "a pad of a STOCHASTIC pooling")
             .expected("0"));
@@ -201,7 +201,8 @@ fn pyramid_window(layer: &Layer<'_>, level: u32) -> Result<Window> {
     Ok(Window {
         kernel: [kh, kw],
         stride: [kh, kw],
-        pad: [pad_h, pad_w],
+        pad_begin: [pad_h, pad_w],
+        pad_end: [pad_h, pad_w],
         dilation: [1; 2],
     })
 }
@@ -258,7 +259,8 @@ fn window(layer: &Layer<'_>, pool: &PoolingParameter) -> Result<Window> {
     Ok(Window {
         kernel,
         stride,
-        pad,
+        pad_begin: pad,
+        pad_end: pad,
         dilation: [1; 2],
     })
 }

@@ -98,7 +98,12 @@ impl Convolution {
         let mut numbers = vec![count];
         numbers.extend(self.geometry.columns.input);
         numbers.extend(self.geometry.columns.output);
-        for pair in [window.kernel, window.stride, window.pad, window.dilation] {
+        for pair in [
+            window.kernel,
+            window.stride,
+            window.pad_begin,
+            window.dilation,
+        ] {
             numbers.extend(pair.map(|number| number as usize));
         }
         numbers.extend([

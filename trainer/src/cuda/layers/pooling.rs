@@ -40,7 +40,7 @@ impl Pooling {
             device.upload(*address, &table)?;
         }
         let window = op.effective_window([input.dim(2), input.dim(3)]);
-        let pairs = [window.kernel, window.stride, window.pad].concat();
+        let pairs = [window.kernel, window.stride, window.pad_begin].concat();
         let mut numbers = [0; 6];
         numbers
             .iter_mut()
