@@ -6,7 +6,7 @@ mod ops_cases;
 use ops_cases::{Random, evaluate};
 use proptest::prelude::*;
 use skimjit_models::ops::*;
-use skimjit_models::{Op, Shape, Tensor, WeightId};
+use skimjit_models::{Graph, Node, Op, Shape, Tensor, ValueId, WeightId, artifact};
 use std::collections::BTreeSet;
 
 /// Image `n` of a batch.
@@ -396,4 +396,44 @@ fn garbage(random: &mut Random) -> Op {
             per_class: true,
         }),
     }
+}
+
+/// A graph section that this format's first version wrote: of every op some, each with what was printed of it
+/// as its name. `SKIMJIT_BLESS=1` writes it anew, which is right only before a release.
+#[test]
+fn every_op_of_a_file_of_this_format_is_read() {
+    let path =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format3/every_op.msgpack");
+    let mut random = Random::new(3);
+    let mut graph = Graph::default();
+    while graph.nodes.len() < 200 {
+        let op = garbage(&mut random);
+        let text = format!("{op:?}");
+        if text.contains("NaN") || text.len() > 1500 {
+            continue;
+        }
+        graph.nodes.push(Node {
+            name: text,
+            part_of: random.flag().then(|| "a layer".to_owned()),
+            op,
+            inputs: vec![ValueId(7)],
+            output: ValueId(graph.nodes.len() as u32),
+        });
+    }
+    if std::env::var_os("SKIMJIT_BLESS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, artifact::graph::encode(&graph).unwrap()).unwrap();
+    }
+    let bytes = std::fs::read(&path).unwrap();
+    let record = artifact::graph::decode(artifact::container::FORMAT, &bytes).unwrap();
+    let made: BTreeSet<usize> = record
+        .nodes()
+        .iter()
+        .map(|node| ordinal(&node.op))
+        .collect();
+    assert_eq!(made, (0..OPS).collect());
+    for node in record.nodes() {
+        assert_eq!(format!("{:?}", node.op), node.name);
+    }
+    assert!(record.nodes().iter().any(|node| node.layer() == "a layer"));
 }

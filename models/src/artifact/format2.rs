@@ -232,7 +232,13 @@ mod tests {
         // What there was not in format 2.
         let new = format!("running: true, momentum: {:?}, ", BatchNorm::MOMENTUM);
         for node in &record.nodes {
-            assert_eq!(format!("{:?}", node.op).replace(&new, ""), node.name);
+            let mut text = format!("{:?}", node.op).replace(&new, "");
+            text = text.replace("pad_begin: ", "pad: ");
+            while let Some(start) = text.find("pad_end: ") {
+                let end = start + text[start..].find("], ").unwrap() + 3;
+                text.replace_range(start..end, "");
+            }
+            assert_eq!(text, node.name);
         }
         let shape = |dims: [u32; 2]| Shape::new(dims).unwrap();
         assert_eq!(record.values[3].shape, shape([4, 3]));

@@ -78,6 +78,10 @@ fn named(bytes: &[u8]) -> std::result::Result<(Record, usize), String> {
 }
 
 impl Record {
+    /// Nodes, as they are stored.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
     /// Shape of each weight, in order of [`crate::WeightId`].
     pub fn weight_shapes(&self) -> &[Shape] {
         &self.weight_shapes
