@@ -406,7 +406,7 @@ fn every_op_of_a_file_of_this_format_is_read() {
         std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format3/every_op.msgpack");
     let mut random = Random::new(3);
     let mut graph = Graph::default();
-    while graph.nodes.len() < 200 {
+    while graph.nodes.len() < 400 {
         let op = garbage(&mut random);
         let text = format!("{op:?}");
         if text.contains("NaN") || text.len() > 1500 {
