@@ -1,7 +1,7 @@
 //! Handles of single kernels.
 
 use super::failure::{Status, c_text, guard, needed};
-use super::memory::{Out, Text};
+use super::memory::{Out, Text, growing};
 use super::options::isa_number;
 use engine::kernel::Kernel as Generated;
 use std::ffi::{CString, c_char};
@@ -27,6 +27,8 @@ pub struct KernelOptions {
     /// Always 0.
     pub reserved: u32,
 }
+
+growing!(KernelOptions, "skimjit_kernel_options", 24);
 
 /// What a kernel is, and the memory of its operands, in floats. Set `size` to
 /// sizeof(skimjit_kernel_info).
@@ -80,6 +82,8 @@ pub struct KernelInfo {
     /// SKIMJIT_ISA_...: instruction set of the code.
     pub isa: u32,
 }
+
+growing!(KernelInfo, "skimjit_kernel_info", 120);
 
 impl Kernel {
     pub fn into_raw(generated: Generated) -> *mut Self {

@@ -2,7 +2,7 @@
 
 use super::failure::{Outcome, Status, guard};
 use super::kernel::{Kernel, KernelOptions};
-use super::memory::{In, Out};
+use super::memory::{In, Out, growing};
 use super::options::isa;
 use engine::kernel;
 
@@ -52,6 +52,8 @@ pub struct Conv {
     pub dst_pitch: u32,
 }
 
+growing!(Conv, "skimjit_conv", 80);
+
 /// An inner product of one row. Weights are outputs x inputs. Set `size` to sizeof(skimjit_fc).
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -67,6 +69,8 @@ pub struct Fc {
     /// Its slope below zero.
     pub relu_slope: f32,
 }
+
+growing!(Fc, "skimjit_fc", 24);
 
 /// A matrix product: weights (rows x inner) times source (inner x columns). Set `size` to
 /// sizeof(skimjit_matmul) and leave 0 what should be as usual.
@@ -93,6 +97,8 @@ pub struct MatMul {
     pub dst_pitch: u32,
 }
 
+growing!(MatMul, "skimjit_matmul", 40);
+
 /// A sparse matrix, row by row. For convolutions, a row is an output channel, and a column is
 /// (c * kh + y) * kw + x with c the input channel in its group. Set `size` to sizeof(skimjit_csr).
 #[repr(C)]
@@ -111,6 +117,8 @@ pub struct Csr {
     /// Number of values.
     pub nnz: usize,
 }
+
+growing!(Csr, "skimjit_csr", 48);
 
 /// Makes a convolution that leaves zero weights out. `bias` has `bias_count` values, one per output
 /// channel or none; `options` may be null. Nothing of the arguments is needed after the call.

@@ -1,36 +1,11 @@
 //! Packing, running, and the bare functions of kernels.
 
+use super::args::{Args, Function};
 use super::failure::{Failure, Outcome, Status, guard, guard_value, needed};
 use super::kernel::Kernel;
-use super::memory::{In, Out, function, overlap, run};
+use super::memory::{In, Out, function, growing, overlap, run};
 use engine::kernel::{KernelIo, Layout};
-use std::ffi::c_void;
 use std::ops::Range;
-
-/// The function of a task. The CPU must have the kernel's instruction set; the pointers that
-/// `skimjit_kernel_get_args` was given must be valid, and no other thread may write the sources or use the
-/// scratch memory.
-pub type Function = Option<unsafe extern "C" fn(args: *const Args)>;
-
-/// What the function of a task is called with; made by `skimjit_kernel_get_args`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Args {
-    /// Source, residual.
-    pub src: [*const c_void; 8],
-    /// Result.
-    pub dst: *mut c_void,
-    /// Packed weights. They belong to the kernel, as do bias and tables.
-    pub weights: *const c_void,
-    /// Packed bias.
-    pub bias: *const c_void,
-    /// Tables.
-    pub tables: *const c_void,
-    /// Scratch memory.
-    pub scratch: *mut c_void,
-    /// Loop trips.
-    pub count: u64,
-}
 
 /// Arrays of a call, all of them the caller's. Their lengths must be those of skimjit_kernel_info. Set
 /// `size` to sizeof(skimjit_operands).
@@ -56,6 +31,8 @@ pub struct Operands {
     /// Number of elements.
     pub scratch_elems: usize,
 }
+
+growing!(Operands, "skimjit_operands", 72);
 
 /// The function of task `task`, for callers that make the calls themselves: function(&args) computes what
 /// `skimjit_kernel_run` does for that task. Null where there is no such task. Valid as long as the kernel.
@@ -115,7 +92,7 @@ pub extern "C" fn skimjit_kernel_run(
             ))
         })?;
         let operands = operands.read()?.check(&kernel.layout())?;
-        run(kernel, &operands, first..end);
+        run(kernel, &operands.io(), first..end);
         Ok(())
     })
 }

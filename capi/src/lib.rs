@@ -9,6 +9,7 @@
 //!   SKIMJIT_STATUS_INPUT. Small ones (messages, lists of layers) end the process when they fail, as they do
 //!   in Rust; with a limit of addresses (`ulimit -v`), models and sessions are refused before it is reached.
 
+mod args;
 mod failure;
 mod kernel;
 mod kernel_create;

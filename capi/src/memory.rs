@@ -5,14 +5,9 @@
 //! Null pointers, wrong alignment and impossible lengths are refused; that a pointer that is not null
 //! leads to that many elements is the header's condition for a call.
 
+use super::args::{Args, Function};
 use super::failure::{Failure, Outcome, Status, needed};
-use super::kernel::{KernelInfo, KernelOptions};
-use super::kernel_create::{Conv, Csr, Fc, MatMul};
-use super::kernel_run::{Args, Checked, Function, Operands};
-use super::model::{ModelInfo, Port, Preprocess, Shape};
-use super::options::Options;
-use super::session::{Input, Output, Profile, Step};
-use engine::kernel::{Kernel, call};
+use engine::kernel::{Kernel, KernelIo, call};
 use std::ffi::{CStr, OsStr, c_char};
 use std::mem::{MaybeUninit, size_of};
 use std::ops::Range;
@@ -96,9 +91,6 @@ impl Element for u8 {}
 impl Element for u32 {}
 impl Element for f32 {}
 impl Element for Text {}
-impl Element for Input {}
-impl Element for Output {}
-impl Element for Shape {}
 
 impl<T: Element> In<T> {
     /// An array; null stands for none when it is empty.
@@ -196,34 +188,23 @@ pub unsafe trait Growing: Copy {
     const FIRST_BYTES: usize;
 }
 
-/// Lists structs that may grow: Rust type, C name, bytes in the first version.
+/// A struct that may grow: `repr(C)` Rust type, C name, bytes in the first version.
 macro_rules! growing {
-    ($($type:ty, $name:literal, $bytes:literal;)*) => {$(
+    ($type:ty, $name:literal, $bytes:literal) => {
         // SAFETY: the type is `repr(C)`, begins with `size: usize`, and holds numbers and pointers
         // in an order that leaves no gaps (the assertion below sees gaps).
-        unsafe impl Growing for $type {
+        unsafe impl crate::memory::Growing for $type {
             const NAME: &str = $name;
             const FIRST_BYTES: usize = $bytes;
         }
-        const _: () = assert!(size_of::<$type>() >= $bytes && size_of::<$type>() % 8 == 0);
-    )*};
+        const _: () = {
+            assert!(size_of::<$type>() >= $bytes && size_of::<$type>() % 8 == 0);
+            assert!(std::mem::offset_of!($type, size) == 0);
+        };
+    };
 }
 
-growing! {
-    Options, "skimjit_options", 88;
-    ModelInfo, "skimjit_model_info", 56;
-    Port, "skimjit_port", 72;
-    Preprocess, "skimjit_preprocess", 64;
-    Profile, "skimjit_profile", 48;
-    Step, "skimjit_step", 40;
-    KernelOptions, "skimjit_kernel_options", 24;
-    KernelInfo, "skimjit_kernel_info", 120;
-    Operands, "skimjit_operands", 72;
-    Conv, "skimjit_conv", 80;
-    Fc, "skimjit_fc", 24;
-    MatMul, "skimjit_matmul", 40;
-    Csr, "skimjit_csr", 48;
-}
+pub(crate) use growing;
 
 impl<T: Growing> In<T> {
     /// The struct, as far as the caller's version has it and 0 beyond; null stands for all 0. What only
@@ -308,10 +289,10 @@ pub fn function(address: *const u8) -> Function {
 ///
 /// # Panics
 /// When there are no such tasks.
-pub fn run(kernel: &Kernel, operands: &Checked, tasks: Range<usize>) {
+pub fn run(kernel: &Kernel, io: &KernelIo, tasks: Range<usize>) {
     // SAFETY: C made the addresses; lengths and alignment were checked against the kernel's layout, and
     // the header demands that threads run different tasks with scratch memory of their own.
-    unsafe { call::run_at(kernel, &operands.io(), tasks) };
+    unsafe { call::run_at(kernel, io, tasks) };
 }
 
 /// Whether two arrays have bytes in common.

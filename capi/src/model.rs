@@ -1,7 +1,7 @@
 //! Networks, ready to run.
 
 use super::failure::{Failure, Outcome, Status, c_text, guard, guard_value, needed};
-use super::memory::{In, Out, Text};
+use super::memory::{Element, In, Out, Text, growing};
 use super::options::{MAX_RANK, Options, isa_number, shape};
 use engine::Shared;
 use engine::{CompileOptions, Engine, LoadOptions, Model as Network};
@@ -48,6 +48,8 @@ pub struct ModelInfo {
     pub isa: u32,
 }
 
+growing!(ModelInfo, "skimjit_model_info", 56);
+
 /// An input or output. Set `size` to sizeof(skimjit_port).
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -70,6 +72,8 @@ pub struct Port {
     pub reserved: u32,
 }
 
+growing!(Port, "skimjit_port", 72);
+
 /// A shape for an input.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -81,6 +85,8 @@ pub struct Shape {
     /// Number of dims.
     pub rank: usize,
 }
+
+impl Element for Shape {}
 
 /// How a picture becomes the input of a model, in this order: resize, cut out the centre, subtract the mean,
 /// scale; pixels are 0 to 255. Set `size` to sizeof(skimjit_preprocess).
@@ -115,6 +121,8 @@ pub struct Preprocess {
     /// Always 0.
     pub reserved: u32,
 }
+
+growing!(Preprocess, "skimjit_preprocess", 64);
 
 /// Loads a network from a .skim, .caffemodel or .caffemodel.h5 file (the contents decide), and
 /// generates its code. `options` may be null.

@@ -1,7 +1,7 @@
 //! How a network is loaded.
 
 use super::failure::{Failure, Outcome};
-use super::memory::{In, Text};
+use super::memory::{In, Text, growing};
 use super::team::{Team, pool};
 use engine::tune::{TuneCache, Tuning};
 use engine::{CompileOptions, Keep, LoadOptions};
@@ -68,6 +68,8 @@ pub struct Options {
     /// Bytes of memory that what is in the files, and a session of the model, may take; 0: what is free.
     pub memory_limit: u64,
 }
+
+growing!(Options, "skimjit_options", 88);
 
 impl Options {
     pub fn load_options(&self) -> Outcome<LoadOptions> {

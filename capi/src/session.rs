@@ -1,7 +1,7 @@
 //! Runs of a network.
 
 use super::failure::{Failure, Outcome, Status, c_text, guard, needed};
-use super::memory::{In, Out, overlap};
+use super::memory::{Element, In, Out, growing, overlap};
 use super::model::Model;
 use super::team::Team;
 use engine::Session as Runner;
@@ -30,6 +30,8 @@ pub struct Input {
     pub elems: usize,
 }
 
+impl Element for Input {}
+
 /// An array to write. It belongs to the caller, and needs the alignment of a float only.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -39,6 +41,8 @@ pub struct Output {
     /// Number of elements.
     pub elems: usize,
 }
+
+impl Element for Output {}
 
 /// Times of the runs since a profile was started. Set `size` to sizeof(skimjit_profile).
 #[repr(C)]
@@ -58,6 +62,8 @@ pub struct Profile {
     pub outside_ns: u64,
 }
 
+growing!(Profile, "skimjit_profile", 48);
+
 /// Times of one step. Set `size` to sizeof(skimjit_step).
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -73,6 +79,8 @@ pub struct Step {
     /// Time over all runs of the thread that spent most on it, in nanoseconds.
     pub longest_ns: u64,
 }
+
+growing!(Step, "skimjit_step", 40);
 
 /// Gets the memory for runs of a model. `team` computes them; null: the model's own team. Sessions on
 /// different teams run at the same time, sessions on one team take turns (on a team of one thread, they

@@ -29,7 +29,7 @@ const INTRODUCTION: &str = "\
  */";
 
 /// Sources, in the order of the header.
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "version.rs",
     "failure.rs",
     "memory.rs",
@@ -39,6 +39,7 @@ const FILES: [&str; 10] = [
     "session.rs",
     "kernel.rs",
     "kernel_create.rs",
+    "args.rs",
     "kernel_run.rs",
 ];
 

@@ -53,7 +53,8 @@ pub fn read_prototxt(path: &Path) -> Result<(NetParameter, Vec<Warning>)> {
 
 /// Parses a network definition; `name` stands for the file in errors and warnings.
 pub fn parse_prototxt(text: &str, name: impl AsRef<Path>) -> Result<(NetParameter, Vec<Warning>)> {
-    in_file(text::net(text.as_bytes()), name.as_ref())
+    let parsed = or_foreign(text::net(text.as_bytes()), text.as_bytes());
+    in_file(parsed, name.as_ref())
 }
 
 /// Reads a network definition, tells its warnings and brings it to today's form.
@@ -110,7 +111,13 @@ fn read_text<T>(
 ) -> Result<(T, Vec<Warning>)> {
     let bytes = binary::read_file(path, Wanted::Definition.name())?;
     recognise(Wanted::Definition, path, &bytes)?;
-    in_file(parse(&bytes), path)
+    in_file(or_foreign(parse(&bytes), &bytes), path)
+}
+
+/// What is no text of this format may be that of another program.
+fn or_foreign<T>(parsed: Result<T>, text: &[u8]) -> Result<T> {
+    let other = || foreign::check(Wanted::Definition, Path::new(""), text).err();
+    parsed.map_err(|error| other().unwrap_or(error))
 }
 
 /// Refuses what is a file of another kind.

@@ -1,7 +1,7 @@
 //! The graph section of format 2, which said everything by position: the structs below are what it said
 //! and never change. What has stayed as it was is read into today's types.
 
-use super::graph::Record;
+use super::record::Record;
 use crate::ops::*;
 use crate::{Node, Op, Shape, Value, ValueId, WeightId};
 use serde::Deserialize;

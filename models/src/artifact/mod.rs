@@ -13,6 +13,7 @@ pub mod weights;
 
 mod bits;
 mod format2;
+pub mod record;
 
 pub use container::{Kind, Reader, Section, Writer};
 

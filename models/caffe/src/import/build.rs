@@ -2,45 +2,16 @@
 
 use super::layer::Layer;
 use super::memory::{Memory, Overwritten, sole_readers};
+use super::net::Net;
 use super::store::Store;
 use super::{ImportOptions, LeftOut, batch, fields, table, training};
 use crate::proto::{LayerParameter, NetParameter};
-use crate::unknown::{self, Unknown};
+use crate::unknown;
 use skimjit_models::Warning;
 use skimjit_models::ops::Reshape;
 use skimjit_models::{Error, Graph, Op, Result, Shape, Training, ValueId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
-
-/// A network under construction.
-pub(super) struct Net {
-    pub graph: Graph,
-    pub store: Store,
-    /// Phase TRAIN.
-    pub training: bool,
-    /// Weights of Winograd layers are brought to the Winograd domain.
-    pub to_train: bool,
-    /// Where the prototxt lies.
-    pub directory: Option<PathBuf>,
-    /// What is odd about layers.
-    pub warnings: Vec<Warning>,
-    /// Layers that the rules of the phase have removed.
-    left_out: Vec<LeftOut>,
-    /// What Caffe's memory holds.
-    memory: Memory,
-    /// Overwritten blobs are read as Caffe reads them.
-    caffe_in_place: bool,
-    /// What each blob name means at this point of the network.
-    blobs: HashMap<String, ValueId>,
-    /// Blobs that no layer has taken yet, by name.
-    results: BTreeMap<String, ValueId>,
-    /// Blobs that a layer without tops writes somewhere.
-    kept: BTreeMap<String, ValueId>,
-    losses: Vec<(ValueId, f32)>,
-    ignore_unknown_fields: bool,
-    /// Fields of a binary file that were ignored.
-    unknown: Vec<Unknown>,
-}
 
 /// A finished network.
 pub(super) struct Built {
@@ -125,20 +96,6 @@ impl Net {
         batch::check_filtered(&self.graph)
     }
 
-    /// Name for the top that a loss layer leaves out: the layer's, unless a blob has it.
-    pub fn automatic_name(&self, layer: &str) -> String {
-        if self.blobs.contains_key(layer) || self.results.contains_key(layer) {
-            format!("{layer} (automatic)")
-        } else {
-            layer.to_owned()
-        }
-    }
-
-    /// Makes a value a result, whatever takes it.
-    pub fn keep(&mut self, name: &str, value: ValueId) {
-        self.kept.insert(name.to_owned(), value);
-    }
-
     /// Adds one layer; `later` starts with it and tells forward references from missing blobs. `alone` tells
     /// which bottoms it is the only reader of.
     fn add_layer(
@@ -175,7 +132,9 @@ impl Net {
             self.results.remove(bottom);
         }
         let mut converted = Layer::new(layer, inputs, self);
-        fields::check(&mut converted)?;
+        for warning in fields::check(layer)? {
+            converted.warn(warning);
+        }
         (row.convert)(&mut converted)?;
         let outputs = converted.into_outputs();
         self.memory

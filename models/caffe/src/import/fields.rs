@@ -2,8 +2,8 @@
 //! field that is not listed here keeps a layer from being imported, and `SUPPORTED.md` is written from
 //! here.
 
-use super::layer::Layer;
 use crate::fields::{self, Described};
+use crate::proto::LayerParameter;
 use skimjit_models::{Error, Result};
 
 /// What a layer type does with the fields of a parameter message. What is not listed is refused.
@@ -454,15 +454,15 @@ pub(super) fn parameter_of(kind: &str, op: &str, field: &str) -> Option<&'static
     own.or(with.next()).map(|part| part.parameter)
 }
 
-/// Refuses fields that the type has no use for; parameters of other types are a warning, as Caffe
+/// Refuses fields that the type has no use for; parameters of other types are warnings, as Caffe
 /// reads none of them.
-pub(super) fn check(layer: &mut Layer<'_>) -> Result<()> {
-    let kind = layer.def.r#type();
+pub(super) fn check(layer: &LayerParameter) -> Result<Vec<String>> {
+    let kind = layer.r#type();
     if FROM_OUTSIDE.contains(&kind) {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let mut foreign: Vec<&str> = Vec::new();
-    for set in fields::set_by(layer.def) {
+    for set in fields::set_by(layer) {
         let part = parts(kind)
             .iter()
             .find(|part| part.parameter == set.parameter);
@@ -477,10 +477,8 @@ pub(super) fn check(layer: &mut Layer<'_>) -> Result<()> {
             foreign.push(set.parameter);
         }
     }
-    for parameter in foreign {
-        layer.warn(format!("{parameter} has no effect on a {kind} layer"));
-    }
-    Ok(())
+    let without = |parameter| format!("{parameter} has no effect on a {kind} layer");
+    Ok(foreign.into_iter().map(without).collect())
 }
 
 /// A field of a layer type.

@@ -1,6 +1,6 @@
 //! What a converter sees of the layer it converts, and how it adds nodes.
 
-use super::build::Net;
+use super::net::Net;
 use super::spelling;
 use super::store::Wanted;
 use crate::proto::LayerParameter;

@@ -18,6 +18,7 @@ mod inputs;
 mod layer;
 mod loss;
 mod memory;
+mod net;
 mod normalization;
 mod pictures;
 mod pooling;

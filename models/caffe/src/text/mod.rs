@@ -9,7 +9,6 @@ mod literal;
 mod print;
 
 use super::binary;
-use super::foreign::{self, Wanted};
 use super::forms;
 use super::limits::{MAX_TEXT_BYTES, TEXT_MEMORY};
 use super::proto::{NetParameter, SolverParameter};
@@ -19,7 +18,6 @@ use super::unknown;
 use prost::Message as _;
 use skimjit_models::Warning;
 use skimjit_models::{Error, Result};
-use std::path::Path;
 
 /// Parses a network definition, dropping the warnings.
 pub fn parse_net(text: &str) -> Result<NetParameter> {
@@ -76,10 +74,7 @@ fn parse<M: prost::Message + Default>(
             .expected("a text file (prototxt)")
             .hint("weights are given beside the prototxt, not instead of it"));
     }
-    // What is no text of this format may be that of another program.
-    let other = || foreign::check(Wanted::Definition, Path::new(""), text).err();
-    let encoded = encode::encode(text, message);
-    let encoded = encoded.map_err(|error| other().unwrap_or(error))?;
+    let encoded = encode::encode(text, message)?;
     let allowance = text.len() as u64 * TEXT_MEMORY;
     let message = binary::decode_text(&encoded.bytes, message, allowance)?;
     let mut warnings = unknown::warnings(&encoded.unknown);

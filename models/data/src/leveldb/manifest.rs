@@ -1,5 +1,6 @@
 //! Which tables and logs a data base consists of.
 
+use super::table::TableFile;
 use super::{WHOLE, counted, damaged, log, table, varint};
 use skimjit_host::memory;
 use skimjit_models::{Error, Result};
@@ -14,17 +15,6 @@ const LEVELS: u64 = 7;
 /// Largest manifest or log, in bytes.
 const MAX_LOG_BYTES: u64 = 1 << 30;
 const MAX_NAME_BYTES: u64 = 256;
-
-/// A table.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TableFile {
-    /// Number in its name.
-    pub number: u64,
-    /// Size, in bytes.
-    pub bytes: u64,
-    /// Its first key, with the sequence behind it.
-    pub first: Vec<u8>,
-}
 
 /// What a data base consists of.
 #[derive(Default)]

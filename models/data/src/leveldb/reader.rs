@@ -3,7 +3,8 @@
 
 use super::damaged;
 use super::log::Written;
-use super::manifest::{Manifest, TableFile};
+use super::manifest::Manifest;
+use super::table::TableFile;
 use super::table::{Entry, Table, check_size, path_of};
 use crate::lmdb::{Record, show};
 use skimjit_models::{Error, Result};

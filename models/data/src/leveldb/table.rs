@@ -1,7 +1,6 @@
 //! Tables: sorted records in blocks, and an index of the blocks.
 
 use super::block::{Block, TRAILER_BYTES};
-use super::manifest::TableFile;
 use super::{damaged, varint};
 use skimjit_models::{Error, Result};
 use std::cmp::Reverse;
@@ -11,6 +10,17 @@ use std::path::{Path, PathBuf};
 
 const FOOTER_BYTES: u64 = 48;
 const MAGIC: [u8; 8] = 0xdb47_7524_8b80_fb57_u64.to_le_bytes();
+
+/// A table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TableFile {
+    /// Number in its name.
+    pub number: u64,
+    /// Size, in bytes.
+    pub bytes: u64,
+    /// Its first key, with the sequence behind it.
+    pub first: Vec<u8>,
+}
 
 /// A record as tables hold it.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -4,7 +4,7 @@
 //! and behind each run of coded data the decoder meets bits that are no code: should it need more than the
 //! file holds, it fails.
 
-use super::decode::Failure;
+use super::failure::Failure;
 use zune_core::bytestream::ZCursor;
 use zune_core::colorspace::ColorSpace;
 use zune_core::options::DecoderOptions;

@@ -6,9 +6,10 @@
 //! picture; in PNG and GIF that is so for every byte up to the mark of the end.
 
 mod decode;
+mod failure;
 mod jpeg;
 
-pub use decode::FORMATS;
+pub use failure::FORMATS;
 
 use image::codecs::{jpeg::JpegEncoder, png::PngEncoder};
 use image::{DynamicImage, ExtendedColorType, ImageEncoder};
