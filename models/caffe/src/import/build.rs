@@ -131,8 +131,8 @@ impl Net {
         for bottom in &layer.bottom {
             self.results.remove(bottom);
         }
-        let mut converted = Layer::new(layer, inputs, self);
-        for warning in fields::check(layer)? {
+        let mut converted = Layer::new(layer, row.parts, inputs, self);
+        for warning in fields::check(layer, row.parts)? {
             converted.warn(warning);
         }
         (row.convert)(&mut converted)?;

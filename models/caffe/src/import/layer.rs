@@ -1,5 +1,6 @@
 //! What a converter sees of the layer it converts, and how it adds nodes.
 
+use super::fields::Part;
 use super::net::Net;
 use super::spelling;
 use super::store::Wanted;
@@ -13,6 +14,8 @@ use std::path::PathBuf;
 pub(super) struct Layer<'a> {
     /// Definition.
     pub def: &'a LayerParameter,
+    /// Messages of its parameters.
+    parts: &'static [Part],
     /// Operands, one per bottom.
     pub inputs: Vec<ValueId>,
     /// Results so far, one per top (or one automatic top for losses without any).
@@ -21,10 +24,16 @@ pub(super) struct Layer<'a> {
 }
 
 impl<'a> Layer<'a> {
-    pub fn new(def: &'a LayerParameter, inputs: Vec<ValueId>, net: &'a mut Net) -> Self {
+    pub fn new(
+        def: &'a LayerParameter,
+        parts: &'static [Part],
+        inputs: Vec<ValueId>,
+        net: &'a mut Net,
+    ) -> Self {
         let outputs = vec![None; def.top.len()];
         Self {
             def,
+            parts,
             inputs,
             outputs,
             net,
@@ -89,7 +98,7 @@ impl<'a> Layer<'a> {
             .graph
             .add_node(node, op.clone(), inputs, blob)
             .map_err(|error| {
-                let mut error = spelling::spell(self.def.r#type(), &op, error);
+                let mut error = spelling::spell(self.parts, &op, error);
                 error.layer = Some(self.def.name().to_owned());
                 error
             })?;

@@ -26,6 +26,7 @@ mod recurrent;
 mod shape;
 mod spelling;
 mod store;
+mod supported;
 mod table;
 mod training;
 
@@ -39,7 +40,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use store::Store;
 
-pub use fields::{FieldUse, Use, of_type as fields_of};
+pub use fields::Use;
+pub use supported::{FieldUse, of_type as fields_of, supported_markdown, supported_types};
 
 /// What an import does beyond the letter of the files.
 #[derive(Clone, Debug, Default)]
@@ -253,16 +255,6 @@ fn with_wiring(topology: Named<NetParameter>) -> Result<Named<NetParameter>> {
         .expected("layers with bottoms and tops")
         .hint("pass the prototxt too");
     Err(file.iter().fold(error, |error, file| error.file(file)))
-}
-
-/// The layer types as Markdown: what `SUPPORTED.md` must say.
-pub fn supported_markdown() -> String {
-    table::markdown() + &fields::markdown()
-}
-
-/// Names of the layer types that are understood.
-pub fn supported_types() -> impl Iterator<Item = &'static str> {
-    table::SUPPORTED.iter().map(|row| row.name)
 }
 
 /// Imports; an error carries the warnings that came before it, those given included.

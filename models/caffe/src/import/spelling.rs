@@ -1,7 +1,7 @@
 //! How Caffe spells what the graph's ops call by their own names: `outputs` is
 //! `convolution_param.num_output`, `input[0]` is `bottom[0]`.
 
-use super::fields;
+use super::fields::{self, Part};
 use skimjit_models::{Error, Op};
 
 /// Attributes of ops whose fields have other names.
@@ -23,14 +23,14 @@ const NESTED: [(&str, &str); 3] = [
     ("nms_top_k", "nms_param.top_k"),
 ];
 
-/// An op's error as one of a layer of that type.
-pub(super) fn spell(kind: &str, op: &Op, mut error: Error) -> Error {
-    error.field = error.field.map(|field| field_of(kind, op, field));
+/// An op's error as one of a layer with such parameters.
+pub(super) fn spell(parts: &[Part], op: &Op, mut error: Error) -> Error {
+    error.field = error.field.map(|field| field_of(parts, op, field));
     error.expected = error.expected.map(|text| text.replace("input[", "bottom["));
     error
 }
 
-fn field_of(kind: &str, op: &Op, field: String) -> String {
+fn field_of(parts: &[Part], op: &Op, field: String) -> String {
     if field == "inputs" {
         return "bottom".to_owned();
     }
@@ -47,7 +47,7 @@ fn field_of(kind: &str, op: &Op, field: String) -> String {
     let nested = find(&NESTED);
     let name = nested.or(find(&FIELDS)).unwrap_or(&field);
     let (outer, _) = name.split_once('.').unwrap_or((name, ""));
-    match fields::parameter_of(kind, op.name(), outer) {
+    match fields::parameter_of(parts, op.name(), outer) {
         Some(parameter) => format!("{parameter}.{name}"),
         None => name.to_owned(),
     }
