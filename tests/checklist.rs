@@ -379,7 +379,7 @@ static ROWS: &[Row] = &[
         43,
         Core,
         "solvers",
-        Tests(&["trainer/src/solver/rule.rs::rules_by_hand"]),
+        Tests(&["trainer/src/update.rs::rules_by_hand"]),
     ),
     (
         44,
@@ -400,19 +400,19 @@ static ROWS: &[Row] = &[
         46,
         Core,
         "L1 and L2",
-        Tests(&["trainer/src/solver/rule.rs::decay_and_thresholds"]),
+        Tests(&["trainer/src/update.rs::decay_and_thresholds"]),
     ),
     (
         47,
         Core,
         "threshold pruning",
-        Tests(&["trainer/src/solver/rule.rs::decay_and_thresholds"]),
+        Tests(&["trainer/src/update.rs::decay_and_thresholds"]),
     ),
     (
         48,
         Experimental,
         "ISTA, DNS",
-        Tests(&["trainer/src/solver/rule.rs::masks_and_shadows"]),
+        Tests(&["trainer/src/update.rs::masks_and_shadows"]),
     ),
     (
         49,
