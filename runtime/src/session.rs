@@ -2,8 +2,7 @@
 //! `unsafe`.
 
 use crate::arena::{Arena, ArenaPtr};
-use crate::plan::{Operand, Place, Plan, Port, Reference, Segment, Step, Work};
-use crate::planner::finite;
+use crate::plan::{Loops, Operand, Place, Plan, Port, Reference, Segment, Step, Work};
 use crate::pool::{ThreadPool, share};
 use crate::profile::Profile;
 use crate::{PlanError, RunError};
@@ -317,13 +316,17 @@ impl Region<'_> {
 
     /// This member's part of a step that is not per image.
     fn batch_step(&self, step: &Step, team: Team) {
-        if step.whole_batch {
-            return self.image_step(step, 0, team, team.member);
-        }
-        // Task by task over all images: the weights of a task stay in cache.
-        for task in share(&step.cumulated, team.member, team.members) {
-            for image in 0..self.count {
-                self.tasks(step, image, team, team.member, task..task + 1);
+        match step.loops {
+            Loops::Once => self.image_step(step, 0, team, team.member),
+            Loops::Images => {
+                (0..self.count).for_each(|image| self.image_step(step, image, team, team.member));
+            }
+            Loops::Tasks => {
+                for task in share(&step.cumulated, team.member, team.members) {
+                    for image in 0..self.count {
+                        self.tasks(step, image, team, team.member, task..task + 1);
+                    }
+                }
             }
         }
     }
@@ -397,8 +400,8 @@ impl Region<'_> {
             }
             Work::Stage(staging) => self.stage(staging, sources[0], dst, tasks),
             Work::Copy => copy(step, sources[0], dst, tasks),
-            Work::ToColumns => self.to_columns(step, team, dst, tasks),
-            Work::FromColumns => self.columns_to_rows(step, team, sources[0], tasks),
+            Work::ToColumns => to_columns(step, image, sources[0], dst, tasks),
+            Work::FromColumns => from_columns(step, image, sources[0], dst, tasks),
             Work::Reference(reference) => evaluate(reference, sources, dst),
         }
     }
@@ -417,33 +420,27 @@ impl Region<'_> {
             staging.copy_channel(plane, copy);
         }
     }
+}
 
-    fn to_columns(&self, step: &Step, team: Team, dst: *mut f32, elements: Range<usize>) {
-        let (from, pitch) = (step.src[0].planes, step.dst.planes.pitch as usize);
-        for image in 0..self.count {
-            let src = self.address(&step.src[0], image, team).cast_const();
-            let hw = from.hw() as usize;
-            for (channel, pixel) in elements
-                .clone()
-                .flat_map(|channel| (0..hw).map(move |pixel| (channel, pixel)))
-            {
-                let (at, e) = (channel * from.pitch as usize + pixel, channel * hw + pixel);
-                // SAFETY: the pixel of the source and column entry (e, image) lie inside their
-                // buffers; this member alone writes the columns of its channels.
-                unsafe { write(dst, e * pitch + image, 1)[0] = read(src, at, 1)[0] };
-            }
-        }
+/// Writes elements of an image into its column.
+fn to_columns(step: &Step, image: usize, src: *const f32, dst: *mut f32, channels: Range<usize>) {
+    let (from, pitch) = (step.src[0].planes, step.dst.planes.pitch as usize);
+    let hw = from.hw() as usize;
+    for (channel, pixel) in channels.flat_map(|channel| (0..hw).map(move |pixel| (channel, pixel)))
+    {
+        let (at, e) = (channel * from.pitch as usize + pixel, channel * hw + pixel);
+        // SAFETY: the pixel of the source and column entry (e, image) lie inside their buffers; this
+        // member alone writes the columns of its channels.
+        unsafe { write(dst, e * pitch + image, 1)[0] = read(src, at, 1)[0] };
     }
+}
 
-    fn columns_to_rows(&self, step: &Step, team: Team, src: *const f32, elements: Range<usize>) {
-        let pitch = step.src[0].planes.pitch as usize;
-        for image in 0..self.count {
-            let dst = self.address(&step.dst, image, team);
-            for e in elements.clone() {
-                // SAFETY: as in `to_columns`, with the roles exchanged.
-                unsafe { write(dst, e, 1)[0] = read(src, e * pitch + image, 1)[0] };
-            }
-        }
+/// The reverse, to a row.
+fn from_columns(step: &Step, image: usize, src: *const f32, dst: *mut f32, elements: Range<usize>) {
+    let pitch = step.src[0].planes.pitch as usize;
+    for e in elements {
+        // SAFETY: as in `to_columns`, with the roles exchanged.
+        unsafe { write(dst, e, 1)[0] = read(src, e * pitch + image, 1)[0] };
     }
 }
 
@@ -487,6 +484,13 @@ fn evaluate(reference: &Reference, sources: &[*const f32], dst: *mut f32) {
     reference
         .op
         .evaluate(operands, &reference.weights, &reference.output, output);
+}
+
+/// True when all are finite numbers.
+pub(crate) fn finite(values: &[f32]) -> bool {
+    // Without a branch for each, so that several are looked at together.
+    let block = |block: &[f32]| block.iter().fold(true, |all, x| all & x.is_finite());
+    values.chunks(1 << 12).all(block)
 }
 
 /// # Safety

@@ -3,6 +3,7 @@
 
 use crate::ThreadPool;
 use crate::jit::{Isa, SpecHash};
+use crate::machine::Caches;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -38,6 +39,8 @@ pub type OnTrial = dyn Fn(&str, usize, usize) + Send + Sync;
 pub struct Tuner {
     /// The threads that will run the plan.
     pub pool: Arc<ThreadPool>,
+    /// Caches of this machine.
+    pub caches: Caches,
     /// Where times are kept.
     pub memory: Arc<dyn Memory>,
     /// Fail rather than measure.

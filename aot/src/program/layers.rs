@@ -5,7 +5,7 @@ use super::{Access, Interface, LayerInterface};
 use crate::error;
 use skimjit_kernels::{CompiledKernel, Planes, stage::Staging};
 use skimjit_runtime::PlanError;
-use skimjit_runtime::plan::{Operand, Plan, Step, Work};
+use skimjit_runtime::plan::{Loops, Operand, Plan, Step, Work};
 use std::collections::HashSet;
 
 /// A kernel with its staging.
@@ -19,7 +19,7 @@ pub(super) struct Layer<'p> {
     /// Sources, before staging.
     pub src: Vec<Operand>,
     pub dst: Operand,
-    pub whole_batch: bool,
+    pub loops: Loops,
 }
 
 /// What is done between two barriers.
@@ -112,7 +112,7 @@ impl<'p> Layer<'p> {
             staging: staged.map(|(staging, _)| staging),
             src,
             dst: step.dst,
-            whole_batch: step.whole_batch,
+            loops: step.loops,
         }
     }
 
@@ -193,7 +193,7 @@ pub(super) fn interface(
                 format!("{name}_layer_{}", identifier(layer.name)),
             ),
             variants: same.iter().map(|layer| layer.variant).collect(),
-            whole_batch: layer.whole_batch,
+            whole_batch: layer.loops == Loops::Once,
             sources: (0..layer.src.len())
                 .map(|index| merged(&|layer| layer.source(index)))
                 .collect(),

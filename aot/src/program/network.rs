@@ -9,7 +9,7 @@ use super::{Interface, Scratch, moves, tasks};
 use skimjit_jit::asm::{Cond, Gp, Label, Mem, VectorAsm};
 use skimjit_kernels::Planes;
 use skimjit_runtime::PlanError;
-use skimjit_runtime::plan::{Operand, Place, Plan, Port, Segment, Step, Work};
+use skimjit_runtime::plan::{Loops, Operand, Place, Plan, Port, Segment, Step, Work};
 
 const ELEM: usize = size_of::<f32>();
 
@@ -226,26 +226,19 @@ impl Parts<'_> {
             });
         }
         for action in actions {
-            let once = match action {
-                Action::Layer(index) if self.by_tasks(*index) => {
-                    self.tasks_of_images(emitter, *index, labels);
-                    continue;
-                }
-                Action::Layer(index) => self.layers.list[*index].whole_batch,
-                // Columns are made image by image.
-                Action::Move(step) => step.whole_batch && matches!(step.work, Work::Copy),
-                Action::Rearrange(step, _) => step.whole_batch,
+            let loops = match action {
+                Action::Layer(index) => self.layers.list[*index].loops,
+                Action::Move(step) | Action::Rearrange(step, _) => step.loops,
             };
-            self.for_images(emitter, !once, |emitter| {
-                self.action(emitter, action, labels, moves);
-            });
+            match (loops, action) {
+                (Loops::Tasks, Action::Layer(index)) => {
+                    self.tasks_of_images(emitter, *index, labels);
+                }
+                _ => self.for_images(emitter, loops != Loops::Once, |emitter| {
+                    self.action(emitter, action, labels, moves);
+                }),
+            }
         }
-    }
-
-    /// Each task of a layer for all images before the next: its weights stay in cache.
-    fn by_tasks(&self, index: usize) -> bool {
-        let layer = &self.layers.list[index];
-        self.plan.batch > 1 && !layer.whole_batch && layer.staging.is_none()
     }
 
     fn tasks_of_images<A: VectorAsm>(

@@ -1,12 +1,12 @@
 //! One node → kernel problem.
 
-use super::Planner;
+use super::analysis::Analysis;
 use skimjit_kernels::{
     ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Planes,
     PoolProblem, Problem, Relu, SoftmaxProblem,
 };
 use skimjit_models::ops::{Activation, EltwiseOp, PostOps, Window};
-use skimjit_models::{Op, ValueId, WeightId, ops};
+use skimjit_models::{Elements, Op, Pattern, ValueId, Weight, WeightId, ops};
 use std::borrow::Cow;
 
 /// Images from which on an inner product runs as a convolution over the batch.
@@ -21,6 +21,8 @@ pub(super) struct Job<'g> {
     pub problem: Problem,
     /// Row-major weights.
     pub weights: Cow<'g, [f32]>,
+    /// The same as the graph has them, where they are sparse.
+    elements: Option<&'g Elements>,
     pub bias: &'g [f32],
     pub operands: Vec<ValueId>,
     pub output: ValueId,
@@ -28,10 +30,35 @@ pub(super) struct Job<'g> {
     pub columns: bool,
 }
 
-impl<'g> Planner<'g> {
+impl<'g> Job<'g> {
+    /// Where the weights are not zero.
+    pub fn pattern(&self) -> Cow<'g, Pattern> {
+        let [rows, cols] = self.problem.matrix().map(|n| n as u32);
+        match self.elements {
+            // A zero may be stored for its sign.
+            Some(Elements { pattern, values })
+                if (pattern.rows(), pattern.cols()) == (rows, cols) && !values.contains(&0.0) =>
+            {
+                Cow::Borrowed(pattern)
+            }
+            _ => Cow::Owned(Pattern::from_weights(rows, cols, &self.weights)),
+        }
+    }
+
+    fn with_weights(self, weights: &'g Weight, bias: &'g [f32]) -> Self {
+        Self {
+            weights: Cow::Borrowed(weights.data()),
+            elements: weights.elements(),
+            bias,
+            ..self
+        }
+    }
+}
+
+impl<'g> Analysis<'g> {
     /// The kernel problem of a node; `None` for nodes that are views or run on the reference.
     pub(super) fn job(&self, node: usize) -> Option<Job<'g>> {
-        if self.coupled[node] || self.fused_sums.contains(node) || !self.has_finite_weights(node) {
+        if self.coupled[node] || self.is_fused_sum(node) || !self.has_finite_weights(node) {
             return None;
         }
         match &self.graph.nodes[node].op {
@@ -64,32 +91,18 @@ impl<'g> Planner<'g> {
         }
     }
 
-    /// Kernels may multiply by the zeros around planes, and what that gives with an infinite weight is no
-    /// zero.
-    fn has_finite_weights(&self, node: usize) -> bool {
-        let weights = self.graph.nodes[node].op.weights();
-        weights.iter().all(|id| self.finite_weights[id.0 as usize])
-    }
-
     /// A job without weights, on the node's own operands and result.
     fn plain(&self, node: usize, problem: Problem) -> Job<'g> {
         let described = &self.graph.nodes[node];
         Job {
             problem,
             weights: Cow::Borrowed(&[]),
+            elements: None,
             bias: &[],
             operands: described.inputs.clone(),
             output: described.output,
             columns: false,
         }
-    }
-
-    pub(super) fn operand(&self, node: usize, index: usize) -> ValueId {
-        self.graph.nodes[node].inputs[index]
-    }
-
-    pub(super) fn result(&self, node: usize) -> ValueId {
-        self.graph.nodes[node].output
     }
 
     fn bias(&self, bias: Option<WeightId>) -> &'g [f32] {
@@ -99,7 +112,7 @@ impl<'g> Planner<'g> {
 
     fn convolution(&self, node: usize, op: &'g ops::Convolution) -> Job<'g> {
         let graph = self.graph;
-        let sum = self.fused_sums.of(node);
+        let sum = self.fused_sum(node);
         let input = self.operand(node, 0);
         let output = sum.map_or(self.result(node), |sum| self.result(sum));
         let (src, dst) = (self.info(input), self.info(output));
@@ -133,32 +146,19 @@ impl<'g> Planner<'g> {
                 .find(|&&id| id != self.result(node));
             operands.extend(other);
         }
-        let weights = Cow::Borrowed(graph.weight(op.weights).data());
         Job {
-            problem,
-            weights,
-            bias: self.bias(op.bias),
             operands,
             output,
-            columns: false,
+            ..self.plain(node, problem)
         }
+        .with_weights(graph.weight(op.weights), self.bias(op.bias))
     }
 
     fn inner_product(&self, node: usize, op: &ops::InnerProduct) -> Job<'g> {
-        let graph = self.graph;
-        let tensor = graph.weight(op.weights);
-        let inputs = (tensor.shape().count() / op.outputs as usize) as u32;
-        let weights = if op.transpose {
-            Cow::Owned(transpose(
-                tensor.data(),
-                inputs as usize,
-                op.outputs as usize,
-            ))
-        } else {
-            Cow::Borrowed(tensor.data())
-        };
+        let weights = self.graph.weight(op.weights);
+        let inputs = (weights.shape().count() / op.outputs as usize) as u32;
         let relu = relu(&op.post);
-        let columns = !self.per_image[self.segment_of[node]] && self.batch >= COLUMN_BATCH;
+        let columns = !self.is_per_image(node) && self.batch >= COLUMN_BATCH;
         let problem = if columns {
             let planes = |c: u32| Planes::with_gap(c, 1, self.batch, 0);
             Problem::Conv(ConvProblem {
@@ -176,11 +176,16 @@ impl<'g> Planner<'g> {
                 relu,
             })
         };
+        let (plain, bias) = (self.plain(node, problem), self.bias(op.bias));
+        let job = Job { columns, ..plain };
+        if !op.transpose {
+            return job.with_weights(weights, bias);
+        }
+        let weights = transpose(weights.data(), inputs as usize, op.outputs as usize);
         Job {
-            weights,
-            bias: self.bias(op.bias),
-            columns,
-            ..self.plain(node, problem)
+            weights: Cow::Owned(weights),
+            bias,
+            ..job
         }
     }
 

@@ -56,17 +56,17 @@ impl Kernel {
             Self::Shared(kernel) => kernel.tasks(),
         }
     }
-    /// Binds new code to the region it was published in, `base()` bytes from its start.
+    /// Binds new code to the region it was published in, `base` bytes from its start.
     pub fn compiled(
         self,
         region: &Arc<CodeRegion>,
-        base: impl FnOnce() -> usize,
+        base: usize,
         store: Option<&KernelStore>,
     ) -> Arc<CompiledKernel> {
         match self {
             Self::Shared(kernel) => kernel,
             Self::New(built, key) => {
-                let kernel = Arc::new(CompiledKernel::new(*built, region, base()));
+                let kernel = Arc::new(CompiledKernel::new(*built, region, base));
                 match store.zip(key) {
                     Some((store, key)) => store.keep(key, kernel),
                     None => kernel,
