@@ -6,6 +6,9 @@ use skimjit_kernels::{CompiledKernel, Planes, stage::Staging};
 use skimjit_models::{Op, Shape, ValueId, Weight};
 use std::sync::Arc;
 
+/// Elements behind every arena that kernels may read.
+pub const SLACK_ELEMS: usize = 64;
+
 /// Where an operand lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {

@@ -2,7 +2,7 @@
 //! `unsafe`.
 
 use crate::arena::{Arena, ArenaPtr};
-use crate::plan::{Loops, Operand, Place, Plan, Port, Reference, Segment, Step, Work};
+use crate::plan::{Loops, Operand, Place, Plan, Port, Reference, SLACK_ELEMS, Segment, Step, Work};
 use crate::pool::{ThreadPool, share};
 use crate::profile::Profile;
 use crate::{PlanError, RunError};
@@ -45,9 +45,9 @@ impl Session {
         let many = |count: usize, elems: usize| -> Option<Vec<Arena>> {
             (0..count).map(|_| Arena::new(elems)).collect()
         };
-        let images = many(plan.image_arenas(threads), plan.image_elems + 64);
-        let scratch = many(threads, plan.scratch_elems + 64);
-        let batch = Arena::new(plan.batch_elems + 64);
+        let images = many(plan.image_arenas(threads), plan.image_elems + SLACK_ELEMS);
+        let scratch = many(threads, plan.scratch_elems + SLACK_ELEMS);
+        let batch = Arena::new(plan.batch_elems + SLACK_ELEMS);
         let (Some(images), Some(scratch), Some(batch)) = (images, scratch, batch) else {
             return Err(PlanError::no_memory(needed));
         };
@@ -279,29 +279,27 @@ impl Region<'_> {
             members: 1,
             arena: member,
         };
-        for image in (member..alone).step_by(members) {
+        let compute = |image: usize, team: Team| {
             for (offset, step) in segment.steps.iter().enumerate() {
-                self.timed(first_step + offset, member, || {
-                    self.image_step(step, image, own, member)
-                });
+                let work = || self.image_step(step, image, team, member);
+                self.timed(first_step + offset, member, work);
+                if team.members > 1 {
+                    self.pool.barrier();
+                }
             }
+        };
+        (member..alone)
+            .step_by(members)
+            .for_each(|image| compute(image, own));
+        if alone < self.count {
+            self.pool.barrier();
         }
         let team = Team {
             member,
             members,
             arena: 0,
         };
-        if alone < self.count {
-            self.pool.barrier();
-        }
-        for image in alone..self.count {
-            for (offset, step) in segment.steps.iter().enumerate() {
-                self.timed(first_step + offset, member, || {
-                    self.image_step(step, image, team, member);
-                });
-                self.pool.barrier();
-            }
-        }
+        (alone..self.count).for_each(|image| compute(image, team));
         self.pool.barrier();
     }
 

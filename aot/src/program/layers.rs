@@ -26,10 +26,8 @@ pub(super) struct Layer<'p> {
 pub(super) enum Action<'p> {
     /// A layer, by its index.
     Layer(usize),
-    /// A copy.
-    Move(&'p Step),
-    /// An op that only moves data.
-    Rearrange(&'p Step, Vec<Rearranged>),
+    /// A copy, or an op that only moves data: what of each operand.
+    Move(&'p Step, Option<Vec<Rearranged>>),
 }
 
 /// Layers of a plan in order, and the actions of each segment.
@@ -57,10 +55,10 @@ impl<'p> Layers<'p> {
                         layers.list.push(Layer::new(step, kernel, staged.take()));
                     }
                     Work::Copy | Work::ToColumns | Work::FromColumns => {
-                        actions.push(Action::Move(step));
+                        actions.push(Action::Move(step, None));
                     }
                     Work::Reference(reference) => match rearrange(reference) {
-                        Some(moved) => actions.push(Action::Rearrange(step, moved)),
+                        Some(moved) => actions.push(Action::Move(step, Some(moved))),
                         None => refused.push((&step.layer[..], reference.op.name())),
                     },
                 }

@@ -228,7 +228,7 @@ impl Parts<'_> {
         for action in actions {
             let loops = match action {
                 Action::Layer(index) => self.layers.list[*index].loops,
-                Action::Move(step) | Action::Rearrange(step, _) => step.loops,
+                Action::Move(step, _) => step.loops,
             };
             match (loops, action) {
                 (Loops::Tasks, Action::Layer(index)) => {
@@ -298,7 +298,7 @@ impl Parts<'_> {
                 emitter.asm.mov(Gp::Rdx, SCRATCH);
                 emitter.asm.call(labels.layers[*index]);
             }
-            Action::Move(step) | Action::Rearrange(step, _) => {
+            Action::Move(step, _) => {
                 for &(operand, table) in moves.next().expect("tables per move") {
                     self.move_operands(emitter, step, operand);
                     emitter.address(Gp::Rdx, table);
@@ -316,9 +316,10 @@ impl Parts<'_> {
         ];
         let ends = [(Gp::Rdi, &step.dst), (Gp::Rsi, &step.src[operand])];
         for ((reg, operand), columns) in ends.into_iter().zip(columns) {
-            match columns {
-                true => self.column(emitter, reg, operand),
-                false => self.operand(emitter, reg, operand),
+            self.operand(emitter, reg, operand);
+            // The image's column of all of them.
+            if columns {
+                self.add_images(emitter, reg, ELEM);
             }
         }
     }
@@ -349,16 +350,6 @@ impl Parts<'_> {
                 self.port(emitter, dst, (OUTPUTS, index), &self.plan.outputs);
             }
         }
-    }
-
-    /// The same for the image's column of an operand that holds the whole batch.
-    fn column<A: VectorAsm>(&self, emitter: &mut Emitter<A>, dst: Gp, operand: &Operand) {
-        let place = match operand.place {
-            Place::Batch { offset, .. } => Place::Batch { offset, stride: 0 },
-            place => place,
-        };
-        self.operand(emitter, dst, &Operand { place, ..*operand });
-        self.add_images(emitter, dst, ELEM);
     }
 
     fn port<A: VectorAsm>(
@@ -400,8 +391,8 @@ const MOST_SOURCES: i32 = skimjit_kernels::MAX_OPERANDS as i32;
 fn move_tables<A: VectorAsm>(action: &Action<'_>) -> Option<Vec<(usize, Vec<u8>)>> {
     match action {
         Action::Layer(_) => None,
-        Action::Move(step) => Some(vec![(0, copy_table::<A>(step))]),
-        Action::Rearrange(_, moved) => {
+        Action::Move(step, None) => Some(vec![(0, copy_table::<A>(step))]),
+        Action::Move(_, Some(moved)) => {
             let moved = moved.iter();
             let tables = moved.map(|moved| (moved.operand, moves::runs_table::<A>(&moved.runs)));
             Some(tables.collect())

@@ -68,11 +68,10 @@ impl<'g> Analysis<'g> {
     /// Form, arena and layout of every value.
     fn describe_values(&mut self) {
         let gaps = gaps(self.graph);
-        let homes = self.homes();
-        self.values = (0..self.graph.values.len())
-            .map(|index| {
-                let shape = &self.graph.values[index].shape;
-                let home = homes[index];
+        let values = self.graph.values.iter().map(|value| &value.shape);
+        self.values = values
+            .zip(self.homes())
+            .map(|(shape, home)| {
                 let (c, h, w) = image_dims(shape);
                 let planar = shape.rank() == 4 && h * w > 1 && home != Home::Whole;
                 let (form, planes) = if planar {
@@ -98,17 +97,16 @@ impl<'g> Analysis<'g> {
         }
         for (index, node) in self.graph.nodes.iter().enumerate() {
             touched[node.output.0 as usize].push(self.segment_of[index]);
-            node.inputs
-                .iter()
-                .for_each(|id| touched[id.0 as usize].push(self.segment_of[index]));
+            for id in &node.inputs {
+                touched[id.0 as usize].push(self.segment_of[index]);
+            }
             whole[node.output.0 as usize] = self.coupled[index];
         }
         let last = self.per_image.len() - 1;
         // Outputs are stored at the end of the last segment.
-        self.graph
-            .outputs
-            .iter()
-            .for_each(|id| touched[id.0 as usize].push(last));
+        for id in &self.graph.outputs {
+            touched[id.0 as usize].push(last);
+        }
         (0..count)
             .map(|index| {
                 let segments = &touched[index];

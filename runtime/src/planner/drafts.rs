@@ -13,7 +13,7 @@ pub(super) enum DraftWork {
 }
 
 /// What a step is made for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Subject<'a> {
     pub layer: &'a str,
     pub node: Option<usize>,

@@ -66,21 +66,17 @@ impl<'g> Analysis<'g> {
             Op::InnerProduct(op) if op.axis == 1 => Some(self.inner_product(node, op)),
             Op::Pooling(op) if !op.mask => Some(self.pooling(node, op)),
             Op::Lrn(op) if !op.within_channel => {
-                let planes = self.info(self.operand(node, 0)).planes;
-                let (size, alpha, beta, k) = (op.size, op.alpha, op.beta, op.k);
-                Some(self.plain(
-                    node,
-                    Problem::Lrn(LrnProblem {
-                        planes,
-                        size,
-                        alpha,
-                        beta,
-                        k,
-                    }),
-                ))
+                let problem = LrnProblem {
+                    planes: self.source(node),
+                    size: op.size,
+                    alpha: op.alpha,
+                    beta: op.beta,
+                    k: op.k,
+                };
+                Some(self.plain(node, Problem::Lrn(problem)))
             }
             Op::Softmax { axis: 1 } => {
-                let planes = self.info(self.operand(node, 0)).planes;
+                let planes = self.source(node);
                 Some(self.plain(node, Problem::Softmax(SoftmaxProblem { planes })))
             }
             Op::Eltwise(op) => Some(self.eltwise(node, op)),
@@ -103,6 +99,14 @@ impl<'g> Analysis<'g> {
             output: described.output,
             columns: false,
         }
+    }
+
+    fn source(&self, node: usize) -> Planes {
+        self.info(self.operand(node, 0)).planes
+    }
+
+    fn target(&self, node: usize) -> Planes {
+        self.info(self.result(node)).planes
     }
 
     fn bias(&self, bias: Option<WeightId>) -> &'g [f32] {
@@ -190,8 +194,7 @@ impl<'g> Analysis<'g> {
     }
 
     fn pooling(&self, node: usize, op: &ops::Pooling) -> Job<'g> {
-        let src = self.info(self.operand(node, 0)).planes;
-        let dst = self.info(self.result(node)).planes;
+        let (src, dst) = (self.source(node), self.target(node));
         let problem = Problem::Pool(PoolProblem {
             src,
             dst,
@@ -209,7 +212,7 @@ impl<'g> Analysis<'g> {
             EltwiseOp::Max => EltwiseKind::Max,
         };
         let problem = Problem::Eltwise(EltwiseProblem {
-            elems: self.info(self.result(node)).planes.elems() as u32,
+            elems: self.target(node).elems() as u32,
             operands: self.graph.nodes[node].inputs.len() as u32,
             kind,
             relu: relu(&op.post),
@@ -218,7 +221,7 @@ impl<'g> Analysis<'g> {
     }
 
     fn activation(&self, node: usize, op: Activation) -> Option<Job<'g>> {
-        let channels = self.info(self.operand(node, 0)).planes.c as usize;
+        let channels = self.source(node).c as usize;
         match op {
             // A maximum alone: a slope of 0 as a factor would make NaN of an infinity.
             Activation::ReLU { slope: 0.0 } => Some(self.rectified(node)),
@@ -240,8 +243,8 @@ impl<'g> Analysis<'g> {
 
     /// A ReLU by itself; operand and result have one layout.
     fn rectified(&self, node: usize) -> Job<'g> {
-        let planes = self.info(self.result(node)).planes;
-        debug_assert_eq!(planes, self.info(self.operand(node, 0)).planes);
+        let planes = self.target(node);
+        debug_assert_eq!(planes, self.source(node));
         let problem = Problem::Eltwise(EltwiseProblem {
             elems: planes.elems() as u32,
             operands: 1,
@@ -253,7 +256,7 @@ impl<'g> Analysis<'g> {
 
     fn prelu(&self, node: usize, slope: WeightId) -> Job<'g> {
         let slopes = self.graph.weight(slope).data();
-        let channels = self.info(self.operand(node, 0)).planes.c as usize;
+        let channels = self.source(node).c as usize;
         let slopes = (0..channels).map(|c| slopes[c.min(slopes.len() - 1)]);
         let constants = slopes.flat_map(|slope| [1.0, 0.0, slope]).collect();
         self.channelwise(node, constants, false, true)
@@ -262,7 +265,7 @@ impl<'g> Analysis<'g> {
     /// Learned factors and offsets, one per channel; other Scale layers run on the reference.
     fn scale(&self, node: usize, op: &ops::Scale) -> Option<Job<'g>> {
         let graph = self.graph;
-        let channels = self.info(self.operand(node, 0)).planes.c as usize;
+        let channels = self.source(node).c as usize;
         let per_channel =
             |id: Option<WeightId>| id.is_none_or(|id| graph.weight(id).data().len() == channels);
         let learned = graph.nodes[node].inputs.len() == 1 && op.axis == 1;
@@ -279,8 +282,7 @@ impl<'g> Analysis<'g> {
     }
 
     fn channelwise(&self, node: usize, constants: Vec<f32>, affine: bool, leaky: bool) -> Job<'g> {
-        let src = self.info(self.operand(node, 0)).planes;
-        let dst = self.info(self.result(node)).planes;
+        let (src, dst) = (self.source(node), self.target(node));
         let problem = Problem::Channelwise(ChannelwiseProblem {
             src,
             dst,

@@ -6,6 +6,7 @@ use crate::buffers::{BufferId, Buffers, Home, Placement, Span};
 use crate::machine::Distance;
 use crate::plan::{Listing, Loops, Plan, Segment, Step, Work};
 use crate::{Options, PlanError};
+use skimjit_kernels::CompiledKernel;
 use skimjit_kernels::jit::observe::PublishedCode;
 use skimjit_kernels::jit::{Code, CodeRegion, Isa};
 use std::sync::Arc;
@@ -112,7 +113,7 @@ impl<B: Iterator<Item = usize>> Linker<'_, B> {
         let layer = draft.subject.layer;
         let work = match draft.work {
             DraftWork::Other(work, _) => work,
-            DraftWork::Kernel(kernel) => self.kernel(layer, kernel)?,
+            DraftWork::Kernel(kernel) => Work::Kernel(self.kernel(layer, kernel)?),
         };
         let operand = |id: &BufferId| self.placement.operand(self.buffers, *id);
         Ok(Step {
@@ -145,26 +146,29 @@ impl<B: Iterator<Item = usize>> Linker<'_, B> {
         }
     }
 
-    fn kernel(&mut self, layer: &str, kernel: Kernel) -> Result<Work, PlanError> {
-        let (region, options) = (&self.region, self.options);
-        let Some(code) = kernel.new_code() else {
-            return Ok(Work::Kernel(kernel.compiled(region, 0, None)));
+    fn kernel(&mut self, layer: &str, kernel: Kernel) -> Result<Arc<CompiledKernel>, PlanError> {
+        let (built, key) = match kernel {
+            Kernel::Shared(kernel) => return Ok(kernel),
+            Kernel::New(built, key) => (*built, key),
         };
         let base = self.bases.next().expect("one base per new kernel");
-        if let Some(observer) = &options.observer {
-            let start = region.addresses().start + base;
+        if let Some(observer) = &self.options.observer {
+            let start = self.region.addresses().start + base;
             let published = PublishedCode {
                 name: layer,
-                addresses: start..start + code.bytes.len(),
-                bytes: &code.bytes,
-                entries: &code.entries,
+                addresses: start..start + built.code.bytes.len(),
+                bytes: &built.code.bytes,
+                entries: &built.code.entries,
                 source: None,
             };
             let told = observer.register(&published);
             // Who asked for it would wait for what never comes.
             told.map_err(|error| PlanError::untold(layer, &error))?;
         }
-        let store = options.kernels.as_deref();
-        Ok(Work::Kernel(kernel.compiled(region, base, store)))
+        let kernel = Arc::new(CompiledKernel::new(built, &self.region, base));
+        Ok(match self.options.kernels.as_deref().zip(key) {
+            Some((store, key)) => store.keep(key, kernel),
+            None => kernel,
+        })
     }
 }

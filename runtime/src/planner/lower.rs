@@ -203,23 +203,12 @@ impl<'a> Lowering<'a> {
         };
         let operands = job.operands.iter();
         let src = operands.map(|&id| self.need(id, form(id))).collect();
-        let dst = match job.columns {
-            true => self.columns(job.output),
-            false => self.output(job.output, form(job.output)),
-        };
+        let dst = self.output(job.output, form(job.output));
         self.drafts
             .push_kernel(self.subject(node), chosen.label, chosen.kernel, src, dst);
         if job.columns && !self.only_columns(job.output) {
             self.need(job.output, analysis.info(job.output).form);
         }
-    }
-
-    /// Result of an inner product over the batch's columns.
-    fn columns(&mut self, value: ValueId) -> BufferId {
-        let planes = self.planes_of(value, Form::Columns);
-        let buffer = self.drafts.buffers.add(planes, Home::Whole);
-        self.forms.insert((value, Form::Columns), buffer);
-        buffer
     }
 
     /// True when every consumer is an inner product over columns.

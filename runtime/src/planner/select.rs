@@ -191,15 +191,13 @@ impl<'g> Layer<'g> {
 
 fn describe(candidates: &[registry::Candidate], verdict: Option<&Verdict>) -> Vec<Candidate> {
     let time = |name: &str| verdict.and_then(|v| v.times.get(name).copied().flatten());
-    let candidates = candidates.iter();
-    candidates
-        .map(|candidate| Candidate {
-            variant: candidate.variant.name().to_owned(),
-            cycles: candidate.cost.cycles,
-            code_bytes: candidate.cost.code_bytes,
-            time_ns: time(candidate.variant.name()),
-        })
-        .collect()
+    let described = |candidate: &registry::Candidate| Candidate {
+        variant: candidate.variant.name().to_owned(),
+        cycles: candidate.cost.cycles,
+        code_bytes: candidate.cost.code_bytes,
+        time_ns: time(candidate.variant.name()),
+    };
+    candidates.iter().map(described).collect()
 }
 
 /// Why a variant that could have been built was not.

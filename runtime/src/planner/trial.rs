@@ -167,10 +167,7 @@ impl Trial<'_> {
         let (origin, src) = (add(planes), add(planes));
         let mut sources = vec![src];
         sources.extend(operands.residual.then(|| add(operands.dst)));
-        let subject = Subject {
-            layer: "",
-            node: None,
-        };
+        let subject = Subject::default();
         let copy = DraftWork::Other(Work::Copy, planes.c as usize);
         drafts.push(subject, "source", copy, vec![origin], src);
         let kernel = Kernel::New(Box::new(built), None);

@@ -147,10 +147,8 @@ impl Tuning<'_> {
     fn measure(&self, survey: &Survey<'_>) -> Result<Verdict, PlanError> {
         let Layer { job, isa, .. } = survey.layer;
         let weights = survey.layer.weights();
-        let build = |variant: &&'static dyn Variant| variant.build(&job.problem, weights, *isa);
-        let built = self
-            .options
-            .map(&survey.finalists, |variant| build(variant).ok());
+        let build = |variant: &&dyn Variant| variant.build(&job.problem, weights, *isa).ok();
+        let built = self.options.map(&survey.finalists, build);
         let trial = Trial {
             problem: &job.problem,
             setting: survey.setting,
