@@ -3,6 +3,7 @@
 
 mod arena;
 mod buffers;
+mod caches;
 mod error;
 mod kernel_store;
 pub mod machine;
@@ -14,6 +15,7 @@ pub mod recipe;
 mod session;
 mod tune;
 
+pub use caches::Caches;
 pub use error::{PlanError, PlanErrorKind, RunError};
 pub use kernel_store::{KernelStore, hash_problem};
 pub use plan::{Basis, Candidate, Choice, Plan, Port};
@@ -59,7 +61,7 @@ pub struct Options {
     /// The plan is looked at or written to a file, never run: it needs no executable memory.
     pub stored: bool,
     /// Caches of the machine that will run the plan.
-    pub caches: machine::Caches,
+    pub caches: Caches,
     /// Threads that generate code; without it, one per core, which stay.
     pub builders: Option<Arc<ThreadPool>>,
 }

@@ -1,11 +1,15 @@
 //! What will be executed: steps over buffers, grouped into segments. Immutable and shareable.
 
-use crate::machine::Caches;
+use crate::caches::Caches;
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{CompiledKernel, Planes, stage::Staging};
 use skimjit_models::{Op, Shape, ValueId, Weight};
 use std::sync::Arc;
 
+/// Most outputs of a network.
+pub const MOST_PORTS: usize = 512;
+/// Most operands of a layer that runs on the reference.
+pub const MOST_OPERANDS: usize = 64;
 /// Elements behind every arena that kernels may read.
 pub const SLACK_ELEMS: usize = 64;
 

@@ -2,7 +2,10 @@
 //! `unsafe`.
 
 use crate::arena::{Arena, ArenaPtr};
-use crate::plan::{Loops, Operand, Place, Plan, Port, Reference, SLACK_ELEMS, Segment, Step, Work};
+use crate::plan::{
+    Loops, MOST_OPERANDS, MOST_PORTS, Operand, Place, Plan, Port, Reference, SLACK_ELEMS, Segment,
+    Step, Work,
+};
 use crate::pool::{ThreadPool, share};
 use crate::profile::Profile;
 use crate::{PlanError, RunError};
@@ -16,8 +19,6 @@ use std::time::Instant;
 
 /// Elements of an input from which on the team looks at it together.
 const SHARED_CHECK: usize = 1 << 17;
-/// Most operands of a layer that runs on the reference.
-pub const MOST_OPERANDS: usize = 64;
 
 /// Memory and threads to run a [`Plan`].
 pub struct Session {
@@ -210,9 +211,6 @@ impl Session {
         });
     }
 }
-
-/// Most outputs of a network.
-pub const MOST_PORTS: usize = 512;
 
 /// Start of each output for the current batch.
 #[derive(Clone, Copy)]

@@ -6,8 +6,7 @@ use network::everything;
 use skimjit_models::{Elements, Graph, Weight};
 use skimjit_runtime::jit::Isa;
 use skimjit_runtime::kernels::{EltwiseKind, EltwiseProblem, LrnProblem, Planes, Problem};
-use skimjit_runtime::machine::Caches;
-use skimjit_runtime::{Options, Plan, hash_problem, plan};
+use skimjit_runtime::{Caches, Options, Plan, hash_problem, plan};
 use std::sync::Arc;
 
 fn planned(graph: &Graph, isa: Isa, options: Options) -> Plan {

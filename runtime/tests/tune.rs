@@ -4,9 +4,8 @@ mod network;
 
 use network::everything;
 use skimjit_runtime::jit::Isa;
-use skimjit_runtime::machine::Caches;
 use skimjit_runtime::{
-    Basis, Memory, Options, Plan, PlanError, ThreadPool, Times, TrialKey, Tuner, plan,
+    Basis, Caches, Memory, Options, Plan, PlanError, ThreadPool, Times, TrialKey, Tuner, plan,
 };
 use skimjit_testing::skip;
 use std::collections::HashMap;

@@ -2,7 +2,7 @@
 //! how values lie in memory, and what nodes leave to others.
 
 use crate::buffers::{Form, Home};
-use crate::plan::{Basis, Choice, Port};
+use crate::plan::{Basis, Choice, MOST_PORTS, Port};
 use crate::session::finite;
 use crate::{Options, PlanError};
 use skimjit_kernels::{Planes, limits};
@@ -26,7 +26,7 @@ pub(super) struct Analysis<'g> {
     pub graph: &'g Graph,
     pub batch: u32,
     /// Segment of each node.
-    segment_of: Vec<usize>,
+    pub segment_of: Vec<usize>,
     /// Segments that are computed image by image.
     pub per_image: Vec<bool>,
     /// Nodes whose result depends on the whole batch.
@@ -209,10 +209,6 @@ impl<'g> Analysis<'g> {
         }
     }
 
-    pub fn segment(&self, node: usize) -> usize {
-        self.segment_of[node]
-    }
-
     /// True for nodes that are computed image by image.
     pub fn is_per_image(&self, node: usize) -> bool {
         self.per_image[self.segment_of[node]]
@@ -235,7 +231,7 @@ impl<'g> Analysis<'g> {
 /// Refuses networks that are too large to be run.
 fn check_sizes(graph: &Graph, batch: u32) -> Result<(), PlanError> {
     let ports = graph.inputs.len().max(graph.outputs.len());
-    if ports > crate::session::MOST_PORTS {
+    if ports > MOST_PORTS {
         return Err(PlanError::ports(ports));
     }
     for value in &graph.values {

@@ -3,7 +3,7 @@
 use super::drafts::{Draft, DraftWork, Drafts};
 use super::kernel::Kernel;
 use crate::buffers::{BufferId, Buffers, Home, Placement, Span};
-use crate::machine::Distance;
+use crate::caches::Distance;
 use crate::plan::{Listing, Loops, Plan, Segment, Step, Work};
 use crate::{Options, PlanError};
 use skimjit_kernels::CompiledKernel;
@@ -32,11 +32,15 @@ pub(super) fn link(
         .kernels()
         .map(|kernel| kernel.footprint().scratch_bytes);
     let distance = options.caches.distance((code_bytes + packed_bytes) as u64);
+    let empty = |&per_image| Segment {
+        per_image,
+        steps: vec![],
+    };
     let mut plan = Plan {
         isa,
         batch,
         coupled: false,
-        segments: Vec::new(),
+        segments: per_image.iter().map(empty).collect(),
         inputs: Vec::new(),
         outputs: Vec::new(),
         image_elems: placement.image_elems,
@@ -52,11 +56,6 @@ pub(super) fn link(
             .filter_map(|draft| listing(draft, options))
             .collect(),
     };
-    let empty = |&per_image| Segment {
-        per_image,
-        steps: vec![],
-    };
-    plan.segments = per_image.iter().map(empty).collect();
     let mut linker = Linker {
         options,
         batch,

@@ -5,7 +5,7 @@ use super::drafts::{DraftWork, Drafts, Subject};
 use super::select::Chosen;
 use crate::PlanError;
 use crate::buffers::{BufferId, Form, Home};
-use crate::plan::{Choice, Reference, Work};
+use crate::plan::{Choice, MOST_OPERANDS, Reference, Work};
 use skimjit_kernels::{Planes, Problem};
 use skimjit_models::{Op, Shape, ValueId, Weight};
 use std::collections::HashMap;
@@ -33,7 +33,7 @@ pub(super) fn lower<'a>(
         choices: Vec::new(),
     };
     for (node, chosen) in chosen.into_iter().enumerate() {
-        lowering.drafts.segment = analysis.segment(node);
+        lowering.drafts.segment = analysis.segment_of[node];
         lowering.node(node, chosen)?;
     }
     lowering.store_outputs();
@@ -314,7 +314,7 @@ impl<'a> Lowering<'a> {
         };
         let described = &graph.nodes[node];
         let (inputs, output) = (&described.inputs, described.output);
-        if inputs.len() > crate::session::MOST_OPERANDS {
+        if inputs.len() > MOST_OPERANDS {
             return Err(PlanError::operands(&described.name, inputs.len()));
         }
         let reference = Reference {

@@ -3,10 +3,10 @@
 use super::analysis::Analysis;
 use super::job::Job;
 use super::kernel::Kernel;
-use super::tune::Verdict;
+use crate::Options;
 use crate::kernel_store::{self, KernelStore};
 use crate::plan::{Basis, Candidate, Choice};
-use crate::{Options, tune};
+use crate::tune::{self, Verdict};
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{KernelError, Variant, Weighting, Weights, registry};
 use skimjit_models::Pattern;

@@ -4,7 +4,7 @@ use super::drafts::{DraftWork, Drafts, Subject};
 use super::kernel::Kernel;
 use super::link::link;
 use crate::buffers::Home;
-use crate::machine::{Caches, Distance};
+use crate::caches::{Caches, Distance};
 use crate::plan::{Plan, Work};
 use crate::{Options, PlanError, Session, ThreadPool};
 use skimjit_host::memory;
@@ -112,10 +112,9 @@ impl Trial<'_> {
     fn contender(&self, built: Built, bytes: &mut u64) -> Result<Option<Contender>, PlanError> {
         let plan = self.plan(built)?;
         let more = plan.session_bytes(self.pool.threads());
-        let wanted = if *bytes == 0 {
-            more
-        } else {
-            2 * (*bytes + more)
+        let wanted = match *bytes {
+            0 => more,
+            taken => 2 * (taken + more),
         };
         if let Err(found) = memory::check(wanted) {
             return match *bytes {

@@ -3,9 +3,9 @@
 use super::analysis::Analysis;
 use super::select::Layer;
 use super::trial::{Setting, Trial};
-use crate::machine::Distance;
+use crate::caches::Distance;
 use crate::plan::Basis;
-use crate::tune::{Times, TrialKey, Tuner};
+use crate::tune::{Times, TrialKey, Tuner, Verdict};
 use crate::{Options, PlanError};
 use skimjit_kernels::Variant;
 use skimjit_kernels::jit::SpecHasher;
@@ -13,13 +13,6 @@ use std::hash::{Hash, Hasher};
 
 /// Value and position, be it in a table or in code.
 const BYTES_PER_NONZERO: u64 = 8;
-
-/// Times that decide a layer.
-#[derive(Clone)]
-pub(super) struct Verdict {
-    pub times: Times,
-    pub basis: Basis,
-}
 
 /// A layer with several candidates worth a trial.
 struct Survey<'a> {

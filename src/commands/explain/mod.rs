@@ -15,8 +15,8 @@ use limit::{Limit, Speeds};
 use serde::Serialize;
 use skimjit::{CompileOptions, Engine, Result, layer};
 use skimjit_runtime::jit::CpuInfo;
-use skimjit_runtime::machine::{self, Caches, Peak};
-use skimjit_runtime::{Basis, Choice};
+use skimjit_runtime::machine::{self, Peak};
+use skimjit_runtime::{Basis, Caches, Choice};
 
 /// Says why a network is as fast as it is: for each layer the limit of this machine, the kernels that
 /// could compute it with their estimated and measured times, and the choice; for the network, what
