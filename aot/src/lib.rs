@@ -3,15 +3,10 @@
 //! is in them and how they are called.
 //!
 //! ```no_run
-//! use skimjit::{AheadOfTime, CompileOptions, Isa, LoadOptions, Model};
-//! # fn main() -> skimjit::Result<()> {
-//! let model = Model::load("net.caffemodel".as_ref(), &LoadOptions::default())?;
-//! let options = CompileOptions { batch: Some(1), threads: 1, ..Default::default() };
-//! let plans = [model.plan(&options, Isa::Avx2)?, model.plan(&options, Isa::Avx512)?];
-//! let ahead = AheadOfTime::new("net", &[&plans[0], &plans[1]], None)?;
+//! # fn write(plans: &[&skimjit_runtime::Plan]) -> skimjit_aot::Result<()> {
+//! let ahead = skimjit_aot::AheadOfTime::new("net", plans, None)?;
 //! ahead.write_shared_library("libnet.so".as_ref())?;
-//! ahead.write_header("net.h".as_ref())?;
-//! # Ok(())
+//! ahead.write_header("net.h".as_ref())
 //! # }
 //! ```
 

@@ -10,7 +10,7 @@ use skimjit_models::artifact::{self, Kind, Reader, Writer};
 use skimjit_models::{Graph, Imported, Preprocess, Shape, ValueId, passes, preprocess};
 use skimjit_runtime::jit::Isa;
 use skimjit_runtime::recipe::{self, Recipe};
-use skimjit_runtime::{Options, Plan, PlanError, Tuner};
+use skimjit_runtime::{Caches, Options, Plan, PlanError, Tuner};
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -378,6 +378,7 @@ impl Model {
         let pool = shared.pool.clone();
         let tuner = options.tuning.as_ref().map(|tuning| Tuner {
             pool: pool.clone(),
+            caches: Caches::of_machine(),
             memory: tuning.cache.clone(),
             frozen: tuning.frozen,
             named_too: tuning.named_too,
@@ -393,6 +394,11 @@ impl Model {
             kernels: shared.kernels.clone(),
             builders: shared.builders.clone(),
             stored,
+            // What is written to a file is the same on any computer.
+            caches: match stored {
+                true => Caches::default(),
+                false => Caches::of_machine(),
+            },
         };
         let plan = skimjit_runtime::plan(&graph, isa, &plan_options)?;
         Ok((graph, plan))

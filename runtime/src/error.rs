@@ -61,7 +61,7 @@ impl PlanError {
         Self::new(PlanErrorKind::Memory, message)
     }
     pub(crate) fn ports(found: usize) -> Self {
-        let most = crate::session::MOST_PORTS;
+        let most = crate::plan::MOST_PORTS;
         let message = format!("found {found} outputs, expected at most {most}; keep fewer blobs");
         Self::new(PlanErrorKind::TooLarge, message)
     }
@@ -115,7 +115,7 @@ impl PlanError {
         Self::new(PlanErrorKind::Unmeasured, message).layer(layer)
     }
     pub(crate) fn operands(layer: &str, found: usize) -> Self {
-        let most = crate::session::MOST_OPERANDS;
+        let most = crate::plan::MOST_OPERANDS;
         let message = format!("found {found} bottoms, expected at most {most}");
         Self::new(PlanErrorKind::TooLarge, message).layer(layer)
     }
@@ -200,9 +200,6 @@ impl RunError {
             images,
         }
     }
-}
-
-impl RunError {
     /// The first element that is not finite; there is one.
     pub(crate) fn not_finite(port: &Port, input: &[f32]) -> Self {
         let at = input.iter().position(|x| !x.is_finite()).unwrap_or(0);

@@ -1,9 +1,10 @@
 //! Kernels that several plans use: what is the same for two input shapes is generated and kept once.
 
 use skimjit_kernels::jit::{Isa, SpecHash, SpecHasher};
-use skimjit_kernels::{CompiledKernel, Problem};
+use skimjit_kernels::{CompiledKernel, EltwiseKind, EltwiseProblem, LrnProblem, Problem, Weights};
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
+use std::mem::discriminant;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Kernels of the plans that are alive, by what they were generated from. Shared between threads;
@@ -84,19 +85,12 @@ impl<K> KernelStore<K> {
 }
 
 /// What a kernel is generated from, all of it: generation is pure.
-pub(crate) fn key(
-    variant: &str,
-    problem: &Problem,
-    weights: &[f32],
-    bias: &[f32],
-    isa: Isa,
-) -> SpecHash {
+pub(crate) fn key(variant: &str, problem: &Problem, weights: Weights<'_>, isa: Isa) -> SpecHash {
     let mut hasher = SpecHasher::new();
     variant.hash(&mut hasher);
     isa.hash(&mut hasher);
-    // The text names every field, and floats exactly.
-    hasher.write(format!("{problem:?}").as_bytes());
-    for values in [weights, bias] {
+    hash_problem(problem, &mut hasher);
+    for values in [weights.values, weights.bias] {
         hasher.write_usize(values.len());
         for pair in values.chunks(2) {
             let word = |index: usize| {
@@ -109,10 +103,42 @@ pub(crate) fn key(
     hasher.finish128()
 }
 
+/// All fields of a problem, floats by their bits.
+pub fn hash_problem(problem: &Problem, hasher: &mut SpecHasher) {
+    discriminant(problem).hash(hasher);
+    match problem {
+        Problem::Conv(problem) => problem.hash(hasher),
+        Problem::Fc(problem) => problem.hash(hasher),
+        Problem::Pool(problem) => problem.hash(hasher),
+        Problem::Channelwise(problem) => problem.hash(hasher),
+        Problem::Softmax(problem) => problem.hash(hasher),
+        Problem::Lrn(LrnProblem {
+            planes,
+            size,
+            alpha,
+            beta,
+            k,
+        }) => (planes, size, [alpha, beta, k].map(|x| x.to_bits())).hash(hasher),
+        Problem::Eltwise(EltwiseProblem {
+            elems,
+            operands,
+            kind,
+            relu,
+        }) => {
+            (elems, operands, relu, discriminant(kind)).hash(hasher);
+            if let EltwiseKind::Sum(coefficients) = kind {
+                let bits: Vec<u32> = coefficients.iter().map(|x| x.to_bits()).collect();
+                bits.hash(hasher);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use skimjit_kernels::FcProblem;
+    use skimjit_models::Pattern;
 
     #[test]
     fn a_key_depends_on_everything() {
@@ -124,8 +150,14 @@ mod tests {
             })
         };
         let plain = fc(3, None);
-        let of = |variant: &str, problem: &Problem, weights: &[f32], bias: &[f32], isa| {
-            key(variant, problem, weights, bias, isa)
+        let of = |variant: &str, problem: &Problem, values: &[f32], bias: &[f32], isa| {
+            let pattern = &Pattern::from_weights(1, values.len() as u32, values);
+            let weights = Weights {
+                values,
+                pattern,
+                bias,
+            };
+            key(variant, problem, weights, isa)
         };
         let keys = [
             of("a", &plain, &[1.0, 2.0, 3.0], &[4.0], Isa::Avx2),

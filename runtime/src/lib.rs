@@ -3,6 +3,7 @@
 
 mod arena;
 mod buffers;
+mod caches;
 mod error;
 mod kernel_store;
 pub mod machine;
@@ -14,8 +15,9 @@ pub mod recipe;
 mod session;
 mod tune;
 
+pub use caches::Caches;
 pub use error::{PlanError, PlanErrorKind, RunError};
-pub use kernel_store::KernelStore;
+pub use kernel_store::{KernelStore, hash_problem};
 pub use plan::{Basis, Candidate, Choice, Plan, Port};
 pub use planner::plan;
 pub use pool::{MOST_THREADS, ThreadPool, map, usable_cores};
@@ -26,7 +28,7 @@ pub use skimjit_kernels::jit;
 pub use tune::{Memory, OnTrial, Times, TrialKey, Tuner};
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Looks at the kernels of a plan, on several threads at once.
 pub trait KernelInspector: Send + Sync {
@@ -58,6 +60,8 @@ pub struct Options {
     pub kernels: Option<Arc<KernelStore>>,
     /// The plan is looked at or written to a file, never run: it needs no executable memory.
     pub stored: bool,
+    /// Caches of the machine that will run the plan.
+    pub caches: Caches,
     /// Threads that generate code; without it, one per core, which stay.
     pub builders: Option<Arc<ThreadPool>>,
 }
@@ -73,5 +77,22 @@ impl Options {
             Some(team) => team.map(items, f),
             None => pool::map(items, f),
         }
+    }
+    /// The same for items of which each is gone when its result is there.
+    pub(crate) fn map_owned<T: Send, R: Send>(
+        &self,
+        items: Vec<T>,
+        f: impl Fn(T) -> R + Sync + Send,
+    ) -> Vec<R> {
+        let items: Vec<_> = items
+            .into_iter()
+            .map(|item| Mutex::new(Some(item)))
+            .collect();
+        let take = |item: &Mutex<Option<T>>| item.lock().ok()?.take();
+        self.map(&items, |item| f(take(item).expect("items are taken once")))
+    }
+    /// The variant named for a layer.
+    pub(crate) fn variant(&self, layer: &str) -> Option<&str> {
+        self.variants.get(layer).map(String::as_str)
     }
 }

@@ -1,9 +1,17 @@
 //! What will be executed: steps over buffers, grouped into segments. Immutable and shareable.
 
+use crate::caches::Caches;
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{CompiledKernel, Planes, stage::Staging};
 use skimjit_models::{Op, Shape, ValueId, Weight};
 use std::sync::Arc;
+
+/// Most outputs of a network.
+pub const MOST_PORTS: usize = 512;
+/// Most operands of a layer that runs on the reference.
+pub const MOST_OPERANDS: usize = 64;
+/// Elements behind every arena that kernels may read.
+pub const SLACK_ELEMS: usize = 64;
 
 /// Where an operand lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,8 +93,19 @@ pub struct Step {
     pub dst: Operand,
     /// Cost of tasks `0..=i`, for the partition over threads.
     pub cumulated: Vec<f32>,
-    /// Runs once for the batch instead of once per image.
-    pub whole_batch: bool,
+    /// How often it is done for a batch, and in which order.
+    pub loops: Loops,
+}
+
+/// The loops that a step is in. Whoever runs a plan, or writes code that does, may share them out to threads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loops {
+    /// All tasks once: they compute the batch as a whole.
+    Once,
+    /// For each image, all tasks. In a segment per image, the loop over images is around all of its steps.
+    Images,
+    /// For each task, all images: the weights of a task stay in cache.
+    Tasks,
 }
 
 /// Steps that follow each other.
@@ -199,6 +218,8 @@ pub struct Plan {
     pub batch_elems: usize,
     /// Scratch elements of one thread.
     pub scratch_elems: usize,
+    /// Caches that the plan was made for.
+    pub caches: Caches,
     /// Code and weights do not fit the second-level cache: when a kernel's turn comes, its code is read
     /// before it runs.
     pub code_is_far: bool,

@@ -111,26 +111,25 @@ impl Profile {
     }
     /// Time of each step, summed over threads.
     pub fn steps(&self) -> Vec<StepTime> {
-        let sum = |step: usize| {
-            let times = &self.times[step * self.members..(step + 1) * self.members];
-            times.iter().map(|time| time.load(Ordering::Relaxed)).sum()
-        };
         let lines = self.layers.iter().enumerate();
         lines
             .map(|(step, &(ref layer, node, label))| StepTime {
                 layer: layer.clone(),
                 node,
                 label,
-                time_ns: sum(step),
+                time_ns: self.step(step).sum(),
                 longest_ns: self.longest_ns(step),
             })
             .collect()
     }
     /// Time of a step on the member that spent most on it.
     pub(crate) fn longest_ns(&self, step: usize) -> u64 {
+        self.step(step).max().unwrap_or(0)
+    }
+    /// Time of a step on each member.
+    fn step(&self, step: usize) -> impl Iterator<Item = u64> {
         let times = &self.times[step * self.members..(step + 1) * self.members];
-        let times = times.iter().map(|time| time.load(Ordering::Relaxed));
-        times.max().unwrap_or(0)
+        times.iter().map(|time| time.load(Ordering::Relaxed))
     }
     /// Elapsed time of all runs.
     pub fn wall_ns(&self) -> u64 {

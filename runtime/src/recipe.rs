@@ -1,7 +1,7 @@
 //! The plan section of an artifact: what was chosen, not the machine code.
 
+use crate::Plan;
 use crate::jit::Isa;
-use crate::{Options, Plan};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
@@ -55,14 +55,6 @@ impl Recipe {
             self.variants.iter().cloned().collect()
         } else {
             HashMap::new()
-        }
-    }
-    /// Puts the choices into options.
-    #[must_use]
-    pub fn apply(&self, isa: Isa, options: Options) -> Options {
-        Options {
-            variants: self.variants_for(isa),
-            ..options
         }
     }
 }

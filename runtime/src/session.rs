@@ -2,8 +2,10 @@
 //! `unsafe`.
 
 use crate::arena::{Arena, ArenaPtr};
-use crate::plan::{Operand, Place, Plan, Port, Reference, Segment, Step, Work};
-use crate::planner::finite;
+use crate::plan::{
+    Loops, MOST_OPERANDS, MOST_PORTS, Operand, Place, Plan, Port, Reference, SLACK_ELEMS, Segment,
+    Step, Work,
+};
 use crate::pool::{ThreadPool, share};
 use crate::profile::Profile;
 use crate::{PlanError, RunError};
@@ -17,8 +19,6 @@ use std::time::Instant;
 
 /// Elements of an input from which on the team looks at it together.
 const SHARED_CHECK: usize = 1 << 17;
-/// Most operands of a layer that runs on the reference.
-pub const MOST_OPERANDS: usize = 64;
 
 /// Memory and threads to run a [`Plan`].
 pub struct Session {
@@ -46,9 +46,9 @@ impl Session {
         let many = |count: usize, elems: usize| -> Option<Vec<Arena>> {
             (0..count).map(|_| Arena::new(elems)).collect()
         };
-        let images = many(plan.image_arenas(threads), plan.image_elems + 64);
-        let scratch = many(threads, plan.scratch_elems + 64);
-        let batch = Arena::new(plan.batch_elems + 64);
+        let images = many(plan.image_arenas(threads), plan.image_elems + SLACK_ELEMS);
+        let scratch = many(threads, plan.scratch_elems + SLACK_ELEMS);
+        let batch = Arena::new(plan.batch_elems + SLACK_ELEMS);
         let (Some(images), Some(scratch), Some(batch)) = (images, scratch, batch) else {
             return Err(PlanError::no_memory(needed));
         };
@@ -212,9 +212,6 @@ impl Session {
     }
 }
 
-/// Most outputs of a network.
-pub const MOST_PORTS: usize = 512;
-
 /// Start of each output for the current batch.
 #[derive(Clone, Copy)]
 struct Outputs<'a>(&'a [*mut f32; MOST_PORTS]);
@@ -280,29 +277,27 @@ impl Region<'_> {
             members: 1,
             arena: member,
         };
-        for image in (member..alone).step_by(members) {
+        let compute = |image: usize, team: Team| {
             for (offset, step) in segment.steps.iter().enumerate() {
-                self.timed(first_step + offset, member, || {
-                    self.image_step(step, image, own, member)
-                });
+                let work = || self.image_step(step, image, team, member);
+                self.timed(first_step + offset, member, work);
+                if team.members > 1 {
+                    self.pool.barrier();
+                }
             }
+        };
+        (member..alone)
+            .step_by(members)
+            .for_each(|image| compute(image, own));
+        if alone < self.count {
+            self.pool.barrier();
         }
         let team = Team {
             member,
             members,
             arena: 0,
         };
-        if alone < self.count {
-            self.pool.barrier();
-        }
-        for image in alone..self.count {
-            for (offset, step) in segment.steps.iter().enumerate() {
-                self.timed(first_step + offset, member, || {
-                    self.image_step(step, image, team, member);
-                });
-                self.pool.barrier();
-            }
-        }
+        (alone..self.count).for_each(|image| compute(image, team));
         self.pool.barrier();
     }
 
@@ -317,13 +312,17 @@ impl Region<'_> {
 
     /// This member's part of a step that is not per image.
     fn batch_step(&self, step: &Step, team: Team) {
-        if step.whole_batch {
-            return self.image_step(step, 0, team, team.member);
-        }
-        // Task by task over all images: the weights of a task stay in cache.
-        for task in share(&step.cumulated, team.member, team.members) {
-            for image in 0..self.count {
-                self.tasks(step, image, team, team.member, task..task + 1);
+        match step.loops {
+            Loops::Once => self.image_step(step, 0, team, team.member),
+            Loops::Images => {
+                (0..self.count).for_each(|image| self.image_step(step, image, team, team.member));
+            }
+            Loops::Tasks => {
+                for task in share(&step.cumulated, team.member, team.members) {
+                    for image in 0..self.count {
+                        self.tasks(step, image, team, team.member, task..task + 1);
+                    }
+                }
             }
         }
     }
@@ -397,8 +396,8 @@ impl Region<'_> {
             }
             Work::Stage(staging) => self.stage(staging, sources[0], dst, tasks),
             Work::Copy => copy(step, sources[0], dst, tasks),
-            Work::ToColumns => self.to_columns(step, team, dst, tasks),
-            Work::FromColumns => self.columns_to_rows(step, team, sources[0], tasks),
+            Work::ToColumns => to_columns(step, image, sources[0], dst, tasks),
+            Work::FromColumns => from_columns(step, image, sources[0], dst, tasks),
             Work::Reference(reference) => evaluate(reference, sources, dst),
         }
     }
@@ -417,33 +416,27 @@ impl Region<'_> {
             staging.copy_channel(plane, copy);
         }
     }
+}
 
-    fn to_columns(&self, step: &Step, team: Team, dst: *mut f32, elements: Range<usize>) {
-        let (from, pitch) = (step.src[0].planes, step.dst.planes.pitch as usize);
-        for image in 0..self.count {
-            let src = self.address(&step.src[0], image, team).cast_const();
-            let hw = from.hw() as usize;
-            for (channel, pixel) in elements
-                .clone()
-                .flat_map(|channel| (0..hw).map(move |pixel| (channel, pixel)))
-            {
-                let (at, e) = (channel * from.pitch as usize + pixel, channel * hw + pixel);
-                // SAFETY: the pixel of the source and column entry (e, image) lie inside their
-                // buffers; this member alone writes the columns of its channels.
-                unsafe { write(dst, e * pitch + image, 1)[0] = read(src, at, 1)[0] };
-            }
-        }
+/// Writes elements of an image into its column.
+fn to_columns(step: &Step, image: usize, src: *const f32, dst: *mut f32, channels: Range<usize>) {
+    let (from, pitch) = (step.src[0].planes, step.dst.planes.pitch as usize);
+    let hw = from.hw() as usize;
+    for (channel, pixel) in channels.flat_map(|channel| (0..hw).map(move |pixel| (channel, pixel)))
+    {
+        let (at, e) = (channel * from.pitch as usize + pixel, channel * hw + pixel);
+        // SAFETY: the pixel of the source and column entry (e, image) lie inside their buffers; this
+        // member alone writes the columns of its channels.
+        unsafe { write(dst, e * pitch + image, 1)[0] = read(src, at, 1)[0] };
     }
+}
 
-    fn columns_to_rows(&self, step: &Step, team: Team, src: *const f32, elements: Range<usize>) {
-        let pitch = step.src[0].planes.pitch as usize;
-        for image in 0..self.count {
-            let dst = self.address(&step.dst, image, team);
-            for e in elements.clone() {
-                // SAFETY: as in `to_columns`, with the roles exchanged.
-                unsafe { write(dst, e, 1)[0] = read(src, e * pitch + image, 1)[0] };
-            }
-        }
+/// The reverse, to a row.
+fn from_columns(step: &Step, image: usize, src: *const f32, dst: *mut f32, elements: Range<usize>) {
+    let pitch = step.src[0].planes.pitch as usize;
+    for e in elements {
+        // SAFETY: as in `to_columns`, with the roles exchanged.
+        unsafe { write(dst, e, 1)[0] = read(src, e * pitch + image, 1)[0] };
     }
 }
 
@@ -487,6 +480,13 @@ fn evaluate(reference: &Reference, sources: &[*const f32], dst: *mut f32) {
     reference
         .op
         .evaluate(operands, &reference.weights, &reference.output, output);
+}
+
+/// True when all are finite numbers.
+pub(crate) fn finite(values: &[f32]) -> bool {
+    // Without a branch for each, so that several are looked at together.
+    let block = |block: &[f32]| block.iter().fold(true, |all, x| all & x.is_finite());
+    values.chunks(1 << 12).all(block)
 }
 
 /// # Safety

@@ -2,12 +2,21 @@
 //! the times. Where they are kept is not its business.
 
 use crate::ThreadPool;
+use crate::caches::Caches;
 use crate::jit::{Isa, SpecHash};
+use crate::plan::Basis;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Shortest time of each variant in nanoseconds; `None` for variants that could not be built.
 pub type Times = BTreeMap<String, Option<f64>>;
+
+/// Times that decide a layer.
+#[derive(Clone)]
+pub(crate) struct Verdict {
+    pub times: Times,
+    pub basis: Basis,
+}
 
 /// What a trial's times depend on, apart from the machine and the version of the kernels.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,6 +47,8 @@ pub type OnTrial = dyn Fn(&str, usize, usize) + Send + Sync;
 pub struct Tuner {
     /// The threads that will run the plan.
     pub pool: Arc<ThreadPool>,
+    /// Caches of this machine.
+    pub caches: Caches,
     /// Where times are kept.
     pub memory: Arc<dyn Memory>,
     /// Fail rather than measure.

@@ -5,7 +5,7 @@ mod network;
 use network::everything;
 use skimjit_runtime::jit::Isa;
 use skimjit_runtime::{
-    Basis, Memory, Options, Plan, PlanError, ThreadPool, Times, TrialKey, Tuner, plan,
+    Basis, Caches, Memory, Options, Plan, PlanError, ThreadPool, Times, TrialKey, Tuner, plan,
 };
 use skimjit_testing::skip;
 use std::collections::HashMap;
@@ -34,6 +34,7 @@ impl Memory for Notebook {
 fn tuner(memory: &Arc<Notebook>, threads: usize, frozen: bool) -> Tuner {
     Tuner {
         pool: Arc::new(ThreadPool::new(threads).unwrap()),
+        caches: Caches::of_machine(),
         memory: memory.clone(),
         frozen,
         named_too: false,

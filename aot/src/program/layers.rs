@@ -5,7 +5,7 @@ use super::{Access, Interface, LayerInterface};
 use crate::error;
 use skimjit_kernels::{CompiledKernel, Planes, stage::Staging};
 use skimjit_runtime::PlanError;
-use skimjit_runtime::plan::{Operand, Plan, Step, Work};
+use skimjit_runtime::plan::{Loops, Operand, Plan, Step, Work};
 use std::collections::HashSet;
 
 /// A kernel with its staging.
@@ -19,17 +19,15 @@ pub(super) struct Layer<'p> {
     /// Sources, before staging.
     pub src: Vec<Operand>,
     pub dst: Operand,
-    pub whole_batch: bool,
+    pub loops: Loops,
 }
 
 /// What is done between two barriers.
 pub(super) enum Action<'p> {
     /// A layer, by its index.
     Layer(usize),
-    /// A copy.
-    Move(&'p Step),
-    /// An op that only moves data.
-    Rearrange(&'p Step, Vec<Rearranged>),
+    /// A copy, or an op that only moves data: what of each operand.
+    Move(&'p Step, Option<Vec<Rearranged>>),
 }
 
 /// Layers of a plan in order, and the actions of each segment.
@@ -57,10 +55,10 @@ impl<'p> Layers<'p> {
                         layers.list.push(Layer::new(step, kernel, staged.take()));
                     }
                     Work::Copy | Work::ToColumns | Work::FromColumns => {
-                        actions.push(Action::Move(step));
+                        actions.push(Action::Move(step, None));
                     }
                     Work::Reference(reference) => match rearrange(reference) {
-                        Some(moved) => actions.push(Action::Rearrange(step, moved)),
+                        Some(moved) => actions.push(Action::Move(step, Some(moved))),
                         None => refused.push((&step.layer[..], reference.op.name())),
                     },
                 }
@@ -112,7 +110,7 @@ impl<'p> Layer<'p> {
             staging: staged.map(|(staging, _)| staging),
             src,
             dst: step.dst,
-            whole_batch: step.whole_batch,
+            loops: step.loops,
         }
     }
 
@@ -193,7 +191,7 @@ pub(super) fn interface(
                 format!("{name}_layer_{}", identifier(layer.name)),
             ),
             variants: same.iter().map(|layer| layer.variant).collect(),
-            whole_batch: layer.whole_batch,
+            whole_batch: layer.loops == Loops::Once,
             sources: (0..layer.src.len())
                 .map(|index| merged(&|layer| layer.source(index)))
                 .collect(),

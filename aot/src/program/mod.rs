@@ -28,7 +28,7 @@ use skimjit_jit::with_assembler;
 use skimjit_kernels::Planes;
 use skimjit_kernels::jit::Isa;
 use skimjit_runtime::PlanError;
-use skimjit_runtime::plan::{Plan, Port};
+use skimjit_runtime::plan::{Plan, Port, SLACK_ELEMS};
 
 /// Most bytes of code and data together: addresses are 32-bit distances, and the sections of an
 /// object may be linked with others.
@@ -137,8 +137,6 @@ struct Scratch {
     end: usize,
 }
 
-/// Slack behind each part, as a session has.
-const SLACK_ELEMS: usize = 64;
 /// Bytes of the header: the identity of the program, then the instruction set.
 const HEADER_BYTES: usize = 64;
 /// Where in the header the instruction set is.

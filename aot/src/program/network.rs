@@ -9,7 +9,7 @@ use super::{Interface, Scratch, moves, tasks};
 use skimjit_jit::asm::{Cond, Gp, Label, Mem, VectorAsm};
 use skimjit_kernels::Planes;
 use skimjit_runtime::PlanError;
-use skimjit_runtime::plan::{Operand, Place, Plan, Port, Segment, Step, Work};
+use skimjit_runtime::plan::{Loops, Operand, Place, Plan, Port, Segment, Step, Work};
 
 const ELEM: usize = size_of::<f32>();
 
@@ -226,26 +226,19 @@ impl Parts<'_> {
             });
         }
         for action in actions {
-            let once = match action {
-                Action::Layer(index) if self.by_tasks(*index) => {
-                    self.tasks_of_images(emitter, *index, labels);
-                    continue;
-                }
-                Action::Layer(index) => self.layers.list[*index].whole_batch,
-                // Columns are made image by image.
-                Action::Move(step) => step.whole_batch && matches!(step.work, Work::Copy),
-                Action::Rearrange(step, _) => step.whole_batch,
+            let loops = match action {
+                Action::Layer(index) => self.layers.list[*index].loops,
+                Action::Move(step, _) => step.loops,
             };
-            self.for_images(emitter, !once, |emitter| {
-                self.action(emitter, action, labels, moves);
-            });
+            match (loops, action) {
+                (Loops::Tasks, Action::Layer(index)) => {
+                    self.tasks_of_images(emitter, *index, labels);
+                }
+                _ => self.for_images(emitter, loops != Loops::Once, |emitter| {
+                    self.action(emitter, action, labels, moves);
+                }),
+            }
         }
-    }
-
-    /// Each task of a layer for all images before the next: its weights stay in cache.
-    fn by_tasks(&self, index: usize) -> bool {
-        let layer = &self.layers.list[index];
-        self.plan.batch > 1 && !layer.whole_batch && layer.staging.is_none()
     }
 
     fn tasks_of_images<A: VectorAsm>(
@@ -305,7 +298,7 @@ impl Parts<'_> {
                 emitter.asm.mov(Gp::Rdx, SCRATCH);
                 emitter.asm.call(labels.layers[*index]);
             }
-            Action::Move(step) | Action::Rearrange(step, _) => {
+            Action::Move(step, _) => {
                 for &(operand, table) in moves.next().expect("tables per move") {
                     self.move_operands(emitter, step, operand);
                     emitter.address(Gp::Rdx, table);
@@ -323,9 +316,10 @@ impl Parts<'_> {
         ];
         let ends = [(Gp::Rdi, &step.dst), (Gp::Rsi, &step.src[operand])];
         for ((reg, operand), columns) in ends.into_iter().zip(columns) {
-            match columns {
-                true => self.column(emitter, reg, operand),
-                false => self.operand(emitter, reg, operand),
+            self.operand(emitter, reg, operand);
+            // The image's column of all of them.
+            if columns {
+                self.add_images(emitter, reg, ELEM);
             }
         }
     }
@@ -356,16 +350,6 @@ impl Parts<'_> {
                 self.port(emitter, dst, (OUTPUTS, index), &self.plan.outputs);
             }
         }
-    }
-
-    /// The same for the image's column of an operand that holds the whole batch.
-    fn column<A: VectorAsm>(&self, emitter: &mut Emitter<A>, dst: Gp, operand: &Operand) {
-        let place = match operand.place {
-            Place::Batch { offset, .. } => Place::Batch { offset, stride: 0 },
-            place => place,
-        };
-        self.operand(emitter, dst, &Operand { place, ..*operand });
-        self.add_images(emitter, dst, ELEM);
     }
 
     fn port<A: VectorAsm>(
@@ -407,8 +391,8 @@ const MOST_SOURCES: i32 = skimjit_kernels::MAX_OPERANDS as i32;
 fn move_tables<A: VectorAsm>(action: &Action<'_>) -> Option<Vec<(usize, Vec<u8>)>> {
     match action {
         Action::Layer(_) => None,
-        Action::Move(step) => Some(vec![(0, copy_table::<A>(step))]),
-        Action::Rearrange(_, moved) => {
+        Action::Move(step, None) => Some(vec![(0, copy_table::<A>(step))]),
+        Action::Move(_, Some(moved)) => {
             let moved = moved.iter();
             let tables = moved.map(|moved| (moved.operand, moves::runs_table::<A>(&moved.runs)));
             Some(tables.collect())

@@ -9,9 +9,9 @@ use skimjit_runtime::jit::{CodeRegion, Isa, SpecHash, SpecHasher};
 use skimjit_runtime::kernels::{
     Built, CompiledKernel, Problem, Variant, Weighting, Weights, limits, registry,
 };
-use skimjit_runtime::{KernelStore, PlanError, PlanErrorKind};
+use skimjit_runtime::{KernelStore, PlanError, PlanErrorKind, hash_problem};
 use std::borrow::Cow;
-use std::hash::{Hash, Hasher};
+use std::hash::Hash;
 use std::sync::{Arc, LazyLock};
 
 /// How a kernel is made.
@@ -166,8 +166,7 @@ fn key(
     let mut hasher = SpecHasher::new();
     isa.hash(&mut hasher);
     options.variant.hash(&mut hasher);
-    // The text names every field, and floats exactly.
-    hasher.write(format!("{problem:?}").as_bytes());
+    hash_problem(problem, &mut hasher);
     matrix.hash(&mut hasher);
     hash_words(&mut hasher, bias.iter().map(|value| value.to_bits()));
     hasher.finish128()

@@ -1,12 +1,12 @@
 //! One node → kernel problem.
 
-use super::Planner;
+use super::analysis::Analysis;
 use skimjit_kernels::{
     ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Planes,
     PoolProblem, Problem, Relu, SoftmaxProblem,
 };
 use skimjit_models::ops::{Activation, EltwiseOp, PostOps, Window};
-use skimjit_models::{Op, ValueId, WeightId, ops};
+use skimjit_models::{Elements, Op, Pattern, ValueId, Weight, WeightId, ops};
 use std::borrow::Cow;
 
 /// Images from which on an inner product runs as a convolution over the batch.
@@ -21,6 +21,8 @@ pub(super) struct Job<'g> {
     pub problem: Problem,
     /// Row-major weights.
     pub weights: Cow<'g, [f32]>,
+    /// The same as the graph has them, where they are sparse.
+    elements: Option<&'g Elements>,
     pub bias: &'g [f32],
     pub operands: Vec<ValueId>,
     pub output: ValueId,
@@ -28,10 +30,35 @@ pub(super) struct Job<'g> {
     pub columns: bool,
 }
 
-impl<'g> Planner<'g> {
+impl<'g> Job<'g> {
+    /// Where the weights are not zero.
+    pub fn pattern(&self) -> Cow<'g, Pattern> {
+        let [rows, cols] = self.problem.matrix().map(|n| n as u32);
+        match self.elements {
+            // A zero may be stored for its sign.
+            Some(Elements { pattern, values })
+                if (pattern.rows(), pattern.cols()) == (rows, cols) && !values.contains(&0.0) =>
+            {
+                Cow::Borrowed(pattern)
+            }
+            _ => Cow::Owned(Pattern::from_weights(rows, cols, &self.weights)),
+        }
+    }
+
+    fn with_weights(self, weights: &'g Weight, bias: &'g [f32]) -> Self {
+        Self {
+            weights: Cow::Borrowed(weights.data()),
+            elements: weights.elements(),
+            bias,
+            ..self
+        }
+    }
+}
+
+impl<'g> Analysis<'g> {
     /// The kernel problem of a node; `None` for nodes that are views or run on the reference.
     pub(super) fn job(&self, node: usize) -> Option<Job<'g>> {
-        if self.coupled[node] || self.fused_sums.contains(node) || !self.has_finite_weights(node) {
+        if self.coupled[node] || self.is_fused_sum(node) || !self.has_finite_weights(node) {
             return None;
         }
         match &self.graph.nodes[node].op {
@@ -39,21 +66,17 @@ impl<'g> Planner<'g> {
             Op::InnerProduct(op) if op.axis == 1 => Some(self.inner_product(node, op)),
             Op::Pooling(op) if !op.mask => Some(self.pooling(node, op)),
             Op::Lrn(op) if !op.within_channel => {
-                let planes = self.info(self.operand(node, 0)).planes;
-                let (size, alpha, beta, k) = (op.size, op.alpha, op.beta, op.k);
-                Some(self.plain(
-                    node,
-                    Problem::Lrn(LrnProblem {
-                        planes,
-                        size,
-                        alpha,
-                        beta,
-                        k,
-                    }),
-                ))
+                let problem = LrnProblem {
+                    planes: self.source(node),
+                    size: op.size,
+                    alpha: op.alpha,
+                    beta: op.beta,
+                    k: op.k,
+                };
+                Some(self.plain(node, Problem::Lrn(problem)))
             }
             Op::Softmax { axis: 1 } => {
-                let planes = self.info(self.operand(node, 0)).planes;
+                let planes = self.source(node);
                 Some(self.plain(node, Problem::Softmax(SoftmaxProblem { planes })))
             }
             Op::Eltwise(op) => Some(self.eltwise(node, op)),
@@ -64,19 +87,13 @@ impl<'g> Planner<'g> {
         }
     }
 
-    /// Kernels may multiply by the zeros around planes, and what that gives with an infinite weight is no
-    /// zero.
-    fn has_finite_weights(&self, node: usize) -> bool {
-        let weights = self.graph.nodes[node].op.weights();
-        weights.iter().all(|id| self.finite_weights[id.0 as usize])
-    }
-
     /// A job without weights, on the node's own operands and result.
     fn plain(&self, node: usize, problem: Problem) -> Job<'g> {
         let described = &self.graph.nodes[node];
         Job {
             problem,
             weights: Cow::Borrowed(&[]),
+            elements: None,
             bias: &[],
             operands: described.inputs.clone(),
             output: described.output,
@@ -84,12 +101,12 @@ impl<'g> Planner<'g> {
         }
     }
 
-    pub(super) fn operand(&self, node: usize, index: usize) -> ValueId {
-        self.graph.nodes[node].inputs[index]
+    fn source(&self, node: usize) -> Planes {
+        self.info(self.operand(node, 0)).planes
     }
 
-    pub(super) fn result(&self, node: usize) -> ValueId {
-        self.graph.nodes[node].output
+    fn target(&self, node: usize) -> Planes {
+        self.info(self.result(node)).planes
     }
 
     fn bias(&self, bias: Option<WeightId>) -> &'g [f32] {
@@ -99,7 +116,7 @@ impl<'g> Planner<'g> {
 
     fn convolution(&self, node: usize, op: &'g ops::Convolution) -> Job<'g> {
         let graph = self.graph;
-        let sum = self.fused_sums.of(node);
+        let sum = self.fused_sum(node);
         let input = self.operand(node, 0);
         let output = sum.map_or(self.result(node), |sum| self.result(sum));
         let (src, dst) = (self.info(input), self.info(output));
@@ -133,32 +150,19 @@ impl<'g> Planner<'g> {
                 .find(|&&id| id != self.result(node));
             operands.extend(other);
         }
-        let weights = Cow::Borrowed(graph.weight(op.weights).data());
         Job {
-            problem,
-            weights,
-            bias: self.bias(op.bias),
             operands,
             output,
-            columns: false,
+            ..self.plain(node, problem)
         }
+        .with_weights(graph.weight(op.weights), self.bias(op.bias))
     }
 
     fn inner_product(&self, node: usize, op: &ops::InnerProduct) -> Job<'g> {
-        let graph = self.graph;
-        let tensor = graph.weight(op.weights);
-        let inputs = (tensor.shape().count() / op.outputs as usize) as u32;
-        let weights = if op.transpose {
-            Cow::Owned(transpose(
-                tensor.data(),
-                inputs as usize,
-                op.outputs as usize,
-            ))
-        } else {
-            Cow::Borrowed(tensor.data())
-        };
+        let weights = self.graph.weight(op.weights);
+        let inputs = (weights.shape().count() / op.outputs as usize) as u32;
         let relu = relu(&op.post);
-        let columns = !self.per_image[self.segment_of[node]] && self.batch >= COLUMN_BATCH;
+        let columns = !self.is_per_image(node) && self.batch >= COLUMN_BATCH;
         let problem = if columns {
             let planes = |c: u32| Planes::with_gap(c, 1, self.batch, 0);
             Problem::Conv(ConvProblem {
@@ -176,17 +180,21 @@ impl<'g> Planner<'g> {
                 relu,
             })
         };
+        let (plain, bias) = (self.plain(node, problem), self.bias(op.bias));
+        let job = Job { columns, ..plain };
+        if !op.transpose {
+            return job.with_weights(weights, bias);
+        }
+        let weights = transpose(weights.data(), inputs as usize, op.outputs as usize);
         Job {
-            weights,
-            bias: self.bias(op.bias),
-            columns,
-            ..self.plain(node, problem)
+            weights: Cow::Owned(weights),
+            bias,
+            ..job
         }
     }
 
     fn pooling(&self, node: usize, op: &ops::Pooling) -> Job<'g> {
-        let src = self.info(self.operand(node, 0)).planes;
-        let dst = self.info(self.result(node)).planes;
+        let (src, dst) = (self.source(node), self.target(node));
         let problem = Problem::Pool(PoolProblem {
             src,
             dst,
@@ -204,7 +212,7 @@ impl<'g> Planner<'g> {
             EltwiseOp::Max => EltwiseKind::Max,
         };
         let problem = Problem::Eltwise(EltwiseProblem {
-            elems: self.info(self.result(node)).planes.elems() as u32,
+            elems: self.target(node).elems() as u32,
             operands: self.graph.nodes[node].inputs.len() as u32,
             kind,
             relu: relu(&op.post),
@@ -213,7 +221,7 @@ impl<'g> Planner<'g> {
     }
 
     fn activation(&self, node: usize, op: Activation) -> Option<Job<'g>> {
-        let channels = self.info(self.operand(node, 0)).planes.c as usize;
+        let channels = self.source(node).c as usize;
         match op {
             // A maximum alone: a slope of 0 as a factor would make NaN of an infinity.
             Activation::ReLU { slope: 0.0 } => Some(self.rectified(node)),
@@ -235,8 +243,8 @@ impl<'g> Planner<'g> {
 
     /// A ReLU by itself; operand and result have one layout.
     fn rectified(&self, node: usize) -> Job<'g> {
-        let planes = self.info(self.result(node)).planes;
-        debug_assert_eq!(planes, self.info(self.operand(node, 0)).planes);
+        let planes = self.target(node);
+        debug_assert_eq!(planes, self.source(node));
         let problem = Problem::Eltwise(EltwiseProblem {
             elems: planes.elems() as u32,
             operands: 1,
@@ -248,7 +256,7 @@ impl<'g> Planner<'g> {
 
     fn prelu(&self, node: usize, slope: WeightId) -> Job<'g> {
         let slopes = self.graph.weight(slope).data();
-        let channels = self.info(self.operand(node, 0)).planes.c as usize;
+        let channels = self.source(node).c as usize;
         let slopes = (0..channels).map(|c| slopes[c.min(slopes.len() - 1)]);
         let constants = slopes.flat_map(|slope| [1.0, 0.0, slope]).collect();
         self.channelwise(node, constants, false, true)
@@ -257,7 +265,7 @@ impl<'g> Planner<'g> {
     /// Learned factors and offsets, one per channel; other Scale layers run on the reference.
     fn scale(&self, node: usize, op: &ops::Scale) -> Option<Job<'g>> {
         let graph = self.graph;
-        let channels = self.info(self.operand(node, 0)).planes.c as usize;
+        let channels = self.source(node).c as usize;
         let per_channel =
             |id: Option<WeightId>| id.is_none_or(|id| graph.weight(id).data().len() == channels);
         let learned = graph.nodes[node].inputs.len() == 1 && op.axis == 1;
@@ -274,8 +282,7 @@ impl<'g> Planner<'g> {
     }
 
     fn channelwise(&self, node: usize, constants: Vec<f32>, affine: bool, leaky: bool) -> Job<'g> {
-        let src = self.info(self.operand(node, 0)).planes;
-        let dst = self.info(self.result(node)).planes;
+        let (src, dst) = (self.source(node), self.target(node));
         let problem = Problem::Channelwise(ChannelwiseProblem {
             src,
             dst,

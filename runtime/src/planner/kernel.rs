@@ -1,7 +1,6 @@
 //! A kernel on its way into a plan: generated now, or one that another plan uses already.
 
-use crate::kernel_store::KernelStore;
-use skimjit_kernels::jit::{Code, CodeRegion, SpecHash};
+use skimjit_kernels::jit::{Code, SpecHash};
 use skimjit_kernels::{Built, CompiledKernel, Footprint, Task, stage::Staging};
 use std::sync::Arc;
 
@@ -54,24 +53,6 @@ impl Kernel {
         match self {
             Self::New(built, _) => &built.tasks,
             Self::Shared(kernel) => kernel.tasks(),
-        }
-    }
-    /// Binds new code to the region it was published in, `base()` bytes from its start.
-    pub fn compiled(
-        self,
-        region: &Arc<CodeRegion>,
-        base: impl FnOnce() -> usize,
-        store: Option<&KernelStore>,
-    ) -> Arc<CompiledKernel> {
-        match self {
-            Self::Shared(kernel) => kernel,
-            Self::New(built, key) => {
-                let kernel = Arc::new(CompiledKernel::new(*built, region, base()));
-                match store.zip(key) {
-                    Some((store, key)) => store.keep(key, kernel),
-                    None => kernel,
-                }
-            }
         }
     }
 }

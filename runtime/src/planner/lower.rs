@@ -1,124 +1,177 @@
-//! One node → steps.
+//! Kernels, chosen and built → drafts of steps.
 
-use super::job::Job;
+use super::analysis::Analysis;
+use super::drafts::{DraftWork, Drafts, Subject};
 use super::select::Chosen;
-use super::{Planner, image_dims};
 use crate::PlanError;
 use crate::buffers::{BufferId, Form, Home};
-use crate::plan::{Reference, Work};
+use crate::plan::{Choice, MOST_OPERANDS, Reference, Work};
 use skimjit_kernels::{Planes, Problem};
-use skimjit_models::ops::EltwiseOp;
-use skimjit_models::{Graph, Op, Shape, ValueId, ops};
-use std::collections::{HashMap, HashSet};
+use skimjit_models::{Op, Shape, ValueId, Weight};
+use std::collections::HashMap;
+use std::sync::Arc;
 
-/// Zeros that same-size convolutions read behind planes of each size.
-pub(super) fn gaps(graph: &Graph) -> HashMap<(u32, u32), u32> {
-    let mut gaps = HashMap::new();
-    for node in &graph.nodes {
-        let Op::Convolution(op) = &node.op else {
-            continue;
+/// Drafts under construction, and where values are by now.
+struct Lowering<'a> {
+    analysis: &'a Analysis<'a>,
+    weights: Arc<[Arc<Weight>]>,
+    forms: HashMap<(ValueId, Form), BufferId>,
+    drafts: Drafts<'a>,
+    choices: Vec<Choice>,
+}
+
+/// Steps of all nodes, and what to say of each. `chosen`: the kernels of nodes that have a problem and a variant.
+pub(super) fn lower<'a>(
+    analysis: &'a Analysis<'a>,
+    chosen: Vec<Option<Chosen<'_>>>,
+) -> Result<(Drafts<'a>, Vec<Choice>), PlanError> {
+    let mut lowering = Lowering {
+        analysis,
+        weights: analysis.graph.weights.clone().into(),
+        forms: HashMap::new(),
+        drafts: Drafts::default(),
+        choices: Vec::new(),
+    };
+    for (node, chosen) in chosen.into_iter().enumerate() {
+        lowering.drafts.segment = analysis.segment_of[node];
+        lowering.node(node, chosen)?;
+    }
+    lowering.store_outputs();
+    Ok((lowering.drafts, lowering.choices))
+}
+
+impl<'a> Lowering<'a> {
+    /// The buffer a node writes its result to.
+    fn output(&mut self, value: ValueId, form: Form) -> BufferId {
+        if let Some(&buffer) = self.forms.get(&(value, form)) {
+            return buffer;
+        }
+        let info = self.analysis.info(value);
+        let buffer = match self.analysis.parent.get(&value).copied() {
+            Some((whole, channel)) if info.form == form => {
+                let whole = self.output(whole, form);
+                let offset = channel as usize * info.planes.pitch as usize;
+                self.drafts.buffers.add_part(whole, offset, info.planes)
+            }
+            _ => {
+                let home = match form {
+                    // They hold all images.
+                    Form::Columns => Home::Whole,
+                    Form::Planes | Form::Rows => info.home,
+                };
+                self.drafts.buffers.add(self.planes_of(value, form), home)
+            }
         };
-        let (_, h, w) = image_dims(graph.shape(node.inputs[0]));
-        let (_, oh, ow) = image_dims(graph.shape(node.output));
-        if op.window.stride == [1, 1] && (h, w) == (oh, ow) {
-            let gap = gaps.entry((h, w)).or_insert(0);
-            *gap = (*gap).max(skimjit_kernels::gap(&op.window, w) as u32);
+        self.forms.insert((value, form), buffer);
+        buffer
+    }
+
+    fn planes_of(&self, value: ValueId, form: Form) -> Planes {
+        let info = self.analysis.info(value);
+        match form {
+            _ if info.form == form => info.planes,
+            Form::Columns => {
+                let elems = info.planes.c * info.planes.hw();
+                Planes::with_gap(elems, 1, self.analysis.batch, 0)
+            }
+            _ => Planes::compact(info.planes.c, info.planes.h, info.planes.w),
         }
     }
-    gaps
-}
 
-/// Sums that the convolution before them does.
-#[derive(Default)]
-pub(super) struct FusedSums {
-    /// Sum of each convolution, by node.
-    sums: HashMap<usize, usize>,
-    fused: HashSet<usize>,
-}
-
-impl FusedSums {
-    fn add(&mut self, conv: usize, sum: usize) {
-        self.sums.insert(conv, sum);
-        self.fused.insert(sum);
-    }
-    /// The sum that a convolution does.
-    pub fn of(&self, conv: usize) -> Option<usize> {
-        self.sums.get(&conv).copied()
-    }
-    /// True for a sum that a convolution does.
-    pub fn contains(&self, sum: usize) -> bool {
-        self.fused.contains(&sum)
-    }
-    /// The sum behind a convolution is computed by itself.
-    fn split(&mut self, conv: usize) {
-        if let Some(sum) = self.sums.remove(&conv) {
-            self.fused.remove(&sum);
+    /// A buffer with the value in `form`, converted when there is none yet.
+    fn need(&mut self, value: ValueId, form: Form) -> BufferId {
+        if let Some(&buffer) = self.forms.get(&(value, form)) {
+            return buffer;
+        }
+        // Columns last: they hold all images at once, so a step for one image must not convert them,
+        // and an input always has its rows as well.
+        let (from, source) = [Form::Planes, Form::Rows]
+            .into_iter()
+            .find_map(|form| self.known(value, form))
+            .or_else(|| self.input_rows(value))
+            .or_else(|| self.known(value, Form::Columns))
+            .expect("values are computed before use");
+        match (from, form) {
+            (Form::Columns, Form::Planes) => {
+                let rows = self.need(value, Form::Rows);
+                self.convert(value, rows, Form::Planes)
+            }
+            _ => self.convert(value, source, form),
         }
     }
-}
 
-/// Sums of two operands that the convolution computing one of them can do.
-pub(super) fn fusible_sums(graph: &Graph) -> FusedSums {
-    let producer: HashMap<ValueId, usize> = graph
-        .nodes
-        .iter()
-        .enumerate()
-        .map(|(index, node)| (node.output, index))
-        .collect();
-    let mut uses: HashMap<ValueId, usize> = HashMap::new();
-    let operands = graph
-        .nodes
-        .iter()
-        .flat_map(|node| &node.inputs)
-        .chain(&graph.outputs);
-    operands.for_each(|&id| *uses.entry(id).or_default() += 1);
-    let mut fused = FusedSums::default();
-    for (index, node) in graph.nodes.iter().enumerate() {
-        let Op::Eltwise(ops::Eltwise {
-            op: EltwiseOp::Sum { coefficients },
-            ..
-        }) = &node.op
-        else {
-            continue;
+    fn known(&self, value: ValueId, form: Form) -> Option<(Form, BufferId)> {
+        let buffer = self.forms.get(&(value, form));
+        buffer.map(|&buffer| (form, buffer))
+    }
+
+    /// The user's array, for inputs of the network.
+    fn input_rows(&mut self, value: ValueId) -> Option<(Form, BufferId)> {
+        let mut inputs = self.analysis.graph.inputs.iter();
+        let index = inputs.position(|&input| input == value)?;
+        let Planes { c, h, w, .. } = self.analysis.info(value).planes;
+        let planes = Planes::compact(c, h, w);
+        Some((
+            Form::Rows,
+            self.drafts.buffers.add(planes, Home::Input(index)),
+        ))
+    }
+
+    fn convert(&mut self, value: ValueId, source: BufferId, form: Form) -> BufferId {
+        let target = self.output(value, form);
+        let columns = self.drafts.buffers.planes(source).c as usize;
+        let from_columns = self.forms.get(&(value, Form::Columns)) == Some(&source);
+        let (label, work) = match form {
+            Form::Columns => ("to columns", Work::ToColumns),
+            _ if from_columns => ("from columns", Work::FromColumns),
+            _ => ("copy", Work::Copy),
         };
-        if node.inputs.len() != 2 || coefficients.iter().any(|&c| c != 1.0) {
-            continue;
-        }
-        // The later operand, if a convolution made it, can add the earlier one.
-        let made = |id: &ValueId| producer.get(id).copied();
-        let Some(&last) = node.inputs.iter().max_by_key(|&id| made(id)) else {
-            continue;
-        };
-        let Some(conv) = made(&last) else { continue };
-        let plain = matches!(&graph.nodes[conv].op, Op::Convolution(op) if op.post.relu.is_none());
-        let (_, h, w) = image_dims(graph.shape(last));
-        if plain && uses[&last] == 1 && node.inputs[0] != node.inputs[1] && h * w > 1 {
-            fused.add(conv, index);
-        }
+        self.move_value(value, label, (work, columns), source, target);
+        target
     }
-    fused
-}
 
-impl Planner<'_> {
-    /// Appends the steps of a node; `chosen` is its kernel, if it has a problem and a variant.
-    pub(super) fn lower(
+    fn move_value(
         &mut self,
-        node: usize,
-        job: Option<Job<'_>>,
-        chosen: Option<Chosen>,
-    ) -> Result<(), PlanError> {
-        if self.fused_sums.contains(node) {
+        value: ValueId,
+        label: &'static str,
+        (work, tasks): (Work, usize),
+        source: BufferId,
+        target: BufferId,
+    ) {
+        let layer = &self.analysis.graph.value(value).name;
+        let (work, src) = (DraftWork::Other(work, tasks), vec![source]);
+        let subject = Subject { layer, node: None };
+        self.drafts.push(subject, label, work, src, target);
+    }
+
+    fn store_outputs(&mut self) {
+        self.drafts.segment = self.analysis.per_image.len() - 1;
+        for (index, &value) in self.analysis.graph.outputs.iter().enumerate() {
+            let known = [Form::Rows, Form::Planes]
+                .into_iter()
+                .find(|&form| self.forms.contains_key(&(value, form)));
+            let source = self.need(value, known.unwrap_or(Form::Rows));
+            let Planes { c, h, w, .. } = self.analysis.info(value).planes;
+            let planes = Planes::compact(c, h, w);
+            let target = self.drafts.buffers.add(planes, Home::Output(index));
+            self.move_value(value, "output", (Work::Copy, c as usize), source, target);
+        }
+    }
+
+    /// Appends the steps of a node; `chosen` is its kernel, if it has a problem and a variant.
+    fn node(&mut self, node: usize, chosen: Option<Chosen<'_>>) -> Result<(), PlanError> {
+        if self.analysis.is_fused_sum(node) {
             self.note(node, "fused");
             return Ok(());
         }
-        if let (Some(job), Some(chosen)) = (job, chosen) {
-            self.kernel(node, &job, chosen);
+        if let Some(chosen) = chosen {
+            self.kernel(node, chosen);
             return Ok(());
         }
-        if self.coupled[node] {
+        if self.analysis.coupled[node] {
             return self.reference(node);
         }
-        match &self.graph.nodes[node].op {
+        match &self.analysis.graph.nodes[node].op {
             Op::Concat { axis: 1 } => self.concat(node),
             Op::Slice(op) if op.axis == 1 => self.slice(node, op.begin),
             Op::Flatten { .. } | Op::Reshape(_) | Op::Identity | Op::Dropout { .. } => {
@@ -129,71 +182,66 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn kernel(&mut self, node: usize, job: &Job<'_>, chosen: Chosen) {
-        self.record(node, &chosen);
-        let form = |planner: &Self, id| match &job.problem {
-            _ if job.columns => Form::Columns,
-            Problem::Fc(_) => Form::Rows,
-            _ => planner.info(id).form,
-        };
-        let src: Vec<_> = job
-            .operands
-            .iter()
-            .map(|&id| {
-                let form = form(self, id);
-                self.need(id, form)
-            })
-            .collect();
-        let dst = if job.columns {
-            self.columns(job.output)
-        } else {
-            let form = form(self, job.output);
-            self.output(job.output, form)
-        };
-        self.push_kernel(node, chosen.label, chosen.kernel, src, dst, job.columns);
-        if job.columns && !self.only_columns(job.output) {
-            self.need(job.output, self.info(job.output).form);
-        }
+    /// Notes a node that needs no kernel.
+    fn note(&mut self, node: usize, how: &str) {
+        self.choices.push(self.analysis.choice(node, how));
     }
 
-    /// Result of an inner product over the batch's columns.
-    fn columns(&mut self, value: ValueId) -> BufferId {
-        let planes = self.planes_of(value, Form::Columns);
-        let buffer = self.buffers.add(planes, Home::Whole);
-        self.forms.insert((value, Form::Columns), buffer);
-        buffer
+    fn subject(&self, node: usize) -> Subject<'a> {
+        let layer = &self.analysis.graph.nodes[node].name;
+        let node = Some(node);
+        Subject { layer, node }
+    }
+
+    fn kernel(&mut self, node: usize, chosen: Chosen<'_>) {
+        self.choices.push(chosen.choice);
+        let (analysis, job) = (self.analysis, &chosen.job);
+        let form = |id| match &job.problem {
+            _ if job.columns => Form::Columns,
+            Problem::Fc(_) => Form::Rows,
+            _ => analysis.info(id).form,
+        };
+        let operands = job.operands.iter();
+        let src = operands.map(|&id| self.need(id, form(id))).collect();
+        let dst = self.output(job.output, form(job.output));
+        self.drafts
+            .push_kernel(self.subject(node), chosen.label, chosen.kernel, src, dst);
+        if job.columns && !self.only_columns(job.output) {
+            self.need(job.output, analysis.info(job.output).form);
+        }
     }
 
     /// True when every consumer is an inner product over columns.
     fn only_columns(&self, value: ValueId) -> bool {
         let columns = |&index: &usize| {
-            matches!(&self.graph.nodes[index].op, Op::InnerProduct(op) if op.axis == 1)
-                && !self.per_image[self.segment_of[index]]
-                && !self.coupled[index]
+            matches!(&self.analysis.graph.nodes[index].op, Op::InnerProduct(op) if op.axis == 1)
+                && !self.analysis.is_per_image(index)
+                && !self.analysis.coupled[index]
         };
-        !self.graph.outputs.contains(&value) && self.readers[value.0 as usize].iter().all(columns)
+        let mut readers = self.analysis.readers[value.0 as usize].iter();
+        !self.analysis.graph.outputs.contains(&value) && readers.all(columns)
     }
 
     fn copy(&mut self, node: usize, source: BufferId, target: BufferId, tasks: usize) {
-        let layer = self.graph.nodes[node].name.clone();
-        let (work, src) = (Work::Copy, vec![source]);
-        self.push_native(&layer, Some(node), "copy", work, src, target, tasks, false);
+        let (subject, work) = (self.subject(node), DraftWork::Other(Work::Copy, tasks));
+        self.drafts
+            .push(subject, "copy", work, vec![source], target);
     }
 
     fn concat(&mut self, node: usize) {
-        let output = self.result(node);
-        let info = self.info(output);
+        let output = self.analysis.result(node);
+        let info = self.analysis.info(output);
         let whole = self.output(output, info.form);
         let mut channel = 0;
-        for input in self.graph.nodes[node].inputs.clone() {
+        for &input in &self.analysis.graph.nodes[node].inputs {
             let planes = Planes {
-                c: self.info(input).planes.c,
+                c: self.analysis.info(input).planes.c,
                 ..info.planes
             };
             let offset = channel as usize * planes.pitch as usize;
-            let source = self.need(input, self.info(input).form);
-            if !self.buffers.is_part(source, whole, offset) {
-                let part = self.buffers.add_part(whole, offset, planes);
+            let source = self.need(input, self.analysis.info(input).form);
+            if !self.drafts.buffers.is_part(source, whole, offset) {
+                let part = self.drafts.buffers.add_part(whole, offset, planes);
                 self.copy(node, source, part, planes.c as usize);
             }
             channel += planes.c;
@@ -202,20 +250,20 @@ impl Planner<'_> {
     }
 
     fn slice(&mut self, node: usize, begin: u32) {
-        let (input, output) = (self.operand(node, 0), self.result(node));
-        let (from, to) = (self.info(input), self.info(output));
+        let (input, output) = (self.analysis.operand(node, 0), self.analysis.result(node));
+        let (from, to) = (self.analysis.info(input), self.analysis.info(output));
         let source = self.need(input, from.form);
         let offset = begin as usize * from.planes.pitch as usize;
         let shared = from.form == to.form && from.home == to.home;
-        let part = self.buffers.add_part(
+        let part = self.drafts.buffers.add_part(
             source,
             offset,
             Planes {
                 c: to.planes.c,
-                ..self.buffers.planes(source)
+                ..self.drafts.buffers.planes(source)
             },
         );
-        if shared && !self.parent.contains_key(&output) {
+        if shared && !self.analysis.parent.contains_key(&output) {
             self.forms.insert((output, to.form), part);
         } else {
             let target = self.output(output, to.form);
@@ -226,19 +274,19 @@ impl Planner<'_> {
 
     /// Same elements in the same order: rows of the operand are rows of the result.
     fn view(&mut self, node: usize) {
-        let (input, output) = (self.operand(node, 0), self.result(node));
-        let (from, to) = (self.info(input), self.info(output));
+        let (input, output) = (self.analysis.operand(node, 0), self.analysis.result(node));
+        let (from, to) = (self.analysis.info(input), self.analysis.info(output));
         let rows = self.need(input, Form::Rows);
-        let part_of_concat = self.parent.contains_key(&output) && to.form == Form::Rows;
+        let part_of_concat = self.analysis.parent.contains_key(&output) && to.form == Form::Rows;
         if from.home == to.home && !part_of_concat {
             let planes = Planes::compact(to.planes.c, to.planes.h, to.planes.w);
-            let part = self.buffers.add_part(rows, 0, planes);
+            let part = self.drafts.buffers.add_part(rows, 0, planes);
             self.forms.insert((output, Form::Rows), part);
         } else {
             let planes = Planes::compact(1, 1, from.planes.c * from.planes.hw());
-            let source = self.buffers.add_part(rows, 0, planes);
+            let source = self.drafts.buffers.add_part(rows, 0, planes);
             let target = self.output(output, Form::Rows);
-            let target = self.buffers.add_part(target, 0, planes);
+            let target = self.drafts.buffers.add_part(target, 0, planes);
             self.copy(node, source, target, 1);
         }
         self.note(node, "view");
@@ -246,34 +294,31 @@ impl Planner<'_> {
 
     /// Rows of the whole batch as one array, copied when they are parts of longer rows.
     fn one_array(&mut self, node: usize, rows: BufferId) -> BufferId {
-        if !self.buffers.rows_lie_apart(rows) {
+        if !self.drafts.buffers.rows_lie_apart(rows) {
             return rows;
         }
-        let planes = self.buffers.planes(rows);
-        let array = self.buffers.add(planes, Home::Batch);
+        let planes = self.drafts.buffers.planes(rows);
+        let array = self.drafts.buffers.add(planes, Home::Batch);
         self.copy(node, rows, array, planes.c as usize);
         array
     }
 
     fn reference(&mut self, node: usize) -> Result<(), PlanError> {
-        let graph = self.graph;
-        // A sum behind a convolution without kernel is computed by itself.
-        self.fused_sums.split(node);
-        let whole = self.coupled[node];
+        let graph = self.analysis.graph;
+        let whole = self.analysis.coupled[node];
         let shape = |id: ValueId| -> Shape {
-            let shape = self.shape(id);
-            if whole {
-                shape.clone()
-            } else {
-                shape.with_batch(1)
+            match whole {
+                true => graph.shape(id).clone(),
+                false => graph.shape(id).with_batch(1),
             }
         };
-        let (inputs, output) = (&graph.nodes[node].inputs, graph.nodes[node].output);
-        if inputs.len() > crate::session::MOST_OPERANDS {
-            return Err(PlanError::operands(&graph.nodes[node].name, inputs.len()));
+        let described = &graph.nodes[node];
+        let (inputs, output) = (&described.inputs, described.output);
+        if inputs.len() > MOST_OPERANDS {
+            return Err(PlanError::operands(&described.name, inputs.len()));
         }
         let reference = Reference {
-            op: graph.nodes[node].op.clone(),
+            op: described.op.clone(),
             weights: self.weights.clone(),
             inputs: inputs.iter().map(|&id| shape(id)).collect(),
             output: shape(output),
@@ -282,17 +327,16 @@ impl Planner<'_> {
             .iter()
             .map(|&id| {
                 let rows = self.need(id, Form::Rows);
-                if whole {
-                    self.one_array(node, rows)
-                } else {
-                    rows
+                match whole {
+                    true => self.one_array(node, rows),
+                    false => rows,
                 }
             })
             .collect();
         let dst = self.output(output, Form::Rows);
-        let layer = graph.nodes[node].name.clone();
-        let work = Work::Reference(Box::new(reference));
-        self.push_native(&layer, Some(node), "reference", work, src, dst, 1, whole);
+        let work = DraftWork::Other(Work::Reference(Box::new(reference)), 1);
+        self.drafts
+            .push(self.subject(node), "reference", work, src, dst);
         self.note(node, "reference");
         Ok(())
     }

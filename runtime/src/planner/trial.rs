@@ -1,11 +1,15 @@
 //! A trial: the kernels of one layer by turns, as a plan would run them.
 
-use crate::buffers::{BufferId, Buffers, Home, Placement};
-use crate::plan::{Plan, Segment, Step, Work};
-use crate::{PlanError, Session, ThreadPool};
+use super::drafts::{DraftWork, Drafts, Subject};
+use super::kernel::Kernel;
+use super::link::link;
+use crate::buffers::Home;
+use crate::caches::{Caches, Distance};
+use crate::plan::{Plan, Work};
+use crate::{Options, PlanError, Session, ThreadPool};
 use skimjit_host::memory;
-use skimjit_kernels::jit::{CodeRegion, CpuInfo, Isa};
-use skimjit_kernels::{Built, CompiledKernel, Extent, Planes, Problem};
+use skimjit_kernels::jit::Isa;
+use skimjit_kernels::{Built, Problem};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,32 +22,6 @@ pub(super) enum Setting {
     Tasks(usize),
     /// Once for the batch.
     Columns,
-}
-
-/// Where code and weights of a layer are when its turn comes: other layers run in between.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Distance {
-    /// In the second-level cache: the whole network fits there.
-    Inner,
-    /// In the last-level cache.
-    Outer,
-    /// In memory.
-    Memory,
-}
-
-impl Distance {
-    /// Of a network with that many bytes of code and weights.
-    pub fn of_network(bytes: u64) -> Self {
-        let cpu = CpuInfo::query();
-        let fits =
-            |cache: Option<u64>, usual: u64, share: u64| bytes <= cache.unwrap_or(usual) / share;
-        // Activations need room as well, and the last level is shared with other cores.
-        match () {
-            () if fits(cpu.l2_bytes, USUAL_L2_BYTES, 2) => Self::Inner,
-            () if fits(cpu.l3_bytes, USUAL_L3_BYTES, 4) => Self::Outer,
-            () => Self::Memory,
-        }
-    }
 }
 
 /// Time after which a trial ends.
@@ -68,6 +46,7 @@ pub(super) struct Trial<'a> {
     pub problem: &'a Problem,
     pub setting: Setting,
     pub distance: Distance,
+    pub caches: Caches,
     pub isa: Isa,
     pub pool: &'a Arc<ThreadPool>,
 }
@@ -101,7 +80,7 @@ impl Trial<'_> {
             let contender = built.map(|built| self.contender(built, &mut bytes));
             contenders.push(contender.transpose()?.flatten());
         }
-        let sweep = Sweep::new();
+        let sweep = Sweep::new(self.caches);
         let started = Instant::now();
         for round in 0.. {
             for contender in contenders.iter_mut().flatten().filter(|c| !c.out) {
@@ -133,10 +112,9 @@ impl Trial<'_> {
     fn contender(&self, built: Built, bytes: &mut u64) -> Result<Option<Contender>, PlanError> {
         let plan = self.plan(built)?;
         let more = plan.session_bytes(self.pool.threads());
-        let wanted = if *bytes == 0 {
-            more
-        } else {
-            2 * (*bytes + more)
+        let wanted = match *bytes {
+            0 => more,
+            taken => 2 * (taken + more),
         };
         if let Err(found) = memory::check(wanted) {
             return match *bytes {
@@ -158,128 +136,44 @@ impl Trial<'_> {
 
     /// A plan without inputs and outputs: a copy that writes the source, the staged copy, the kernel.
     fn plan(&self, built: Built) -> Result<Plan, PlanError> {
-        let (region, base) = CodeRegion::publish_all(&[&built.code]).map_err(PlanError::memory)?;
-        let batch = match self.setting {
-            Setting::Images(images) | Setting::Tasks(images) => images,
-            Setting::Columns => 1,
+        let (batch, home) = match self.setting {
+            Setting::Images(images) => (images, Home::Image),
+            Setting::Tasks(images) => (images, Home::Batch),
+            Setting::Columns => (1, Home::Whole),
         };
-        let scratch_elems = built.footprint.scratch_bytes.div_ceil(4);
-        let code_bytes = built.code.bytes.len();
-        let (placement, steps) = self.steps(built, &region, base[0], batch);
+        let per_image = home == Home::Image;
+        let options = Options {
+            caches: self.caches,
+            ..Options::default()
+        };
+        let plan = link(
+            self.steps(built, home),
+            (self.isa, batch, &[per_image]),
+            &options,
+        )?;
         Ok(Plan {
-            isa: self.isa,
-            batch,
-            coupled: false,
-            segments: vec![Segment {
-                per_image: matches!(self.setting, Setting::Images(_)),
-                steps,
-            }],
-            inputs: vec![],
-            outputs: vec![],
-            image_elems: placement.image_elems,
-            batch_elems: placement.batch_elems,
-            scratch_elems,
             code_is_far: self.distance != Distance::Inner,
-            choices: vec![],
-            code_bytes,
-            listings: vec![],
+            ..plan
         })
     }
 
-    /// Room for the operands of a kernel.
-    fn memory(&self, built: &Built) -> Memory {
-        let home = match self.setting {
-            Setting::Images(_) => Home::Image,
-            Setting::Tasks(_) => Home::Batch,
-            Setting::Columns => Home::Whole,
-        };
+    fn steps(&self, built: Built, home: Home) -> Drafts<'static> {
+        let mut drafts = Drafts::default();
+        let mut add = |planes| drafts.buffers.add(planes, home);
         let operands = self.problem.operands();
-        let (src_planes, dst_planes, residual) = (operands.src[0], operands.dst, operands.residual);
-        let mut buffers = Buffers::default();
-        let mut add = |planes: Planes, extent: Extent| {
-            let id = buffers.add(planes, home);
-            // Touched by every step, so that none shares its memory.
-            (0..4).for_each(|step| buffers.touch(id, step, extent));
-            id
-        };
-        let whole = Extent {
-            before: 0,
-            after: src_planes.elems(),
-        };
-        let footprint = built.footprint;
-        let origin = add(src_planes, whole);
-        let seen = if built.staging.is_some() {
-            whole
-        } else {
-            footprint.src
-        };
-        let src = add(src_planes, seen);
-        let staged = built.staging.map(|staging| {
-            let planes = Planes::compact(staging.elems() as u32, 1, 1);
-            add(planes, footprint.src)
-        });
-        let dst = add(dst_planes, footprint.dst);
-        let mut sources = vec![staged.unwrap_or(src)];
-        sources.extend(residual.then(|| add(dst_planes, footprint.dst)));
-        Memory {
-            buffers,
-            origin,
-            src,
-            staged,
-            dst,
-            sources,
-        }
+        let (planes, dst) = (operands.src[0], add(operands.dst));
+        // What the source is copied from, so that it is as near as if a layer had just written it.
+        let (origin, src) = (add(planes), add(planes));
+        let mut sources = vec![src];
+        sources.extend(operands.residual.then(|| add(operands.dst)));
+        let subject = Subject::default();
+        let copy = DraftWork::Other(Work::Copy, planes.c as usize);
+        drafts.push(subject, "source", copy, vec![origin], src);
+        let kernel = Kernel::New(Box::new(built), None);
+        drafts.push_kernel(subject, "kernel", kernel, sources, dst);
+        drafts.keep_apart();
+        drafts
     }
-
-    fn steps(
-        &self,
-        built: Built,
-        region: &Arc<CodeRegion>,
-        base: usize,
-        batch: usize,
-    ) -> (Placement, Vec<Step>) {
-        let memory = self.memory(&built);
-        let placement = memory.buffers.place(batch, &[]);
-        let operand = |&id: &BufferId| placement.operand(&memory.buffers, id);
-        let step = |work, label, src: &[BufferId], dst, costs| Step {
-            layer: String::new(),
-            node: None,
-            label,
-            work,
-            src: src.iter().map(operand).collect(),
-            dst: operand(&dst),
-            cumulated: sums(costs),
-            whole_batch: self.setting == Setting::Columns,
-        };
-        let (src, channels) = (memory.src, memory.buffers.planes(memory.src).c);
-        let costs = vec![1.0; channels as usize];
-        let mut steps = vec![step(
-            Work::Copy,
-            "source",
-            &[memory.origin],
-            src,
-            costs.clone(),
-        )];
-        if let (Some(staging), Some(staged)) = (built.staging, memory.staged) {
-            steps.push(step(Work::Stage(staging), "stage", &[src], staged, costs));
-        }
-        let costs = built.tasks.iter().map(|task| task.cost).collect();
-        let work = Work::Kernel(Arc::new(CompiledKernel::new(built, region, base)));
-        steps.push(step(work, "kernel", &memory.sources, memory.dst, costs));
-        (placement, steps)
-    }
-}
-
-/// Buffers of a trial.
-struct Memory {
-    buffers: Buffers,
-    /// What the source is copied from, so that it is as near as if a layer had just written it.
-    origin: BufferId,
-    src: BufferId,
-    staged: Option<BufferId>,
-    dst: BufferId,
-    /// What the kernel reads.
-    sources: Vec<BufferId>,
 }
 
 impl Contender {
@@ -335,31 +229,16 @@ fn drop_slow(contenders: &mut [Option<Contender>], round: usize) -> usize {
     left
 }
 
-/// Costs of tasks `0..=i`.
-fn sums(mut costs: Vec<f32>) -> Vec<f32> {
-    let mut sum = 0.0;
-    for cost in &mut costs {
-        sum += *cost;
-        *cost = sum;
-    }
-    costs
-}
-
 /// Memory whose reading empties the inner caches.
 struct Sweep(Vec<u64>);
 
-/// Where the CPU does not tell the size of its second-level cache.
-const USUAL_L2_BYTES: u64 = 1 << 20;
-/// The same for the last level.
-const USUAL_L3_BYTES: u64 = 16 << 20;
 /// Largest second-level cache that is emptied.
 const MOST_L2_BYTES: u64 = 8 << 20;
 
 impl Sweep {
-    fn new() -> Self {
-        let l2 = CpuInfo::query().l2_bytes.unwrap_or(USUAL_L2_BYTES);
+    fn new(caches: Caches) -> Self {
         // Twice the size, because replacement is not quite least recently used.
-        let words = l2.min(MOST_L2_BYTES) as usize * 2 / 8;
+        let words = caches.l2_bytes.min(MOST_L2_BYTES) as usize * 2 / 8;
         // Ones: pages of zeros might all be one page.
         Self(vec![1; words])
     }

@@ -1,122 +1,115 @@
 //! Which layers have to be timed, and what their trials found.
 
-use super::Planner;
-use super::job::Job;
-use super::select;
-use super::trial::{Distance, Setting, Trial};
-use crate::PlanError;
+use super::analysis::Analysis;
+use super::select::Layer;
+use super::trial::{Setting, Trial};
+use crate::caches::Distance;
 use crate::plan::Basis;
-use crate::tune::{Times, TrialKey, Tuner};
-use skimjit_kernels::jit::{Isa, SpecHasher};
-use skimjit_kernels::{Variant, Weights, registry};
-use skimjit_models::Pattern;
+use crate::tune::{Times, TrialKey, Tuner, Verdict};
+use crate::{Options, PlanError};
+use skimjit_kernels::Variant;
+use skimjit_kernels::jit::SpecHasher;
 use std::hash::{Hash, Hasher};
 
 /// Value and position, be it in a table or in code.
 const BYTES_PER_NONZERO: u64 = 8;
 
-/// Times that decide a layer.
-#[derive(Clone)]
-pub(super) struct Verdict {
-    pub times: Times,
-    pub basis: Basis,
-}
-
 /// A layer with several candidates worth a trial.
-struct Survey {
+struct Survey<'a> {
+    layer: &'a Layer<'a>,
     key: TrialKey,
     setting: Setting,
-    distance: Distance,
     finalists: Vec<&'static dyn Variant>,
 }
 
-impl Survey {
-    fn known(&self, times: &Times) -> bool {
-        let mut names = self.finalists.iter().map(|variant| variant.name());
-        names.all(|name| times.contains_key(name))
+/// Times of every layer with several candidates, remembered or measured; layers whose variant is
+/// named are left alone unless they are to be timed as well.
+pub(super) fn tune(
+    analysis: &Analysis<'_>,
+    layers: &[Option<Layer<'_>>],
+    options: &Options,
+    tuner: &Tuner,
+) -> Result<Vec<Option<Verdict>>, PlanError> {
+    let bytes = footprint_bytes(analysis, options).max(tuner.network_bytes);
+    let stage = Tuning {
+        analysis,
+        options,
+        tuner,
+        distance: tuner.caches.distance(bytes),
+    };
+    let layers: Vec<Option<&Layer<'_>>> = layers.iter().map(Option::as_ref).collect();
+    let surveys = options.map(&layers, |&layer| stage.survey(layer?));
+    let recall = |survey: &Option<Survey<'_>>| survey.as_ref()?.recall(tuner);
+    let mut verdicts: Vec<Option<Verdict>> = surveys.iter().map(recall).collect();
+    let open = surveys.iter().zip(&mut verdicts);
+    let open = open.filter_map(|(survey, verdict)| Some((survey.as_ref()?, verdict)));
+    let open: Vec<_> = open.filter(|(_, verdict)| verdict.is_none()).collect();
+    let count = open.len();
+    for (number, (survey, verdict)) in (1..).zip(open) {
+        let layer = survey.layer.name;
+        if tuner.frozen {
+            let names: Vec<&str> = survey.names().collect();
+            return Err(PlanError::frozen(layer, &names, tuner.pool.threads()));
+        }
+        if let Some(on_trial) = &tuner.on_trial {
+            on_trial(layer, number, count);
+        }
+        // An equal layer may have been measured by now.
+        *verdict = match survey.recall(tuner) {
+            Some(remembered) => Some(remembered),
+            None => Some(stage.measure(survey)?),
+        };
     }
+    Ok(verdicts)
 }
 
-impl Planner<'_> {
-    /// Times of every layer with several candidates, remembered or measured; layers whose variant is
-    /// named are left alone unless they are to be timed as well.
-    pub(super) fn tune(
-        &self,
-        tuner: &Tuner,
-        nodes: &[usize],
-    ) -> Result<Vec<Option<Verdict>>, PlanError> {
-        let distance = Distance::of_network(self.footprint_bytes(nodes).max(tuner.network_bytes));
-        let surveys = self
-            .options
-            .map(nodes, |&node| self.survey(node, distance, tuner));
-        let mut verdicts: Vec<Option<Verdict>> = surveys
-            .iter()
-            .map(|survey| recall(survey.as_ref()?, tuner))
-            .collect();
-        let open: Vec<(usize, &Survey)> = surveys
-            .iter()
-            .enumerate()
-            .filter_map(|(node, survey)| Some((node, survey.as_ref()?)))
-            .filter(|&(node, _)| verdicts[node].is_none())
-            .collect();
-        for (index, &(node, survey)) in open.iter().enumerate() {
-            let layer = &self.graph.nodes[node].name;
-            if tuner.frozen {
-                let names: Vec<&str> = survey.finalists.iter().map(|v| v.name()).collect();
-                return Err(PlanError::frozen(layer, &names, tuner.pool.threads()));
-            }
-            if let Some(on_trial) = &tuner.on_trial {
-                on_trial(layer, index + 1, open.len());
-            }
-            // An equal layer may have been measured by now.
-            verdicts[node] = recall(survey, tuner);
-            if verdicts[node].is_none() {
-                verdicts[node] = self.measure(node, survey, tuner)?;
-            }
-        }
-        Ok(verdicts)
-    }
+/// About what the kernels of the network read: weights that are not zero, and where they are.
+fn footprint_bytes(analysis: &Analysis<'_>, options: &Options) -> u64 {
+    let graph = analysis.graph;
+    let bytes = options.map(&graph.nodes, |node| {
+        let weights = node.op.weights();
+        let nonzeros = weights.iter().map(|&id| graph.weight(id).nonzeros());
+        nonzeros.sum::<usize>() as u64 * BYTES_PER_NONZERO
+    });
+    bytes.into_iter().sum()
+}
 
-    /// About what the kernels of the network read: weights that are not zero, and where they are.
-    fn footprint_bytes(&self, nodes: &[usize]) -> u64 {
-        let bytes = self.options.map(nodes, |&node| {
-            let weights = self.graph.nodes[node].op.weights();
-            let nonzeros = weights.iter().map(|&id| self.graph.weight(id).nonzeros());
-            nonzeros.sum::<usize>() as u64 * BYTES_PER_NONZERO
-        });
-        bytes.into_iter().sum()
-    }
+/// What is common to the layers.
+struct Tuning<'a> {
+    analysis: &'a Analysis<'a>,
+    options: &'a Options,
+    tuner: &'a Tuner,
+    distance: Distance,
+}
 
+impl Tuning<'_> {
     /// `None` when there is nothing to decide.
-    fn survey(&self, node: usize, distance: Distance, tuner: &Tuner) -> Option<Survey> {
-        let named = self.options.variants.get(&self.graph.nodes[node].name);
-        let job = self.job(node)?;
-        if !job.problem.is_weighted_sum() {
+    fn survey<'a>(&self, layer: &'a Layer<'a>) -> Option<Survey<'a>> {
+        if !layer.job.problem.is_weighted_sum() {
             return None;
         }
-        let pattern = select::pattern(&job);
-        let (candidates, _) = registry::candidates(&job.problem, &pattern, self.isa);
-        let asked = |name: &String| candidates.iter().any(|c| c.variant.name() == name);
-        if !tuner.named_too && named.is_some_and(asked) {
+        let mut names = layer.candidates.iter().map(|c| c.variant.name());
+        let named = self.options.variant(layer.name);
+        if !self.tuner.named_too && named.is_some_and(|named| names.any(|name| name == named)) {
             return None;
         }
-        let finalists = select::finalists(&candidates, pattern.density());
+        let finalists = layer.finalists();
         if finalists.len() < 2 {
             return None;
         }
-        let threads = tuner.pool.threads();
-        let setting = self.setting(node, &job, threads);
+        let setting = self.setting(layer);
         Some(Survey {
-            key: key(&job, &pattern, (setting, distance), self.isa, threads),
+            layer,
+            key: self.key(layer, setting),
             setting,
-            distance,
             finalists,
         })
     }
 
-    fn setting(&self, node: usize, job: &Job<'_>, threads: usize) -> Setting {
-        let batch = self.batch as usize;
-        match (job.columns, self.per_image[self.segment_of[node]]) {
+    fn setting(&self, layer: &Layer<'_>) -> Setting {
+        let threads = self.tuner.pool.threads();
+        let batch = self.analysis.batch as usize;
+        match (layer.job.columns, self.analysis.is_per_image(layer.node)) {
             (true, _) => Setting::Columns,
             // Members compute an image each, or all of them share one.
             (_, true) if batch >= threads => Setting::Images(threads),
@@ -125,75 +118,67 @@ impl Planner<'_> {
         }
     }
 
-    fn measure(
-        &self,
-        node: usize,
-        survey: &Survey,
-        tuner: &Tuner,
-    ) -> Result<Option<Verdict>, PlanError> {
-        let Some(job) = self.job(node) else {
-            return Ok(None);
-        };
-        let pattern = select::pattern(&job);
-        let weights = Weights {
-            values: &job.weights,
-            pattern: &pattern,
-            bias: job.bias,
-        };
-        let built = self.options.map(&survey.finalists, |variant| {
-            variant.build(&job.problem, weights, self.isa).ok()
-        });
+    fn key(&self, layer: &Layer<'_>, setting: Setting) -> TrialKey {
+        // The text names every field of the problem. Files of earlier versions hold it.
+        let problem = format!(
+            "{:?}, {setting:?}, weights in {:?}, density {:.4}",
+            layer.job.problem,
+            self.distance,
+            layer.pattern.density()
+        );
+        let mut hasher = SpecHasher::new();
+        hasher.write(problem.as_bytes());
+        layer.pattern.hash(&mut hasher);
+        TrialKey {
+            isa: layer.isa,
+            threads: self.tuner.pool.threads(),
+            problem,
+            hash: hasher.finish128(),
+        }
+    }
+
+    fn measure(&self, survey: &Survey<'_>) -> Result<Verdict, PlanError> {
+        let Layer { job, isa, .. } = survey.layer;
+        let weights = survey.layer.weights();
+        let build = |variant: &&dyn Variant| variant.build(&job.problem, weights, *isa).ok();
+        let built = self.options.map(&survey.finalists, build);
         let trial = Trial {
             problem: &job.problem,
             setting: survey.setting,
-            distance: survey.distance,
-            isa: self.isa,
-            pool: &tuner.pool,
+            distance: self.distance,
+            caches: self.tuner.caches,
+            isa: *isa,
+            pool: &self.tuner.pool,
         };
         let outcome = trial.run(built)?;
-        let names = survey.finalists.iter().map(|variant| variant.name());
-        let times: Times = names.map(str::to_owned).zip(outcome.times).collect();
-        if outcome.disturbed {
-            // What else the machine did then says nothing about the kernels the next time.
-            let basis = Basis::Disturbed;
-            return Ok(Some(Verdict { times, basis }));
+        let times: Times = survey
+            .names()
+            .map(str::to_owned)
+            .zip(outcome.times)
+            .collect();
+        // What else the machine did then says nothing about the kernels the next time.
+        let basis = match outcome.disturbed {
+            true => Basis::Disturbed,
+            false => Basis::Measured,
+        };
+        if !outcome.disturbed {
+            self.tuner.memory.keep(&survey.key, &times);
         }
-        tuner.memory.keep(&survey.key, &times);
-        Ok(Some(Verdict {
-            times,
-            basis: Basis::Measured,
-        }))
+        Ok(Verdict { times, basis })
     }
 }
 
-fn recall(survey: &Survey, tuner: &Tuner) -> Option<Verdict> {
-    let times = tuner.memory.recall(&survey.key)?;
-    survey.known(&times).then_some(Verdict {
-        times,
-        basis: Basis::Remembered,
-    })
-}
+impl Survey<'_> {
+    fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.finalists.iter().map(|variant| variant.name())
+    }
 
-fn key(
-    job: &Job<'_>,
-    pattern: &Pattern,
-    (setting, distance): (Setting, Distance),
-    isa: Isa,
-    threads: usize,
-) -> TrialKey {
-    // The text names every field of the problem.
-    let problem = format!(
-        "{:?}, {setting:?}, weights in {distance:?}, density {:.4}",
-        job.problem,
-        pattern.density()
-    );
-    let mut hasher = SpecHasher::new();
-    hasher.write(problem.as_bytes());
-    pattern.hash(&mut hasher);
-    TrialKey {
-        isa,
-        threads,
-        problem,
-        hash: hasher.finish128(),
+    fn recall(&self, tuner: &Tuner) -> Option<Verdict> {
+        let times = tuner.memory.recall(&self.key)?;
+        let known = self.names().all(|name| times.contains_key(name));
+        known.then_some(Verdict {
+            times,
+            basis: Basis::Remembered,
+        })
     }
 }

@@ -19,7 +19,7 @@ use skimjit::picture::Mean;
 use skimjit::verify::Verification;
 use skimjit::{CompileOptions, Engine, Error, Model, Plan, Result};
 use skimjit_models::{Error as InputError, Node, Op};
-use skimjit_runtime::plan::Work;
+use skimjit_runtime::plan::{Loops, Work};
 use skimjit_runtime::recipe::Recipe;
 use skimjit_runtime::{Basis, Choice};
 use std::path::PathBuf;
@@ -297,7 +297,9 @@ fn layers(plan: &Plan) -> Vec<Layer<'_>> {
         .collect();
     let for_batch = |layer: &str| {
         steps.iter().any(|step| {
-            step.layer == layer && step.whole_batch && matches!(step.work, Work::Kernel(_))
+            step.layer == layer
+                && step.loops == Loops::Once
+                && matches!(step.work, Work::Kernel(_))
         })
     };
     let choices = plan.choices.iter();

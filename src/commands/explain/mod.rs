@@ -16,7 +16,7 @@ use serde::Serialize;
 use skimjit::{CompileOptions, Engine, Result, layer};
 use skimjit_runtime::jit::CpuInfo;
 use skimjit_runtime::machine::{self, Peak};
-use skimjit_runtime::{Basis, Choice};
+use skimjit_runtime::{Basis, Caches, Choice};
 
 /// Says why a network is as fast as it is: for each layer the limit of this machine, the kernels that
 /// could compute it with their estimated and measured times, and the choice; for the network, what
@@ -56,6 +56,8 @@ pub struct Report {
     pub model: String,
     pub cpu: String,
     pub isa: String,
+    /// Those that the plan was made for.
+    pub caches: Caches,
     pub batch: usize,
     pub threads: usize,
     /// Of one core.
@@ -222,6 +224,7 @@ impl Report {
             model,
             cpu: CpuInfo::query().model_name,
             isa: plan.isa.to_string(),
+            caches: plan.caches,
             batch: plan.batch,
             threads: engine.threads(),
             peak: speeds.peak,

@@ -1,0 +1,138 @@
+//! Steps over buffers that have no places yet.
+
+use super::kernel::Kernel;
+use crate::buffers::{BufferId, Buffers, Home};
+use crate::plan::Work;
+use skimjit_kernels::{Extent, Planes};
+
+/// Work of a step before its code is published.
+pub(super) enum DraftWork {
+    Kernel(Kernel),
+    /// In so many tasks of equal cost.
+    Other(Work, usize),
+}
+
+/// What a step is made for.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Subject<'a> {
+    pub layer: &'a str,
+    pub node: Option<usize>,
+}
+
+/// A step before its buffers are placed.
+pub(super) struct Draft<'a> {
+    pub subject: Subject<'a>,
+    pub label: &'static str,
+    pub work: DraftWork,
+    pub src: Vec<BufferId>,
+    pub dst: BufferId,
+    pub segment: usize,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Drafts<'a> {
+    pub buffers: Buffers,
+    pub steps: Vec<Draft<'a>>,
+    /// Segment steps are appended to.
+    pub segment: usize,
+}
+
+impl<'a> Drafts<'a> {
+    /// Appends a step.
+    pub fn push(
+        &mut self,
+        subject: Subject<'a>,
+        label: &'static str,
+        work: DraftWork,
+        src: Vec<BufferId>,
+        dst: BufferId,
+    ) {
+        let step = self.steps.len();
+        let touched = src.iter().chain([&dst]).enumerate();
+        for (index, &buffer) in touched {
+            let extent = match &work {
+                DraftWork::Other(..) => Extent {
+                    before: 0,
+                    after: self.buffers.planes(buffer).elems(),
+                },
+                DraftWork::Kernel(kernel) if index < src.len() => kernel.footprint().src,
+                DraftWork::Kernel(kernel) => kernel.footprint().dst,
+            };
+            self.buffers.touch(buffer, step, extent);
+        }
+        // A residual lies as the result does.
+        if let (Some(&residual), DraftWork::Kernel(kernel)) = (src.get(1), &work) {
+            self.buffers.touch(residual, step, kernel.footprint().dst);
+        }
+        self.steps.push(Draft {
+            subject,
+            label,
+            work,
+            src,
+            dst,
+            segment: self.segment,
+        });
+    }
+
+    /// Appends a kernel, with the staged copy it wants.
+    pub fn push_kernel(
+        &mut self,
+        subject: Subject<'a>,
+        label: &'static str,
+        kernel: Kernel,
+        mut src: Vec<BufferId>,
+        dst: BufferId,
+    ) {
+        if let Some(&staging) = kernel.staging() {
+            let home = match self.buffers.home(dst) {
+                Home::Whole => Home::Whole,
+                _ => Home::Image,
+            };
+            let planes = Planes::compact(staging.elems() as u32, 1, 1);
+            let staged = self.buffers.add(planes, home);
+            let work = DraftWork::Other(Work::Stage(staging), staging.src.c as usize);
+            self.push(subject, "stage", work, vec![src[0]], staged);
+            src[0] = staged;
+        }
+        self.push(subject, label, DraftWork::Kernel(kernel), src, dst);
+    }
+
+    /// Every buffer is in use all the time, so that none shares its memory.
+    pub fn keep_apart(&mut self) {
+        let last = self.steps.len() - 1;
+        for draft in &self.steps {
+            for &buffer in draft.src.iter().chain([&draft.dst]) {
+                self.buffers.touch(buffer, 0, Extent::default());
+                self.buffers.touch(buffer, last, Extent::default());
+            }
+        }
+    }
+
+    /// The kernels, in order.
+    pub fn kernels(&self) -> impl Iterator<Item = &Kernel> {
+        self.steps.iter().filter_map(Draft::kernel)
+    }
+}
+
+impl Draft<'_> {
+    pub fn kernel(&self) -> Option<&Kernel> {
+        match &self.work {
+            DraftWork::Kernel(kernel) => Some(kernel),
+            DraftWork::Other(..) => None,
+        }
+    }
+
+    /// Costs of tasks `0..=i`.
+    pub fn cumulated(&self) -> Vec<f32> {
+        let mut sum = 0.0;
+        let mut add = |cost| {
+            sum += cost;
+            sum
+        };
+        match &self.work {
+            DraftWork::Kernel(kernel) => kernel.tasks().iter().map(|t| add(t.cost)).collect(),
+            DraftWork::Other(_, tasks) => (0..(*tasks).max(1)).map(|_| add(1.0)).collect(),
+        }
+    }
+}
