@@ -18,6 +18,10 @@
 //! # }
 //! ```
 
+/// Code ahead of time: networks as objects and libraries that run without this crate.
+pub mod ahead_of_time {
+    pub use skimjit_aot::{AheadOfTime, Error, Interface, Program, identifier};
+}
 pub mod any_shape;
 pub mod array;
 pub mod code_info;
@@ -31,14 +35,14 @@ pub mod options;
 pub mod tune;
 pub mod verify;
 
+pub use ahead_of_time::AheadOfTime;
 pub use any_shape::{AnyShape, AnyShapeSession};
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use model::Model;
 pub use options::{CompileOptions, Keep, LoadOptions, Shared};
-pub use skimjit_aot::{self as ahead_of_time, AheadOfTime};
 pub use skimjit_data::picture;
-pub use skimjit_models::{Graph, Shape, Tensor};
+pub use skimjit_models::{Error as InputError, ErrorKind as InputErrorKind, Graph, Shape, Tensor};
 pub use skimjit_runtime::jit::Isa;
 pub use skimjit_runtime::{
     KernelStore, Plan, PlanError, PlanErrorKind, Port, Profile, RunError, Session, ThreadPool,
