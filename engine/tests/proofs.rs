@@ -5,7 +5,9 @@ use skimjit::{CompileOptions, Isa, Model};
 use skimjit_caffe::{import, zoo};
 use skimjit_models::Pattern;
 use skimjit_runtime::KernelInspector;
-use skimjit_runtime::kernels::{Built, ConvProblem, FcProblem, Planes, Problem, Weights, registry};
+use skimjit_runtime::kernels::{
+    Built, ConvProblem, FcProblem, Planes, Problem, Values, Weights, registry,
+};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
@@ -74,7 +76,7 @@ struct Narrow {
 impl Narrow {
     fn prove(&self, name: &str, isa: Isa) -> Result<skimjit_verifier::Proof, String> {
         let weights = Weights {
-            values: &self.values,
+            values: Values::All(&self.values),
             pattern: &self.pattern,
             bias: &self.bias,
         };
@@ -105,9 +107,10 @@ fn narrowed(problem: &Problem, weights: Weights<'_>) -> Option<Narrow> {
     let rows =
         (0..groups).flat_map(|group| (0..kept).map(move |row| (group * channels + row) as usize));
     let cols = weights.pattern.cols() as usize;
+    let all = weights.all();
     let values: Vec<f32> = rows
         .clone()
-        .flat_map(|row| &weights.values[row * cols..][..cols])
+        .flat_map(|row| &all[row * cols..][..cols])
         .copied()
         .collect();
     Some(Narrow {

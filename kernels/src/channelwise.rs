@@ -51,7 +51,7 @@ impl TypedVariant for Channelwise {
         let mut packed = AlignedBuf::new();
         packed.extend(&A::first_lanes(dst.hw() % A::LANES as u32));
         let constants = packed.align(64);
-        packed.extend_f32(weights.values.iter().copied());
+        packed.extend_f32(weights.all().iter().copied());
         let mut asm = A::new();
         emit(&mut asm, problem);
         let tasks = balanced(dst.c, dst.c.div_ceil(TASKS)).map(|channels| Task {

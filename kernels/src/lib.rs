@@ -32,6 +32,6 @@ pub use problem::{
 };
 pub use skimjit_jit as jit;
 pub use variant::{
-    Built, Cost, Extent, Footprint, KernelError, Task, TypedVariant, Unsupported, Variant,
+    Built, Cost, Extent, Footprint, KernelError, Task, TypedVariant, Unsupported, Values, Variant,
     WeightFormat, Weighting, Weights,
 };

@@ -4,6 +4,7 @@ use crate::{AlignedBuf, ConvProblem, Family, FamilyProblem, Planes, Problem, sta
 use skimjit_jit::asm::VectorAsm;
 use skimjit_jit::{Code, Features, Isa, with_assembler};
 use skimjit_models::Pattern;
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -89,12 +90,21 @@ pub(crate) fn at_least_memory(cycles: f64, weight_bytes: f64) -> f64 {
     }
 }
 
-/// Weights of a layer: dense row-major values and where they are not zero.
+/// Values of a layer's weights.
+#[derive(Clone, Copy)]
+pub enum Values<'a> {
+    /// All of them, row-major; none for layers without weights.
+    All(&'a [f32]),
+    /// Those of the pattern, row after row: the others are zero.
+    NonZeros(&'a [f32]),
+}
+
+/// Weights of a layer: values and where they are not zero.
 #[derive(Clone, Copy)]
 pub struct Weights<'a> {
-    /// Row-major values; empty for layers without weights.
-    pub values: &'a [f32],
-    /// Non-zeros of `values`.
+    /// Values.
+    pub values: Values<'a>,
+    /// Where they are not zero.
     pub pattern: &'a Pattern,
     /// One per output channel; empty: zeros.
     pub bias: &'a [f32],
@@ -119,16 +129,49 @@ impl WeightFormat {
     }
 }
 
-impl Weights<'_> {
+impl<'a> Weights<'a> {
     /// The narrowest format in which no weight loses a bit.
     pub fn exact_format(&self) -> WeightFormat {
-        match self.values.iter().all(|w| w.to_bits() & 0xFFFF == 0) {
+        let (Values::All(values) | Values::NonZeros(values)) = self.values;
+        match values.iter().all(|w| w.to_bits() & 0xFFFF == 0) {
             true => WeightFormat::Bf16,
             false => WeightFormat::F32,
         }
     }
-    pub(crate) fn value(&self, row: u32, col: u32) -> f32 {
-        self.values[row as usize * self.pattern.cols() as usize + col as usize]
+    /// Number of values, zeros included.
+    pub fn elems(&self) -> usize {
+        match self.values {
+            Values::All(values) => values.len(),
+            Values::NonZeros(_) => self.pattern.rows() as usize * self.pattern.cols() as usize,
+        }
+    }
+    /// All values, row-major.
+    pub fn all(&self) -> Cow<'a, [f32]> {
+        let values = match self.values {
+            Values::All(values) => return Cow::Borrowed(values),
+            Values::NonZeros(values) => values,
+        };
+        let mut all = vec![0.0; self.elems()];
+        let rows = all.chunks_exact_mut((self.pattern.cols() as usize).max(1));
+        let mut values = values.iter();
+        for (row, to) in (0..).zip(rows) {
+            for (&col, &value) in self.pattern.row(row).iter().zip(&mut values) {
+                to[col as usize] = value;
+            }
+        }
+        Cow::Owned(all)
+    }
+    /// The value at a place.
+    pub fn value(&self, row: u32, col: u32) -> f32 {
+        match self.values {
+            Values::All(values) => {
+                values[row as usize * self.pattern.cols() as usize + col as usize]
+            }
+            Values::NonZeros(values) => {
+                let place = self.pattern.place(row, col);
+                place.map_or(0.0, |place| values[place])
+            }
+        }
     }
     /// Columns of the non-zeros of a row; none in rows beyond the last.
     pub(crate) fn cols(&self, row: u32) -> &[u32] {
@@ -371,6 +414,13 @@ impl<T: TypedVariant> Variant for T {
         isa: Isa,
     ) -> Result<Built, KernelError> {
         let problem = supported::<T>(problem, isa)?;
+        if T::WEIGHTING == Weighting::Sparse {
+            return with_assembler!(isa, A => T::build::<A>(problem, weights));
+        }
+        // What keeps the zeros wants them side by side.
+        let all = weights.all();
+        let values = Values::All(&all);
+        let weights = Weights { values, ..weights };
         with_assembler!(isa, A => T::build::<A>(problem, weights))
     }
 }

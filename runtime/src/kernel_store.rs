@@ -1,7 +1,9 @@
 //! Kernels that several plans use: what is the same for two input shapes is generated and kept once.
 
 use skimjit_kernels::jit::{Isa, SpecHash, SpecHasher};
-use skimjit_kernels::{CompiledKernel, EltwiseKind, EltwiseProblem, LrnProblem, Problem, Weights};
+use skimjit_kernels::{
+    CompiledKernel, EltwiseKind, EltwiseProblem, LrnProblem, Problem, Values, Weights,
+};
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::mem::discriminant;
@@ -90,7 +92,14 @@ pub(crate) fn key(variant: &str, problem: &Problem, weights: Weights<'_>, isa: I
     variant.hash(&mut hasher);
     isa.hash(&mut hasher);
     hash_problem(problem, &mut hasher);
-    for values in [weights.values, weights.bias] {
+    let values = match weights.values {
+        Values::All(values) => values,
+        Values::NonZeros(values) => {
+            weights.pattern.hash(&mut hasher);
+            values
+        }
+    };
+    for values in [values, weights.bias] {
         hasher.write_usize(values.len());
         for pair in values.chunks(2) {
             let word = |index: usize| {
@@ -153,7 +162,7 @@ mod tests {
         let of = |variant: &str, problem: &Problem, values: &[f32], bias: &[f32], isa| {
             let pattern = &Pattern::from_weights(1, values.len() as u32, values);
             let weights = Weights {
-                values,
+                values: Values::All(values),
                 pattern,
                 bias,
             };

@@ -7,7 +7,7 @@ use skimjit_host::memory;
 use skimjit_models::Pattern;
 use skimjit_runtime::jit::{CodeRegion, Isa, SpecHash, SpecHasher};
 use skimjit_runtime::kernels::{
-    Built, CompiledKernel, Problem, Variant, Weighting, Weights, limits, registry,
+    Built, CompiledKernel, Problem, Values, Variant, Weighting, Weights, limits, registry,
 };
 use skimjit_runtime::{KernelStore, PlanError, PlanErrorKind, hash_problem};
 use std::borrow::Cow;
@@ -135,7 +135,7 @@ fn create(problem: Problem, matrix: Matrix<'_>, bias: &[f32], options: &Options)
     let values = matrix.values(size)?;
     let pattern = Pattern::from_weights(size[0], size[1], &values);
     let weights = Weights {
-        values: &values,
+        values: Values::All(&values),
         pattern: &pattern,
         bias,
     };

@@ -205,7 +205,7 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Built {
         source,
         tile,
     };
-    let mut packed = AlignedBuf::with_capacity(weights.values.len() * 4);
+    let mut packed = AlignedBuf::with_capacity(weights.elems() * 4);
     // Offsets into the table depend on the vectors of a chunk.
     let mut sizes: Vec<(Chunk, Vec<u64>)> = Vec::new();
     let mut tasks = Vec::new();

@@ -112,7 +112,7 @@ impl TypedVariant for Rolled {
 fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Built {
     let (tile, _) = Tile::choose(problem, A::ISA);
     let flat = tile.geometry(problem, A::ISA);
-    let mut packed = AlignedBuf::with_capacity(weights.values.len() * 4);
+    let mut packed = AlignedBuf::with_capacity(weights.elems() * 4);
     let table = flat.write_table::<A>(&mut packed);
     let mut tasks = Vec::new();
     // Chunk sizes differ by at most one, so two entries serve all chunks.
@@ -133,7 +133,7 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Built {
             );
         }
     }
-    if problem.src.elems() > weights.values.len() {
+    if problem.src.elems() > weights.elems() {
         // Segment by segment: the part of the source that all chunks read stays in cache.
         tasks.sort_by_key(|task| task.aux);
     }

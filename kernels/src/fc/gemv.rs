@@ -54,7 +54,7 @@ impl TypedVariant for Gemv {
         let padded_rows = blocks * BLOCK_ROWS;
         let bias = weights.pack_bias(&mut packed, 0..padded_rows);
         let wei = packed.align(64);
-        for values in weights.values.chunks_exact(row) {
+        for values in weights.all().chunks_exact(row) {
             packed.extend_f32(values.iter().copied());
             packed.extend_f32((row..pitch).map(|_| 0.0));
         }

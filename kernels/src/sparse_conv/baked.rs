@@ -173,6 +173,7 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Result<Bu
         rows,
         step_cost(&plan.flat, A::ISA),
     );
+    let cols = weights.pattern.cols();
     for chunk in schedule::chunks(problem, weights.pattern, clusters) {
         let bias = weights.pack_bias(&mut packed, chunk.rows.iter().copied());
         let wei = packed.align(64);
@@ -180,7 +181,7 @@ fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Result<Bu
             chunk
                 .weights
                 .iter()
-                .map(|&index| weights.values[index as usize]),
+                .map(|&index| weights.value(index / cols, index % cols)),
         );
         let task = Task {
             entry: entries.len() as u32,

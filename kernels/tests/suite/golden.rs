@@ -5,7 +5,7 @@ use crate::data::Data;
 use crate::spec::Spec;
 use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, NasmFormatter};
 use skimjit_kernels::jit::Isa;
-use skimjit_kernels::{Built, Variant, Weights, registry};
+use skimjit_kernels::{Built, Values, Variant, Weights, registry};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ fn listing(variant: &dyn Variant, isa: Isa) -> Option<String> {
     variant.supports(&spec.problem, isa).ok()?;
     let data = Data::new(&spec);
     let weights = Weights {
-        values: &data.values,
+        values: Values::All(&data.values),
         pattern: &data.pattern,
         bias: &data.bias,
     };

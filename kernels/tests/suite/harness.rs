@@ -6,7 +6,7 @@ use crate::oracle::{Expected, expected};
 use crate::spec::Spec;
 use skimjit_kernels::jit::{CodeRegion, Isa};
 use skimjit_kernels::{
-    Built, CompiledKernel, Extent, KernelIo, Planes, Variant, Weights, registry,
+    Built, CompiledKernel, Extent, KernelIo, Planes, Values, Variant, Weights, registry,
 };
 use skimjit_testing::isas;
 use std::ops::Range;
@@ -50,7 +50,7 @@ pub fn check(spec: &Spec) -> Result<bool, String> {
 pub fn builds(variant: &dyn Variant, isa: Isa, spec: &Spec) -> bool {
     let data = Data::new(spec);
     let weights = Weights {
-        values: &data.values,
+        values: Values::All(&data.values),
         pattern: &data.pattern,
         bias: &data.bias,
     };
@@ -104,12 +104,25 @@ fn build(
         return Err(format!("an estimate of {} cycles", cost.cycles));
     }
     let weights = Weights {
-        values: &data.values,
+        values: Values::All(&data.values),
         pattern: &data.pattern,
         bias: &data.bias,
     };
-    let build = || variant.build(&spec.problem, weights, isa);
-    let (built, again) = match (build(), build()) {
+    // The same weights in their other form are the same kernel.
+    let rows = (0..data.pattern.rows()).flat_map(|row| {
+        let cols = data.pattern.row(row).iter();
+        cols.map(move |&col| weights.value(row, col))
+    });
+    let nonzeros: Vec<f32> = rows.collect();
+    let of_nonzeros = Weights {
+        values: match data.values.is_empty() {
+            true => Values::All(&[]),
+            false => Values::NonZeros(&nonzeros),
+        },
+        ..weights
+    };
+    let build = |weights| variant.build(&spec.problem, weights, isa);
+    let (built, again) = match (build(weights), build(of_nonzeros)) {
         (Ok(built), Ok(again)) => (built, again),
         (Err(first), Err(second)) if first == second => return Ok(None),
         (first, second) => {

@@ -9,7 +9,7 @@ use crate::memory::Memory;
 use crate::program::Program;
 use crate::{arguments, budget, layer};
 use skimjit_kernels::jit::Isa;
-use skimjit_kernels::{Built, Problem, Variant, Weights};
+use skimjit_kernels::{Built, Problem, Values, Variant, Weights};
 use std::collections::{HashMap, HashSet};
 
 /// An instruction of a kernel.
@@ -73,7 +73,7 @@ fn factors(
         return None;
     }
     let cols = weights.pattern.cols();
-    let mut values = vec![0.0; weights.values.len()];
+    let mut values = vec![0.0; weights.elems()];
     for row in 0..weights.pattern.rows() {
         for &col in weights.pattern.row(row) {
             let index = row * cols + col;
@@ -81,7 +81,7 @@ fn factors(
         }
     }
     let weights = Weights {
-        values: &values,
+        values: Values::All(&values),
         ..weights
     };
     let again = variant.build(problem, weights, isa).ok()?;

@@ -121,10 +121,8 @@ fn bias(weights: Weights<'_>, row: u32) -> Lane {
 
 /// Non-zeros of a row: column and value.
 fn row<'a>(weights: Weights<'a>, row: u32) -> impl Iterator<Item = (u32, Lane)> + 'a {
-    let cols = weights.pattern.cols() as usize;
-    let values = &weights.values[row as usize * cols..][..cols];
     let columns = weights.pattern.row(row).iter();
-    columns.map(move |&col| (col, Lane::float(values[col as usize])))
+    columns.map(move |&col| (col, Lane::float(weights.value(row, col))))
 }
 
 fn convolution(p: &ConvProblem, weights: Weights<'_>, extremes: &mut Extremes) -> Vec<Lane> {
@@ -231,10 +229,11 @@ fn pooling(p: &PoolProblem, extremes: &mut Extremes) -> Vec<Lane> {
 }
 
 fn channelwise(p: &ChannelwiseProblem, weights: Weights<'_>, extremes: &mut Extremes) -> Vec<Lane> {
+    let constants = weights.all();
     let mut result = Vec::new();
     for c in 0..p.dst.c {
         let [scale, shift, slope] =
-            [0, 1, 2].map(|part| Lane::float(weights.values[c as usize * 3 + part]));
+            [0, 1, 2].map(|part| Lane::float(constants[c as usize * 3 + part]));
         for pixel in 0..p.dst.hw() {
             let mut value = input(0, c, pixel);
             if p.affine {

@@ -19,7 +19,7 @@ mod random;
 
 use data::Data;
 use skimjit_kernels::jit::Isa;
-use skimjit_kernels::{Built, Problem, Variant, Weights, registry};
+use skimjit_kernels::{Built, Problem, Values, Variant, Weights, registry};
 use skimjit_verifier::{Fault, Proof, Scope, verify};
 use spec::Spec;
 
@@ -37,7 +37,7 @@ impl Case {
 
     fn weights(&self) -> Weights<'_> {
         Weights {
-            values: &self.data.values,
+            values: Values::All(&self.data.values),
             pattern: &self.data.pattern,
             bias: &self.data.bias,
         }

@@ -100,6 +100,11 @@ impl Pattern {
             self.row_start[row as usize] as usize..self.row_start[row as usize + 1] as usize;
         &self.col[range]
     }
+    /// How many places come before (row, col), which is one of them; `None` when it is none.
+    pub fn place(&self, row: u32, col: u32) -> Option<usize> {
+        let in_row = self.row(row).binary_search(&col).ok()?;
+        Some(self.row_start[row as usize] as usize + in_row)
+    }
     /// Non-zeros over rows·cols.
     pub fn density(&self) -> f64 {
         f64::from(self.nnz()) / (f64::from(self.rows) * f64::from(self.cols)).max(1.0)

@@ -3,7 +3,7 @@
 use super::analysis::Analysis;
 use skimjit_kernels::{
     ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Planes,
-    PoolProblem, Problem, Relu, SoftmaxProblem,
+    PoolProblem, Problem, Relu, SoftmaxProblem, Values,
 };
 use skimjit_models::ops::{Activation, EltwiseOp, PostOps, Window};
 use skimjit_models::{Elements, Op, Pattern, ValueId, Weight, WeightId, ops};
@@ -16,13 +16,18 @@ fn relu(post: &PostOps) -> Option<Relu> {
     post.relu.map(Relu::new)
 }
 
+/// Weights of a layer, row-major.
+enum Stored<'g> {
+    /// All of them.
+    All(Cow<'g, [f32]>),
+    /// As the graph has them, of a sparse one.
+    NonZeros(&'g Elements),
+}
+
 /// A layer as a kernel problem.
 pub(super) struct Job<'g> {
     pub problem: Problem,
-    /// Row-major weights.
-    pub weights: Cow<'g, [f32]>,
-    /// The same as the graph has them, where they are sparse.
-    elements: Option<&'g Elements>,
+    weights: Stored<'g>,
     pub bias: &'g [f32],
     pub operands: Vec<ValueId>,
     pub output: ValueId,
@@ -34,21 +39,33 @@ impl<'g> Job<'g> {
     /// Where the weights are not zero.
     pub fn pattern(&self) -> Cow<'g, Pattern> {
         let [rows, cols] = self.problem.matrix().map(|n| n as u32);
-        match self.elements {
-            // A zero may be stored for its sign.
-            Some(Elements { pattern, values })
-                if (pattern.rows(), pattern.cols()) == (rows, cols) && !values.contains(&0.0) =>
-            {
-                Cow::Borrowed(pattern)
-            }
-            _ => Cow::Owned(Pattern::from_weights(rows, cols, &self.weights)),
+        match &self.weights {
+            Stored::All(values) => Cow::Owned(Pattern::from_weights(rows, cols, values)),
+            Stored::NonZeros(elements) => Cow::Borrowed(&elements.pattern),
+        }
+    }
+
+    /// The weights, as they go to kernels.
+    pub fn values(&self) -> Values<'_> {
+        match &self.weights {
+            Stored::All(values) => Values::All(values),
+            Stored::NonZeros(elements) => Values::NonZeros(&elements.values),
         }
     }
 
     fn with_weights(self, weights: &'g Weight, bias: &'g [f32]) -> Self {
+        let [rows, cols] = self.problem.matrix().map(|n| n as u32);
+        let fits = |elements: &&Elements| {
+            let Elements { pattern, values } = elements;
+            // A zero may be stored for its sign.
+            (pattern.rows(), pattern.cols()) == (rows, cols) && !values.contains(&0.0)
+        };
+        let weights = match weights.elements().filter(fits) {
+            Some(elements) => Stored::NonZeros(elements),
+            None => Stored::All(Cow::Borrowed(weights.data())),
+        };
         Self {
-            weights: Cow::Borrowed(weights.data()),
-            elements: weights.elements(),
+            weights,
             bias,
             ..self
         }
@@ -92,8 +109,7 @@ impl<'g> Analysis<'g> {
         let described = &self.graph.nodes[node];
         Job {
             problem,
-            weights: Cow::Borrowed(&[]),
-            elements: None,
+            weights: Stored::All(Cow::Borrowed(&[])),
             bias: &[],
             operands: described.inputs.clone(),
             output: described.output,
@@ -187,7 +203,7 @@ impl<'g> Analysis<'g> {
         }
         let weights = transpose(weights.data(), inputs as usize, op.outputs as usize);
         Job {
-            weights: Cow::Owned(weights),
+            weights: Stored::All(Cow::Owned(weights)),
             bias,
             ..job
         }
@@ -290,7 +306,7 @@ impl<'g> Analysis<'g> {
             leaky,
         });
         Job {
-            weights: Cow::Owned(constants),
+            weights: Stored::All(Cow::Owned(constants)),
             ..self.plain(node, problem)
         }
     }

@@ -63,7 +63,7 @@ impl<'g> Layer<'g> {
 
     pub fn weights(&self) -> Weights<'_> {
         Weights {
-            values: &self.job.weights,
+            values: self.job.values(),
             pattern: &self.pattern,
             bias: self.job.bias,
         }

@@ -3,7 +3,7 @@
 use crate::Case;
 use iced_x86::{Decoder, DecoderOptions, Mnemonic};
 use skimjit_kernels::jit::Isa;
-use skimjit_kernels::{Built, Weights, registry};
+use skimjit_kernels::{Built, Values, Weights, registry};
 use skimjit_verifier::{Fault, Kind};
 
 const CONV: &str = "conv src=6x13x13x224 dst=20x13x13x224 k=3x3 s=1x1 p=1x1 d=1x1 g=1 relu=0 density=30 bias=1 scale=1 seed=3";
@@ -332,7 +332,7 @@ fn a_fault_in_one_lane_below_a_relu_is_found() {
             let mut values = case.data.values.clone();
             values[at] *= factor;
             let weights = Weights {
-                values: &values,
+                values: Values::All(&values),
                 ..case.weights()
             };
             let proof = skimjit_verifier::verify(&case.spec.problem, weights, isa, &built);

@@ -17,7 +17,7 @@ mod spec;
 use data::{Data, Random};
 use native::{Bench, Outcome, mutant};
 use skimjit_kernels::jit::Isa;
-use skimjit_kernels::{Built, Weights, registry};
+use skimjit_kernels::{Built, Values, Weights, registry};
 use skimjit_testing::runs;
 use skimjit_verifier::{Definition, Kind, Scope};
 use spec::Spec;
@@ -66,7 +66,7 @@ struct Subject {
 impl Subject {
     fn weights(&self) -> Weights<'_> {
         Weights {
-            values: &self.data.values,
+            values: Values::All(&self.data.values),
             pattern: &self.data.pattern,
             bias: &self.data.bias,
         }
@@ -84,7 +84,7 @@ fn subjects() -> Vec<Subject> {
             let spec: Spec = line.parse().unwrap();
             let data = Data::new(&spec);
             let weights = Weights {
-                values: &data.values,
+                values: Values::All(&data.values),
                 pattern: &data.pattern,
                 bias: &data.bias,
             };
