@@ -1,6 +1,7 @@
 //! Weights of a graph: every element, or only those that are not zero.
 
 use super::{Pattern, Shape, Tensor, TensorRef};
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 /// A weight array, dense or sparse. Row-major; the rows of a sparse one are its first axis.
@@ -156,6 +157,24 @@ impl Elements {
                 .collect(),
         }
     }
+    /// Without the zeros that are stored for their sign.
+    pub fn nonzero(&self) -> Cow<'_, Self> {
+        if !self.values.contains(&0.0) {
+            return Cow::Borrowed(self);
+        }
+        let (mut row_start, mut col) = (vec![0], Vec::new());
+        let mut values = self.values.iter();
+        for row in 0..self.pattern.rows() {
+            let row = self.pattern.row(row).iter().zip(&mut values);
+            col.extend(row.filter(|(_, value)| **value != 0.0).map(|(col, _)| *col));
+            row_start.push(col.len() as u32);
+        }
+        let is_nonzero = |value: &f32| *value != 0.0;
+        Cow::Owned(Self {
+            pattern: Pattern::from_rows(self.pattern.cols(), row_start, col),
+            values: self.values.iter().copied().filter(is_nonzero).collect(),
+        })
+    }
     /// Row-major index of each.
     pub fn places(&self) -> impl Iterator<Item = usize> + '_ {
         let columns = self.pattern.cols() as usize;
@@ -225,6 +244,12 @@ mod tests {
         assert_eq!(bits(&sparse), bits(&dense));
         assert_eq!(bits(&scaled), bits(&other));
         assert!(!sparse.stayed_sparse());
+        let nonzero = sparse.elements().unwrap().nonzero();
+        assert_eq!(
+            (nonzero.pattern.row(0), nonzero.pattern.row(1)),
+            (&[2][..], &[1][..])
+        );
+        assert!(nonzero.values.len() == 2 && nonzero.values[0] == 2.0);
         scaled.data_mut()[0] = 1.0;
         assert!(scaled.elements().is_none());
         assert_eq!(scaled.data()[..3], [1.0, -0.0, 6.0]);

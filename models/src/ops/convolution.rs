@@ -103,7 +103,7 @@ impl Operation for Convolution {
     }
 
     fn macs(&self, _inputs: &[&Shape], weights: &[Arc<Weight>], output: &Shape) -> u64 {
-        let kernel = weights[self.weights.0 as usize].data().len() as u64 / u64::from(self.oc);
+        let kernel = weights[self.weights.0 as usize].shape().count() as u64 / u64::from(self.oc);
         (output.count() as u64).saturating_mul(kernel)
     }
 }

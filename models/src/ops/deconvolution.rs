@@ -52,7 +52,7 @@ impl Operation for Deconvolution<'_> {
     }
 
     fn macs(&self, inputs: &[&Shape], weights: &[Arc<Weight>], _output: &Shape) -> u64 {
-        let weights = weights[self.0.weights.0 as usize].data().len() as u64;
+        let weights = weights[self.0.weights.0 as usize].shape().count() as u64;
         (inputs[0].count() as u64).saturating_mul(weights / u64::from(inputs[0].dim(1)))
     }
 }

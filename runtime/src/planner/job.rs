@@ -21,7 +21,7 @@ enum Stored<'g> {
     /// All of them.
     All(Cow<'g, [f32]>),
     /// As the graph has them, of a sparse one.
-    NonZeros(&'g Elements),
+    NonZeros(Cow<'g, Elements>),
 }
 
 /// A layer as a kernel problem.
@@ -41,7 +41,8 @@ impl<'g> Job<'g> {
         let [rows, cols] = self.problem.matrix().map(|n| n as u32);
         match &self.weights {
             Stored::All(values) => Cow::Owned(Pattern::from_weights(rows, cols, values)),
-            Stored::NonZeros(elements) => Cow::Borrowed(&elements.pattern),
+            Stored::NonZeros(Cow::Borrowed(elements)) => Cow::Borrowed(&elements.pattern),
+            Stored::NonZeros(Cow::Owned(elements)) => Cow::Owned(elements.pattern.clone()),
         }
     }
 
@@ -56,12 +57,11 @@ impl<'g> Job<'g> {
     fn with_weights(self, weights: &'g Weight, bias: &'g [f32]) -> Self {
         let [rows, cols] = self.problem.matrix().map(|n| n as u32);
         let fits = |elements: &&Elements| {
-            let Elements { pattern, values } = elements;
-            // A zero may be stored for its sign.
-            (pattern.rows(), pattern.cols()) == (rows, cols) && !values.contains(&0.0)
+            let pattern = &elements.pattern;
+            (pattern.rows(), pattern.cols()) == (rows, cols)
         };
         let weights = match weights.elements().filter(fits) {
-            Some(elements) => Stored::NonZeros(elements),
+            Some(elements) => Stored::NonZeros(elements.nonzero()),
             None => Stored::All(Cow::Borrowed(weights.data())),
         };
         Self {
