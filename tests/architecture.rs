@@ -535,6 +535,38 @@ fn no_circle_of_files() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
+/// What trains takes the network from the graph. Caffe's messages are for those who read and write its files.
+#[test]
+fn what_trains_knows_no_format() {
+    let files = [
+        "net",
+        "paths",
+        "prune/distillation",
+        "recipe",
+        "solver/",
+        "trial",
+        "weights",
+        "cli/",
+        "cuda/tests",
+        "cuda/layer_tests",
+    ];
+    let files = files.map(|file| format!("trainer/src/{file}"));
+    let mut allowed: Vec<&str> = files.iter().map(String::as_str).collect();
+    let others = ["capi/", "engine/", "models/", "src/"];
+    allowed.extend(others);
+    assert_none(&["skimjit_caffe"], &allowed);
+    let word = ["caffe::", "prototxt", "Parameter {"];
+    let graph = sources("models/src").into_iter();
+    let graph = graph.filter(|(path, _)| path.to_string_lossy().contains("/ops/"));
+    for (path, text) in graph {
+        let code = text.lines().filter_map(|line| line.split("//").next());
+        let found: Vec<&str> = code
+            .filter(|code| word.iter().any(|word| code.contains(word)))
+            .collect();
+        assert!(found.is_empty(), "{}: {found:?}", path.display());
+    }
+}
+
 /// Back ends are memories and layers: they know neither each other nor who runs them; update rules know nothing.
 #[test]
 fn the_trainers_back_ends_know_no_engine() {
