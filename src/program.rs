@@ -6,7 +6,7 @@ use crate::support::output::{self, Output};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use skimjit::{Error, Result};
-use skimjit_host::memory;
+use skimjit_host::{memory, printable};
 use std::process::ExitCode;
 
 /// Runs pruned Caffe networks fast on x86 CPUs.
@@ -135,19 +135,7 @@ fn explain(error: &clap::Error, out: &mut Output) -> Result<()> {
         out.text(&text);
         return Ok(());
     }
-    let complaint = text.split("\nUsage:").next().unwrap_or_default();
-    let complaint = complaint.strip_prefix("error: ").unwrap_or(complaint);
-    let lines = complaint.lines().map(str::trim);
-    let telling = |line: &&str| !line.is_empty() && !line.starts_with("For more information");
-    let mut text = String::new();
-    for line in lines.filter(telling) {
-        let gap = match line.starts_with("tip: ") {
-            _ if text.is_empty() => "",
-            true => "; ",
-            false => " ",
-        };
-        text = format!("{text}{gap}{line}");
-    }
+    let text = printable::complaint(&text);
     Err(Error::Usage(format!("{text}; see --help")))
 }
 

@@ -117,6 +117,25 @@ fn escaped(
     Cow::Owned(seen)
 }
 
+/// What a command line's parser complains of, as one line: its own lines without the usage, tips behind a
+/// semicolon.
+pub fn complaint(text: &str) -> String {
+    let complaint = text.split("\nUsage:").next().unwrap_or_default();
+    let complaint = complaint.strip_prefix("error: ").unwrap_or(complaint);
+    let lines = complaint.lines().map(str::trim);
+    let telling = |line: &&str| !line.is_empty() && !line.starts_with("For more information");
+    let mut text = String::new();
+    for line in lines.filter(telling) {
+        let gap = match line.starts_with("tip: ") {
+            _ if text.is_empty() => "",
+            true => "; ",
+            false => " ",
+        };
+        text = format!("{text}{gap}{line}");
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

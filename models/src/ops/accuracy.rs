@@ -1,10 +1,9 @@
 //! Share of correct predictions.
 
-use super::operation::Operation;
+use super::operation::{Inputs, Operation, Weights};
 use super::{axes, operands};
-use crate::{Error, Result, Shape, TensorRef, Weight};
+use crate::{Error, Result, Shape, TensorRef};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Share of correct predictions. Operands: scores, labels.
 ///
@@ -26,7 +25,7 @@ pub struct Accuracy {
 }
 
 impl Operation for Accuracy {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [scores, labels] = operands::exactly(inputs)?;
         let axis = operands::axis(scores, self.axis, "axis")?;
         let [outer, classes, inner] = axes::split(scores, axis);
@@ -44,13 +43,7 @@ impl Operation for Accuracy {
         }
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        _output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, _shape: &Shape, output: &mut [f32]) {
         for (class, value) in output.iter_mut().enumerate() {
             let only = self.per_class.then_some(class as i32);
             *value = self.share(inputs[0], inputs[1], only) as f32;

@@ -1,10 +1,9 @@
 //! Elementwise functions of one operand.
 
-use super::operation::Operation;
+use super::operation::{Inputs, Operation, Weights};
 use super::{operands, window};
-use crate::{Error, Result, Shape, TensorRef, Weight};
+use crate::{Error, Result, Shape};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Elementwise functions of one operand.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
@@ -153,7 +152,7 @@ fn clip(x: f64, min: f64, max: f64) -> f64 {
 }
 
 impl Operation for Activation {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let refuse = |base: f32, field, expected| {
             Err(Error::new(base.to_string()).field(field).expected(expected))
@@ -171,13 +170,7 @@ impl Operation for Activation {
         }
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        _output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, _shape: &Shape, output: &mut [f32]) {
         for (value, &x) in output.iter_mut().zip(inputs[0].data) {
             *value = self.apply(x.into()) as f32;
         }

@@ -1,10 +1,9 @@
 //! ArgMax.
 
-use super::operation::Operation;
+use super::operation::{Inputs, Operation, Weights};
 use super::{axes, operands};
-use crate::{Error, Result, Shape, TensorRef, Weight};
+use crate::{Error, Result, Shape};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Indices (or values) of the largest elements, largest first; of equal ones the larger index comes
 /// first. NaN ranks below everything.
@@ -38,7 +37,7 @@ impl ArgMax {
 }
 
 impl Operation for ArgMax {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let [_, dim, _] = self.split(input)?;
         operands::positive(self.top_k, "top_k")?;
@@ -58,13 +57,7 @@ impl Operation for ArgMax {
         Shape::new(dims)
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        _output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, _shape: &Shape, output: &mut [f32]) {
         let src = inputs[0];
         let Ok([outer, dim, inner]) = self.split(src.shape) else {
             return;
@@ -122,6 +115,7 @@ fn next_best(dim: usize, value: impl Fn(usize) -> f32, last: Option<usize>) -> u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TensorRef;
 
     #[test]
     fn with_and_without_axis() {

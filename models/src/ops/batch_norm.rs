@@ -1,10 +1,9 @@
 //! Batch normalisation.
 
-use super::operation::Operation;
+use super::operation::{Inputs, Operation, Weights};
 use super::{axes, operands};
-use crate::{Result, Shape, TensorRef, Weight, WeightId};
+use crate::{Result, Shape, TensorRef, WeightId};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Batch normalisation without learned scale: y = (x − μ) / √(σ² + eps) per channel (axis 1; a
 /// blob of one axis is one channel). Mean and variance blobs are divided by the scale-factor blob,
@@ -22,7 +21,7 @@ pub struct BatchNorm {
 }
 
 impl Operation for BatchNorm {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &Weights) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         operands::at_least_rank(input, 0, 1)?;
         if let Some([mean, variance, factor]) = self.statistics {
@@ -34,13 +33,7 @@ impl Operation for BatchNorm {
         Ok(input.clone())
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        weights: &[Arc<Weight>],
-        _output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, weights: &Weights, _shape: &Shape, output: &mut [f32]) {
         let src = inputs[0];
         let [images, channels, inner] = channels(src.shape);
         for c in 0..channels {
@@ -73,7 +66,7 @@ impl BatchNorm {
     }
 
     /// Mean and variance of channel `c` from the running statistics; 0 without any.
-    pub(crate) fn running_statistics(&self, weights: &[Arc<Weight>], c: usize) -> [f64; 2] {
+    pub(crate) fn running_statistics(&self, weights: &Weights, c: usize) -> [f64; 2] {
         let Some([mean, variance, factor]) = self.statistics else {
             return [0.0; 2];
         };
@@ -114,6 +107,8 @@ fn batch_statistics(src: TensorRef<'_>, c: usize) -> [f64; 2] {
 mod tests {
     use super::*;
     use crate::Tensor;
+    use crate::Weight;
+    use std::sync::Arc;
 
     fn weights(values: [&[f32]; 3]) -> Vec<Arc<Weight>> {
         let tensor = |v: &[f32]| Tensor::new(Shape::new([v.len() as u32]).unwrap(), v.to_vec());

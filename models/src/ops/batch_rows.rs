@@ -1,16 +1,15 @@
 //! Layers that choose images of a batch: BatchReindex and Filter.
 
-use super::operation::Operation;
+use super::operation::{Inputs, Operation, Weights};
 use super::{axes, operands};
-use crate::{Error, Result, Shape, TensorRef, Weight};
-use std::sync::Arc;
+use crate::{Error, Result, Shape};
 
 /// Operands: x (`N × …`), indices (`M`). Image m of the result is image `indices[m]` of x; NaN for an
 /// index that is none.
 pub(super) struct BatchReindex;
 
 impl Operation for BatchReindex {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [input, indices] = operands::exactly(inputs)?;
         operands::at_least_rank(input, 0, 1)?;
         if indices.rank() != 1 {
@@ -21,13 +20,7 @@ impl Operation for BatchReindex {
         axes::with_dim(input, 0, indices.dim(0).into())
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        _output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, _shape: &Shape, output: &mut [f32]) {
         let images = inputs[0].shape.dim(0) as usize;
         let image = inputs[0].data.len() / images;
         for (dst, &index) in output.chunks_exact_mut(image).zip(inputs[1].data) {
@@ -50,7 +43,7 @@ impl Operation for BatchReindex {
 pub(super) struct Filter;
 
 impl Operation for Filter {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [input, selector] = operands::exactly(inputs)?;
         operands::at_least_rank(input, 0, 1)?;
         let images = input.dim(0);
@@ -63,13 +56,7 @@ impl Operation for Filter {
         Ok(input.clone())
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        _output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, _shape: &Shape, output: &mut [f32]) {
         let image = inputs[0].data.len() / inputs[1].data.len();
         let images = inputs[0].data.chunks_exact(image).zip(inputs[1].data);
         let mut chosen = images.filter(|&(_, &selector)| selector != 0.0);

@@ -1,9 +1,8 @@
 //! Concatenation along an axis.
 
-use super::operation::Operation;
+use super::operation::{Inputs, Operation, Weights};
 use super::{axes, operands};
-use crate::{Error, Result, Shape, TensorRef, Weight};
-use std::sync::Arc;
+use crate::{Error, Result, Shape};
 
 /// Concatenation of the operands along `axis`.
 pub(super) struct Concat {
@@ -11,7 +10,7 @@ pub(super) struct Concat {
 }
 
 impl Operation for Concat {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [first, ..] = inputs else {
             return Err(operands::wrong_number(0, "at least 1"));
         };
@@ -30,15 +29,9 @@ impl Operation for Concat {
         axes::with_dim(first, axis, dim)
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, shape: &Shape, output: &mut [f32]) {
         let axis = self.axis as usize;
-        let row = output_shape.count_of(axis, output_shape.rank());
+        let row = shape.count_of(axis, shape.rank());
         for (outer, dst) in output.chunks_exact_mut(row).enumerate() {
             let mut begin = 0;
             for operand in inputs {

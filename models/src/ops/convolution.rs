@@ -1,10 +1,9 @@
 //! Convolution (cross-correlation).
 
-use super::operation::Operation;
+use super::operation::{Inputs, Operation, Weights};
 use super::{PostOps, Window, operands};
-use crate::{Error, Result, Shape, TensorRef, Weight, WeightId};
+use crate::{Error, Result, Shape, TensorRef, WeightId};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Convolution or deconvolution. Weights: conv `oc × ic/groups × kh × kw`,
 /// deconv `ic × oc/groups × kh × kw`; bias `oc`.
@@ -40,7 +39,7 @@ pub(super) fn check_groups(groups: u32, ic: u32, oc: u32) -> Result<[u32; 2]> {
 }
 
 /// Checks the optional bias of `oc` outputs.
-pub(super) fn check_bias(weights: &[Arc<Weight>], bias: Option<WeightId>, oc: u32) -> Result<()> {
+pub(super) fn check_bias(weights: &Weights, bias: Option<WeightId>, oc: u32) -> Result<()> {
     bias.map_or(Ok(()), |id| {
         operands::weight_count(weights, id, 1, oc as usize)
     })
@@ -60,12 +59,12 @@ pub(super) fn check_channels(before: &[&Shape], after: &[&Shape]) -> Result<()> 
 }
 
 /// Bias of output channel `o`, 0 without a bias tensor.
-pub(super) fn bias_of(weights: &[Arc<Weight>], bias: Option<WeightId>, o: usize) -> f64 {
+pub(super) fn bias_of(weights: &Weights, bias: Option<WeightId>, o: usize) -> f64 {
     bias.map_or(0.0, |id| f64::from(weights[id.0 as usize].data()[o]))
 }
 
 impl Operation for Convolution {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &Weights) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let [n, ic, ih, iw] = operands::image(input, 0)?;
         self.window.check_padded([ih, iw])?;
@@ -84,14 +83,8 @@ impl Operation for Convolution {
         check_channels(before, after)
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        weights: &[Arc<Weight>],
-        output_shape: &Shape,
-        output: &mut [f32],
-    ) {
-        let [oc, oh, ow] = [1, 2, 3].map(|axis| output_shape.dim(axis) as usize);
+    fn evaluate(&self, inputs: &Inputs, weights: &Weights, shape: &Shape, output: &mut [f32]) {
+        let [oc, oh, ow] = [1, 2, 3].map(|axis| shape.dim(axis) as usize);
         for (row, dst) in output.chunks_exact_mut(ow).enumerate() {
             let (y, o, n) = (row % oh, row / oh % oc, row / oh / oc);
             self.evaluate_row(inputs[0], weights, [n, o, y], dst);
@@ -102,7 +95,7 @@ impl Operation for Convolution {
         true
     }
 
-    fn macs(&self, _inputs: &[&Shape], weights: &[Arc<Weight>], output: &Shape) -> u64 {
+    fn macs(&self, _inputs: &[&Shape], weights: &Weights, output: &Shape) -> u64 {
         let kernel = weights[self.weights.0 as usize].shape().count() as u64 / u64::from(self.oc);
         (output.count() as u64).saturating_mul(kernel)
     }
@@ -113,7 +106,7 @@ impl Convolution {
     fn evaluate_row(
         &self,
         src: TensorRef<'_>,
-        weights: &[Arc<Weight>],
+        weights: &Weights,
         [n, o, y]: [usize; 3],
         dst: &mut [f32],
     ) {
@@ -132,7 +125,7 @@ impl Convolution {
     fn accumulate(
         &self,
         src: TensorRef<'_>,
-        weights: &[Arc<Weight>],
+        weights: &Weights,
         [n, o, y]: [usize; 3],
         columns: u32,
         begin: usize,

@@ -1,10 +1,9 @@
 //! Crop.
 
-use super::operation::Operation;
+use super::operation::{Inputs, Operation, Weights};
 use super::{axes, operands};
-use crate::{Error, Result, Shape, TensorRef, Weight};
+use crate::{Error, Result, Shape};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Crop of the first operand to the second's dims from `axis` on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -30,7 +29,7 @@ impl Crop {
 }
 
 impl Operation for Crop {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [input, like] = operands::exactly(inputs)?;
         let first = operands::axis(input, self.axis, "axis")?;
         if like.rank() != input.rank() {
@@ -63,19 +62,13 @@ impl Operation for Crop {
         Shape::new(dims)
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, shape: &Shape, output: &mut [f32]) {
         let strides = axes::strides(inputs[0].shape);
-        let axes = strides.iter().enumerate().take(output_shape.rank());
+        let axes = strides.iter().enumerate().take(shape.rank());
         let begin = axes
             .map(|(axis, stride)| self.begin(axis) as usize * stride)
             .sum();
-        axes::gather(inputs[0].data, begin, &strides, output_shape, output);
+        axes::gather(inputs[0].data, begin, &strides, shape, output);
     }
 
     fn per_image(&self, _inputs: &[&Shape]) -> bool {
@@ -86,6 +79,7 @@ impl Operation for Crop {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TensorRef;
 
     #[test]
     fn crops_a_box() {

@@ -2,15 +2,14 @@
 
 use super::convolution::{Convolution, bias_of, check_bias, check_channels, check_groups};
 use super::operands;
-use super::operation::Operation;
-use crate::{Result, Shape, TensorRef, Weight};
-use std::sync::Arc;
+use super::operation::{Inputs, Operation, Weights};
+use crate::{Result, Shape, TensorRef};
 
 /// A [`Convolution`]'s attributes read as a deconvolution.
 pub(super) struct Deconvolution<'a>(pub &'a Convolution);
 
 impl Operation for Deconvolution<'_> {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &Weights) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let [n, ic, ih, iw] = operands::image(input, 0)?;
         let window = &self.0.window;
@@ -30,14 +29,8 @@ impl Operation for Deconvolution<'_> {
         check_channels(before, after)
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        weights: &[Arc<Weight>],
-        output_shape: &Shape,
-        output: &mut [f32],
-    ) {
-        let [oc, oh, ow] = [1, 2, 3].map(|axis| output_shape.dim(axis) as usize);
+    fn evaluate(&self, inputs: &Inputs, weights: &Weights, shape: &Shape, output: &mut [f32]) {
+        let [oc, oh, ow] = [1, 2, 3].map(|axis| shape.dim(axis) as usize);
         for (index, value) in output.iter_mut().enumerate() {
             let (x, y) = (index % ow, index / ow % oh);
             let (o, n) = (index / ow / oh % oc, index / ow / oh / oc);
@@ -51,7 +44,7 @@ impl Operation for Deconvolution<'_> {
         true
     }
 
-    fn macs(&self, inputs: &[&Shape], weights: &[Arc<Weight>], _output: &Shape) -> u64 {
+    fn macs(&self, inputs: &[&Shape], weights: &Weights, _output: &Shape) -> u64 {
         let weights = weights[self.0.weights.0 as usize].shape().count() as u64;
         (inputs[0].count() as u64).saturating_mul(weights / u64::from(inputs[0].dim(1)))
     }
@@ -62,7 +55,7 @@ impl Deconvolution<'_> {
     fn sum(
         &self,
         src: TensorRef<'_>,
-        weights: &[Arc<Weight>],
+        weights: &Weights,
         [n, o]: [usize; 2],
         at: [usize; 2],
     ) -> f64 {

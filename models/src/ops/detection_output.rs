@@ -1,11 +1,10 @@
 //! SSD's detections: boxes from offsets and priors, and the best of those that overlap.
 
 use super::operands;
-use super::operation::Operation;
-use crate::{Error, Result, Shape, TensorRef, Weight};
+use super::operation::{Inputs, Operation, Weights};
+use crate::{Error, Result, Shape};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
-use std::sync::Arc;
 
 /// How an offset and a prior make a box.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -226,7 +225,7 @@ fn overlap(a: Corners, b: Corners) -> f64 {
 }
 
 impl Operation for DetectionOutput {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [offsets, scores, priors] = operands::exactly(inputs)?;
         self.check()?;
         operands::at_least_rank(offsets, 0, 2)?;
@@ -264,13 +263,7 @@ impl Operation for DetectionOutput {
         Shape::new([1, 1, rows, ROW as u32])
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        _output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, _shape: &Shape, output: &mut [f32]) {
         let n = inputs[0].shape.dim(0) as usize;
         let row = |operand: usize, image: usize| {
             let count = inputs[operand].data.len() / n;

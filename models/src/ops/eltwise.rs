@@ -1,10 +1,9 @@
 //! Elementwise combination of several operands.
 
-use super::operation::Operation;
+use super::operation::{Inputs, Operation, Weights};
 use super::{PostOps, operands};
-use crate::{Error, Result, Shape, TensorRef, Weight};
+use crate::{Error, Result, Shape};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Elementwise combination of operands of the same shape.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -30,7 +29,7 @@ pub struct Eltwise {
 }
 
 impl Operation for Eltwise {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [first, _, ..] = inputs else {
             return Err(operands::wrong_number(inputs.len(), "at least 2"));
         };
@@ -49,13 +48,7 @@ impl Operation for Eltwise {
         }
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        _output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, _shape: &Shape, output: &mut [f32]) {
         for (index, value) in output.iter_mut().enumerate() {
             let mut operands = inputs.iter().map(|operand| f64::from(operand.data[index]));
             let combined: f64 = match &self.op {

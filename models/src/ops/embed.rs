@@ -2,10 +2,9 @@
 
 use super::convolution::{bias_of, check_bias};
 use super::operands;
-use super::operation::Operation;
-use crate::{Error, Result, Shape, TensorRef, Weight, WeightId};
+use super::operation::{Inputs, Operation, Weights};
+use crate::{Error, Result, Shape, WeightId};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Row x of the table for each element x of the operand, plus a bias: the operand's dims, then
 /// `outputs`. Elements are truncated to whole numbers; one that is no row gives NaN.
@@ -20,7 +19,7 @@ pub struct Embed {
 }
 
 impl Operation for Embed {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &Weights) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         operands::positive(self.outputs, "outputs")?;
         let table = operands::weight(weights, self.weights, 0)?.shape();
@@ -35,13 +34,7 @@ impl Operation for Embed {
         Shape::new(dims)
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        weights: &[Arc<Weight>],
-        _output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, weights: &Weights, _shape: &Shape, output: &mut [f32]) {
         let outputs = self.outputs as usize;
         let table = weights[self.weights.0 as usize].data();
         for (dst, &index) in output.chunks_exact_mut(outputs).zip(inputs[0].data) {

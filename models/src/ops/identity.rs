@@ -1,26 +1,19 @@
 //! Copies: Dropout at test time, Split, constants.
 
 use super::operands;
-use super::operation::Operation;
-use crate::{Result, Shape, TensorRef, Weight, WeightId};
-use std::sync::Arc;
+use super::operation::{Inputs, Operation, Weights};
+use crate::{Result, Shape, WeightId};
 
 /// Copy of the operand.
 pub(super) struct Identity;
 
 impl Operation for Identity {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         Ok(input.clone())
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        _output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, _shape: &Shape, output: &mut [f32]) {
         output.copy_from_slice(inputs[0].data);
     }
 
@@ -33,18 +26,12 @@ impl Operation for Identity {
 pub(super) struct Constant(pub WeightId);
 
 impl Operation for Constant {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &Weights) -> Result<Shape> {
         let [] = operands::exactly(inputs)?;
         Ok(operands::weight(weights, self.0, 0)?.shape().clone())
     }
 
-    fn evaluate(
-        &self,
-        _inputs: &[TensorRef<'_>],
-        weights: &[Arc<Weight>],
-        _output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, _inputs: &Inputs, weights: &Weights, _shape: &Shape, output: &mut [f32]) {
         output.copy_from_slice(weights[self.0.0 as usize].data());
     }
 

@@ -1,10 +1,9 @@
 //! Im2col: the windows of a convolution as channels.
 
-use super::operation::Operation;
+use super::operation::{Inputs, Operation, Weights};
 use super::{Window, operands};
-use crate::{Error, Result, Shape, TensorRef, Weight};
+use crate::{Error, Result, Shape};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Output channel `(c·kh + ky)·kw + kx` holds what element (ky, kx) of the kernel reads of channel c at
 /// each position, 0 outside of the input.
@@ -15,7 +14,7 @@ pub struct Im2col {
 }
 
 impl Operation for Im2col {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let [n, c, ih, iw] = operands::image(input, 0)?;
         self.window.check_padded([ih, iw])?;
@@ -33,15 +32,9 @@ impl Operation for Im2col {
         Shape::new([n, channels, size[0], size[1]])
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, shape: &Shape, output: &mut [f32]) {
         let [ih, iw] = [2, 3].map(|axis| inputs[0].shape.dim(axis));
-        let [oh, ow] = [2, 3].map(|axis| output_shape.dim(axis));
+        let [oh, ow] = [2, 3].map(|axis| shape.dim(axis));
         let [kh, kw] = self.window.kernel;
         let taps = (0..kh).flat_map(|ky| (0..kw).map(move |kx| [ky, kx]));
         let plane = ih as usize * iw as usize;

@@ -1,11 +1,10 @@
 //! Inner product (fully connected layer).
 
 use super::convolution::{bias_of, check_bias};
-use super::operation::Operation;
+use super::operation::{Inputs, Operation, Weights};
 use super::{PostOps, operands};
-use crate::{Error, Result, Shape, TensorRef, Weight, WeightId};
+use crate::{Error, Result, Shape, WeightId};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Inner product over the dims from `axis` on. Weights `outputs × inputs`, or
 /// `inputs × outputs` when `transpose`; bias `outputs`.
@@ -29,7 +28,7 @@ pub struct InnerProduct {
 const BLOCK: usize = 64;
 
 impl Operation for InnerProduct {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &Weights) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let axis = operands::axis(input, self.axis, "axis")?;
         operands::positive(self.outputs, "outputs")?;
@@ -63,13 +62,7 @@ impl Operation for InnerProduct {
         }
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        weights: &[Arc<Weight>],
-        _output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, weights: &Weights, _shape: &Shape, output: &mut [f32]) {
         let outputs = self.outputs as usize;
         let summed = inputs[0]
             .shape
@@ -90,13 +83,13 @@ impl Operation for InnerProduct {
         self.axis > 0
     }
 
-    fn macs(&self, inputs: &[&Shape], _weights: &[Arc<Weight>], _output: &Shape) -> u64 {
+    fn macs(&self, inputs: &[&Shape], _weights: &Weights, _output: &Shape) -> u64 {
         (inputs[0].count() as u64).saturating_mul(u64::from(self.outputs))
     }
 }
 
 impl InnerProduct {
-    fn evaluate_row(&self, src: &[f32], weights: &[Arc<Weight>], dst: &mut [f32]) {
+    fn evaluate_row(&self, src: &[f32], weights: &Weights, dst: &mut [f32]) {
         let matrix = weights[self.weights.0 as usize].data();
         for (o, (value, row)) in dst
             .iter_mut()
@@ -114,7 +107,7 @@ impl InnerProduct {
         }
     }
 
-    fn evaluate_transposed(&self, src: &[f32], weights: &[Arc<Weight>], dst: &mut [f32]) {
+    fn evaluate_transposed(&self, src: &[f32], weights: &Weights, dst: &mut [f32]) {
         let matrix = weights[self.weights.0 as usize].data();
         for (block, dst) in dst.chunks_mut(BLOCK).enumerate() {
             let begin = block * BLOCK;

@@ -1,10 +1,9 @@
 //! Loss layers.
 
-use super::operation::Operation;
+use super::operation::{Inputs, Operation, Weights};
 use super::{axes, operands};
-use crate::{Result, Shape, TensorRef, Weight, WeightId};
+use crate::{Result, Shape, TensorRef, WeightId};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// What a loss is divided by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -115,7 +114,7 @@ impl Loss {
 
     fn check_infogain(
         inputs: &[&Shape],
-        weights: &[Arc<Weight>],
+        weights: &Weights,
         matrix: Option<WeightId>,
         axis: u32,
     ) -> Result<()> {
@@ -154,7 +153,7 @@ impl Loss {
 }
 
 impl Operation for Loss {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &Weights) -> Result<Shape> {
         match *self {
             Self::SoftmaxWithLoss { axis, .. } => Self::check_labels(inputs, axis, "axis")?,
             Self::Euclidean | Self::SigmoidCrossEntropy { .. } => Self::check_pair(inputs)?,
@@ -167,13 +166,7 @@ impl Operation for Loss {
         Shape::new([])
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        weights: &[Arc<Weight>],
-        _output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, weights: &Weights, _shape: &Shape, output: &mut [f32]) {
         let (first, second) = (inputs[0], inputs[1]);
         let images = first.shape.dim(0) as usize;
         let loss = match *self {

@@ -1,10 +1,9 @@
 //! Local response normalisation.
 
-use super::operation::Operation;
+use super::operation::{Inputs, Operation, Weights};
 use super::{PoolMethod, Pooling, Window, operands, pooling};
-use crate::{Error, Result, Shape, TensorRef, Weight};
+use crate::{Error, Result, Shape, TensorRef};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Local response normalisation: y = x·(k + alpha/size·Σ x²)^−beta over the window around each
 /// element; what lies outside the blob counts as 0, and the divisor does not shrink there.
@@ -23,7 +22,7 @@ pub struct Lrn {
 }
 
 impl Operation for Lrn {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         operands::image(input, 0)?;
         if self.size.is_multiple_of(2) {
@@ -34,13 +33,7 @@ impl Operation for Lrn {
         Ok(input.clone())
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        _output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, _shape: &Shape, output: &mut [f32]) {
         if self.within_channel {
             self.evaluate_within(inputs[0], output);
         } else {

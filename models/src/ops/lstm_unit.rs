@@ -1,10 +1,9 @@
 //! One step of an LSTM, its gates given.
 
-use super::operation::Operation;
+use super::operation::{Inputs, Operation, Weights};
 use super::{operands, recurrent};
-use crate::{Error, Result, Shape, TensorRef, Weight};
+use crate::{Error, Result, Shape};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Operands: c before (`1 × N × D`), gates i, f, o, g (`1 × N × 4D`), cont (`1 × N`); see
 /// [`Cell::Lstm`](super::Cell::Lstm).
@@ -15,7 +14,7 @@ pub struct LstmUnit {
 }
 
 impl Operation for LstmUnit {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [before, gates, cont] = operands::exactly(inputs)?;
         let &[1, n, d] = before.dims() else {
             return Err(wrong(before, 0, "1 x N x D, a single step".to_owned()));
@@ -30,14 +29,8 @@ impl Operation for LstmUnit {
         Ok(before.clone())
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        output_shape: &Shape,
-        output: &mut [f32],
-    ) {
-        let d = output_shape.dim(2) as usize;
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, shape: &Shape, output: &mut [f32]) {
+        let d = shape.dim(2) as usize;
         for (index, value) in output.iter_mut().enumerate() {
             let (n, unit) = (index / d, index % d);
             let gate = |gate: usize| f64::from(inputs[1].data[(n * 4 + gate) * d + unit]);

@@ -1,10 +1,9 @@
 //! Mean-variance normalisation.
 
 use super::operands;
-use super::operation::Operation;
-use crate::{Error, Result, Shape, TensorRef, Weight};
+use super::operation::{Inputs, Operation, Weights};
+use crate::{Error, Result, Shape};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// (x − mean) / (√variance + eps) over each channel of each image, or over each image. The result
 /// always has 4 axes: Caffe's N, C, H, W with ones behind.
@@ -19,7 +18,7 @@ pub struct Mvn {
 }
 
 impl Operation for Mvn {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         if !(1..=4).contains(&input.rank()) {
             return Err(
@@ -31,15 +30,9 @@ impl Operation for Mvn {
         Shape::new([0, 1, 2, 3].map(|axis| input.dim(axis)))
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, shape: &Shape, output: &mut [f32]) {
         let first = if self.across_channels { 1 } else { 2 };
-        let count = output_shape.count_of(first, 4);
+        let count = shape.count_of(first, 4);
         let groups = inputs[0].data.chunks_exact(count);
         for (dst, src) in output.chunks_exact_mut(count).zip(groups) {
             let mean_of = |of: &dyn Fn(f64) -> f64| {

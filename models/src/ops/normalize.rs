@@ -1,10 +1,9 @@
 //! SSD's Normalize.
 
 use super::operands;
-use super::operation::Operation;
-use crate::{Error, Result, Shape, TensorRef, Weight, WeightId};
+use super::operation::{Inputs, Operation, Weights};
+use crate::{Error, Result, Shape, WeightId};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// x / √(Σx² + eps) · scale, the sum over the channels of each position or over each image.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -18,7 +17,7 @@ pub struct Normalize {
 }
 
 impl Operation for Normalize {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &Weights) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         operands::at_least_rank(input, 0, 2)?;
         let found = operands::weight(weights, self.scale, 0)?.shape();
@@ -30,16 +29,10 @@ impl Operation for Normalize {
         Ok(input.clone())
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        weights: &[Arc<Weight>],
-        output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, weights: &Weights, shape: &Shape, output: &mut [f32]) {
         let scale = weights[self.scale.0 as usize].data();
-        let plane = output_shape.count_of(2, output_shape.rank());
-        let image = output_shape.dim(1) as usize * plane;
+        let plane = shape.count_of(2, shape.rank());
+        let image = shape.dim(1) as usize * plane;
         let squares = |src: &[f32]| src.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
         let eps = f64::from(self.eps);
         for (dst, src) in output
@@ -73,6 +66,7 @@ impl Operation for Normalize {
 mod tests {
     use super::*;
     use crate::Tensor;
+    use crate::TensorRef;
 
     #[test]
     fn over_channels_and_over_everything() {

@@ -1,8 +1,8 @@
 //! Checks that the shape rules share. Errors name operands, weights and attributes by the op's own words; a format
 //! spells them its way.
 
+use super::operation::Weights;
 use crate::{Error, Result, Shape, Weight, WeightId};
-use std::sync::Arc;
 
 /// The operands, when there are exactly `N`.
 pub(super) fn exactly<'a, const N: usize>(inputs: &[&'a Shape]) -> Result<[&'a Shape; N]> {
@@ -86,7 +86,7 @@ pub(super) fn positive(value: u32, field: &str) -> Result<()> {
 }
 
 /// Weight tensor number `blob` of the layer.
-pub(super) fn weight(weights: &[Arc<Weight>], id: WeightId, blob: usize) -> Result<&Weight> {
+pub(super) fn weight(weights: &Weights, id: WeightId, blob: usize) -> Result<&Weight> {
     weights
         .get(id.0 as usize)
         .map(AsRef::as_ref)
@@ -102,7 +102,7 @@ pub(super) fn weight(weights: &[Arc<Weight>], id: WeightId, blob: usize) -> Resu
 
 /// Checks that weight tensor number `blob` has exactly these dims.
 pub(super) fn weight_dims(
-    weights: &[Arc<Weight>],
+    weights: &Weights,
     id: WeightId,
     blob: usize,
     dims: &[u32],
@@ -120,7 +120,7 @@ pub(super) fn weight_dims(
 
 /// Checks that weight tensor number `blob` has `count` elements (biases, per-channel factors).
 pub(super) fn weight_count(
-    weights: &[Arc<Weight>],
+    weights: &Weights,
     id: WeightId,
     blob: usize,
     count: usize,

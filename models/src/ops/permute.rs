@@ -1,9 +1,8 @@
 //! Axis permutation.
 
-use super::operation::Operation;
+use super::operation::{Inputs, Operation, Weights};
 use super::{axes, operands};
-use crate::{Error, Result, Shape, TensorRef, Weight};
-use std::sync::Arc;
+use crate::{Error, Result, Shape};
 
 /// Output axis i is input axis `order[i]`.
 pub(super) struct Permute<'a> {
@@ -11,7 +10,7 @@ pub(super) struct Permute<'a> {
 }
 
 impl Operation for Permute<'_> {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let rank = input.rank();
         let complete = (0..rank as u32).all(|axis| self.order.contains(&axis));
@@ -28,19 +27,13 @@ impl Operation for Permute<'_> {
         Shape::new(dims)
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, shape: &Shape, output: &mut [f32]) {
         let from = axes::strides(inputs[0].shape);
         let mut strides = [0; Shape::MAX_RANK];
         for (stride, &axis) in strides.iter_mut().zip(self.order) {
             *stride = from[axis as usize];
         }
-        axes::gather(inputs[0].data, 0, &strides, output_shape, output);
+        axes::gather(inputs[0].data, 0, &strides, shape, output);
     }
 
     fn per_image(&self, _inputs: &[&Shape]) -> bool {
@@ -51,6 +44,7 @@ impl Operation for Permute<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TensorRef;
 
     #[test]
     fn transposes() {

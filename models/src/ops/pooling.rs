@@ -1,11 +1,10 @@
 //! Pooling with Caffe's rounding and divisor.
 
-use super::operation::Operation;
+use super::operation::{Inputs, Operation, Weights};
 use super::window::AXIS_SUFFIX;
 use super::{Window, operands};
-use crate::{Error, Result, Shape, TensorRef, Weight};
+use crate::{Error, Result, Shape};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Pooling method.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -170,7 +169,7 @@ fn check_window(window: &Window) -> Result<()> {
 }
 
 impl Operation for Pooling {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let [n, c, ih, iw] = operands::image(input, 0)?;
         if self.method != PoolMethod::Max && (self.relu || self.mask) {
@@ -199,15 +198,9 @@ impl Operation for Pooling {
         }
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, shape: &Shape, output: &mut [f32]) {
         let [ih, iw] = [2, 3].map(|axis| inputs[0].shape.dim(axis));
-        let [oh, ow] = [2, 3].map(|axis| output_shape.dim(axis) as usize);
+        let [oh, ow] = [2, 3].map(|axis| shape.dim(axis) as usize);
         let width = iw as usize;
         let planes = inputs[0].data.chunks_exact(ih as usize * width);
         for (plane, dst) in planes.zip(output.chunks_exact_mut(oh * ow)) {
@@ -230,6 +223,7 @@ impl Operation for Pooling {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TensorRef;
 
     fn pooling(method: PoolMethod, window: Window) -> Pooling {
         Pooling {

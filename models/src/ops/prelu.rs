@@ -1,10 +1,9 @@
 //! Parametric ReLU.
 
 use super::operands;
-use super::operation::Operation;
-use crate::{Result, Shape, TensorRef, Weight, WeightId};
+use super::operation::{Inputs, Operation, Weights};
+use crate::{Result, Shape, WeightId};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Parametric ReLU; `slope` has one element per channel (axis 1), or one in all.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -14,7 +13,7 @@ pub struct PRelu {
 }
 
 impl Operation for PRelu {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &Weights) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         operands::at_least_rank(input, 0, 2)?;
         if operands::weight(weights, self.slope, 0)?.shape().count() != 1 {
@@ -23,20 +22,14 @@ impl Operation for PRelu {
         Ok(input.clone())
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        weights: &[Arc<Weight>],
-        output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, weights: &Weights, shape: &Shape, output: &mut [f32]) {
         let slopes = weights[self.slope.0 as usize].data();
-        let plane = output_shape.count_of(2, output_shape.rank());
+        let plane = shape.count_of(2, shape.rank());
         let planes = output
             .chunks_exact_mut(plane)
             .zip(inputs[0].data.chunks_exact(plane));
         for (index, (dst, src)) in planes.enumerate() {
-            let channel = index % output_shape.dim(1) as usize;
+            let channel = index % shape.dim(1) as usize;
             let slope = f64::from(slopes[channel % slopes.len()]);
             for (value, &x) in dst.iter_mut().zip(src) {
                 // Unlike a ReLU's, a slope of 0 is a factor like others: 0·−∞ is NaN.

@@ -1,10 +1,9 @@
 //! SSD's prior boxes.
 
 use super::operands;
-use super::operation::Operation;
-use crate::{Error, Result, Shape, TensorRef, Weight};
+use super::operation::{Inputs, Operation, Weights};
+use crate::{Error, Result, Shape};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Boxes around every position of a feature map (operand 0), as shares of an image's width and height
 /// (operand 1). Only the operands' shapes matter.
@@ -89,7 +88,7 @@ impl PriorBox {
 }
 
 impl Operation for PriorBox {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [map, image] = operands::exactly(inputs)?;
         self.check()?;
         let [_, _, h, w] = operands::image(map, 0)?;
@@ -105,13 +104,7 @@ impl Operation for PriorBox {
         Shape::new([1, 2, count as u32])
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        _output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, _shape: &Shape, output: &mut [f32]) {
         let [h, w] = [2, 3].map(|axis| inputs[0].shape.dim(axis));
         let image = [2, 3].map(|axis| inputs[1].shape.dim(axis));
         let [ih, iw] = self.image.unwrap_or(image).map(f64::from);
@@ -152,6 +145,7 @@ impl Operation for PriorBox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TensorRef;
 
     #[test]
     fn boxes_of_one_position() {

@@ -2,7 +2,7 @@
 
 use super::activation::sigmoid;
 use super::operands;
-use super::operation::Operation;
+use super::operation::{Inputs, Operation, Weights};
 use crate::{Error, Result, Shape, TensorRef, Weight, WeightId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -109,7 +109,7 @@ impl Recurrent {
         Ok(())
     }
 
-    fn check_weights(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<()> {
+    fn check_weights(&self, inputs: &[&Shape], weights: &Weights) -> Result<()> {
         let gates = self.gates()?;
         // These fit: a checked shape has at most 2³¹ elements.
         let summed = inputs[0].count_of(2, inputs[0].rank()) as u32;
@@ -248,7 +248,7 @@ pub(super) fn lstm_unit([i, f, o, g]: [f64; 4], cont: f64, before: f64) -> [f64;
 }
 
 impl Operation for Recurrent {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &Weights) -> Result<Shape> {
         self.check_operands(inputs)?;
         self.check_weights(inputs, weights)?;
         Shape::new([
@@ -258,13 +258,7 @@ impl Operation for Recurrent {
         ])
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        weights: &[Arc<Weight>],
-        _output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, weights: &Weights, _shape: &Shape, output: &mut [f32]) {
         let data = self.data(inputs, weights);
         let step = data.streams * data.outputs;
         let (steps, state) = output.split_at_mut(output.len() - step);
@@ -294,7 +288,7 @@ impl Operation for Recurrent {
         false
     }
 
-    fn macs(&self, inputs: &[&Shape], weights: &[Arc<Weight>], _output: &Shape) -> u64 {
+    fn macs(&self, inputs: &[&Shape], weights: &Weights, _output: &Shape) -> u64 {
         let count = |id: WeightId| weights[id.0 as usize].data().len() as u64;
         let streams = u64::from(inputs[0].dim(1));
         let steps = streams * u64::from(inputs[0].dim(0));

@@ -1,10 +1,9 @@
 //! Reduction.
 
 use super::operands;
-use super::operation::Operation;
-use crate::{Result, Shape, TensorRef, Weight};
+use super::operation::{Inputs, Operation, Weights};
+use crate::{Result, Shape};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Reduction method.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -31,19 +30,13 @@ pub struct Reduction {
 }
 
 impl Operation for Reduction {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let axis = operands::signed_axis(input, self.axis, "axis")?;
         Shape::new(&input.dims()[..axis])
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        _output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, _shape: &Shape, output: &mut [f32]) {
         let reduced = inputs[0].data.len() / output.len();
         for (value, src) in output.iter_mut().zip(inputs[0].data.chunks_exact(reduced)) {
             let src = src.iter().map(|&x| f64::from(x));
@@ -68,6 +61,7 @@ impl Operation for Reduction {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TensorRef;
 
     #[test]
     fn methods() {

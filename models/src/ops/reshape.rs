@@ -1,10 +1,9 @@
 //! Flatten and Reshape: the same elements under another shape.
 
 use super::operands;
-use super::operation::Operation;
-use crate::{Error, Result, Shape, TensorRef, Weight};
+use super::operation::{Inputs, Operation, Weights};
+use crate::{Error, Result, Shape};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Dims `axis..=end_axis` become one.
 pub(super) struct Flatten {
@@ -13,7 +12,7 @@ pub(super) struct Flatten {
 }
 
 impl Operation for Flatten {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let axis = operands::axis(input, self.axis, "axis")?;
         let end = operands::axis(input, self.end_axis, "end_axis")? + 1;
@@ -29,13 +28,7 @@ impl Operation for Flatten {
         Shape::new(dims)
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        _output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, _shape: &Shape, output: &mut [f32]) {
         output.copy_from_slice(inputs[0].data);
     }
 
@@ -110,7 +103,7 @@ impl Reshape {
 }
 
 impl Operation for Reshape {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let span = self.span(input)?;
         let middle = self.explicit(input, span.start)?;
@@ -138,13 +131,7 @@ impl Operation for Reshape {
         Shape::new(dims)
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        _output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, _shape: &Shape, output: &mut [f32]) {
         output.copy_from_slice(inputs[0].data);
     }
 

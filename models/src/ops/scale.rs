@@ -1,10 +1,9 @@
 //! Scale and Bias layers.
 
 use super::operands;
-use super::operation::Operation;
-use crate::{Error, Result, Shape, TensorRef, Weight, WeightId};
+use super::operation::{Inputs, Operation, Weights};
+use crate::{Error, Result, Shape, TensorRef, WeightId};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// y = x·scale + bias, broadcast from `axis` on; the factor is a weight or the second operand.
 ///
@@ -23,7 +22,7 @@ pub struct Scale {
 }
 
 impl Operation for Scale {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &Weights) -> Result<Shape> {
         let (&input, second) = match inputs {
             [input] => (input, None),
             [input, second] => (input, Some(*second)),
@@ -45,13 +44,7 @@ impl Operation for Scale {
         Ok(input.clone())
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        weights: &[Arc<Weight>],
-        output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, weights: &Weights, shape: &Shape, output: &mut [f32]) {
         let weight = |id: WeightId| weights[id.0 as usize].view();
         let second = inputs.get(1).copied();
         let (factor, addend) = if self.add_operand {
@@ -59,9 +52,9 @@ impl Operation for Scale {
         } else {
             (second, None)
         };
-        let factor = self.broadcast(output_shape, self.scale.map(weight).or(factor), 1.0);
-        let bias = self.broadcast(output_shape, self.bias.map(weight), 0.0);
-        let addend = self.broadcast(output_shape, addend, 0.0);
+        let factor = self.broadcast(shape, self.scale.map(weight).or(factor), 1.0);
+        let bias = self.broadcast(shape, self.bias.map(weight), 0.0);
+        let addend = self.broadcast(shape, addend, 0.0);
         for (index, (value, &x)) in output.iter_mut().zip(inputs[0].data).enumerate() {
             *value = (f64::from(x) * factor.at(index) + bias.at(index) + addend.at(index)) as f32;
         }

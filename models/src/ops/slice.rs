@@ -1,10 +1,9 @@
 //! Part of an axis.
 
-use super::operation::Operation;
+use super::operation::{Inputs, Operation, Weights};
 use super::{axes, operands};
-use crate::{Error, Result, Shape, TensorRef, Weight};
+use crate::{Error, Result, Shape};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Half-open range of one axis (one top of a Slice layer).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -18,7 +17,7 @@ pub struct Slice {
 }
 
 impl Operation for Slice {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let axis = operands::axis(input, self.axis, "axis")?;
         if self.begin >= self.end || self.end > input.dim(axis) {
@@ -47,13 +46,7 @@ impl Operation for Slice {
         }
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        _output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, _shape: &Shape, output: &mut [f32]) {
         let [_, dim, inner] = axes::split(inputs[0].shape, self.axis as usize);
         let part = self.begin as usize * inner..self.end as usize * inner;
         let rows = inputs[0].data.chunks_exact(dim * inner);

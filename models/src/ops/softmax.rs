@@ -1,9 +1,8 @@
 //! Softmax along an axis.
 
-use super::operation::Operation;
+use super::operation::{Inputs, Operation, Weights};
 use super::{axes, operands};
-use crate::{Result, Shape, TensorRef, Weight};
-use std::sync::Arc;
+use crate::{Result, Shape};
 
 /// Softmax along `axis`.
 pub(super) struct Softmax {
@@ -11,19 +10,13 @@ pub(super) struct Softmax {
 }
 
 impl Operation for Softmax {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         operands::axis(input, self.axis, "axis")?;
         Ok(input.clone())
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        _output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, _shape: &Shape, output: &mut [f32]) {
         let [outer, dim, inner] = axes::split(inputs[0].shape, self.axis as usize);
         for (o, i) in (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i))) {
             let at = |k: usize| (o * dim + k) * inner + i;
@@ -45,6 +38,7 @@ impl Operation for Softmax {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TensorRef;
 
     #[test]
     fn sums_to_one_and_does_not_overflow() {

@@ -1,9 +1,8 @@
 //! Repetition along an axis.
 
-use super::operation::Operation;
+use super::operation::{Inputs, Operation, Weights};
 use super::{axes, operands};
-use crate::{Result, Shape, TensorRef, Weight};
-use std::sync::Arc;
+use crate::{Result, Shape};
 
 /// Repetition of the operand along `axis`.
 pub(super) struct Tile {
@@ -12,7 +11,7 @@ pub(super) struct Tile {
 }
 
 impl Operation for Tile {
-    fn infer_shape(&self, inputs: &[&Shape], _weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], _weights: &Weights) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let axis = operands::axis(input, self.axis, "axis")?;
         operands::positive(self.tiles, "tiles")?;
@@ -23,13 +22,7 @@ impl Operation for Tile {
         )
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        _weights: &[Arc<Weight>],
-        _output_shape: &Shape,
-        output: &mut [f32],
-    ) {
+    fn evaluate(&self, inputs: &Inputs, _weights: &Weights, _shape: &Shape, output: &mut [f32]) {
         let row = inputs[0]
             .shape
             .count_of(self.axis as usize, inputs[0].shape.rank());

@@ -1,12 +1,11 @@
 //! Convolution with weights in the Winograd domain.
 
 use super::convolution::{bias_of, check_bias, check_channels, check_groups};
-use super::operation::Operation;
+use super::operation::{Inputs, Operation, Weights};
 use super::winograd::{MAX_INPUT, TILE, WinogradTransform};
 use super::{Window, operands};
-use crate::{Error, Result, Shape, TensorRef, Weight, WeightId};
+use crate::{Error, Result, Shape, TensorRef, WeightId};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Convolution whose weights are stored in the Winograd domain (spec §5): `m × m × oc × ic/groups`
 /// for output tiles of 4×4; kernel 3 (m = 6) or 5 (m = 8), stride 1.
@@ -34,7 +33,7 @@ const CHANNELS: usize = 8;
 type InputTile = [[f64; MAX_INPUT]; MAX_INPUT];
 
 impl Operation for WinogradConvolution {
-    fn infer_shape(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> Result<Shape> {
+    fn infer_shape(&self, inputs: &[&Shape], weights: &Weights) -> Result<Shape> {
         let [input] = operands::exactly(inputs)?;
         let [n, ic, ih, iw] = operands::image(input, 0)?;
         if self.kernel != 3 && self.kernel != 5 {
@@ -56,14 +55,8 @@ impl Operation for WinogradConvolution {
         check_channels(before, after)
     }
 
-    fn evaluate(
-        &self,
-        inputs: &[TensorRef<'_>],
-        weights: &[Arc<Weight>],
-        output_shape: &Shape,
-        output: &mut [f32],
-    ) {
-        let [n, oc, oh, ow] = [0, 1, 2, 3].map(|axis| output_shape.dim(axis) as usize);
+    fn evaluate(&self, inputs: &Inputs, weights: &Weights, shape: &Shape, output: &mut [f32]) {
+        let [n, oc, oh, ow] = [0, 1, 2, 3].map(|axis| shape.dim(axis) as usize);
         let group_oc = oc / self.groups as usize;
         let tiles = oh.div_ceil(TILE) * ow.div_ceil(TILE);
         for (image, tile) in (0..n).flat_map(|image| (0..tiles).map(move |tile| (image, tile))) {
@@ -90,7 +83,7 @@ impl Operation for WinogradConvolution {
     }
 
     /// Of the spatial convolution with the same result, so that layers can be compared.
-    fn macs(&self, inputs: &[&Shape], _weights: &[Arc<Weight>], output: &Shape) -> u64 {
+    fn macs(&self, inputs: &[&Shape], _weights: &Weights, output: &Shape) -> u64 {
         let kernel = u64::from(inputs[0].dim(1) / self.groups) * u64::from(self.kernel).pow(2);
         (output.count() as u64).saturating_mul(kernel)
     }
@@ -121,7 +114,7 @@ impl WinogradConvolution {
     fn products(
         &self,
         src: TensorRef<'_>,
-        weights: &[Arc<Weight>],
+        weights: &Weights,
         image: usize,
         channels: std::ops::Range<usize>,
         at: [usize; 2],

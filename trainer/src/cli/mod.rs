@@ -22,7 +22,7 @@ mod trial;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use console::{WARNINGS, complain};
-use skimjit_host::memory;
+use skimjit_host::{memory, printable};
 use skimjit_models::Result;
 use std::process::ExitCode;
 
@@ -137,12 +137,8 @@ fn explain(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    let text = error.to_string();
-    let complaint = text.split("\nUsage:").next().unwrap_or_default();
-    let complaint = complaint.strip_prefix("error: ").unwrap_or(complaint);
-    let telling = |line: &&str| !line.is_empty() && !line.starts_with("For more information");
-    let lines: Vec<&str> = complaint.lines().map(str::trim).filter(telling).collect();
-    complain("error", &format!("{}; see --help", lines.join(" ")));
+    let text = printable::complaint(&error.to_string());
+    complain("error", &format!("{text}; see --help"));
     ExitCode::from(2)
 }
 
