@@ -1,4 +1,4 @@
-//! From Caffe's messages to a [`Graph`]: topology, weights, options.
+//! From Caffe's messages to a [`skimjit_models::Graph`]: topology, weights, options.
 //!
 //! [`load`] reads files, [`import`] takes messages. The layer types are rows of one table; each
 //! family has a file of converters. Whatever is not understood exactly is an [`Error`].
@@ -70,7 +70,7 @@ pub struct ImportOptions {
     /// Phase TRAIN instead of TEST. A BatchNorm has its statistics as weights whatever it uses, and a
     /// STOCHASTIC pooling is one node, which draws.
     pub training: bool,
-    /// The network is one of those that are trained, or tested in between: [`Imported::training`] is filled,
+    /// The network is one of those that are trained, or tested in between: [`skimjit_models::Imported::training`] is filled,
     /// and weights of Winograd layers that are spatial kernels are brought to the Winograd domain, in which
     /// they are trained, instead of making the layer a Convolution.
     pub to_train: bool,
