@@ -1,6 +1,7 @@
 //! Whole networks through the container: the same graph comes back, or an error.
 
 use proptest::prelude::*;
+use skimjit_models::artifact::container::FORMAT;
 use skimjit_models::artifact::{self, Kind, Reader, Writer, graph, read_graph, write_graph};
 use skimjit_models::ops::{
     Activation, Convolution, InnerProduct, PoolMethod, Pooling, PostOps, Window,
@@ -200,6 +201,18 @@ fn inconsistent_graphs_are_refused() {
         Op::Convolution(conv) => conv.window.stride = [0, 0],
         _ => unreachable!(),
     });
+}
+
+/// A field more, as a later version may write it, is no field less of what is meant.
+#[test]
+fn unknown_fields_are_refused() {
+    let bytes = graph::encode(&network()).unwrap();
+    assert!(graph::decode(FORMAT, &bytes).is_ok());
+    // The record is a map: one pair more in front of the others.
+    let (&map, rest) = bytes.split_first().unwrap();
+    let more = [&[map + 1, 0xA3], b"odd".as_slice(), &[7], rest].concat();
+    let error = graph::decode(FORMAT, &more).err().unwrap().to_string();
+    assert!(error.contains("not known"), "{error}");
 }
 
 proptest! {

@@ -1,10 +1,12 @@
 //! The graph section: everything of a [`Graph`] but the weights' elements.
 //!
 //! MessagePack of [`Record`], in which fields and ops have their names: their order in memory is free, and
-//! a field that is new has a default for files that are older. A change that an older reader would
-//! misunderstand raises [`super::container::FORMAT`]. What is read is checked like a network from a
-//! stranger: every dim, every id, every inferred shape.
+//! a field that is new has a default for files that are older. Every change of what is written raises
+//! [`super::container::FORMAT`], and a section of that format must be what would be written of it: a field
+//! that is not known is never passed over. What is read is checked like a network from a stranger: every
+//! dim, every id, every inferred shape.
 
+use super::container::FORMAT;
 use super::format2;
 use super::limits::MAX_GRAPH_BYTES;
 use super::record::{Record, check_shape};
@@ -41,7 +43,7 @@ pub fn decode(format: u32, bytes: &[u8]) -> Result<Record> {
     };
     let decoded = match format {
         2 => format2::decode(bytes),
-        _ => named(bytes),
+        _ => named(format, bytes),
     };
     let (record, rest) =
         decoded.map_err(|error| damaged(format!("contents that are no graph ({error})")))?;
@@ -60,10 +62,15 @@ pub fn decode(format: u32, bytes: &[u8]) -> Result<Record> {
 }
 
 /// A record, and how many bytes are left.
-fn named(bytes: &[u8]) -> std::result::Result<(Record, usize), String> {
+fn named(format: u32, bytes: &[u8]) -> std::result::Result<(Record, usize), String> {
     let mut from = rmp_serde::Deserializer::new(Cursor::new(bytes));
     let record = Record::deserialize(&mut from).map_err(|error| error.to_string())?;
-    Ok((record, bytes.len().saturating_sub(from.position() as usize)))
+    let (read, rest) = bytes.split_at(bytes.len().min(from.position() as usize));
+    let again = rmp_serde::to_vec_named(&record).map_err(|error| error.to_string())?;
+    if format == FORMAT && again != read {
+        return Err("something in it is not known, or not as it is written".to_owned());
+    }
+    Ok((record, rest.len()))
 }
 
 fn check_bytes(bytes: &[u8]) -> Result<()> {
