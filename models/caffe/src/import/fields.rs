@@ -43,133 +43,44 @@ pub(super) const TRAINING: &str = "training";
 pub(super) const DUMP: &str = "diagnostics";
 pub(super) const ENGINE: &[(&str, &str)] = &[("engine", HOW)];
 
+#[rustfmt::skip]
 pub(super) const CONVOLUTION: Part = part(
-    "convolution_param",
-    &[
-        "num_output",
-        "bias_term",
-        "pad",
-        "kernel_size",
-        "group",
-        "stride",
-        "weight_filler",
-        "bias_filler",
-        "pad_h",
-        "pad_w",
-        "kernel_h",
-        "kernel_w",
-        "stride_h",
-        "stride_w",
-        "axis",
-        "dilation",
-    ],
-    &[
-        ("engine", HOW),
-        ("force_nd_im2col", HOW),
-        ("conv_mode", HOW),
-        ("dump_parameter", DUMP),
-        ("dump_activation", DUMP),
-        ("parameter_sparsity_pattern_histogram", DUMP),
-    ],
-);
+    "convolution_param", &["num_output", "bias_term", "pad", "kernel_size", "group", "stride", "weight_filler",
+        "bias_filler", "pad_h", "pad_w", "kernel_h", "kernel_w", "stride_h", "stride_w", "axis", "dilation"],
+        &[("engine", HOW), ("force_nd_im2col", HOW), ("conv_mode", HOW), ("dump_parameter", DUMP),
+        ("dump_activation", DUMP), ("parameter_sparsity_pattern_histogram", DUMP)]);
+#[rustfmt::skip]
 pub(super) const IM2COL: Part = part(
-    "convolution_param",
-    &[
-        "pad",
-        "kernel_size",
-        "stride",
-        "pad_h",
-        "pad_w",
-        "kernel_h",
-        "kernel_w",
-        "stride_h",
-        "stride_w",
-        "axis",
-        "dilation",
-    ],
-    &[("num_output", "no weights"), ("force_nd_im2col", HOW)],
-);
+    "convolution_param", &["pad", "kernel_size", "stride", "pad_h", "pad_w", "kernel_h", "kernel_w", "stride_h",
+        "stride_w", "axis", "dilation"], &[("num_output", "no weights"), ("force_nd_im2col", HOW)]);
+#[rustfmt::skip]
 pub(super) const INNER_PRODUCT: Part = part(
-    "inner_product_param",
-    &[
-        "num_output",
-        "bias_term",
-        "weight_filler",
-        "bias_filler",
-        "axis",
-        "transpose",
-    ],
-    &[
-        ("gemm_mode", HOW),
-        ("spmdm_transpose_in", HOW),
-        ("spmdm_transpose_out", HOW),
-        ("dump_parameter", DUMP),
-        ("dump_activation", DUMP),
-    ],
-);
+    "inner_product_param", &["num_output", "bias_term", "weight_filler", "bias_filler", "axis", "transpose"],
+        &[("gemm_mode", HOW), ("spmdm_transpose_in", HOW), ("spmdm_transpose_out", HOW), ("dump_parameter", DUMP),
+        ("dump_activation", DUMP)]);
+#[rustfmt::skip]
 pub(super) const POOLING: Part = part(
-    "pooling_param",
-    &[
-        "pool",
-        "kernel_size",
-        "stride",
-        "pad",
-        "kernel_h",
-        "kernel_w",
-        "stride_h",
-        "stride_w",
-        "pad_h",
-        "pad_w",
-        "global_pooling",
-        "round_mode",
-        "ceil_mode",
-    ],
-    ENGINE,
-);
+    "pooling_param", &["pool", "kernel_size", "stride", "pad", "kernel_h", "kernel_w", "stride_h", "stride_w",
+        "pad_h", "pad_w", "global_pooling", "round_mode", "ceil_mode"], ENGINE);
 pub(super) const RELU: Part = part("relu_param", &["negative_slope"], ENGINE);
-pub(super) const LRN: Part = part(
-    "lrn_param",
-    &["local_size", "alpha", "beta", "norm_region", "k"],
-    ENGINE,
-);
+#[rustfmt::skip]
+pub(super) const LRN: Part = part("lrn_param", &["local_size", "alpha", "beta", "norm_region", "k"], ENGINE);
 pub(super) const DROPOUT: Part = part("dropout_param", &["dropout_ratio"], &[]);
 pub(super) const NO_DROPOUT: Part = part("dropout_param", &[], &[("dropout_ratio", TRAINING)]);
 pub(super) const SOFTMAX: Part = part("softmax_param", &["axis"], ENGINE);
-pub(super) const LOSS: Part = part(
-    "loss_param",
-    &["ignore_label", "normalize", "normalization"],
-    &[],
-);
+#[rustfmt::skip]
+pub(super) const LOSS: Part = part("loss_param", &["ignore_label", "normalize", "normalization"], &[]);
+#[rustfmt::skip]
 pub(super) const BATCH_NORM: Part = part(
-    "batch_norm_param",
-    &[
-        "use_global_stats",
-        "eps",
-        "scale_bias",
-        "scale_filler",
-        "bias_filler",
-    ],
-    &[
-        ("moving_average_fraction", TRAINING),
-        ("use_weight_bias", "of MKLBatchNorm"),
-        ("engine", HOW),
-    ],
-);
+    "batch_norm_param", &["use_global_stats", "eps", "scale_bias", "scale_filler", "bias_filler"],
+        &[("moving_average_fraction", TRAINING), ("use_weight_bias", "of MKLBatchNorm"), ("engine", HOW)]);
+#[rustfmt::skip]
 pub(super) const MKL_BATCH_NORM: Part = part(
-    "batch_norm_param",
-    &["use_global_stats", "eps", "use_weight_bias"],
-    &[("moving_average_fraction", TRAINING)],
-);
+    "batch_norm_param", &["use_global_stats", "eps", "use_weight_bias"], &[("moving_average_fraction",
+        TRAINING)]);
+#[rustfmt::skip]
 pub(super) const RECURRENT: Part = part(
-    "recurrent_param",
-    &[
-        "num_output",
-        "weight_filler",
-        "bias_filler",
-        "expose_hidden",
-    ],
-    &[("debug_info", DUMP)],
-);
+    "recurrent_param", &["num_output", "weight_filler", "bias_filler", "expose_hidden"], &[("debug_info", DUMP)]);
 
 /// Types whose parameters say where data comes from; what is imported of them is a shape.
 const FROM_OUTSIDE: [&str; 5] = [
