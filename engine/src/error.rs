@@ -4,6 +4,7 @@ use skimjit_models::Warning;
 use skimjit_runtime::jit::IsaError;
 use skimjit_runtime::{PlanError, RunError};
 use std::fmt;
+use std::path::Path;
 
 /// Result with [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -31,6 +32,14 @@ impl Error {
         match self {
             Self::Input(error) => &error.warnings,
             _ => &[],
+        }
+    }
+
+    /// With the file that a fault of data is in.
+    pub(crate) fn in_file(self, path: &Path) -> Self {
+        match self {
+            Self::Input(error) => error.file(path).into(),
+            other => other,
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::options::{CompileOptions, Keep, LoadOptions, Shared, artifact_with};
 use skimjit_caffe as caffe;
 use skimjit_caffe::import;
 use skimjit_host::{memory, whole};
+use skimjit_onnx as onnx;
 use skimjit_models::artifact::{self, Kind, Reader, Writer};
 use skimjit_models::{Graph, Imported, Preprocess, Shape, ValueId, passes, preprocess};
 use skimjit_runtime::jit::Isa;
@@ -31,11 +32,27 @@ pub struct Model {
 }
 
 impl Model {
-    /// Reads a `.skim` artifact, a `.caffemodel` or a `.caffemodel.h5`; the contents decide. A prototxt is
-    /// read without weights when these may be missing.
+    /// Reads a `.skim` artifact, an ONNX model, a `.caffemodel` or a `.caffemodel.h5`; the contents decide. A
+    /// prototxt is read without weights when these may be missing.
     pub fn load(path: &Path, options: &LoadOptions) -> Result<Self> {
         let start = start_of(path)?;
-        if options.prototxt.is_none() && caffe::is_definition(&start) {
+        if onnx::is_model(&start) {
+            room_to_load(std::fs::metadata(path).map_or(0, |found| found.len()))?;
+            let model = onnx::Model::read(path)?;
+            return Self::from_onnx(&model, path, options);
+        }
+        let model = Self::load_sized(path, &start, options)?;
+        let shapes: Vec<(&str, Shape)> =
+            options.input_shapes.iter().map(|(name, shape)| (name.as_str(), shape.clone())).collect();
+        match shapes.is_empty() {
+            true => Ok(model),
+            false => model.with_input_shapes(&shapes).map_err(|error| error.in_file(path)),
+        }
+    }
+
+    /// [`Model::load`] of what is no ONNX model, shapes of inputs by name not yet applied.
+    fn load_sized(path: &Path, start: &[u8], options: &LoadOptions) -> Result<Self> {
+        if options.prototxt.is_none() && caffe::is_definition(start) {
             return Self::from_definition(path, options);
         }
         if start.starts_with(&artifact::container::MAGIC) {
@@ -43,10 +60,7 @@ impl Model {
             let model = Self::from_artifact(path)?;
             return match &options.input_shape {
                 None => Ok(model),
-                Some(shape) => model.with_input_shape(shape).map_err(|error| match error {
-                    Error::Input(error) => error.file(path).into(),
-                    other => other,
-                }),
+                Some(shape) => model.with_input_shape(shape).map_err(|error| error.in_file(path)),
             };
         }
         Self::from_caffe(&[path.to_owned()], options)
@@ -62,7 +76,7 @@ impl Model {
                 skimjit_models::Error::new("a network definition (prototxt) without weights");
             return Err(error
                 .file(path)
-                .expected("a .skim, .caffemodel or .caffemodel.h5 file")
+                .expected("a .skim, .onnx, .caffemodel or .caffemodel.h5 file")
                 .hint(
                     "give the weights as MODEL and the definition with --prototxt; \
                      --allow-missing-weights makes them with the layers' fillers instead, `time --prototxt` \
@@ -100,6 +114,15 @@ impl Model {
                 Some(shape) => model.with_input_shape(shape),
             };
         }
+        if onnx::is_model(bytes) {
+            if prototxt.is_some() {
+                return Err(Error::Usage(
+                    "network in memory: found another topology for an ONNX model, expected none".into(),
+                ));
+            }
+            let model = onnx::Model::from_bytes(bytes.to_vec(), name)?;
+            return Self::from_onnx(&model, name, options);
+        }
         let file = options.prototxt.as_deref().map(import::Prototxt::File);
         let prototxt = prototxt.map(import::Prototxt::Text).or(file);
         let import = options.import(prototxt.is_some());
@@ -113,6 +136,11 @@ impl Model {
         let size = |file: &PathBuf| std::fs::metadata(file).map_or(0, |found| found.len());
         room_to_load(weights.iter().map(size).sum())?;
         let imported = import::load(prototxt, weights, &options.import(prototxt.is_some()))?;
+        Ok(Self::from_imported(imported))
+    }
+
+    fn from_onnx(model: &onnx::Model, path: &Path, options: &LoadOptions) -> Result<Self> {
+        let imported = onnx::import(model, &options.onnx(path)?)?;
         Ok(Self::from_imported(imported))
     }
 
@@ -471,7 +499,7 @@ fn find_blob(graph: &Graph, name: &str) -> Result<ValueId> {
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Error {
-    const EXPECTED: &str = "a readable .skim or .caffemodel file";
+    const EXPECTED: &str = "a readable .skim, .onnx or .caffemodel file";
     skimjit_models::Error::unreadable(path, error, EXPECTED).into()
 }
 

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::tune::Tuning;
 use skimjit_caffe::import;
 use skimjit_models::Shape;
+use skimjit_onnx as onnx;
 use skimjit_runtime::jit::Isa;
 use skimjit_runtime::jit::observe::CodeObserver;
 use skimjit_runtime::{KernelInspector, KernelStore, ThreadPool, usable_cores};
@@ -11,14 +12,16 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// How a Caffe network is read.
+/// How a network is read. Most of it is about Caffe's, and refused for others.
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
     /// Topology; without it the one inside the caffemodel is used, with data, loss and accuracy
     /// layers replaced by an input and a softmax.
     pub prototxt: Option<PathBuf>,
-    /// Shape of the input, when the topology does not give it or another one is wanted.
+    /// Shape of the first input, when the topology does not give it or another one is wanted.
     pub input_shape: Option<Shape>,
+    /// The same for inputs by name.
+    pub input_shapes: Vec<(String, Shape)>,
     /// Weights of this magnitude and below become zero.
     pub zero_below: Option<f32>,
     /// Weights that no file has come from their layer's filler (zeros without one), not an error.
@@ -42,20 +45,42 @@ pub struct LoadOptions {
 }
 
 impl LoadOptions {
-    /// An artifact is complete: what changes how a Caffe network is read came too late.
-    pub(crate) fn refuse_for_artifact(&self, path: &Path) -> Result<()> {
+    /// What is only about Caffe's networks, where it is given.
+    fn caffes(&self) -> Option<&'static str> {
         let given = [
             (self.prototxt.is_some(), "another topology"),
-            (self.zero_below.is_some(), "a threshold for weights"),
             (self.allow_missing_weights, "missing weights"),
             (self.caffe_in_place, "Caffe's in-place layers"),
             (!self.data_shapes.is_empty(), "data layers"),
             (self.ignore_unknown_fields, "unknown fields to ignore"),
         ];
-        match given.iter().find(|(given, _)| *given) {
-            Some((_, what)) => Err(artifact_with(path, what)),
+        given.iter().find(|(given, _)| *given).map(|(_, what)| *what)
+    }
+
+    /// An artifact is complete: what changes how a network is read came too late.
+    pub(crate) fn refuse_for_artifact(&self, path: &Path) -> Result<()> {
+        let threshold = self.zero_below.map(|_| "a threshold for weights");
+        match threshold.or(self.caffes()) {
+            Some(what) => Err(artifact_with(path, what)),
             None => Ok(()),
         }
+    }
+
+    /// What the importer of ONNX models is told.
+    pub(crate) fn onnx(&self, path: &Path) -> Result<onnx::ImportOptions> {
+        if let Some(what) = self.caffes() {
+            return Err(Error::Usage(format!(
+                "{}: found {what} for an ONNX model, expected none; an ONNX model is complete",
+                path.display()
+            )));
+        }
+        let first = self.input_shape.clone().map(|shape| (None, shape));
+        let named = self.input_shapes.iter();
+        let named = named.map(|(name, shape)| (Some(name.clone()), shape.clone()));
+        Ok(onnx::ImportOptions {
+            input_shapes: first.into_iter().chain(named).collect(),
+            zero_below: self.zero_below,
+        })
     }
 
     /// What the importer is told.
@@ -79,7 +104,7 @@ impl LoadOptions {
 
 pub(crate) fn artifact_with(path: &Path, what: &str) -> Error {
     Error::Usage(format!(
-        "{}: found {what} for a compiled network, expected none; compile the caffemodel again",
+        "{}: found {what} for a compiled network, expected none; compile the network again",
         path.display()
     ))
 }

@@ -19,22 +19,23 @@ pub const MOST_IMAGES: i64 = 1 << 16;
 /// The network.
 #[derive(clap::Args)]
 pub struct ModelArguments {
-    /// Network: a .skim, .caffemodel or .caffemodel.h5 file, or with --allow-missing-weights a prototxt
+    /// Network: a .skim, .onnx, .caffemodel or .caffemodel.h5 file, or with --allow-missing-weights a prototxt
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
     #[command(flatten)]
     pub reading: ReadingArguments,
 }
 
-/// How a Caffe network is read.
+/// How a network is read.
 #[derive(Clone, clap::Args)]
 pub struct ReadingArguments {
     /// Definition, when the one inside the caffemodel is not the one to run
     #[arg(long, value_name = "FILE")]
     pub prototxt: Option<PathBuf>,
-    /// Shape of the input, instead of the network's
-    #[arg(long, value_name = "N,C,H,W", value_parser = parse_shape)]
-    pub input_shape: Option<Shape>,
+    /// Shape of the input, instead of the network's or where that leaves it open; NAME=N,C,H,W where the
+    /// network has several inputs
+    #[arg(long, value_name = "[NAME=]N,C,H,W", value_parser = parse_named_shape)]
+    pub input_shape: Vec<(Option<String>, Shape)>,
     /// Weights of this magnitude and below become zero
     #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = parse_magnitude)]
     pub zero_below: Option<f32>,
@@ -98,7 +99,12 @@ impl ReadingArguments {
     fn options(&self) -> LoadOptions {
         LoadOptions {
             prototxt: self.prototxt.clone(),
-            input_shape: self.input_shape.clone(),
+            input_shape: self.input_shape.iter().find(|(name, _)| name.is_none()).map(|(_, shape)| shape.clone()),
+            input_shapes: self
+                .input_shape
+                .iter()
+                .filter_map(|(name, shape)| Some((name.clone()?, shape.clone())))
+                .collect(),
             zero_below: self.zero_below,
             allow_missing_weights: self.allow_missing_weights,
             ignore_unknown_fields: self.care.ignore_unknown_fields,
@@ -429,6 +435,15 @@ pub fn parse_shape(text: &str) -> std::result::Result<Shape, String> {
         .collect();
     let dims = dims.map_err(|_| expected.to_owned())?;
     Shape::new(dims).map_err(|error| error.to_string())
+}
+
+/// A shape, with the name of an input in front where there is one.
+pub fn parse_named_shape(text: &str) -> std::result::Result<(Option<String>, Shape), String> {
+    match text.rsplit_once('=') {
+        Some(("", _)) => Err("expected the name of an input before =".to_owned()),
+        Some((name, shape)) => Ok((Some(name.to_owned()), parse_shape(shape)?)),
+        None => Ok((None, parse_shape(text)?)),
+    }
 }
 
 /// A threshold: 0 or more.
