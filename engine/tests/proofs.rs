@@ -3,7 +3,7 @@
 
 use skimjit::{CompileOptions, Isa, Model};
 use skimjit_caffe::{import, zoo};
-use skimjit_models::Pattern;
+use skimjit_models::{ElementType, Pattern};
 use skimjit_runtime::KernelInspector;
 use skimjit_runtime::kernels::{
     Built, ConvProblem, FcProblem, Planes, Problem, Values, Weights, registry,
@@ -79,6 +79,7 @@ impl Narrow {
             values: Values::All(&self.values),
             pattern: &self.pattern,
             bias: &self.bias,
+            element: ElementType::narrowest(&self.values),
         };
         let variant = registry::find(name).expect("a variant of the registry");
         let built = variant

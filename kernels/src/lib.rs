@@ -33,5 +33,5 @@ pub use problem::{
 pub use skimjit_jit as jit;
 pub use variant::{
     Built, Cost, Extent, Footprint, KernelError, Task, TypedVariant, Unsupported, Values, Variant,
-    WeightFormat, Weighting, Weights,
+    Weighting, Weights,
 };

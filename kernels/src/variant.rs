@@ -3,7 +3,7 @@
 use crate::{AlignedBuf, ConvProblem, Family, FamilyProblem, Planes, Problem, stage::Staging};
 use skimjit_jit::asm::VectorAsm;
 use skimjit_jit::{Code, Features, Isa, with_assembler};
-use skimjit_models::Pattern;
+use skimjit_models::{ElementType, Pattern};
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
@@ -108,36 +108,11 @@ pub struct Weights<'a> {
     pub pattern: &'a Pattern,
     /// One per output channel; empty: zeros.
     pub bias: &'a [f32],
-}
-
-/// How numbers are stored in packed weights.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum WeightFormat {
-    /// As they are.
-    F32,
-    /// The upper half.
-    Bf16,
-}
-
-impl WeightFormat {
-    /// Bytes of a weight.
-    pub fn bytes(self) -> u32 {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 => 2,
-        }
-    }
+    /// Type that has all values: kernels may store them as that.
+    pub element: ElementType,
 }
 
 impl<'a> Weights<'a> {
-    /// The narrowest format in which no weight loses a bit.
-    pub fn exact_format(&self) -> WeightFormat {
-        let (Values::All(values) | Values::NonZeros(values)) = self.values;
-        match values.iter().all(|w| w.to_bits() & 0xFFFF == 0) {
-            true => WeightFormat::Bf16,
-            false => WeightFormat::F32,
-        }
-    }
     /// Number of values, zeros included.
     pub fn elems(&self) -> usize {
         match self.values {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use skimjit_models::artifact::container::FORMAT;
 use skimjit_models::artifact::{self, Kind, Reader, Writer, graph, read_graph, write_graph};
 use skimjit_models::ops::{
-    Activation, Convolution, InnerProduct, PoolMethod, Pooling, PostOps, Window,
+    Activation, Convolution, InnerProduct, PoolMethod, Pooling, PostOps, Rounding, Window,
 };
 use skimjit_models::{Graph, Op, Shape, Tensor, ValueId, WeightId, interpreter};
 
@@ -60,7 +60,7 @@ fn network() -> Graph {
         window: window(2, 0),
         global: false,
         made_for: None,
-        round_down: false,
+        rounding: Rounding::Up,
         relu: false,
         mask: false,
     });
@@ -226,7 +226,7 @@ proptest! {
             bytes[at] = byte;
         }
         bytes.truncate(bytes.len() - cut);
-        for record in [2, 3].into_iter().filter_map(|format| graph::decode(format, &bytes).ok()) {
+        for record in [2, 3, FORMAT].into_iter().filter_map(|format| graph::decode(format, &bytes).ok()) {
             // No more than the unchanged weights, so that a forged shape costs no memory here.
             let total: usize = record.weight_shapes().iter().map(Shape::count).sum();
             if total < 1 << 20 {

@@ -82,7 +82,7 @@ fn scatter(case: &Case, output: &Shape) -> Vec<f32> {
     sums.into_iter().enumerate().map(finish).collect()
 }
 
-/// One pooled value from Caffe's formulas, over a plane with a border of `None`.
+/// One pooled value from Caffe's and ONNX's formulas, over a plane with a border of `None`.
 fn pool(pooling: &Pooling, plane: &[f32], [h, w]: [usize; 2], [y, x]: [usize; 2]) -> f32 {
     let window = if pooling.global {
         Window {
@@ -95,15 +95,20 @@ fn pool(pooling: &Pooling, plane: &[f32], [h, w]: [usize; 2], [y, x]: [usize; 2]
     } else {
         pooling.window
     };
-    let begin = |axis: usize, at: usize| {
+    let begin = move |axis: usize, at: usize| {
         at as i64 * i64::from(window.stride[axis]) - i64::from(window.pad_begin[axis])
     };
     let (mut best, mut index, mut sum, mut cells) = (-f32::MAX, -1.0, 0.0, 0.0);
+    let (mut inside, mut cubes) = (0.0, 0.0);
     if pooling.relu {
         best = 0.0;
     }
-    for i in begin(0, y)..begin(0, y) + i64::from(window.kernel[0]) {
-        for j in begin(1, x)..begin(1, x) + i64::from(window.kernel[1]) {
+    let taps = |axis: usize, at: usize| {
+        let tap = move |tap| begin(axis, at) + i64::from(tap * window.dilation[axis]);
+        (0..window.kernel[axis]).map(tap)
+    };
+    for i in taps(0, y) {
+        for j in taps(1, x) {
             if i >= h as i64 + i64::from(window.pad_end[0])
                 || j >= w as i64 + i64::from(window.pad_end[1])
             {
@@ -115,14 +120,19 @@ fn pool(pooling: &Pooling, plane: &[f32], [h, w]: [usize; 2], [y, x]: [usize; 2]
             }
             let at = i as usize * w + j as usize;
             sum += f64::from(plane[at]);
+            inside += 1.0;
+            cubes += f64::from(plane[at]).abs().powi(3);
             if plane[at] > best {
                 (best, index) = (plane[at], at as f32);
             }
         }
     }
     match pooling.method {
-        PoolMethod::Average if cells == 0.0 => 0.0,
+        PoolMethod::Average | PoolMethod::AverageInside if inside == 0.0 => 0.0,
         PoolMethod::Average => (sum / cells) as f32,
+        PoolMethod::AverageInside => (sum / inside) as f32,
+        PoolMethod::Lp { p: 3 } => cubes.powf(1.0 / 3.0) as f32,
+        PoolMethod::Lp { .. } => unreachable!("only cubes are made"),
         PoolMethod::Max if pooling.mask => index,
         PoolMethod::Max => best,
     }

@@ -4,7 +4,7 @@ mod ops_cases;
 
 use ops_cases::Random;
 use skimjit_models::ops::*;
-use skimjit_models::{Op, Shape, Tensor, Weight, WeightId};
+use skimjit_models::{Derived, Graph, Op, Shape, Tensor, Weight, WeightId};
 use std::sync::Arc;
 
 fn conv() -> Convolution {
@@ -114,7 +114,7 @@ fn others() {
         window: Window::square(2, 2, 2),
         global: false,
         made_for: None,
-        round_down: false,
+        rounding: Rounding::Up,
         relu: false,
         mask: false,
     };
@@ -125,6 +125,39 @@ fn others() {
         ..pooling
     };
     refuses(Op::Pooling(masked), &[&[1, 1, 4, 4]], "pool");
+}
+
+/// A layer whose attributes were computed from shapes keeps them.
+#[test]
+fn derived_attributes_do_not_follow() {
+    let mut graph = Graph::default();
+    let data = graph.add_value("data", Shape::new([1, 3, 8, 8]).unwrap());
+    graph.inputs = vec![data];
+    let pad = Op::Pad(Pad {
+        begin: vec![0, 0, 1, 1],
+        end: vec![0; 4],
+        mode: PadMode::Edge,
+    });
+    let result = graph.add_node("pad1", pad, vec![data], "pad1").unwrap();
+    graph.outputs = vec![result];
+    let resized = |derived: Derived, dims: [u32; 4]| {
+        let mut graph = graph.clone();
+        graph.nodes[0].derived = derived;
+        graph.with_input_shapes(&[("data", Shape::new(dims).unwrap())])
+    };
+    let (batch, size) = ([2, 3, 8, 8], [1, 3, 9, 8]);
+    assert!(resized(Derived::No, size).is_ok());
+    assert!(resized(Derived::Sizes, batch).is_ok());
+    assert!(resized(Derived::Shapes, [1, 3, 8, 8]).is_ok());
+    assert!(resized(Derived::Shapes, batch).is_err());
+    let error = resized(Derived::Sizes, size).unwrap_err();
+    assert_eq!(error.layer.as_deref(), Some("pad1"));
+    let text = error.to_string();
+    assert!(text.contains("--input-shape data=1x3x9x8"), "{text}");
+    assert!(
+        text.contains("made for input \"data\" of 1x3x8x8"),
+        "{text}"
+    );
 }
 
 /// Spec appendix A.1: conv2 and fc6 of CaffeNet.

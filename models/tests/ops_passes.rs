@@ -82,7 +82,7 @@ fn add_layer(graph: &mut Graph, random: &mut Random, input: ValueId, name: &str)
                 window,
                 global: false,
                 made_for: None,
-                round_down: false,
+                rounding: Rounding::Up,
                 relu: false,
                 mask: false,
             };
@@ -306,7 +306,7 @@ fn a_typical_block_becomes_two_nodes() {
         window: Window::square(3, 2, 0),
         global: false,
         made_for: None,
-        round_down: false,
+        rounding: Rounding::Up,
         relu: false,
         mask: false,
     };

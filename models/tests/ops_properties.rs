@@ -6,7 +6,7 @@ mod ops_cases;
 use ops_cases::{Random, evaluate};
 use proptest::prelude::*;
 use skimjit_models::ops::*;
-use skimjit_models::{Graph, Node, Op, Shape, Tensor, ValueId, WeightId, artifact};
+use skimjit_models::{Derived, Graph, Node, Op, Shape, Tensor, ValueId, WeightId, artifact};
 use std::collections::BTreeSet;
 
 /// Image `n` of a batch.
@@ -115,7 +115,7 @@ fn window(random: &mut Random) -> Window {
 }
 
 /// Ops there are.
-const OPS: usize = 36;
+const OPS: usize = 54;
 
 /// A number for every op: a new one has to be added here, and then to [`garbage`].
 fn ordinal(op: &Op) -> usize {
@@ -156,6 +156,24 @@ fn ordinal(op: &Op) -> usize {
         Op::PriorBox(_) => 33,
         Op::DetectionOutput(_) => 34,
         Op::Dropout { .. } => 35,
+        Op::Binary(_) => 36,
+        Op::Select => 37,
+        Op::Expand { .. } => 38,
+        Op::Pad(_) => 39,
+        Op::Gather(_) => 40,
+        Op::Resize(_) => 41,
+        Op::DepthToSpace { .. } => 42,
+        Op::SpaceToDepth { .. } => 43,
+        Op::Reduce(_) => 44,
+        Op::LogSoftmax { .. } => 45,
+        Op::Standardize(_) => 46,
+        Op::LpNormalize { .. } => 47,
+        Op::MatMul => 48,
+        Op::ArgExtreme(_) => 49,
+        Op::TopK(_) => 50,
+        Op::CumSum { .. } => 51,
+        Op::Sequence(_) => 52,
+        Op::NonMaxSuppression(_) => 53,
     }
 }
 
@@ -167,6 +185,13 @@ fn garbage_is_made_of_every_op() {
 }
 
 fn garbage(random: &mut Random) -> Op {
+    match random.range(0, 2) {
+        0 => garbage_of_onnx(random),
+        _ => garbage_of_caffe(random),
+    }
+}
+
+fn garbage_of_caffe(random: &mut Random) -> Op {
     let convolution = Convolution {
         window: window(random),
         oc: number(random),
@@ -200,14 +225,16 @@ fn garbage(random: &mut Random) -> Op {
             post: convolution.post,
         }),
         4 => Op::Pooling(Pooling {
-            method: random.pick(&[PoolMethod::Max, PoolMethod::Average]),
-            window: Window {
-                dilation: [1; 2],
-                ..window(random)
-            },
+            method: random.pick(&[
+                PoolMethod::Max,
+                PoolMethod::Average,
+                PoolMethod::AverageInside,
+                PoolMethod::Lp { p: axis },
+            ]),
+            window: window(random),
             global: random.flag(),
             made_for: None,
-            round_down: random.flag(),
+            rounding: random.pick(&ops_cases::ROUNDINGS),
             relu: random.flag(),
             mask: random.flag(),
         }),
@@ -226,6 +253,12 @@ fn garbage(random: &mut Random) -> Op {
                 min: 1.0,
                 max: -1.0,
             },
+            Activation::Celu { alpha: 0.0 },
+            Activation::IsInf {
+                negative: true,
+                positive: false,
+            },
+            Activation::Gelu { tanh: true },
         ])),
         6 => Op::PRelu(PRelu { slope: id(random) }),
         7 => Op::Lrn(Lrn {
@@ -398,15 +431,143 @@ fn garbage(random: &mut Random) -> Op {
     }
 }
 
+/// Some numbers.
+fn numbers(random: &mut Random) -> Vec<u32> {
+    (0..random.range(0, 9)).map(|_| number(random)).collect()
+}
+
+fn signed(random: &mut Random) -> Vec<i32> {
+    let small = random.flag();
+    let one = |random: &mut Random| match small {
+        true => random.range(0, 6) as i32 - 3,
+        false => number(random) as i32,
+    };
+    (0..random.range(0, 5)).map(|_| one(random)).collect()
+}
+
+fn garbage_of_onnx(random: &mut Random) -> Op {
+    let (axis, k) = (number(random), number(random));
+    let [first, second] = [random.flag(), random.flag()];
+    match random.range(0, 17) {
+        0 => Op::Binary(Binary {
+            op: ops_cases::onnx::binary_op(random),
+            post: random.post(),
+        }),
+        1 => Op::Select,
+        2 => Op::Expand {
+            dims: numbers(random),
+        },
+        3 => Op::Pad(Pad {
+            begin: signed(random),
+            end: signed(random),
+            mode: ops_cases::onnx::pad_mode(random),
+        }),
+        4 => Op::Gather(Gather {
+            axis,
+            indices: numbers(random),
+        }),
+        5 => Op::Resize(garbage_resize(random)),
+        6 => Op::DepthToSpace {
+            block: k,
+            order: random.pick(&[DepthOrder::Dcr, DepthOrder::Crd]),
+        },
+        7 => Op::SpaceToDepth { block: k },
+        8 => Op::Reduce(Reduce {
+            op: ops_cases::onnx::reduce_op(random),
+            axes: numbers(random),
+            keep: first,
+        }),
+        9 => Op::LogSoftmax { axis },
+        10 => Op::Standardize(Standardize {
+            axis,
+            eps: float(random),
+        }),
+        11 => Op::LpNormalize { axis, p: k },
+        12 => Op::MatMul,
+        13 => Op::ArgExtreme(ArgExtreme {
+            axis,
+            keep: first,
+            last: second,
+            smallest: random.flag(),
+        }),
+        14 => Op::TopK(TopK {
+            axis,
+            k,
+            smallest: first,
+            output: random.pick(&[TopKOutput::Values, TopKOutput::Indices]),
+        }),
+        15 => Op::CumSum {
+            axis,
+            exclusive: first,
+            reverse: second,
+        },
+        16 => Op::Sequence(garbage_sequence(random)),
+        _ => Op::NonMaxSuppression(NonMaxSuppression {
+            most: k,
+            iou: float(random),
+            score: maybe(random, float),
+            center: first,
+            rows: number(random),
+        }),
+    }
+}
+
+fn garbage_resize(random: &mut Random) -> Resize {
+    let axis = |random: &mut Random| ResizeAxis {
+        axis: number(random),
+        size: match random.flag() {
+            true => ResizeSize::Scale(float(random)),
+            false => ResizeSize::Size(number(random)),
+        },
+        roi: [float(random), float(random)],
+    };
+    Resize {
+        axes: (0..random.range(0, 3)).map(|_| axis(random)).collect(),
+        method: random.pick(&[
+            ResizeMethod::Nearest(NearestRounding::Ceil),
+            ResizeMethod::Linear,
+            ResizeMethod::Cubic { a: -0.5 },
+        ]),
+        coordinates: ops_cases::onnx::coordinates(random),
+        antialias: random.flag(),
+        exclude_outside: random.flag(),
+        extrapolation: float(random),
+    }
+}
+
+fn garbage_sequence(random: &mut Random) -> Sequence {
+    Sequence {
+        cell: random.pick(&[
+            SequenceCell::Rnn,
+            SequenceCell::Gru {
+                linear_before_reset: true,
+            },
+            SequenceCell::Lstm { input_forget: true },
+        ]),
+        direction: random.pick(&[Direction::Reverse, Direction::Bidirectional]),
+        hidden: number(random),
+        output: random.pick(&[SequenceOutput::LastCell, SequenceOutput::Sequence]),
+        input_weights: id(random),
+        hidden_weights: id(random),
+        bias: maybe(random, id),
+        peepholes: maybe(random, id),
+        clip: maybe(random, float),
+        activations: vec![SequenceActivation::Softsign; random.range(0, 6) as usize],
+        initial_hidden: random.flag(),
+        initial_cell: random.flag(),
+        batch_first: random.flag(),
+    }
+}
+
 /// A graph section that this format's first version wrote: of every op some, each with what was printed of it
 /// as its name. `SKIMJIT_BLESS=1` writes it anew, which is right only before a release.
 #[test]
 fn every_op_of_a_file_of_this_format_is_read() {
     let path =
-        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format3/every_op.msgpack");
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format4/every_op.msgpack");
     let mut random = Random::new(3);
     let mut graph = Graph::default();
-    while graph.nodes.len() < 400 {
+    while graph.nodes.len() < 600 {
         let op = garbage(&mut random);
         let text = format!("{op:?}");
         if text.contains("NaN") || text.len() > 1500 {
@@ -418,6 +579,7 @@ fn every_op_of_a_file_of_this_format_is_read() {
             op,
             inputs: vec![ValueId(7)],
             output: ValueId(graph.nodes.len() as u32),
+            derived: random.pick(&[Derived::No, Derived::Sizes, Derived::Shapes]),
         });
     }
     if std::env::var_os("SKIMJIT_BLESS").is_some() {
@@ -436,4 +598,25 @@ fn every_op_of_a_file_of_this_format_is_read() {
         assert_eq!(format!("{:?}", node.op), node.name);
     }
     assert!(record.nodes().iter().any(|node| node.layer() == "a layer"));
+}
+
+/// The file of format 3, of which a version wrote each op's text as the name of its node.
+#[test]
+fn every_op_of_a_file_of_format_3_is_read() {
+    let path =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format3/every_op.msgpack");
+    let record = artifact::graph::decode(3, &std::fs::read(path).unwrap()).unwrap();
+    let made: BTreeSet<usize> = record
+        .nodes()
+        .iter()
+        .map(|node| ordinal(&node.op))
+        .collect();
+    assert_eq!(made, (0..36).collect());
+    for node in record.nodes() {
+        let text = format!("{:?}", node.op);
+        let text = text.replace("rounding: Up", "round_down: false");
+        let text = text.replace("rounding: Down", "round_down: true");
+        assert_eq!(text, node.name);
+        assert_eq!(node.derived, Derived::No);
+    }
 }

@@ -57,7 +57,7 @@ fn pool(method: PoolMethod, relu: bool) -> Op {
         window,
         global: false,
         made_for: None,
-        round_down: false,
+        rounding: Rounding::Up,
         relu,
         mask: false,
     })

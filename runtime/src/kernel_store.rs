@@ -91,6 +91,7 @@ pub(crate) fn key(variant: &str, problem: &Problem, weights: Weights<'_>, isa: I
     let mut hasher = SpecHasher::new();
     variant.hash(&mut hasher);
     isa.hash(&mut hasher);
+    weights.element.hash(&mut hasher);
     hash_problem(problem, &mut hasher);
     let values = match weights.values {
         Values::All(values) => values,
@@ -147,7 +148,7 @@ pub fn hash_problem(problem: &Problem, hasher: &mut SpecHasher) {
 mod tests {
     use super::*;
     use skimjit_kernels::FcProblem;
-    use skimjit_models::Pattern;
+    use skimjit_models::{ElementType, Pattern};
 
     #[test]
     fn a_key_depends_on_everything() {
@@ -165,6 +166,7 @@ mod tests {
                 values: Values::All(values),
                 pattern,
                 bias,
+                element: ElementType::F32,
             };
             key(variant, problem, weights, isa)
         };

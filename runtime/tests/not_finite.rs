@@ -5,7 +5,7 @@ mod network;
 
 use network::{Net, Random};
 use skimjit_models::ops::{
-    Activation, Eltwise, EltwiseOp, PRelu, PoolMethod, Pooling, PostOps, Window,
+    Activation, Eltwise, EltwiseOp, PRelu, PoolMethod, Pooling, PostOps, Rounding, Window,
 };
 use skimjit_models::{Graph, Op, Shape, Tensor, ValueId, interpreter};
 use skimjit_runtime::jit::Isa;
@@ -110,7 +110,7 @@ fn layers_without_weights_treat_infinities_and_nan_as_their_references_do() {
                 window: Window::square(3, 2, 0),
                 global: false,
                 made_for: None,
-                round_down: false,
+                rounding: Rounding::Up,
                 relu,
                 mask: false,
             };

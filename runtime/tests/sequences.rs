@@ -8,7 +8,7 @@ mod network;
 use network::{Net, Random};
 use skimjit_models::ops::{
     Cell, Embed, Im2col, InnerProduct, LstmUnit, Mvn, PoolMethod, Pooling, PostOps, Recurrent,
-    Reshape, Slice, Window,
+    Reshape, Rounding, Slice, Window,
 };
 use skimjit_models::{Graph, Op, Shape, Tensor, ValueId, WeightId, interpreter};
 use skimjit_runtime::{Options, Session, ThreadPool, plan};
@@ -226,7 +226,7 @@ fn films() {
         window: square(3, 2, 0),
         global: false,
         made_for: None,
-        round_down: false,
+        rounding: Rounding::Up,
         relu: false,
         mask: false,
     };

@@ -4,7 +4,7 @@
 use crate::net::Net;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use skimjit_models::ops::{self, EltwiseOp, PostOps};
+use skimjit_models::ops::{self, EltwiseOp, PoolMethod, PostOps};
 use skimjit_models::{Error, Node, Op, Result, Shape};
 
 /// A node as back ends see it.
@@ -160,7 +160,7 @@ impl Kind {
                 plain(&op.post)?;
                 Self::InnerProduct(op.clone())
             }
-            Op::Pooling(op) if !op.mask => match net.training.draws.contains(&index) {
+            Op::Pooling(op) if is_plain_pooling(op) => match net.training.draws.contains(&index) {
                 true => Self::StochasticPooling(op.clone(), index as u64),
                 false => Self::Pooling(op.clone()),
             },
@@ -233,6 +233,12 @@ fn plain(post: &PostOps) -> Result<()> {
             .field("type")
             .expected("the plain type, followed by ReLU and Pooling layers")),
     }
+}
+
+/// True for Caffe's poolings; others only run forward.
+fn is_plain_pooling(op: &ops::Pooling) -> bool {
+    let method = matches!(op.method, PoolMethod::Max | PoolMethod::Average);
+    method && op.window.dilation == [1, 1] && !op.mask
 }
 
 /// What a BatchNorm does in the network's phase.

@@ -1,7 +1,7 @@
 //! Ops that only move data (Permute, Slice, Crop, ...): runs of elements, found by asking the reference
 //! where each element of its result comes from.
 
-use skimjit_models::{Op, Tensor, TensorRef};
+use skimjit_models::{Tensor, TensorRef};
 use skimjit_runtime::plan::Reference;
 
 /// Most elements of an operand or result: below this, a float tells every index apart.
@@ -26,20 +26,8 @@ pub(super) struct Rearranged {
 
 /// What an op moves from each of its operands; `None` for an op that computes, or one too large.
 pub(super) fn rearrange(reference: &Reference) -> Option<Vec<Rearranged>> {
-    let moves = matches!(
-        reference.op,
-        Op::Concat { .. }
-            | Op::Slice(_)
-            | Op::Flatten { .. }
-            | Op::Reshape(_)
-            | Op::Permute { .. }
-            | Op::Crop(_)
-            | Op::Tile { .. }
-            | Op::Identity
-            | Op::Dropout { .. }
-    );
     let shapes = reference.inputs.iter().chain([&reference.output]);
-    if !moves
+    if !reference.op.only_moves()
         || shapes
             .map(|shape| shape.count())
             .any(|count| count > MOST_ELEMS)

@@ -4,7 +4,7 @@ use super::csr::{Csr, hash_words};
 use super::{Conv, Fc, Kernel, Made, MatMul};
 use crate::error::{Error, Result};
 use skimjit_host::memory;
-use skimjit_models::Pattern;
+use skimjit_models::{ElementType, Pattern};
 use skimjit_runtime::jit::{CodeRegion, Isa, SpecHash, SpecHasher};
 use skimjit_runtime::kernels::{
     Built, CompiledKernel, Problem, Values, Variant, Weighting, Weights, limits, registry,
@@ -138,6 +138,7 @@ fn create(problem: Problem, matrix: Matrix<'_>, bias: &[f32], options: &Options)
         values: Values::All(&values),
         pattern: &pattern,
         bias,
+        element: ElementType::narrowest(&values),
     };
     let choice = Choice {
         isa,

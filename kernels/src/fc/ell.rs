@@ -5,13 +5,13 @@ use crate::emit::{AUX, BIAS, COUNT, DST, SRC, TMP, WEI, entry, load_arg, load_ar
 use crate::epilogue::Epilogue;
 use crate::problem::refuse;
 use crate::variant::{
-    Built, Cost, KernelError, Task, TypedVariant, Unsupported, WeightFormat, Weighting, Weights,
-    balanced, last_lanes,
+    Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights, balanced,
+    last_lanes,
 };
 use crate::{AlignedBuf, FcProblem, Footprint, KernelArgs};
 use skimjit_jit::asm::{Avx512Asm, Cond, Gp, M, Mem, V, VectorAsm};
 use skimjit_jit::{Features, Isa};
-use skimjit_models::Pattern;
+use skimjit_models::{ElementType, Pattern};
 use std::mem::offset_of;
 use std::ops::Range;
 
@@ -33,7 +33,7 @@ const BLOCK: u32 = 64;
 /// Outputs of a slice.
 const LANES: u32 = 16;
 /// Bytes of one step: indices and weights.
-fn step_bytes(format: WeightFormat) -> i32 {
+fn step_bytes(format: ElementType) -> i32 {
     ((1 + format.bytes()) * LANES) as i32
 }
 /// Steps are unrolled.
@@ -55,7 +55,7 @@ impl TypedVariant for Ell {
             f64::from(problem.outputs.div_ceil(LANES)) * f64::from(problem.inputs.div_ceil(BLOCK));
         // A fifth of the slots is padding; streams at six bytes a cycle, or two cycles a step.
         let steps = f64::from(pattern.nnz()) / f64::from(LANES) * 1.25;
-        let step = f64::from(step_bytes(WeightFormat::F32)) / 6.0;
+        let step = f64::from(step_bytes(ElementType::F32)) / 6.0;
         Cost {
             cycles: steps * step.max(2.5) + groups * 4.0,
             code_bytes: 4096,
@@ -65,7 +65,7 @@ impl TypedVariant for Ell {
         problem: &FcProblem,
         weights: Weights<'_>,
     ) -> Result<Built, KernelError> {
-        let format = weights.exact_format();
+        let format = weights.element;
         let steps = choose_steps(problem, weights.pattern, 1 + u64::from(format.bytes()));
         if steps > MOST_STEPS {
             let reason = format!("{steps} steps in a block, expected at most {MOST_STEPS}");
@@ -111,7 +111,7 @@ struct Packed {
     bit: i32,
 }
 
-fn build(problem: &FcProblem, weights: Weights<'_>, steps: u32, format: WeightFormat) -> Built {
+fn build(problem: &FcProblem, weights: Weights<'_>, steps: u32, format: ElementType) -> Built {
     let slices = problem.outputs.div_ceil(LANES);
     let mut packed = pack_tables(problem);
     let bias = weights.pack_bias(&mut packed.buf, 0..slices * LANES);
@@ -170,7 +170,7 @@ fn pack_task(
     buf: &mut AlignedBuf,
     weights: Weights<'_>,
     slices: Range<u32>,
-    (blocks, steps, format): (u32, u32, WeightFormat),
+    (blocks, steps, format): (u32, u32, ElementType),
 ) -> u64 {
     let start = buf.align(64);
     let mut bytes = Vec::with_capacity(step_bytes(format) as usize);
@@ -241,7 +241,7 @@ const X: Gp = Gp::R12;
 struct Emitter<'a> {
     problem: &'a FcProblem,
     steps: i32,
-    format: WeightFormat,
+    format: ElementType,
     packed: &'a Packed,
     /// The last slice is stored masked.
     tail: bool,
@@ -322,8 +322,8 @@ impl Emitter<'_> {
                 let acc = if step % 2 == 0 { sum } else { other };
                 let weights = Mem::new(WEI, at + LANES as i32);
                 match self.format {
-                    WeightFormat::F32 => asm.fma_mem(acc, low, weights),
-                    WeightFormat::Bf16 => {
+                    ElementType::F32 => asm.fma_mem(acc, low, weights),
+                    ElementType::Bf16 => {
                         // The index is used up.
                         asm.load_u16_i32(idx, weights);
                         asm.shl_i32(idx, idx, 16);

@@ -131,7 +131,7 @@ fn write_tables<A: VectorAsm>(
     for block in 0..line.blocks {
         packed.extend_f32((0..lanes).map(|lane| {
             let ow = (block * line.outputs + lane).min(problem.dst.w - 1);
-            window(sizes, 1, ow, problem.src.w).2 as f32
+            window(problem, 1, ow).2 as f32
         }));
     }
     let rows = write_rows(packed, problem, (line.blocks - 1) * line.outputs + lanes);
@@ -189,7 +189,7 @@ impl Emitter<'_> {
                 asm.load(self.tmp, mem);
                 asm.vmax(acc, self.tmp, acc);
             }
-            PoolMethod::Average => asm.vadd_mem(acc, acc, mem),
+            _ => asm.vadd_mem(acc, acc, mem),
         }
     }
 
@@ -235,7 +235,7 @@ impl Emitter<'_> {
             if stride > 1 {
                 asm.permute(acc, permutation, acc);
             }
-            if self.problem.method == PoolMethod::Average {
+            if self.problem.method != PoolMethod::Max {
                 asm.broadcast(divisor, Mem::new(RECORD, 8));
                 let row = self.tables.divisors + block as i32 * vector_bytes::<A>();
                 asm.vmul_mem(divisor, divisor, Mem::new(AUX, row));

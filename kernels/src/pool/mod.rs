@@ -8,7 +8,7 @@ use crate::problem::{check_planes, refuse};
 use crate::variant::{Task, Unsupported, balanced};
 use crate::{AlignedBuf, PoolProblem, limits};
 use skimjit_jit::asm::{Gp, Mem, V, VectorAsm};
-use skimjit_models::ops::{PoolMethod, Window};
+use skimjit_models::ops::PoolMethod;
 
 /// Tasks of a kernel.
 const TASKS: u32 = 16;
@@ -17,6 +17,9 @@ const TASKS: u32 = 16;
 fn check(problem: &PoolProblem) -> Result<(), Unsupported> {
     check_planes(&problem.src)?;
     check_planes(&problem.dst)?;
+    if matches!(problem.method, PoolMethod::Lp { .. }) {
+        return refuse(format!("{:?}, expected maxima or averages", problem.method));
+    }
     let window = &problem.window;
     let reach = u64::from(problem.dst.w - 1) * u64::from(window.stride[1]);
     let line = reach.max(u64::from(problem.src.w)) + window.pads(1);
@@ -49,15 +52,19 @@ fn check(problem: &PoolProblem) -> Result<(), Unsupported> {
 }
 
 /// Window of output index `i` along an axis of `size` elements: first and end index, clipped to the plane,
-/// and the extent that counts for the average (clipped to the padded plane only).
-fn window(window: &Window, axis: usize, i: u32, size: u32) -> (u32, u32, u32) {
+/// and the extent that counts for the average (clipped to the padded plane only, or to the plane).
+fn window(problem: &PoolProblem, axis: usize, i: u32) -> (u32, u32, u32) {
+    let (window, size) = (&problem.window, [problem.src.h, problem.src.w][axis]);
     let start = i64::from(i * window.stride[axis]) - i64::from(window.pad_begin[axis]);
     let padded_end = i64::from(size + window.pad_end[axis]);
     let padded_end = padded_end.min(start + i64::from(window.kernel[axis]));
-    let counted = (padded_end - start).max(1) as u32;
     let first = start.clamp(0, i64::from(size)) as u32;
     let end = padded_end.clamp(i64::from(first), i64::from(size)) as u32;
-    (first, end, counted)
+    let counted = match problem.method {
+        PoolMethod::AverageInside => end - first,
+        _ => (padded_end - start).max(0) as u32,
+    };
+    (first, end, counted.max(1))
 }
 
 /// What a window over nothing gives.
@@ -65,7 +72,7 @@ fn fill(problem: &PoolProblem) -> f32 {
     match problem.method {
         PoolMethod::Max if problem.relu => 0.0,
         PoolMethod::Max => -f32::MAX,
-        PoolMethod::Average => 0.0,
+        PoolMethod::Average | PoolMethod::AverageInside | PoolMethod::Lp { .. } => 0.0,
     }
 }
 
@@ -77,7 +84,7 @@ const ROW_RECORD: i32 = 16;
 fn write_rows(packed: &mut AlignedBuf, problem: &PoolProblem, stored: u32) -> i32 {
     let rows = packed.align(64) as i32;
     for oh in 0..problem.dst.h {
-        let (first, end, counted) = window(&problem.window, 0, oh, problem.src.h);
+        let (first, end, counted) = window(problem, 0, oh);
         let whole = u32::from(oh * problem.dst.w + stored <= problem.dst.hw());
         packed.extend(&(first * problem.src.w * 4).to_le_bytes());
         packed.extend(&(end - first).to_le_bytes());

@@ -95,11 +95,10 @@ fn write_tables(packed: &mut AlignedBuf, problem: &PoolProblem) -> Tables {
     let even = packed.align(64) as i32;
     (0..LANES).for_each(|lane| packed.extend(&(2 * lane).to_le_bytes()));
     let divisors = packed.align(64) as i32;
-    let sizes = &problem.window;
     let results = problem.dst.w.next_multiple_of(LANES);
     packed.extend_f32((0..results).map(|ow| {
         let ow = ow.min(problem.dst.w - 1);
-        window(sizes, 1, ow, problem.src.w).2 as f32
+        window(problem, 1, ow).2 as f32
     }));
     Tables {
         masks,
@@ -157,7 +156,7 @@ impl<'a> Emitter<'a> {
         match self.problem.method {
             // The second operand wins when either is NaN: as in Caffe, NaN is never the maximum.
             PoolMethod::Max => asm.vmax(acc, x, acc),
-            PoolMethod::Average => asm.vadd(acc, acc, x),
+            _ => asm.vadd(acc, acc, x),
         }
     }
 
@@ -228,7 +227,7 @@ impl<'a> Emitter<'a> {
                 result = divisor;
             }
             let bytes = block * vector_bytes::<Avx512Asm>();
-            if self.problem.method == PoolMethod::Average {
+            if self.problem.method != PoolMethod::Max {
                 asm.broadcast(odd, Mem::new(RECORD, 8));
                 asm.vmul_mem(odd, odd, Mem::new(AUX, self.tables.divisors + bytes));
                 asm.vdiv(result, result, odd);

@@ -25,6 +25,7 @@ fn listing(variant: &dyn Variant, isa: Isa) -> Option<String> {
         values: Values::All(&data.values),
         pattern: &data.pattern,
         bias: &data.bias,
+        element: spec.element(),
     };
     let built = variant
         .build(&spec.problem, weights, isa)

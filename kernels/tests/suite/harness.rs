@@ -53,6 +53,7 @@ pub fn builds(variant: &dyn Variant, isa: Isa, spec: &Spec) -> bool {
         values: Values::All(&data.values),
         pattern: &data.pattern,
         bias: &data.bias,
+        element: spec.element(),
     };
     variant.supports(&spec.problem, isa).is_ok()
         && variant.build(&spec.problem, weights, isa).is_ok()
@@ -107,6 +108,7 @@ fn build(
         values: Values::All(&data.values),
         pattern: &data.pattern,
         bias: &data.bias,
+        element: spec.element(),
     };
     // The same weights in their other form are the same kernel.
     let rows = (0..data.pattern.rows()).flat_map(|row| {

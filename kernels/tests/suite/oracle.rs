@@ -10,7 +10,8 @@ use skimjit_kernels::{
     PoolProblem, Problem, Relu, SoftmaxProblem,
 };
 use skimjit_models::ops::{
-    Convolution, Eltwise, EltwiseOp, InnerProduct, Lrn, PRelu, PoolMethod, Pooling, PostOps, Scale,
+    Convolution, Eltwise, EltwiseOp, InnerProduct, Lrn, PRelu, PoolMethod, Pooling, PostOps,
+    Rounding, Scale,
 };
 use skimjit_models::{Op, Pattern, Shape, TensorRef, Weight, WeightId};
 use std::sync::Arc;
@@ -241,13 +242,16 @@ pub fn pooling(p: &PoolProblem) -> Pooling {
         window,
         global: false,
         made_for: None,
-        round_down: false,
+        rounding: Rounding::Up,
         relu,
         mask: false,
     };
     let size = [up.output_size(0, p.src.h), up.output_size(1, p.src.w)];
-    let round_down = size != [Ok(p.dst.h), Ok(p.dst.w)];
-    Pooling { round_down, ..up }
+    let rounding = match size == [Ok(p.dst.h), Ok(p.dst.w)] {
+        true => Rounding::Up,
+        false => Rounding::Down,
+    };
+    Pooling { rounding, ..up }
 }
 
 fn pool(p: &PoolProblem, data: &Data) -> Expected {
@@ -263,7 +267,8 @@ fn pool(p: &PoolProblem, data: &Data) -> Expected {
     let value: Vec<f64> = value.into_iter().map(f64::from).collect();
     let tolerance = match p.method {
         PoolMethod::Max => vec![0.0; value.len()],
-        PoolMethod::Average => {
+        PoolMethod::Lp { .. } => unreachable!("no kernel computes {:?}", p.method),
+        PoolMethod::Average | PoolMethod::AverageInside => {
             let terms = f64::from(p.window.kernel[0] * p.window.kernel[1] + 3);
             let means = evaluate(&op, &[(&from, &absolute(src))], &[], &to);
             means

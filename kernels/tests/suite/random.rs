@@ -2,14 +2,14 @@
 
 use crate::harness::check;
 use crate::spec::Spec;
-use crate::table::{Dims, Layout, conv, pool};
+use crate::table::{Dims, Layout, POOLINGS, conv, pool};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 use skimjit_kernels::{
     ChannelwiseProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Problem, Relu,
     SoftmaxProblem,
 };
-use skimjit_models::ops::{PoolMethod, Window};
+use skimjit_models::ops::{PoolMethod, Rounding, Window};
 
 fn config(cases: u32) -> Config {
     // Failures are repeated from their line, not from files.
@@ -164,17 +164,17 @@ proptest! {
     #[test]
     fn any_pooling(
         window in (pair(1..=9), pair(1..=6), [pair(0..=8), pair(0..=8)]), even in any::<bool>(), more in pair(0..=40), c in 1..=20u32,
-        average in any::<bool>(), start0 in any::<bool>(), round_down in any::<bool>(),
+        method in prop::sample::select(&POOLINGS[..]), start0 in any::<bool>(), round_down in any::<bool>(),
         layouts in [layout(), layout()], seed in 0..1_000_000u64,
     ) {
         let (kernel, stride, pads) = window;
         let [begin, end] = pads.map(|pad| [0, 1].map(|axis| pad[axis].min(kernel[axis] - 1)));
         let pad_end = if even { begin } else { end };
         let window = Window { kernel, stride, pad_begin: begin, pad_end, dilation: [1, 1] };
-        let method = if average { PoolMethod::Average } else { PoolMethod::Max };
         let [h, w] = input(&window, more);
-        if let Some(mut problem) = pool([c, h, w], window, method, round_down, layouts) {
-            problem.relu = start0 && !average;
+        let rounding = if round_down { Rounding::Down } else { Rounding::Up };
+        if let Some(mut problem) = pool([c, h, w], window, method, rounding, layouts) {
+            problem.relu = start0 && method == PoolMethod::Max;
             verdict(&Spec::new(Problem::Pool(problem)).seed(seed))?;
         }
     }

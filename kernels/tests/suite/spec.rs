@@ -4,6 +4,7 @@ use skimjit_kernels::{
     ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Planes,
     PoolProblem, Problem, Relu, SoftmaxProblem,
 };
+use skimjit_models::ElementType;
 use skimjit_models::ops::{PoolMethod, Window};
 use std::collections::HashMap;
 use std::fmt;
@@ -67,6 +68,13 @@ impl Spec {
     pub fn bf16(self) -> Self {
         Self { bf16: true, ..self }
     }
+    /// Type of the weights.
+    pub fn element(&self) -> ElementType {
+        match self.bf16 {
+            true => ElementType::Bf16,
+            false => ElementType::F32,
+        }
+    }
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
     }
@@ -125,9 +133,11 @@ impl fmt::Display for Spec {
             Problem::Fc(p) => write!(f, "fc in={} out={}{}", p.inputs, p.outputs, relu(&p.relu)),
             Problem::Pool(p) => {
                 let (src, dst, window) = (planes(&p.src), planes(&p.dst), window(&p.window));
-                let average = p.method == PoolMethod::Average;
+                let [average, inside] =
+                    [PoolMethod::Average, PoolMethod::AverageInside].map(|m| m == p.method);
                 write!(f, "pool src={src} dst={dst} {window}")?;
-                write!(f, "{}{}", flag("ave", average), flag("start0", p.relu))
+                let (average, inside) = (flag("ave", average), flag("inside", inside));
+                write!(f, "{average}{inside}{}", flag("start0", p.relu))
             }
             Problem::Lrn(p) => {
                 write!(f, "lrn src={} size={} ", planes(&p.planes), p.size)?;
@@ -253,11 +263,10 @@ impl Words<'_> {
                 })
             }
             "pool" => {
-                let average = self.has("ave");
-                let method = if average {
-                    PoolMethod::Average
-                } else {
-                    PoolMethod::Max
+                let method = match (self.has("ave"), self.has("inside")) {
+                    (true, _) => PoolMethod::Average,
+                    (false, true) => PoolMethod::AverageInside,
+                    (false, false) => PoolMethod::Max,
                 };
                 let (src, dst, window) = (src()?, dst()?, self.window()?);
                 Problem::Pool(PoolProblem {

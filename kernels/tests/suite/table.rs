@@ -6,7 +6,7 @@ use skimjit_kernels::{
     ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Planes,
     PoolProblem, Problem, Relu, SoftmaxProblem, gap,
 };
-use skimjit_models::ops::{PoolMethod, Window};
+use skimjit_models::ops::{PoolMethod, Rounding, Window};
 
 /// How planes of a convolution lie.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -263,12 +263,19 @@ pub fn fc() -> Vec<Spec> {
     specs
 }
 
+/// What kernels make of windows.
+pub const POOLINGS: [PoolMethod; 3] = [
+    PoolMethod::Max,
+    PoolMethod::Average,
+    PoolMethod::AverageInside,
+];
+
 /// A pooling problem, `None` when the window does not fit.
 pub fn pool(
     [c, h, w]: [u32; 3],
     window: Window,
     method: PoolMethod,
-    round_down: bool,
+    rounding: Rounding,
     [src, dst]: [Layout; 2],
 ) -> Option<PoolProblem> {
     let size = Planes::compact(c, h, w);
@@ -280,7 +287,7 @@ pub fn pool(
         relu: false,
     };
     let op = skimjit_models::ops::Pooling {
-        round_down,
+        rounding,
         ..pooling(&problem)
     };
     let [oh, ow] = [op.output_size(0, h).ok()?, op.output_size(1, w).ok()?];
@@ -329,10 +336,15 @@ pub fn pools() -> Vec<Spec> {
         .iter()
         .flat_map(|size| windows.iter().map(move |w| (*size, *w)))
     {
-        for method in [PoolMethod::Max, PoolMethod::Average] {
+        for method in POOLINGS {
             let i = specs.len();
             let layouts = [Layout::ALL[i % 4], Layout::ALL[i / 3 % 4]];
-            let Some(mut problem) = pool(size, window, method, i % 5 == 0, layouts) else {
+            let rounding = if i % 5 == 0 {
+                Rounding::Down
+            } else {
+                Rounding::Up
+            };
+            let Some(mut problem) = pool(size, window, method, rounding, layouts) else {
                 continue;
             };
             problem.relu = method == PoolMethod::Max && i % 3 == 0;
@@ -345,12 +357,12 @@ pub fn pools() -> Vec<Spec> {
             kernel: [h, w],
             ..Window::square(1, 1, 0)
         };
-        for method in [PoolMethod::Max, PoolMethod::Average] {
+        for method in POOLINGS {
             let problem = pool(
                 [c, h, w],
                 global,
                 method,
-                false,
+                Rounding::Up,
                 [Layout::Gap, Layout::Compact],
             );
             specs.extend(problem.map(|problem| Spec::new(Problem::Pool(problem))));

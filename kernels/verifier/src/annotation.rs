@@ -10,6 +10,7 @@ use crate::program::Program;
 use crate::{arguments, budget, layer};
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{Built, Problem, Values, Variant, Weights};
+use skimjit_models::ElementType;
 use std::collections::{HashMap, HashSet};
 
 /// An instruction of a kernel.
@@ -82,6 +83,7 @@ fn factors(
     }
     let weights = Weights {
         values: Values::All(&values),
+        element: ElementType::F32,
         ..weights
     };
     let again = variant.build(problem, weights, isa).ok()?;

@@ -8,7 +8,7 @@ use skimjit_kernels::{
     Built, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Extent, FcProblem,
     LrnProblem, Planes, PoolProblem, Problem, Relu, Weights,
 };
-use skimjit_models::ops::{PoolMethod, Pooling};
+use skimjit_models::ops::{PoolMethod, Pooling, Rounding};
 
 /// What is known of a layer's results.
 pub enum Expected {
@@ -198,7 +198,7 @@ fn pooling(p: &PoolProblem, extremes: &mut Extremes) -> Vec<Lane> {
         window: p.window,
         global: false,
         made_for: None,
-        round_down: false,
+        rounding: Rounding::Up,
         relu: p.relu,
         mask: false,
     };
@@ -215,13 +215,14 @@ fn pooling(p: &PoolProblem, extremes: &mut Extremes) -> Vec<Lane> {
             result.push(match p.method {
                 PoolMethod::Max if p.relu => window.fold(Lane::ZERO, greater),
                 PoolMethod::Max => window.fold(Lane::float(f32::MIN), &mut greater),
-                PoolMethod::Average => {
+                PoolMethod::Average | PoolMethod::AverageInside => {
                     let [height, width] =
                         [rows.divisor, columns.divisor].map(|n| Lane::float(n as f32));
                     window
                         .fold(Lane::ZERO, Lane::plus)
                         .over(height.times(width))
                 }
+                PoolMethod::Lp { .. } => unreachable!("no kernel computes {:?}", p.method),
             });
         }
     }

@@ -40,6 +40,7 @@ impl Case {
             values: Values::All(&self.data.values),
             pattern: &self.data.pattern,
             bias: &self.data.bias,
+            element: self.spec.element(),
         }
     }
 

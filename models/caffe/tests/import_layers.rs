@@ -5,7 +5,8 @@ mod import_support;
 use import_support::{bare, dims, graph, last_op, layer, outputs, refusal, run, with_input};
 use skimjit_models::Op;
 use skimjit_models::ops::{
-    Activation, EltwiseOp, Loss, Normalization, PoolMethod, PostOps, ReductionOp, Scale, Window,
+    Activation, EltwiseOp, Loss, Normalization, PoolMethod, PostOps, ReductionOp, Rounding, Scale,
+    Window,
 };
 
 /// Op and output dims of a single layer behind an input.
@@ -212,16 +213,19 @@ fn pooling() {
         "Pooling",
         "pool: AVE kernel_size: 2 stride: 2 round_mode: FLOOR",
     );
-    assert_eq!((op.method, op.round_down), (PoolMethod::Average, true));
+    assert_eq!(
+        (op.method, op.rounding),
+        (PoolMethod::Average, Rounding::Down)
+    );
     assert_eq!(dims, [1, 2, 3, 4]);
-    for (said, rounds_down, width) in [
-        ("ceil_mode: false", true, 4),
-        ("ceil_mode: true", false, 5),
-        ("ceil_mode: false round_mode: FLOOR", true, 4),
-        ("ceil_mode: true round_mode: CEIL", false, 5),
+    for (said, rounding, width) in [
+        ("ceil_mode: false", Rounding::Down, 4),
+        ("ceil_mode: true", Rounding::Up, 5),
+        ("ceil_mode: false round_mode: FLOOR", Rounding::Down, 4),
+        ("ceil_mode: true round_mode: CEIL", Rounding::Up, 5),
     ] {
         let (op, dims) = pool("Pooling", &format!("kernel_size: 2 stride: 2 {said}"));
-        assert_eq!((op.round_down, dims[3]), (rounds_down, width), "{said}");
+        assert_eq!((op.rounding, dims[3]), (rounding, width), "{said}");
     }
     let (op, dims) = pool("MKLPooling", "pool: AVE global_pooling: true");
     assert!(op.global && dims == [1, 2, 1, 1]);

@@ -22,7 +22,7 @@ use std::ops::Range;
 /// First bytes of a file. The line ends make a transfer in text mode visible.
 pub const MAGIC: [u8; 8] = *b"\x89SKIM\r\n\x1a";
 /// The format that is written. Raised when the meaning of any section changes.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 /// The oldest format that is read.
 const OLDEST: u32 = 2;
 /// Alignment of every section's offset, in bytes: a cache line and a 512-bit vector.

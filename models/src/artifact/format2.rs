@@ -3,18 +3,24 @@
 
 use super::record::Record;
 use crate::ops::*;
-use crate::{Node, Op, Shape, Value, ValueId, WeightId};
+use crate::{Derived, ElementType, Node, Op, Shape, Value, ValueId, WeightId};
 use serde::Deserialize;
 
 /// See [`Record`].
 #[derive(Deserialize)]
 struct Record2 {
     name: String,
-    values: Vec<Value>,
+    values: Vec<Value2>,
     nodes: Vec<Node2>,
     inputs: Vec<ValueId>,
     outputs: Vec<ValueId>,
     weight_shapes: Vec<Shape>,
+}
+
+#[derive(Deserialize)]
+struct Value2 {
+    name: String,
+    shape: Shape,
 }
 
 #[derive(Deserialize)]
@@ -137,7 +143,10 @@ impl From<Pooling2> for Pooling {
             window: old.window.into(),
             global: old.global,
             made_for: old.made_for,
-            round_down: old.round_down,
+            rounding: match old.round_down {
+                true => Rounding::Down,
+                false => Rounding::Up,
+            },
             relu: old.relu,
             mask: old.mask,
         }
@@ -203,14 +212,21 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(Record, usize), String> {
         op: old.op.into(),
         inputs: old.inputs,
         output: old.output,
+        derived: Derived::No,
+    };
+    let value = |old: Value2| Value {
+        name: old.name,
+        shape: old.shape,
+        element: ElementType::F32,
     };
     let record = Record {
         name: old.name,
-        values: old.values,
+        values: old.values.into_iter().map(value).collect(),
         nodes: old.nodes.into_iter().map(node).collect(),
         inputs: old.inputs,
         outputs: old.outputs,
         weight_shapes: old.weight_shapes,
+        weight_elements: Vec::new(),
     };
     Ok((record, rest.len()))
 }
@@ -233,6 +249,8 @@ mod tests {
         let new = format!("running: true, momentum: {:?}, ", BatchNorm::MOMENTUM);
         for node in &record.nodes {
             let mut text = format!("{:?}", node.op).replace(&new, "");
+            text = text.replace("rounding: Up", "round_down: false");
+            text = text.replace("rounding: Down", "round_down: true");
             text = text.replace("pad_begin: ", "pad: ");
             while let Some(start) = text.find("pad_end: ") {
                 let end = start + text[start..].find("], ").unwrap() + 3;

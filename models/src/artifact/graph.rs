@@ -24,6 +24,11 @@ pub fn encode(graph: &Graph) -> Result<Vec<u8>> {
         inputs: graph.inputs.clone(),
         outputs: graph.outputs.clone(),
         weight_shapes: shapes.collect(),
+        weight_elements: graph
+            .weights
+            .iter()
+            .map(|weight| weight.element())
+            .collect(),
     };
     record.check_sizes()?;
     let bytes = rmp_serde::to_vec_named(&record)

@@ -1,7 +1,7 @@
 //! What the graph section says: a graph without its weights' elements.
 
 use super::limits::{MAX_GRAPH_ELEMENTS, MAX_GRAPH_VALUES, MAX_TENSOR_ELEMENTS};
-use crate::{Error, Graph, Node, Result, Shape, Value, ValueId, Weight};
+use crate::{ElementType, Error, Graph, Node, Result, Shape, Value, ValueId, Weight};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -14,6 +14,9 @@ pub struct Record {
     pub(super) inputs: Vec<ValueId>,
     pub(super) outputs: Vec<ValueId>,
     pub(super) weight_shapes: Vec<Shape>,
+    /// One for each weight; none in files before format 4, in which a type was what the elements happened to fit.
+    #[serde(default)]
+    pub(super) weight_elements: Vec<ElementType>,
 }
 
 impl Record {
@@ -49,6 +52,7 @@ impl Record {
         if !weights.iter().map(Weight::shape).eq(&self.weight_shapes) {
             return Err(Error::new("weights of other shapes than the graph's"));
         }
+        let weights = typed(weights, &self.weight_elements)?;
         let graph = Graph {
             name: self.name,
             file: None,
@@ -62,6 +66,28 @@ impl Record {
         check_inferred(&graph)?;
         Ok(graph)
     }
+}
+
+/// The weights as elements of their types.
+fn typed(weights: Vec<Weight>, elements: &[ElementType]) -> Result<Vec<Weight>> {
+    if elements.is_empty() {
+        let narrow = |weight: Weight| {
+            let element = ElementType::narrowest(weight.stored());
+            weight.of_type(element)
+        };
+        return Ok(weights.into_iter().map(narrow).collect());
+    }
+    if elements.len() != weights.len() {
+        return Err(Error::new(format!("{} types of weights", elements.len()))
+            .expected(format!("{}, one for each weight", weights.len())));
+    }
+    let pairs = weights.into_iter().zip(elements);
+    let typed = pairs.map(|(weight, &element)| match weight.fits(element) {
+        true => Ok(weight.of_type(element)),
+        false => Err(Error::new("a weight that its type does not have")
+            .expected(format!("elements of {element:?}"))),
+    });
+    typed.collect()
 }
 
 /// Every stored shape must be what its layer computes from its operands' stored shapes.

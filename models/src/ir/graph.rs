@@ -1,6 +1,6 @@
 //! A checked, topologically ordered graph of single-output nodes.
 
-use super::{Shape, Weight};
+use super::{ElementType, Shape, Weight};
 use crate::{Error, Op, Result};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,13 +17,31 @@ pub struct ValueId(pub u32);
 )]
 pub struct WeightId(pub u32);
 
-/// Name and shape of a value.
+/// What a value is.
 #[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Value {
     /// Name, as in the network's file.
     pub name: String,
     /// Dims.
     pub shape: Shape,
+    /// Type of the elements.
+    #[serde(default)]
+    pub element: ElementType,
+}
+
+/// Whether attributes were computed from the shapes of operands when the network was imported: then they say
+/// nothing about other shapes.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, Default, Debug, serde::Serialize, serde::Deserialize,
+)]
+pub enum Derived {
+    /// No.
+    #[default]
+    No,
+    /// From their sizes along all axes but the first, which is the batch.
+    Sizes,
+    /// From the batch, too.
+    Shapes,
 }
 
 /// One operation.
@@ -39,6 +57,9 @@ pub struct Node {
     pub inputs: Vec<ValueId>,
     /// Result.
     pub output: ValueId,
+    /// What the op's attributes were made from.
+    #[serde(default)]
+    pub derived: Derived,
 }
 
 /// A network: values, weights, and nodes in an order in which every operand is computed before use.
@@ -65,6 +86,21 @@ impl Node {
     pub fn layer(&self) -> &str {
         self.part_of.as_deref().unwrap_or(&self.name)
     }
+    /// Refuses operands of shapes that the attributes were not made for.
+    fn check_resize(&self, before: &[&Shape], after: &[&Shape]) -> Result<()> {
+        let fixed = |shape: &'_ Shape| match self.derived {
+            Derived::No => None,
+            Derived::Sizes => Some(shape.with_batch(1)),
+            Derived::Shapes => Some(shape.clone()),
+        };
+        let mut pairs = before.iter().zip(after).enumerate();
+        match pairs.find(|(_, (before, after))| fixed(before) != fixed(after)) {
+            Some((index, (before, after))) => Err(Error::new(format!("shape {after}"))
+                .field(format!("input[{index}]"))
+                .expected(format!("{before}, for which its attributes were computed"))),
+            None => self.op.check_resize(before, after),
+        }
+    }
 }
 
 impl Graph {
@@ -73,6 +109,7 @@ impl Graph {
         self.values.push(Value {
             name: name.into(),
             shape,
+            element: ElementType::F32,
         });
         ValueId(self.values.len() as u32 - 1)
     }
@@ -100,6 +137,7 @@ impl Graph {
             op,
             inputs,
             output,
+            derived: Derived::No,
         });
         Ok(output)
     }
@@ -171,11 +209,12 @@ impl Graph {
             let (before, after) = (shapes(self), shapes(&graph));
             let (before, after): (Vec<_>, Vec<_>) =
                 (before.iter().collect(), after.iter().collect());
-            let followed = node.op.check_resize(&before, &after);
+            let followed = node.check_resize(&before, &after);
             let shape = followed.and_then(|()| node.op.infer_shape(&after, &self.weights));
             let shape = shape.map_err(|error| {
                 let error = error.layer(node.name.clone());
-                match self.difference(&graph) {
+                let difference = self.difference(&graph, node.derived != Derived::No);
+                match difference {
                     Some(difference) => error.hint(difference),
                     None => error,
                 }
@@ -184,15 +223,32 @@ impl Graph {
         }
         Ok(graph)
     }
-    /// What is asked for, when it is not what the network was made for.
-    fn difference(&self, resized: &Self) -> Option<String> {
-        let changed = self.inputs.iter().filter_map(|&id| {
-            let (made, asked) = (self.shape(id), resized.shape(id));
-            let name = &self.value(id).name;
-            (made != asked).then(|| format!("input \"{name}\" of {made}, not {asked}"))
+    /// What is asked for, when it is not what the network was made for; and how the file could be `imported`
+    /// for it.
+    fn difference(&self, resized: &Self, imported: bool) -> Option<String> {
+        let shapes = |id: &ValueId| (self.shape(*id), resized.shape(*id));
+        let changed = self.inputs.iter().filter(|id| {
+            let (made, asked) = shapes(id);
+            made != asked
         });
-        let changed: Vec<String> = changed.collect();
-        (!changed.is_empty()).then(|| format!("the network was made for {}", changed.join(" and ")))
+        let of_each = |text: &dyn Fn(&str, &Shape, &Shape) -> String| -> Vec<String> {
+            let text = |id| {
+                let (made, asked) = shapes(id);
+                text(&self.value(*id).name, made, asked)
+            };
+            changed.clone().map(text).collect()
+        };
+        let differences =
+            of_each(&|name, made, asked| format!("input \"{name}\" of {made}, not {asked}"));
+        if differences.is_empty() {
+            return None;
+        }
+        let mut hint = format!("the network was made for {}", differences.join(" and "));
+        if imported {
+            let options = of_each(&|name, _, asked| format!(" --input-shape {name}={asked}"));
+            hint += &format!(": import the file again with{}", options.concat());
+        }
+        Some(hint)
     }
     /// Recomputes the shapes of all node outputs from the inputs' shapes.
     pub fn infer_shapes(&mut self) -> Result<()> {

@@ -1,12 +1,14 @@
 //! The graph: values, nodes, weights, shapes, patterns.
 
+mod element;
 mod graph;
 mod pattern;
 mod shape;
 mod tensor;
 mod weight;
 
-pub use graph::{Graph, Node, Value, ValueId, WeightId};
+pub use element::ElementType;
+pub use graph::{Derived, Graph, Node, Value, ValueId, WeightId};
 pub use pattern::{Pattern, PatternStats};
 pub use shape::Shape;
 pub use tensor::{Tensor, TensorRef};

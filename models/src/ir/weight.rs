@@ -1,6 +1,6 @@
 //! Weights of a graph: every element, or only those that are not zero.
 
-use super::{Pattern, Shape, Tensor, TensorRef};
+use super::{ElementType, Pattern, Shape, Tensor, TensorRef};
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 #[derive(Clone)]
 pub struct Weight {
     shape: Shape,
+    element: ElementType,
     form: Form,
 }
 
@@ -39,8 +40,11 @@ impl Weight {
     /// When `data.len() != shape.count()`; callers check data from outside first.
     pub fn dense(shape: Shape, data: Vec<f32>) -> Self {
         assert_eq!(shape.count(), data.len(), "shape {shape}");
-        let form = Form::Dense(data);
-        Self { shape, form }
+        Self {
+            shape,
+            element: ElementType::F32,
+            form: Form::Dense(data),
+        }
     }
     /// Of some elements.
     ///
@@ -51,8 +55,29 @@ impl Weight {
         assert_eq!((pattern.rows(), pattern.cols()), shape.matrix(), "{shape}");
         assert_eq!(pattern.nnz() as usize, values.len(), "values of {shape}");
         let dense = OnceLock::new();
-        let form = Form::Sparse { elements, dense };
-        Self { shape, form }
+        Self {
+            shape,
+            element: ElementType::F32,
+            form: Form::Sparse { elements, dense },
+        }
+    }
+    /// The same elements as those of a type.
+    ///
+    /// # Panics
+    /// When the type does not have one of them; callers check data from outside with
+    /// [`Weight::fits`] first.
+    #[must_use]
+    pub fn of_type(self, element: ElementType) -> Self {
+        assert!(self.fits(element), "{element:?} elements of {}", self.shape);
+        Self { element, ..self }
+    }
+    /// Whether a type has all elements.
+    pub fn fits(&self, element: ElementType) -> bool {
+        self.stored().iter().all(|&value| element.has(value))
+    }
+    /// Type of the elements.
+    pub fn element(&self) -> ElementType {
+        self.element
     }
     /// Dims.
     pub fn shape(&self) -> &Shape {
@@ -72,8 +97,9 @@ impl Weight {
             data: self.data(),
         }
     }
-    /// The elements to be changed; the array is dense from then on.
+    /// The elements to be changed; the array is dense from then on, and they can be any.
     pub fn data_mut(&mut self) -> &mut [f32] {
+        self.element = ElementType::F32;
         if let Form::Sparse { elements, dense } = &mut self.form {
             self.form = Form::Dense(dense.take().unwrap_or_else(|| elements.dense()));
         }
@@ -104,7 +130,8 @@ impl Weight {
     pub fn nonzeros(&self) -> usize {
         self.stored().iter().filter(|value| **value != 0.0).count()
     }
-    /// With `of(i, element)` for every stored element, i its row-major index; what is not stored stays +0.
+    /// With `of(i, element)` for every stored element, i its row-major index; what is not stored stays +0. The
+    /// results can be any numbers.
     #[must_use]
     pub fn map(&self, of: impl Fn(usize, f32) -> f32) -> Self {
         let shape = self.shape.clone();
@@ -196,7 +223,7 @@ impl Elements {
     }
 }
 
-/// Equal arrays, whatever their form.
+/// Equal arrays, whatever their form and type.
 impl PartialEq for Weight {
     fn eq(&self, other: &Self) -> bool {
         self.shape == other.shape && self.data() == other.data()
@@ -250,6 +277,11 @@ mod tests {
             (&[2][..], &[1][..])
         );
         assert!(nonzero.values.len() == 2 && nonzero.values[0] == 2.0);
+        let narrow = scaled.clone().of_type(ElementType::Bf16);
+        assert_eq!(narrow.element(), ElementType::Bf16);
+        assert_eq!(narrow.map(twice).element(), ElementType::F32);
+        scaled.data_mut()[0] = 1.0 + f32::EPSILON;
+        assert!(!scaled.fits(ElementType::Bf16));
         scaled.data_mut()[0] = 1.0;
         assert!(scaled.elements().is_none());
         assert_eq!(scaled.data()[..3], [1.0, -0.0, 6.0]);

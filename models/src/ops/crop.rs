@@ -68,7 +68,7 @@ impl Operation for Crop {
         let begin = axes
             .map(|(axis, stride)| self.begin(axis) as usize * stride)
             .sum();
-        axes::gather(inputs[0].data, begin, &strides, shape, output);
+        axes::gather(inputs[0].data, begin, &strides, shape.dims(), output);
     }
 
     fn per_image(&self, _inputs: &[&Shape]) -> bool {

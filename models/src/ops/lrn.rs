@@ -1,7 +1,7 @@
 //! Local response normalisation.
 
 use super::operation::{Inputs, Operation, Weights};
-use super::{PoolMethod, Pooling, Window, operands, pooling};
+use super::{PoolMethod, Pooling, Rounding, Window, operands, pooling};
 use crate::{Error, Result, Shape, TensorRef};
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +71,7 @@ impl Lrn {
             window: Window::square(self.size, 1, self.size / 2),
             global: false,
             made_for: None,
-            round_down: false,
+            rounding: Rounding::Up,
             relu: false,
             mask: false,
         };

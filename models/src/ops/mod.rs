@@ -5,66 +5,95 @@
 
 mod accuracy;
 mod activation;
+mod arg_extreme;
 mod arg_max;
 mod axes;
 mod batch_norm;
 mod batch_rows;
+mod binary;
 mod concat;
 mod convolution;
 mod crop;
+mod cum_sum;
 mod deconvolution;
+mod depth_space;
 mod detection_output;
 mod eltwise;
 mod embed;
+mod erf;
+mod expand;
+mod gather;
 mod identity;
 mod im2col;
 mod inner_product;
+mod log_softmax;
 mod loss;
+mod lp_normalize;
 mod lrn;
 mod lstm_unit;
+mod mat_mul;
 mod mvn;
+mod non_max_suppression;
 mod normalize;
 mod operands;
 mod operation;
+mod pad;
 mod permute;
 mod pooling;
 mod prelu;
 mod prior_box;
 mod recurrent;
+mod reduce;
 mod reduction;
 mod reshape;
+mod resize;
 mod scale;
+mod select;
+mod sequence;
 mod slice;
 mod softmax;
+mod standardize;
 mod tile;
+mod top_k;
 mod window;
 pub mod winograd;
 mod winograd_convolution;
 
 pub use accuracy::Accuracy;
 pub use activation::Activation;
+pub use arg_extreme::ArgExtreme;
 pub use arg_max::ArgMax;
 pub use batch_norm::BatchNorm;
+pub use binary::{Binary, BinaryOp};
 pub use convolution::Convolution;
 pub use crop::Crop;
+pub use depth_space::DepthOrder;
 pub use detection_output::{BoxCode, DetectionOutput};
 pub use eltwise::{Eltwise, EltwiseOp};
 pub use embed::Embed;
+pub use gather::Gather;
 pub use im2col::Im2col;
 pub use inner_product::InnerProduct;
 pub use loss::{Loss, Normalization};
 pub use lrn::Lrn;
 pub use lstm_unit::LstmUnit;
 pub use mvn::Mvn;
+pub use non_max_suppression::NonMaxSuppression;
 pub use normalize::Normalize;
-pub use pooling::{PoolMethod, PoolRange, Pooling};
+pub use pad::{Pad, PadMode};
+pub use pooling::{PoolMethod, PoolRange, Pooling, Rounding};
 pub use prelu::PRelu;
 pub use prior_box::PriorBox;
 pub use recurrent::{Cell, Recurrent};
+pub use reduce::{Reduce, ReduceOp};
 pub use reduction::{Reduction, ReductionOp};
 pub use reshape::Reshape;
+pub use resize::{Coordinates, NearestRounding, Resize, ResizeAxis, ResizeMethod, ResizeSize};
 pub use scale::Scale;
+pub use sequence::{Direction, Sequence, SequenceActivation, SequenceCell, SequenceOutput};
 pub use slice::Slice;
+pub use standardize::Standardize;
+pub use top_k::{TopK, TopKOutput};
 pub use window::{MAX_PADDED_PLANE, MAX_STEP, PostOps, Window};
 pub use winograd_convolution::WinogradConvolution;
 
@@ -171,6 +200,68 @@ pub enum Op {
     PriorBox(PriorBox),
     /// SSD's detections.
     DetectionOutput(DetectionOutput),
+    /// Elementwise function of two operands that are broadcast.
+    Binary(Binary),
+    /// Elements of the second operand where the first is not 0, else of the third; all are broadcast.
+    Select,
+    /// The operand, broadcast with an array of these dims.
+    Expand {
+        /// Dims, of which those of 1 leave the operand's as they are.
+        dims: Vec<u32>,
+    },
+    /// Padding and cropping.
+    Pad(Pad),
+    /// Chosen elements of an axis.
+    Gather(Gather),
+    /// Resampling.
+    Resize(Resize),
+    /// Groups of channels become blocks of pixels.
+    DepthToSpace {
+        /// Height and width of a block.
+        block: u32,
+        /// What the channels are.
+        order: DepthOrder,
+    },
+    /// Blocks of pixels become groups of channels.
+    SpaceToDepth {
+        /// Height and width of a block.
+        block: u32,
+    },
+    /// Reduction of any axes.
+    Reduce(Reduce),
+    /// Logarithm of softmax along an axis (not negative).
+    LogSoftmax {
+        /// Axis.
+        axis: u32,
+    },
+    /// Mean 0 and variance 1.
+    Standardize(Standardize),
+    /// Vectors along an axis (not negative), of norm 1.
+    LpNormalize {
+        /// Axis.
+        axis: u32,
+        /// Exponent of the norm, 1 or 2.
+        p: u32,
+    },
+    /// Product of two operands as numpy's `matmul` has it.
+    MatMul,
+    /// Index of the greatest or smallest element along an axis.
+    ArgExtreme(ArgExtreme),
+    /// The greatest or smallest elements along an axis.
+    TopK(TopK),
+    /// Running sums along an axis (not negative).
+    CumSum {
+        /// Axis.
+        axis: u32,
+        /// An element's sum is without the element.
+        exclusive: bool,
+        /// Sums begin with the last element.
+        reverse: bool,
+    },
+    /// ONNX's RNN, GRU and LSTM.
+    Sequence(Sequence),
+    /// The best of boxes that overlap.
+    NonMaxSuppression(NonMaxSuppression),
 }
 
 /// Binds the [`Operation`] of an [`Op`] to a name and evaluates an expression with it.
@@ -242,6 +333,56 @@ macro_rules! dispatch {
             Op::Normalize($operation) => $result,
             Op::PriorBox($operation) => $result,
             Op::DetectionOutput($operation) => $result,
+            Op::Binary($operation) => $result,
+            Op::Select => {
+                let $operation = select::Select;
+                $result
+            }
+            Op::Expand { dims } => {
+                let $operation = expand::Expand { dims };
+                $result
+            }
+            Op::Pad($operation) => $result,
+            Op::Gather($operation) => $result,
+            Op::Resize($operation) => $result,
+            &Op::DepthToSpace { block, order } => {
+                let $operation = depth_space::DepthToSpace { block, order };
+                $result
+            }
+            &Op::SpaceToDepth { block } => {
+                let $operation = depth_space::SpaceToDepth { block };
+                $result
+            }
+            Op::Reduce($operation) => $result,
+            &Op::LogSoftmax { axis } => {
+                let $operation = log_softmax::LogSoftmax { axis };
+                $result
+            }
+            Op::Standardize($operation) => $result,
+            &Op::LpNormalize { axis, p } => {
+                let $operation = lp_normalize::LpNormalize { axis, p };
+                $result
+            }
+            Op::MatMul => {
+                let $operation = mat_mul::MatMul;
+                $result
+            }
+            Op::ArgExtreme($operation) => $result,
+            Op::TopK($operation) => $result,
+            &Op::CumSum {
+                axis,
+                exclusive,
+                reverse,
+            } => {
+                let $operation = cum_sum::CumSum {
+                    axis,
+                    exclusive,
+                    reverse,
+                };
+                $result
+            }
+            Op::Sequence($operation) => $result,
+            Op::NonMaxSuppression($operation) => $result,
         }
     };
 }
@@ -262,7 +403,8 @@ impl Op {
     }
 
     /// Slow reference: `f64` throughout and one rounding to `f32`. Writes every element of
-    /// `output`, allocates nothing (DetectionOutput: nothing after a thread's first run).
+    /// `output`, allocates nothing (DetectionOutput, NonMaxSuppression and Sequence: nothing after a thread's
+    /// first run).
     ///
     /// # Panics
     /// When `output_shape` is not what [`Op::infer_shape`] says for these operands and weights, or
@@ -295,7 +437,7 @@ impl Op {
             && dispatch!(self, op => op.per_image(inputs))
     }
 
-    /// Multiply-adds of a dense execution of convolutions and inner products, biases not counted;
+    /// Multiply-adds of a dense execution of convolutions and products of matrices, biases not counted;
     /// 0 for all other ops and for operands that [`Op::infer_shape`] refuses.
     pub fn macs(&self, inputs: &[&Shape], weights: &[Arc<Weight>]) -> u64 {
         match self.infer_shape(inputs, weights) {
@@ -345,6 +487,48 @@ impl Op {
             Op::Normalize(_) => "Normalize",
             Op::PriorBox(_) => "PriorBox",
             Op::DetectionOutput(_) => "DetectionOutput",
+            Op::Binary(binary) => binary.op.name(),
+            Op::Select => "Where",
+            Op::Expand { .. } => "Expand",
+            Op::Pad(_) => "Pad",
+            Op::Gather(_) => "Gather",
+            Op::Resize(_) => "Resize",
+            Op::DepthToSpace { .. } => "DepthToSpace",
+            Op::SpaceToDepth { .. } => "SpaceToDepth",
+            Op::Reduce(reduce) => reduce.op.name(),
+            Op::LogSoftmax { .. } => "LogSoftmax",
+            Op::Standardize(_) => "Standardize",
+            Op::LpNormalize { .. } => "LpNormalization",
+            Op::MatMul => "MatMul",
+            Op::ArgExtreme(extreme) if extreme.smallest => "ArgMin",
+            Op::ArgExtreme(_) => "ArgMax",
+            Op::TopK(_) => "TopK",
+            Op::CumSum { .. } => "CumSum",
+            Op::Sequence(sequence) => sequence.name(),
+            Op::NonMaxSuppression(_) => "NonMaxSuppression",
+        }
+    }
+
+    /// True when every element of the result is one of the operands' elements, and which one does not depend on
+    /// their values.
+    pub fn only_moves(&self) -> bool {
+        match self {
+            Op::Concat { .. }
+            | Op::Slice(_)
+            | Op::Flatten { .. }
+            | Op::Reshape(_)
+            | Op::Permute { .. }
+            | Op::Crop(_)
+            | Op::Tile { .. }
+            | Op::Identity
+            | Op::Dropout { .. }
+            | Op::Expand { .. }
+            | Op::Gather(_)
+            | Op::DepthToSpace { .. }
+            | Op::SpaceToDepth { .. } => true,
+            Op::Pad(pad) => !matches!(pad.mode, PadMode::Constant { .. }),
+            Op::Resize(resize) => resize.only_moves(),
+            _ => false,
         }
     }
 
@@ -376,6 +560,7 @@ impl Op {
             Op::Embed(op) => [&mut op.weights].into_iter().chain(&mut op.bias).collect(),
             Op::Recurrent(op) => op.weights_mut(),
             Op::Normalize(op) => vec![&mut op.scale],
+            Op::Sequence(op) => op.weights_mut(),
             Op::Pooling(_)
             | Op::Activation(_)
             | Op::Lrn(_)
@@ -400,7 +585,24 @@ impl Op {
             | Op::BatchReindex
             | Op::Filter
             | Op::PriorBox(_)
-            | Op::DetectionOutput(_) => Vec::new(),
+            | Op::DetectionOutput(_)
+            | Op::Binary(_)
+            | Op::Select
+            | Op::Expand { .. }
+            | Op::Pad(_)
+            | Op::Gather(_)
+            | Op::Resize(_)
+            | Op::DepthToSpace { .. }
+            | Op::SpaceToDepth { .. }
+            | Op::Reduce(_)
+            | Op::LogSoftmax { .. }
+            | Op::Standardize(_)
+            | Op::LpNormalize { .. }
+            | Op::MatMul
+            | Op::ArgExtreme(_)
+            | Op::TopK(_)
+            | Op::CumSum { .. }
+            | Op::NonMaxSuppression(_) => Vec::new(),
         }
     }
 }

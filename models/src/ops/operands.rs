@@ -37,6 +37,29 @@ pub(super) fn at_least_rank(shape: &Shape, index: usize, rank: usize) -> Result<
     )
 }
 
+/// Checks that operand `index` has exactly `rank` axes.
+pub(super) fn rank(shape: &Shape, index: usize, rank: usize) -> Result<()> {
+    if shape.rank() == rank {
+        return Ok(());
+    }
+    Err(
+        Error::new(format!("a shape of {} axes ({shape})", shape.rank()))
+            .field(format!("input[{index}]"))
+            .expected(format!("{rank} axes")),
+    )
+}
+
+/// Checks that operand `index` has exactly these dims.
+pub(super) fn dims(shape: &Shape, index: usize, dims: &[u32]) -> Result<()> {
+    if shape.dims() == dims {
+        return Ok(());
+    }
+    let dims: Vec<String> = dims.iter().map(u32::to_string).collect();
+    Err(Error::new(format!("shape {shape}"))
+        .field(format!("input[{index}]"))
+        .expected(dims.join("x")))
+}
+
 /// Checks that operand `index` has `count` elements.
 pub(super) fn count(shape: &Shape, index: usize, count: usize) -> Result<()> {
     if shape.count() == count {
@@ -141,4 +164,24 @@ pub(super) fn index(element: f32, count: usize) -> Option<usize> {
     // Rejects NaN too.
     let inside = element > -1.0 && f64::from(element) < count as f64;
     inside.then_some(element as usize)
+}
+
+/// True when all operands have as many axes: then axis 0 of one that is broadcast is axis 0 of all.
+pub(super) fn same_rank(inputs: &[&Shape]) -> bool {
+    inputs
+        .windows(2)
+        .all(|pair| pair[0].rank() == pair[1].rank())
+}
+
+/// Refuses another number of elements along `axis` of the first operand than before.
+pub(super) fn same_dim(before: &[&Shape], after: &[&Shape], axis: u32) -> Result<()> {
+    let dim = |shapes: &[&Shape]| shapes.first().map(|shape| shape.dim(axis as usize));
+    match (dim(before), dim(after)) {
+        (Some(old), Some(new)) if old != new => {
+            Err(Error::new(format!("{new} elements along axis {axis}"))
+                .field("input[0]")
+                .expected(format!("{old}, of which this is a part")))
+        }
+        _ => Ok(()),
+    }
 }

@@ -33,7 +33,7 @@ impl Operation for Permute<'_> {
         for (stride, &axis) in strides.iter_mut().zip(self.order) {
             *stride = from[axis as usize];
         }
-        axes::gather(inputs[0].data, 0, &strides, shape, output);
+        axes::gather(inputs[0].data, 0, &strides, shape.dims(), output);
     }
 
     fn per_image(&self, _inputs: &[&Shape]) -> bool {

@@ -1,10 +1,10 @@
-//! Pooling with Caffe's rounding and divisor.
+//! Pooling, with the roundings and divisors of Caffe and of ONNX.
 
 use super::operation::{Inputs, Operation, Weights};
 use super::window::AXIS_SUFFIX;
 use super::{Window, operands};
 use crate::{Error, Result, Shape};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Pooling method.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -13,6 +13,24 @@ pub enum PoolMethod {
     Max,
     /// Average with Caffe's divisor (padding inside `in + pad` counts).
     Average,
+    /// Average of what lies inside the input.
+    AverageInside,
+    /// (Σ |x|^p)^(1/p).
+    Lp {
+        /// The exponent, 1 or more.
+        p: u32,
+    },
+}
+
+/// How many windows there are where the last one does not fit.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Rounding {
+    /// Those that fit into the padded input.
+    Down,
+    /// One more, unless something is padded and it would start in the padding behind the input (Caffe).
+    Up,
+    /// One more, unless it would start behind the input (ONNX, PyTorch).
+    UpInside,
 }
 
 /// Pooling; the window of a global pooling is the whole plane.
@@ -23,19 +41,35 @@ pub enum PoolMethod {
 pub struct Pooling {
     /// Method.
     pub method: PoolMethod,
-    /// Kernel, stride, pad (dilation 1). Ignored when `global`.
+    /// Kernel, stride, pad, dilation. Ignored when `global`.
     pub window: Window,
     /// Window = plane.
     pub global: bool,
     /// Plane (h, w) that the window was computed from (SPP): for another one it would be another.
     pub made_for: Option<[u32; 2]>,
-    /// Output size rounded down instead of up.
-    pub round_down: bool,
+    /// How many windows there are.
+    #[serde(alias = "round_down", deserialize_with = "rounding")]
+    pub rounding: Rounding,
     /// Running maximum starts at 0 (SkimCaffe's ReLUPooling); `Max` only.
     pub relu: bool,
     /// Output is the flat index (y·w + x) of the maximum inside its plane instead of its value
     /// (−1 when nothing beats the start value); `Max` only.
     pub mask: bool,
+}
+
+/// Format 3 said whether the output size is rounded down.
+fn rounding<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Rounding, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Said {
+        Down(bool),
+        Rounding(Rounding),
+    }
+    Ok(match Said::deserialize(from)? {
+        Said::Down(true) => Rounding::Down,
+        Said::Down(false) => Rounding::Up,
+        Said::Rounding(rounding) => rounding,
+    })
 }
 
 /// What one output covers along one axis.
@@ -46,9 +80,18 @@ pub struct PoolRange {
     /// One past the last input index inside the input; `start` when the window misses the input,
     /// as the last one can when stride > kernel and nothing is padded.
     pub end: u32,
-    /// Factor of the average's divisor: the window's length within `−pad .. input + pad`; 1 when
-    /// the window misses the input.
+    /// Distance between the input indices: the dilation.
+    pub step: u32,
+    /// Factor of the average's divisor: the window's elements within `−pad .. input + pad`, or within the
+    /// input; 1 when the window misses the input.
     pub divisor: u32,
+}
+
+impl PoolRange {
+    /// The input indices.
+    fn indices(self) -> impl Iterator<Item = usize> {
+        (self.start as usize..self.end as usize).step_by(self.step as usize)
+    }
 }
 
 impl Pooling {
@@ -64,30 +107,26 @@ impl Pooling {
         }
     }
 
-    /// Output size along `axis` (0 = h, 1 = w). Caffe rounds up, then drops a last window that
-    /// would start in the padding behind the input, but only when there is padding on any axis.
+    /// Output size along `axis` (0 = h, 1 = w).
     pub fn output_size(&self, axis: usize, input: u32) -> Result<u32> {
         let window = self.effective_window([input; 2]);
         check_window(&window)?;
-        let (kernel, stride) = (
-            i64::from(window.kernel[axis]),
-            i64::from(window.stride[axis]),
-        );
+        let (extent, stride) = (window.extent(axis) as i64, i64::from(window.stride[axis]));
         let input = i64::from(input);
         let [begin, pads] = [window.pad_begin[axis].into(), window.pads(axis) as i64];
-        let room = input + pads - kernel;
-        let steps = if self.round_down {
-            room.div_euclid(stride)
-        } else {
-            -(-room).div_euclid(stride)
+        let room = input + pads - extent;
+        let steps = match self.rounding {
+            Rounding::Down => room.div_euclid(stride),
+            Rounding::Up | Rounding::UpInside => -(-room).div_euclid(stride),
         };
         let mut size = steps + 1;
-        if window.is_padded() && (size - 1) * stride >= input + begin {
+        let must_begin_inside = window.is_padded() || self.rounding == Rounding::UpInside;
+        if must_begin_inside && (size - 1) * stride >= input + begin {
             size -= 1;
         }
         match u32::try_from(size) {
             Ok(size) if size > 0 => Ok(size),
-            _ => Err(Error::new(format!("a kernel of {kernel}"))
+            _ => Err(Error::new(format!("a kernel that spans {extent}"))
                 .field(format!("kernel_{}", AXIS_SUFFIX[axis]))
                 .expected(format!("at most {}, the padded input", input + pads))),
         }
@@ -97,31 +136,40 @@ impl Pooling {
     pub fn range(&self, axis: usize, input: u32, index: u32) -> PoolRange {
         let window = self.effective_window([input; 2]);
         let [begin, end] = [window.pad_begin[axis], window.pad_end[axis]].map(i64::from);
+        let (input, step) = (i64::from(input), i64::from(window.dilation[axis]));
         let start = i64::from(index) * i64::from(window.stride[axis]) - begin;
-        let padded_end = (start + i64::from(window.kernel[axis])).min(i64::from(input) + end);
-        let (first, end) = (start.max(0), padded_end.min(i64::from(input)));
+        let padded_end = (start + window.extent(axis) as i64).min(input + end);
+        // Elements of the window from `first` on and before `end`.
+        let count = |first: i64, end: i64| (end - first + step - 1) / step;
+        let first = start + count(start, start.max(0)) * step;
+        let end = padded_end.min(input);
         if first >= end {
             return PoolRange {
-                start: input,
-                end: input,
+                start: input as u32,
+                end: input as u32,
+                step: 1,
                 divisor: 1,
             };
         }
+        let divisor = match self.method {
+            PoolMethod::AverageInside => count(first, end),
+            PoolMethod::Max | PoolMethod::Average | PoolMethod::Lp { .. } => {
+                count(start, padded_end)
+            }
+        };
         PoolRange {
             start: first as u32,
             end: end as u32,
-            divisor: (padded_end - start) as u32,
+            step: step as u32,
+            divisor: divisor as u32,
         }
     }
 
-    fn maximum(&self, plane: &[f32], width: usize, rows: PoolRange, columns: PoolRange) -> f32 {
+    fn maximum(&self, plane: &[f32], indices: impl Iterator<Item = usize>) -> f32 {
         let (mut best, mut best_index) = (if self.relu { 0.0 } else { -f32::MAX }, None);
-        for y in rows.start as usize..rows.end as usize {
-            for x in columns.start as usize..columns.end as usize {
-                if plane[y * width + x] > best {
-                    best = plane[y * width + x];
-                    best_index = Some(y * width + x);
-                }
+        for index in indices {
+            if plane[index] > best {
+                (best, best_index) = (plane[index], Some(index));
             }
         }
         if self.mask {
@@ -132,6 +180,12 @@ impl Pooling {
     }
 }
 
+/// Indices of a window in its plane.
+fn indices(width: usize, rows: PoolRange, columns: PoolRange) -> impl Iterator<Item = usize> {
+    rows.indices()
+        .flat_map(move |y| columns.indices().map(move |x| y * width + x))
+}
+
 /// Mean of `of(x)` over the window, as [`PoolMethod::Average`] divides.
 pub(super) fn average(
     plane: &[f32],
@@ -140,29 +194,22 @@ pub(super) fn average(
     columns: PoolRange,
     of: impl Fn(f64) -> f64,
 ) -> f64 {
-    let mut sum = 0.0;
-    for y in rows.start as usize..rows.end as usize {
-        let row = &plane[y * width..(y + 1) * width];
-        for &x in &row[columns.start as usize..columns.end as usize] {
-            sum += of(f64::from(x));
-        }
-    }
-    sum / (f64::from(rows.divisor) * f64::from(columns.divisor))
+    let elements = indices(width, rows, columns).map(|index| of(plane[index].into()));
+    // From +0, as sums of the standard library begin with −0.
+    elements.fold(0.0, |sum, x| sum + x) / (f64::from(rows.divisor) * f64::from(columns.divisor))
 }
 
 fn check_window(window: &Window) -> Result<()> {
     window.check()?;
     for (axis, suffix) in AXIS_SUFFIX.iter().enumerate() {
-        let pad = window.pad_begin[axis].max(window.pad_end[axis]);
-        if pad >= window.kernel[axis] {
+        let (pad, extent) = (
+            window.pad_begin[axis].max(window.pad_end[axis]),
+            window.extent(axis),
+        );
+        if u64::from(pad) >= extent {
             return Err(Error::new(pad.to_string())
                 .field(format!("pad_{suffix}"))
-                .expected(format!("less than the kernel's {}", window.kernel[axis])));
-        }
-        if window.dilation[axis] != 1 {
-            return Err(Error::new(window.dilation[axis].to_string())
-                .field("dilation")
-                .expected("1"));
+                .expected(format!("less than the kernel's {extent}")));
         }
     }
     Ok(())
@@ -176,6 +223,9 @@ impl Operation for Pooling {
             return Err(Error::new("AVE with a fused ReLU or an index output")
                 .field("pool")
                 .expected("MAX"));
+        }
+        if self.method == (PoolMethod::Lp { p: 0 }) {
+            return operands::positive(0, "p").map(|()| input.clone());
         }
         let window = self.effective_window([ih, iw]);
         window.check_padded([ih, iw])?;
@@ -208,8 +258,15 @@ impl Operation for Pooling {
                 let rows = self.range(0, ih, (index / ow) as u32);
                 let columns = self.range(1, iw, (index % ow) as u32);
                 *value = match self.method {
-                    PoolMethod::Max => self.maximum(plane, width, rows, columns),
-                    PoolMethod::Average => average(plane, width, rows, columns, |x| x) as f32,
+                    PoolMethod::Max => self.maximum(plane, indices(width, rows, columns)),
+                    PoolMethod::Average | PoolMethod::AverageInside => {
+                        average(plane, width, rows, columns, |x| x) as f32
+                    }
+                    PoolMethod::Lp { p } => {
+                        let all = indices(width, rows, columns);
+                        let powers = all.map(|index| f64::from(plane[index]).abs().powf(p.into()));
+                        powers.sum::<f64>().powf(f64::from(p).recip()) as f32
+                    }
                 };
             }
         }
@@ -231,7 +288,7 @@ mod tests {
             window,
             global: false,
             made_for: None,
-            round_down: false,
+            rounding: Rounding::Up,
             relu: false,
             mask: false,
         }
@@ -250,7 +307,7 @@ mod tests {
         assert_eq!(size(Window::square(3, 2, 0), 2), Ok(1));
         assert!(size(Window::square(3, 1, 0), 2).is_err());
         let floor = Pooling {
-            round_down: true,
+            rounding: Rounding::Down,
             ..pooling(PoolMethod::Max, Window::square(3, 2, 0))
         };
         assert_eq!(floor.output_size(0, 112), Ok(55));
@@ -265,6 +322,7 @@ mod tests {
             PoolRange {
                 start: 0,
                 end: 2,
+                step: 1,
                 divisor: 3
             }
         );
@@ -273,6 +331,7 @@ mod tests {
             PoolRange {
                 start: 1,
                 end: 4,
+                step: 1,
                 divisor: 3
             }
         );
@@ -282,6 +341,7 @@ mod tests {
             PoolRange {
                 start: 3,
                 end: 4,
+                step: 1,
                 divisor: 2
             }
         );
@@ -302,6 +362,83 @@ mod tests {
         let mut dst = [0.0; 4];
         pool.evaluate(&[src], &[], &shape, &mut dst);
         assert_eq!(dst, [5.0, -f32::MAX, -f32::MAX, -f32::MAX]);
+    }
+
+    #[test]
+    fn onnx_drops_windows_behind_the_input() {
+        let pool = |rounding, window| Pooling {
+            rounding,
+            ..pooling(PoolMethod::Max, window)
+        };
+        // Unpadded, ⌈(4 − 1) / 2⌉ + 1 = 3 windows start at 0, 2, 4; the last is behind the input.
+        let window = Window::square(1, 2, 0);
+        assert_eq!(pool(Rounding::Up, window).output_size(0, 4), Ok(3));
+        assert_eq!(pool(Rounding::UpInside, window).output_size(0, 4), Ok(2));
+        assert_eq!(pool(Rounding::UpInside, window).output_size(0, 5), Ok(3));
+        let overhang = pool(Rounding::UpInside, Window::square(3, 2, 0));
+        assert_eq!(overhang.output_size(0, 112), Ok(56));
+    }
+
+    #[track_caller]
+    fn check(op: &Pooling, data: &[f32], expected: &[f32]) {
+        let shape = Shape::new([1, 1, 1, data.len() as u32]).unwrap();
+        let result = op.infer_shape(&[&shape], &[]).unwrap();
+        let mut output = vec![f32::NAN; result.count()];
+        let src = TensorRef {
+            shape: &shape,
+            data,
+        };
+        op.evaluate(&[src], &[], &result, &mut output);
+        assert_eq!(output, expected);
+    }
+
+    #[test]
+    fn windows_with_holes_and_other_means() {
+        let data = [1., 2., 6., 4., -5.];
+        let window = Window {
+            kernel: [1, 3],
+            pad_begin: [0, 1],
+            pad_end: [0, 1],
+            ..Window::square(1, 1, 0)
+        };
+        let holes = Window {
+            dilation: [1, 2],
+            ..window
+        };
+        // Taps −1, 1, 3; 0, 2, 4; 1, 3, 5.
+        check(&pooling(PoolMethod::Max, holes), &data, &[4., 6., 4.]);
+        let inside = PoolMethod::AverageInside;
+        check(
+            &pooling(PoolMethod::Average, holes),
+            &data,
+            &[2., 2. / 3., 2.],
+        );
+        check(&pooling(inside, holes), &data, &[3., 2. / 3., 3.]);
+        check(
+            &pooling(inside, window),
+            &data,
+            &[1.5, 3., 4., 5. / 3., -0.5],
+        );
+        let lp = |p| pooling(PoolMethod::Lp { p }, window);
+        check(&lp(1), &data, &[3., 9., 12., 15., 9.]);
+        check(&lp(2), &data[..2], &[5f32.sqrt(); 2]);
+        assert!(
+            lp(0)
+                .infer_shape(&[&Shape::new([1; 4]).unwrap()], &[])
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn roundings_of_format_3_are_read() {
+        let read = |bytes: Vec<u8>| {
+            let mut from = rmp_serde::Deserializer::new(&bytes[..]);
+            rounding(&mut from).unwrap()
+        };
+        let said = |down: bool| read(rmp_serde::to_vec(&down).unwrap());
+        assert_eq!([said(true), said(false)], [Rounding::Down, Rounding::Up]);
+        let new = rmp_serde::to_vec(&Rounding::UpInside).unwrap();
+        assert_eq!(read(new), Rounding::UpInside);
     }
 
     #[test]

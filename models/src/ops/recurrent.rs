@@ -92,7 +92,7 @@ impl Recurrent {
         let (x, cont) = (inputs[0], inputs[1]);
         operands::at_least_rank(x, 0, 3)?;
         let streams = x.dim(1);
-        check_dims(cont, 1, &[x.dim(0), streams])?;
+        operands::dims(cont, 1, &[x.dim(0), streams])?;
         let mut index = 2;
         if self.static_weights.is_some() {
             operands::at_least_rank(inputs[index], index, 2)?;
@@ -104,7 +104,7 @@ impl Recurrent {
             index += 1;
         }
         for (index, state) in inputs.iter().enumerate().skip(index) {
-            check_dims(state, index, &[1, streams, self.outputs])?;
+            operands::dims(state, index, &[1, streams, self.outputs])?;
         }
         Ok(())
     }
@@ -164,16 +164,6 @@ impl Recurrent {
             hidden_weights: weight(self.hidden_weights),
         }
     }
-}
-
-fn check_dims(shape: &Shape, index: usize, dims: &[u32]) -> Result<()> {
-    if shape.dims() == dims {
-        return Ok(());
-    }
-    let dims: Vec<String> = dims.iter().map(u32::to_string).collect();
-    Err(Error::new(format!("shape {shape}"))
-        .field(format!("input[{index}]"))
-        .expected(dims.join("x")))
 }
 
 fn dot(row: &[f32], x: &[f32]) -> f64 {

@@ -34,16 +34,7 @@ impl Operation for Slice {
     /// Equal parts would have to change with the axis, parts between points would not: which of the
     /// two it was is not known any more.
     fn check_resize(&self, before: &[&Shape], after: &[&Shape]) -> Result<()> {
-        let dim = |shapes: &[&Shape]| shapes.first().map(|shape| shape.dim(self.axis as usize));
-        match (dim(before), dim(after)) {
-            (Some(old), Some(new)) if old != new => Err(Error::new(format!(
-                "{new} elements along axis {}",
-                self.axis
-            ))
-            .field("input[0]")
-            .expected(format!("{old}, of which this is a part"))),
-            _ => Ok(()),
-        }
+        operands::same_dim(before, after, self.axis)
     }
 
     fn evaluate(&self, inputs: &Inputs, _weights: &Weights, _shape: &Shape, output: &mut [f32]) {

@@ -39,19 +39,11 @@ fn value(graph: &Graph, constants: &HashMap<ValueId, Arc<Weight>>, index: usize)
         };
         Some(TensorRef { shape, data })
     };
-    let moves = matches!(
-        node.op,
-        Op::PriorBox(_)
-            | Op::Concat { .. }
-            | Op::Slice(_)
-            | Op::Flatten { .. }
-            | Op::Reshape(_)
-            | Op::Permute { .. }
-            | Op::Identity
-            | Op::Dropout { .. }
-    );
+    // What is repeated takes less memory as it is.
+    let repeats = matches!(node.op, Op::Tile { .. } | Op::Expand { .. } | Op::Resize(_));
+    let moves = node.op.only_moves() && !repeats;
     let operands: Option<Vec<TensorRef<'_>>> = node.inputs.iter().map(operand).collect();
-    let operands = operands.filter(|_| moves)?;
+    let operands = operands.filter(|_| moves || matches!(node.op, Op::PriorBox(_)))?;
     let mut result = Tensor::zeros(graph.shape(node.output).clone());
     let shape = result.shape().clone();
     node.op

@@ -1,6 +1,6 @@
 //! Inner products with bfloat16 weights.
 
-use crate::{Graph, Op};
+use crate::{ElementType, Graph, Op};
 use std::sync::Arc;
 
 /// What rounding did to a layer.
@@ -12,8 +12,8 @@ pub struct Rounded {
     pub largest_change: f32,
 }
 
-/// Rounds the weights of inner products to the nearest bfloat16 number (ties to even). They remain
-/// `f32` values, whose lower half is zero. Zeros stay zero; biases are left alone.
+/// Rounds the weights of inner products to the nearest bfloat16 number (ties to even), and says that they are of
+/// that type. Zeros stay zero; biases are left alone.
 pub fn inner_products_to_bf16(graph: &mut Graph) -> Vec<Rounded> {
     let layers: Vec<_> = graph
         .nodes
@@ -30,7 +30,7 @@ pub fn inner_products_to_bf16(graph: &mut Graph) -> Vec<Rounded> {
         let changed = both.filter(|(weight, rounded)| **weight != 0.0 && rounded.is_finite());
         let change = changed.map(|(weight, rounded)| ((rounded - weight) / weight).abs());
         let largest_change = change.fold(0.0, f32::max);
-        *weights = Arc::new(rounded);
+        *weights = Arc::new(rounded.of_type(ElementType::Bf16));
         Rounded {
             layer,
             largest_change,

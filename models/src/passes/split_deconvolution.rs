@@ -123,6 +123,7 @@ fn chain(graph: &mut Graph, node: &Node, ops: [Op; 6], shapes: [Shape; 5]) -> Ve
             op,
             inputs: vec![operand],
             output: result,
+            derived: node.derived,
         });
         operand = result;
     }

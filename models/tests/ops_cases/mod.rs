@@ -1,10 +1,15 @@
 //! Random ops with operands and weights that fit, for the op and pass tests.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod onnx;
+
 use skimjit_models::ops::*;
 use skimjit_models::{Op, Shape, Tensor, TensorRef, Weight, WeightId};
 use skimjit_testing::Noise;
 use std::sync::Arc;
+
+/// All of them.
+pub const ROUNDINGS: [Rounding; 3] = [Rounding::Down, Rounding::Up, Rounding::UpInside];
 
 /// A small deterministic generator, so that a failing seed can be run again.
 pub struct Random(Noise);
@@ -133,17 +138,19 @@ pub fn convolution(random: &mut Random, transposed: bool) -> Case {
 
 pub fn pooling(random: &mut Random) -> Case {
     loop {
-        let method = random.pick(&[PoolMethod::Max, PoolMethod::Average]);
+        let method = random.pick(&[
+            PoolMethod::Max,
+            PoolMethod::Average,
+            PoolMethod::AverageInside,
+            PoolMethod::Lp { p: 3 },
+        ]);
         let max = method == PoolMethod::Max;
         let pooling = Pooling {
             method,
-            window: Window {
-                dilation: [1; 2],
-                ..random.window()
-            },
+            window: random.window(),
             global: random.range(0, 7) == 0,
             made_for: None,
-            round_down: random.flag(),
+            rounding: random.pick(&ROUNDINGS),
             relu: max && random.flag(),
             mask: max && random.range(0, 3) == 0,
         };
@@ -175,7 +182,10 @@ pub fn dims(random: &mut Random) -> Vec<u32> {
 /// Any op, with operands that it accepts.
 pub fn any(random: &mut Random) -> Case {
     loop {
-        let case = attempt(random);
+        let case = match random.range(0, 2) {
+            0 => onnx::attempt(random),
+            _ => attempt(random),
+        };
         if case.op.infer_shape(&case.shapes(), &case.weights).is_ok() {
             return case;
         }

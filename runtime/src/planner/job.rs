@@ -6,7 +6,7 @@ use skimjit_kernels::{
     PoolProblem, Problem, Relu, SoftmaxProblem, Values,
 };
 use skimjit_models::ops::{Activation, EltwiseOp, PostOps, Window};
-use skimjit_models::{Elements, Op, Pattern, ValueId, Weight, WeightId, ops};
+use skimjit_models::{ElementType, Elements, Op, Pattern, ValueId, Weight, WeightId, ops};
 use std::borrow::Cow;
 
 /// Images from which on an inner product runs as a convolution over the batch.
@@ -29,6 +29,8 @@ pub(super) struct Job<'g> {
     pub problem: Problem,
     weights: Stored<'g>,
     pub bias: &'g [f32],
+    /// Type of the weights.
+    pub element: ElementType,
     pub operands: Vec<ValueId>,
     pub output: ValueId,
     /// Runs once for the whole batch, on columns.
@@ -60,6 +62,7 @@ impl<'g> Job<'g> {
             let pattern = &elements.pattern;
             (pattern.rows(), pattern.cols()) == (rows, cols)
         };
+        let element = weights.element();
         let weights = match weights.elements().filter(fits) {
             Some(elements) => Stored::NonZeros(elements.nonzero()),
             None => Stored::All(Cow::Borrowed(weights.data())),
@@ -67,6 +70,7 @@ impl<'g> Job<'g> {
         Self {
             weights,
             bias,
+            element,
             ..self
         }
     }
@@ -111,6 +115,7 @@ impl<'g> Analysis<'g> {
             problem,
             weights: Stored::All(Cow::Borrowed(&[])),
             bias: &[],
+            element: ElementType::F32,
             operands: described.inputs.clone(),
             output: described.output,
             columns: false,
@@ -201,10 +206,11 @@ impl<'g> Analysis<'g> {
         if !op.transpose {
             return job.with_weights(weights, bias);
         }
-        let weights = transpose(weights.data(), inputs as usize, op.outputs as usize);
+        let turned = transpose(weights.data(), inputs as usize, op.outputs as usize);
         Job {
-            weights: Stored::All(Cow::Owned(weights)),
+            weights: Stored::All(Cow::Owned(turned)),
             bias,
+            element: weights.element(),
             ..job
         }
     }

@@ -66,6 +66,7 @@ impl<'g> Layer<'g> {
             values: self.job.values(),
             pattern: &self.pattern,
             bias: self.job.bias,
+            element: self.job.element,
         }
     }
 

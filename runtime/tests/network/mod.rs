@@ -2,7 +2,7 @@
 
 use skimjit_models::ops::{
     Activation, Convolution, Eltwise, EltwiseOp, InnerProduct, Lrn, PoolMethod, Pooling, PostOps,
-    Reshape, Slice, Window,
+    Reshape, Rounding, Slice, Window,
 };
 use skimjit_models::{Graph, Op, Shape, Tensor, ValueId};
 use skimjit_testing::Noise;
@@ -110,7 +110,7 @@ impl Net {
             window,
             global: false,
             made_for: None,
-            round_down: false,
+            rounding: Rounding::Up,
             relu: false,
             mask: false,
         };

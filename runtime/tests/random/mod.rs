@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use skimjit_models::ops::{
     Activation, BatchNorm, Convolution, Eltwise, EltwiseOp, Im2col, InnerProduct, Lrn, Mvn,
-    PoolMethod, Pooling, PostOps, Reduction, ReductionOp, Scale, Slice, Window,
+    PoolMethod, Pooling, PostOps, Reduction, ReductionOp, Rounding, Scale, Slice, Window,
 };
 use skimjit_models::{Graph, Op, Shape, ValueId, WeightId};
 use std::fmt;
@@ -228,7 +228,10 @@ fn pooling() -> impl Strategy<Value = Pooling> {
             },
             global: global == 0,
             made_for: None,
-            round_down,
+            rounding: match round_down {
+                true => Rounding::Down,
+                false => Rounding::Up,
+            },
             relu: relu && method == PoolMethod::Max,
             mask: false,
         }

@@ -152,10 +152,10 @@ fn attributes(op: &Op) -> String {
             format!("{name} {}{groups}", window(&op.window))
         }
         Op::Pooling(op) => {
-            let method = if op.method == PoolMethod::Max {
-                "max"
-            } else {
-                "average"
+            let method = match op.method {
+                PoolMethod::Max => "max",
+                PoolMethod::Average | PoolMethod::AverageInside => "average",
+                PoolMethod::Lp { .. } => "norm",
             };
             match op.global {
                 true => format!("{name} {method}, whole plane"),

@@ -49,7 +49,8 @@ impl Pooling {
             method: match (draws, op.method) {
                 (Some(number), _) => Method::Draw(number),
                 (None, PoolMethod::Max) => Method::Max,
-                (None, PoolMethod::Average) => Method::Average,
+                // Others are refused before.
+                (None, _) => Method::Average,
             },
             relu: op.relu,
             input: [ih * iw, iw],

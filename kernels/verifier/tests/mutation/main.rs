@@ -69,6 +69,7 @@ impl Subject {
             values: Values::All(&self.data.values),
             pattern: &self.data.pattern,
             bias: &self.data.bias,
+            element: self.spec.element(),
         }
     }
 }
@@ -87,6 +88,7 @@ fn subjects() -> Vec<Subject> {
                 values: Values::All(&data.values),
                 pattern: &data.pattern,
                 bias: &data.bias,
+                element: spec.element(),
             };
             let supported = variant.supports(&spec.problem, isa).is_ok();
             let built = supported.then(|| variant.build(&spec.problem, weights, isa));

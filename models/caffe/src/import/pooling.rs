@@ -4,7 +4,9 @@ use super::layer::{Layer, param};
 use crate::proto::PoolingParameter;
 use crate::proto::pooling_parameter::{PoolMethod as Method, RoundMode};
 use crate::proto::spp_parameter::PoolMethod as SppMethod;
-use skimjit_models::ops::{Activation, Eltwise, EltwiseOp, PoolMethod, Pooling, PostOps, Window};
+use skimjit_models::ops::{
+    Activation, Eltwise, EltwiseOp, PoolMethod, Pooling, PostOps, Rounding, Window,
+};
 use skimjit_models::{Op, Result, ValueId};
 
 /// Pooling, MKLPooling.
@@ -69,14 +71,14 @@ fn plain_op(layer: &Layer<'_>, method: PoolMethod) -> Result<Pooling> {
         window: window(layer, &pool)?,
         global: pool.global_pooling(),
         made_for: None,
-        round_down: rounds_down(layer, &pool)?,
+        rounding: rounding(layer, &pool)?,
         relu: false,
         mask: false,
     })
 }
 
 /// How the number of windows is rounded: what BVLC's `round_mode` says, or `ceil_mode` of forks.
-fn rounds_down(layer: &Layer<'_>, pool: &PoolingParameter) -> Result<bool> {
+fn rounding(layer: &Layer<'_>, pool: &PoolingParameter) -> Result<Rounding> {
     let by_mode = pool
         .round_mode
         .map(|_| pool.round_mode() == RoundMode::Floor);
@@ -92,7 +94,10 @@ fn rounds_down(layer: &Layer<'_>, pool: &PoolingParameter) -> Result<bool> {
                 .fault("pooling_param.ceil_mode", found)
                 .expected("one rounding: true with CEIL, or false with FLOOR"))
         }
-        (mode, ceil) => Ok(mode.or(ceil).unwrap_or(false)),
+        (mode, ceil) => match mode.or(ceil) {
+            Some(true) => Ok(Rounding::Down),
+            Some(false) | None => Ok(Rounding::Up),
+        },
     }
 }
 
@@ -156,7 +161,7 @@ pub(super) fn spp(layer: &mut Layer<'_>) -> Result<()> {
             window: pyramid_window(layer, level)?,
             global: false,
             made_for: Some([layer.shape(0).dim(2), layer.shape(0).dim(3)]),
-            round_down: false,
+            rounding: Rounding::Up,
             relu: false,
             mask: false,
         });

@@ -16,8 +16,8 @@ pub struct Function {
 }
 
 impl Function {
-    /// From attributes.
-    pub fn new(count: usize, op: &Activation) -> Self {
+    /// From attributes; `None` for functions that only the CPU has.
+    pub fn new(count: usize, op: &Activation) -> Option<Self> {
         let (kind, numbers) = match *op {
             Activation::ReLU { slope } => (0, [slope, 0.0, 0.0]),
             Activation::Elu { alpha } => (1, [alpha, 0.0, 0.0]),
@@ -35,12 +35,13 @@ impl Function {
             Activation::Threshold { threshold } => (9, [threshold, 0.0, 0.0]),
             Activation::Swish { beta } => (10, [beta, 0.0, 0.0]),
             Activation::Clip { min, max } => (11, [min, max, 0.0]),
+            _ => return None,
         };
-        Self {
+        Some(Self {
             count,
             kind,
             numbers,
-        }
+        })
     }
 }
 

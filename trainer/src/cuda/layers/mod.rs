@@ -28,7 +28,7 @@ use skimjit_models::ops::EltwiseOp;
 use softmax::Softmax;
 
 /// The device's layer of a node; `None` where only the CPU has one: losses, judges like Accuracy, STOCHASTIC
-/// poolings in training, and Winograd convolutions.
+/// poolings in training, Winograd convolutions, and functions that Caffe does not have.
 pub fn layer(device: &mut dyn Device, spec: &LayerSpec) -> Result<Option<Box<dyn Native>>> {
     let (inputs, output) = (&spec.inputs, &spec.output);
     let count = output.count();
@@ -41,7 +41,10 @@ pub fn layer(device: &mut dyn Device, spec: &LayerSpec) -> Result<Option<Box<dyn
         }
         Kind::InnerProduct(op) => Box::new(InnerProduct::new(device, op, &inputs[0])?),
         Kind::Pooling(op) => Box::new(Pooling::new(device, op, &inputs[0], output)?),
-        Kind::Activation(op) => Box::new(Function::new(count, op)),
+        Kind::Activation(op) => match Function::new(count, op) {
+            Some(function) => Box::new(function),
+            None => return Ok(None),
+        },
         Kind::PRelu(slopes) => Box::new(PRelu::new(device, &inputs[0], *slopes)?),
         Kind::Lrn(op) => Box::new(Lrn::new(device, op, output)?),
         Kind::BatchNorm(attributes) => Box::new(BatchNorm::new(device, attributes, output)?),
