@@ -10,7 +10,7 @@ use skimjit_models::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// Versions of operators that are read.
-pub(crate) const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
+pub(crate) const OPSETS: std::ops::RangeInclusive<i64> = 6..=28;
 /// Versions of the format that are read.
 const IR_VERSIONS: std::ops::RangeInclusive<i64> = 3..=14;
 

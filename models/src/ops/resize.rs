@@ -168,7 +168,7 @@ struct Taps {
 impl Taps {
     /// One element, as it is.
     const ONE: Self = Self {
-        base: 0.0,
+        base: -1.0,
         ratio: 1.0,
         reach: 1,
         narrow: 1.0,

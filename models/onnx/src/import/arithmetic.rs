@@ -3,8 +3,11 @@
 use super::build::{Known, Value};
 use super::elementwise::affine;
 use super::node::Node;
+use crate::constant::{Constant, Elements};
 use crate::element::Kind;
-use skimjit_models::ops::{Activation, Binary, BinaryOp, Eltwise, EltwiseOp, PostOps, Scale};
+use skimjit_models::ops::{
+    Activation, Binary, BinaryOp, Eltwise, EltwiseOp, PostOps, Reshape, Scale,
+};
 use skimjit_models::{Error, Op, Result, ValueId, Weight};
 use std::sync::Arc;
 
@@ -58,18 +61,67 @@ pub(super) fn modulo(node: &mut Node<'_>) -> Result<Vec<Known>> {
     Ok(vec![Known::Value(pair(node, op, 0, 1)?)])
 }
 
-fn binary(node: &mut Node<'_>, op: BinaryOp, a: ValueId, b: ValueId) -> Result<ValueId> {
+pub(super) fn binary(node: &mut Node<'_>, op: BinaryOp, a: ValueId, b: ValueId) -> Result<ValueId> {
     let post = PostOps::default();
     node.add(Op::Binary(Binary { op, post }), &[a, b])
 }
 
 /// Combines operands `a` and `b`, in the plainest op that does it.
 fn pair(node: &mut Node<'_>, op: BinaryOp, a: usize, b: usize) -> Result<Value> {
+    place_at_axis(node, b)?;
     if let Some(value) = with_constant(node, op, a, b)? {
         return Ok(value);
     }
     let (a, b) = (node.value(a)?, node.value(b)?);
     combine(node, op, a, b)
+}
+
+/// Up to opset 6, the second operand may be for axes of the first that an attribute names.
+fn place_at_axis(node: &mut Node<'_>, b: usize) -> Result<()> {
+    if !node.attributes.flag("broadcast", false)? || node.opset >= 7 {
+        return Ok(());
+    }
+    let Some(axis) = node.attributes.int("axis")? else {
+        return Ok(());
+    };
+    let x = node.value(0)?;
+    let axis = node.axis(x.id, axis, "axis")?;
+    let rank = node.rank(x.id);
+    let known = match node.input(b) {
+        Some(Known::Constant(constant)) => {
+            let mut constant = constant.as_ref().clone();
+            let behind = rank.saturating_sub(axis + constant.dims.len());
+            constant.dims.extend(std::iter::repeat_n(1, behind));
+            reshaped(constant)?.into()
+        }
+        _ => {
+            let value = node.value(b)?;
+            let behind = rank.saturating_sub(axis + node.rank(value.id));
+            let reshape = Reshape {
+                dims: vec![1; behind],
+                axis: -1,
+                num_axes: 0,
+            };
+            let id = node.add(Op::Reshape(reshape), &[value.id])?;
+            Known::Value(Value { id, ..value })
+        }
+    };
+    node.inputs[b] = Some(known);
+    Ok(())
+}
+
+/// A constant with the dims that it says, of the same elements.
+fn reshaped(constant: Constant) -> Result<Constant> {
+    match &constant.elements {
+        Elements::Floats(Some(weight)) => {
+            let weight = weight.data().to_vec();
+            Ok(Constant {
+                from: constant.from,
+                ..Constant::floats(constant.dims, weight)?
+            })
+        }
+        _ => Ok(constant),
+    }
 }
 
 fn combine(node: &mut Node<'_>, op: BinaryOp, a: Value, b: Value) -> Result<Value> {

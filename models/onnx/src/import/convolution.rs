@@ -2,6 +2,7 @@
 
 use super::build::Known;
 use super::node::{Node, floats};
+use super::volume;
 use super::window::{AutoPad, auto_pad, image, like, planar, reshaped, steps, window};
 use crate::constant::Source;
 use skimjit_models::ops::{Convolution, Pad, PadMode, PostOps, Window};
@@ -38,10 +39,7 @@ fn parts(node: &mut Node<'_>) -> Result<Parts> {
             .field("kernel_shape")
             .expected(format!("{kernel:?}, as the weights have")));
     }
-    let groups = node.attributes.int("group")?.unwrap_or(1);
-    let groups = u32::try_from(groups).map_err(|_| {
-        Error::new(groups.to_string()).field("group").expected("1 or more")
-    })?;
+    let groups = groups(node)?;
     let weights = match kernel.len() {
         1 => planar_weights(node, &weight, &dims)?,
         _ => node.build.weight(&weight),
@@ -54,6 +52,12 @@ fn parts(node: &mut Node<'_>) -> Result<Parts> {
         channels: [dims[0], dims[1]],
         groups,
     })
+}
+
+fn groups(node: &Node<'_>) -> Result<u32> {
+    let groups = node.attributes.int("group")?.unwrap_or(1);
+    u32::try_from(groups)
+        .map_err(|_| Error::new(groups.to_string()).field("group").expected("1 or more"))
 }
 
 fn planar_weights(node: &mut Node<'_>, weight: &Weight, dims: &[u32]) -> Result<WeightId> {
@@ -77,6 +81,12 @@ fn bias(node: &mut Node<'_>, outputs: u32) -> Result<Option<WeightId>> {
 }
 
 pub(super) fn conv(node: &mut Node<'_>) -> Result<Vec<Known>> {
+    let x = node.float(0)?;
+    if node.rank(x) == volume::RANK {
+        let (groups, outputs) = (groups(node)?, node.weights(1)?.shape().dim(0));
+        let bias = bias(node, outputs)?;
+        return volume::conv(node, bias, groups);
+    }
     let parts = parts(node)?;
     let oc = parts.channels[0];
     let convolution = Convolution {

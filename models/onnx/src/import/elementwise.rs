@@ -3,7 +3,7 @@
 use super::build::{Known, Value};
 use super::node::{Node, floats};
 use crate::element::{Element, Kind};
-use skimjit_models::ops::{Activation, PRelu};
+use skimjit_models::ops::{Activation, BinaryOp, PRelu};
 use skimjit_models::{Error, Op, Result, ValueId};
 
 fn apply(node: &mut Node<'_>, activation: Activation) -> Result<Vec<Known>> {
@@ -170,31 +170,34 @@ pub(super) fn clip(node: &mut Node<'_>) -> Result<Vec<Known>> {
     apply_any(node, Activation::Clip { min, max })
 }
 
-/// One slope for all, or one for each channel.
+/// One slope for all, one for each channel, or any others.
 pub(super) fn prelu(node: &mut Node<'_>) -> Result<Vec<Known>> {
     let x = node.float(0)?;
-    let slope = node.weights(1)?;
     let shape = node.shape(x).clone();
-    if let [slope] = slope.data() {
-        let slope = *slope;
-        return node.result(Op::Activation(Activation::ReLU { slope }), &[x]);
-    }
-    // Aligned at the end: channels are the axis behind the batch.
     let channels = shape.dim(1);
-    let dims = slope.shape().dims();
-    let behind = shape.rank().saturating_sub(2);
-    let leading = dims.len().saturating_sub(behind);
-    let is_channels = dims.iter().map(|&dim| u64::from(dim)).product::<u64>() == u64::from(channels)
-        && leading > 0
-        && leading <= 2
-        && dims[leading - 1] == channels;
-    if !is_channels {
-        return Err(Error::new(format!("slopes of dims {}", slope.shape()))
-            .field("input[1]")
-            .expected(format!("one slope, or one for each of {channels} channels")));
+    if let Some(Known::Constant(_)) = node.input(1) {
+        let slope = node.weights(1)?;
+        if let &[slope] = slope.data() {
+            return node.result(Op::Activation(Activation::ReLU { slope }), &[x]);
+        }
+        // Aligned at the end: channels are the axis behind the batch. Up to opset 6, they are told by their number.
+        let dims = slope.shape().dims();
+        let one_each = slope.shape().count() == channels as usize && shape.rank() > 1;
+        let leading = dims.len() + 2 - shape.rank().min(dims.len() + 2);
+        let aligned = (1..=2).contains(&leading) && dims[leading - 1] == channels;
+        if one_each && (aligned || node.opset < 7) {
+            let slope = node.new_weight(&[channels], slope.data().to_vec())?;
+            return node.result(Op::PRelu(PRelu { slope }), &[x]);
+        }
     }
-    let slope = node.new_weight(&[channels], slope.data().to_vec())?;
-    node.result(Op::PRelu(PRelu { slope }), &[x])
+    // max(x, 0) + slope · min(x, 0).
+    let slope = node.float(1)?;
+    let (min, max) = (f32::MIN, 0.0);
+    let negative = node.add(Op::Activation(Activation::Clip { min, max }), &[x])?;
+    let scaled = super::arithmetic::binary(node, BinaryOp::Mul, negative, slope)?;
+    let positive = node.add(Op::Activation(Activation::ReLU { slope: 0.0 }), &[x])?;
+    let id = super::arithmetic::binary(node, BinaryOp::Add, positive, scaled)?;
+    Ok(floats(id))
 }
 
 /// The element types that a value can be made to have.
@@ -241,25 +244,31 @@ fn to_element(node: &mut Node<'_>, to: Element) -> Result<Vec<Known>> {
     Ok(vec![Known::Value(Value { id, kind })])
 }
 
-/// Dropout in use changes nothing.
+/// Dropout in use changes nothing, and its mask holds everywhere.
 pub(super) fn dropout(node: &mut Node<'_>) -> Result<Vec<Known>> {
-    if node.outputs > 1 {
-        return Err(Error::new("a second result, the mask").field("output[1]").expected("one"));
-    }
-    if node.has(2) && node.scalar(2)? != 0.0 {
+    node.attributes.int("seed")?;
+    node.attributes.int("is_test")?;
+    let ratio = match node.has(1) {
+        true => node.scalar(1)?,
+        false => node.attributes.float("ratio", 0.5)?,
+    };
+    if ratio != 0.0 && node.has(2) && node.scalar(2)? != 0.0 {
         return Err(Error::new("true")
             .field("input[2]")
             .expected("false")
             .hint("export the network for inference (in PyTorch: model.eval())"));
     }
-    node.attributes.int("seed")?;
-    let ratio = match node.has(1) {
-        true => node.scalar(1)?,
-        false => node.attributes.float("ratio", 0.5)?,
-    };
     let x = node.value(0)?;
+    let mask = match node.outputs > 1 {
+        true => Some(node.add(Op::Activation(affine(0.0, 1.0)), &[x.id])?),
+        false => None,
+    };
     let id = node.add(Op::Dropout { ratio }, &[x.id])?;
-    Ok(vec![Known::Value(Value { id, ..x })])
+    let mask = mask.map(|id| {
+        let kind = Kind::Bool;
+        Known::Value(Value { id, kind })
+    });
+    Ok([Known::Value(Value { id, ..x })].into_iter().chain(mask).collect())
 }
 
 /// The operand itself.

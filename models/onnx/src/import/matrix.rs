@@ -17,6 +17,8 @@ pub(super) fn gemm(node: &mut Node<'_>) -> Result<Vec<Known>> {
     if node.attributes.flag("transA", false)? {
         a = node.add(Op::Permute { order: vec![1, 0] }, &[a])?;
     }
+    // Up to opset 6: what is added has fewer dims than the product.
+    node.attributes.flag("broadcast", false)?;
     let alpha = node.attributes.float("alpha", 1.0)?;
     let beta = node.attributes.float("beta", 1.0)?;
     let transposed = node.attributes.flag("transB", false)?;

@@ -24,6 +24,7 @@ mod sequence;
 mod shape;
 mod spelling;
 pub(crate) mod table;
+mod volume;
 mod window;
 
 use crate::constant::Constant;

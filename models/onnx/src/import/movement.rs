@@ -313,8 +313,19 @@ pub(super) fn depth_to_space(node: &mut Node<'_>) -> Result<Vec<Known>> {
 pub(super) fn space_to_depth(node: &mut Node<'_>) -> Result<Vec<Known>> {
     let x = node.value(0)?;
     let block = block(node)?;
+    let order = node
+        .attributes
+        .choice("mode", &[("DCR", DepthOrder::Dcr), ("CRD", DepthOrder::Crd)])?;
     let id = node.add(Op::SpaceToDepth { block }, &[x.id])?;
-    Ok(vec![Known::Value(Value { id, ..x })])
+    let y = Value { id, ..x };
+    if order == DepthOrder::Dcr {
+        return Ok(vec![Known::Value(y)]);
+    }
+    // The places within a block come last instead of first.
+    let (channels, places) = (node.shape(x.id).dim(1), block.saturating_mul(block));
+    let indices = (0..channels).flat_map(|c| (0..places).map(move |place| place * channels + c));
+    let indices = indices.collect();
+    Ok(vec![Known::Value(gather_axis(node, y, 1, indices)?)])
 }
 
 /// A sum along an axis of everything up to each element.

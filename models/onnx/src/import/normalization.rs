@@ -2,7 +2,9 @@
 
 use super::build::Known;
 use super::node::{Node, absolute, floats};
-use skimjit_models::ops::{BatchNorm, Lrn, Reshape, Standardize};
+use skimjit_models::ops::{
+    Activation, BatchNorm, BinaryOp, Lrn, Reduce, ReduceOp, Reshape, Standardize,
+};
 use skimjit_models::{Error, Op, Result, ValueId, WeightId};
 
 /// Operand `index`: one number for each channel.
@@ -23,6 +25,8 @@ pub(super) fn batch_normalization(node: &mut Node<'_>) -> Result<Vec<Known>> {
             .expected("0")
             .hint("export the network for inference (in PyTorch: model.eval())"));
     }
+    // Up to opset 6, this says that it is not trained, and more results that it is.
+    node.attributes.flag("is_test", true)?;
     if !node.attributes.flag("spatial", true)? {
         return Err(Error::new("0").field("spatial").expected("1, statistics of channels"));
     }
@@ -62,9 +66,6 @@ pub(super) fn instance_normalization(node: &mut Node<'_>) -> Result<Vec<Known>> 
 }
 
 pub(super) fn layer_normalization(node: &mut Node<'_>) -> Result<Vec<Known>> {
-    if node.outputs > 1 {
-        return Err(Error::new("more than one result").field("output[1]").expected("one"));
-    }
     let x = node.float(0)?;
     let axis = node.attributes.int("axis")?.unwrap_or(-1);
     let axis = node.axis(x, axis, "axis")?;
@@ -84,9 +85,43 @@ pub(super) fn layer_normalization(node: &mut Node<'_>) -> Result<Vec<Known>> {
     }
     // In which type the steps between are computed: never in less than the file says.
     node.attributes.int("stash_type")?;
+    let mut results = match node.outputs {
+        0 | 1 => Vec::new(),
+        _ => statistics(node, x, axis)?,
+    };
     let y = standardize(node, x, axis)?;
     let [scale, bias] = factors;
-    Ok(floats(node.scale(y, axis, scale, bias)?))
+    let y = node.scale(y, axis, scale, bias)?;
+    results.splice(0..0, floats(y));
+    Ok(results)
+}
+
+/// Mean and 1/√(variance + eps) over the axes from one on.
+fn statistics(node: &mut Node<'_>, x: ValueId, axis: usize) -> Result<Vec<Known>> {
+    let axes: Vec<u32> = (axis as u32..node.rank(x) as u32).collect();
+    let mean_of = |axes: &[u32]| {
+        Op::Reduce(Reduce {
+            op: ReduceOp::Mean,
+            axes: axes.to_vec(),
+            keep: true,
+        })
+    };
+    let mean = node.add(mean_of(&axes), &[x])?;
+    let centred = super::arithmetic::binary(node, BinaryOp::Sub, x, mean)?;
+    let square = Activation::Power {
+        power: 2.0,
+        scale: 1.0,
+        shift: 0.0,
+    };
+    let squares = node.add(Op::Activation(square), &[centred])?;
+    let variance = node.add(mean_of(&axes), &[squares])?;
+    let inverse = Activation::Power {
+        power: -0.5,
+        scale: 1.0,
+        shift: node.attributes.float("epsilon", 1e-5)?,
+    };
+    let deviation = node.add(Op::Activation(inverse), &[variance])?;
+    Ok([floats(mean), floats(deviation)].concat())
 }
 
 pub(super) fn group_normalization(node: &mut Node<'_>) -> Result<Vec<Known>> {

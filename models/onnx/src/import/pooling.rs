@@ -2,20 +2,28 @@
 
 use super::build::Known;
 use super::node::{Node, floats};
+use super::volume;
 use super::window::{image, like, steps, window};
 use skimjit_models::ops::{PoolMethod, Pooling, Rounding, Window};
 use skimjit_models::{Error, Op, Result};
 
 fn pool(node: &mut Node<'_>, method: PoolMethod) -> Result<Vec<Known>> {
     let x = node.float(0)?;
-    let plane = image(node, x)?;
-    let axes = node.rank(x) - 2;
     if !node.attributes.has("kernel_shape") {
         return Err(Error::new("nothing").field("kernel_shape").expected("sizes"));
     }
-    let kernel = steps(node, "kernel_shape", axes, 1)?;
-    let window = window(node, plane, &kernel)?;
     let up = node.attributes.flag("ceil_mode", false)?;
+    let pooling = Pooling {
+        rounding: if up { Rounding::UpInside } else { Rounding::Down },
+        global: false,
+        ..whole(method)
+    };
+    if node.rank(x) == volume::RANK {
+        return volume::pool(node, &pooling);
+    }
+    let plane = image(node, x)?;
+    let kernel = steps(node, "kernel_shape", node.rank(x) - 2, 1)?;
+    let window = window(node, plane, &kernel)?;
     // Where nothing is padded, there is no difference.
     let method = match method {
         PoolMethod::AverageInside if !window.is_padded() => PoolMethod::Average,
@@ -24,11 +32,7 @@ fn pool(node: &mut Node<'_>, method: PoolMethod) -> Result<Vec<Known>> {
     let pooling = Pooling {
         method,
         window,
-        global: false,
-        made_for: None,
-        rounding: if up { Rounding::UpInside } else { Rounding::Down },
-        relu: false,
-        mask: false,
+        ..pooling
     };
     let y = node.add(Op::Pooling(pooling), &[plane])?;
     Ok(floats(like(node, x, y)?))
@@ -65,6 +69,9 @@ pub(super) fn lp_pool(node: &mut Node<'_>) -> Result<Vec<Known>> {
 
 fn global(node: &mut Node<'_>, method: PoolMethod) -> Result<Vec<Known>> {
     let x = node.float(0)?;
+    if node.rank(x) == volume::RANK {
+        return volume::global(node, x, whole(method));
+    }
     let plane = image(node, x)?;
     let y = node.add(Op::Pooling(whole(method)), &[plane])?;
     Ok(floats(like(node, x, y)?))
