@@ -10,14 +10,19 @@ use skimjit_models::{Graph, Node, Op, Pattern, PatternStats, Shape};
 
 /// Lists layers, shapes, parameters, zeros, patterns and multiply-adds of a network.
 #[derive(clap::Args)]
-#[command(after_help = "Example:
-  skimjit inspect net.caffemodel --zero-below 1e-4")]
+#[command(after_help = "Examples:
+  skimjit inspect net.caffemodel --zero-below 1e-4
+  skimjit inspect net.onnx --support")]
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
     /// Weights other than zero of this magnitude and below count as near zero
     #[arg(long, value_name = "T", allow_negative_numbers = true, default_value = "1e-4", value_parser = parse_magnitude)]
     near: f32,
+    /// List the nodes of an ONNX model that cannot be read, instead of the layers: operator, field and why; the
+    /// exit code is that of a failed check if there are any
+    #[arg(long)]
+    support: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -90,7 +95,53 @@ impl Numbers {
     }
 }
 
+/// A node that cannot be read.
+#[derive(Serialize)]
+struct Refused {
+    node: String,
+    operator: String,
+    field: String,
+    why: String,
+}
+
+/// Prints the nodes of an ONNX model that cannot be read.
+fn support(arguments: &Arguments, out: &mut Output) -> Result<()> {
+    let path = &arguments.model.model;
+    let options = skimjit_onnx::ImportOptions {
+        input_shapes: arguments.model.reading.input_shape.clone(),
+        ..skimjit_onnx::ImportOptions::default()
+    };
+    let refused = skimjit_onnx::refused(&skimjit_onnx::Model::read(path)?, &options)?;
+    let refused: Vec<Refused> = refused
+        .into_iter()
+        .map(|one| Refused {
+            node: one.node,
+            operator: one.op,
+            field: one.field,
+            why: one.why,
+        })
+        .collect();
+    if arguments.json {
+        out.json(&refused)?;
+    } else if refused.is_empty() {
+        out.line("all nodes can be read");
+    } else {
+        let mut table = Table::new([left("node"), left("operator"), left("field"), left("why")]);
+        for one in &refused {
+            table.row([&one.node, &one.operator, &one.field, &one.why].map(String::clone));
+        }
+        out.table(&table);
+    }
+    match refused.len() {
+        0 => Ok(()),
+        count => Err(skimjit::Error::Check(format!("{count} nodes cannot be read"))),
+    }
+}
+
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
+    if arguments.support {
+        return support(arguments, out);
+    }
     let model = arguments.model.load()?;
     let graph = model.graph();
     let blobs = |ids: &[skimjit_models::ValueId]| {

@@ -1,4 +1,4 @@
-//! ONNX files: how a model becomes a [`skimjit_models::Graph`].
+//! ONNX files: how a model becomes a [`skimjit_models::Graph`], and a graph a model.
 //!
 //! Weights may be in the file or beside it, dense or by their non-zeros, which stay what they are. Constants and
 //! shapes are computed at import; the batch stays open. What is not understood is refused: operators and attributes
@@ -7,6 +7,7 @@
 
 mod constant;
 mod element;
+mod export;
 mod external;
 mod import;
 mod model;
@@ -19,6 +20,7 @@ mod supported;
 mod tensor;
 mod wire;
 
+pub use export::{ExportOptions, Written, model as exported, write};
 pub use import::{ImportOptions, Refused, import, refused};
 pub use model::Model;
 pub use supported::supported_markdown;

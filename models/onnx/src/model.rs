@@ -36,7 +36,10 @@ impl Model {
     }
 
     fn decode(bytes: Bytes, path: &Path, folder: Folder) -> Result<Self> {
-        wire::check(&bytes)?;
+        wire::check(&bytes).map_err(|error| match crate::is_model(&bytes) {
+            true => error,
+            false => Error::new("contents of another kind").expected("an ONNX model"),
+        })?;
         let mut proto = ModelProto::decode(bytes).map_err(|error| {
             Error::new(format!("damaged data ({error})")).expected("an ONNX model")
         })?;

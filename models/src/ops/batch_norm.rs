@@ -2,8 +2,9 @@
 
 use super::operation::{Inputs, Operation, Weights};
 use super::{axes, operands};
-use crate::{Result, Shape, TensorRef, WeightId};
+use crate::{Result, Shape, TensorRef, Weight, WeightId};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Batch normalisation without learned scale: y = (x − μ) / √(σ² + eps) per channel (axis 1; a
 /// blob of one axis is one channel). Mean and variance blobs are divided by the scale-factor blob,
@@ -66,7 +67,7 @@ impl BatchNorm {
     }
 
     /// Mean and variance of channel `c` from the running statistics; 0 without any.
-    pub(crate) fn running_statistics(&self, weights: &Weights, c: usize) -> [f64; 2] {
+    pub fn running_statistics(&self, weights: &[Arc<Weight>], c: usize) -> [f64; 2] {
         let Some([mean, variance, factor]) = self.statistics else {
             return [0.0; 2];
         };

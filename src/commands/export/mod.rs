@@ -17,12 +17,14 @@ use std::path::{Path, PathBuf};
 
 /// Writes the weights of a network, pruned or not, for other programs.
 ///
-/// A .caffemodel keeps the layers of the network it is made from, in Caffe's current format. Made from
+/// An .onnx model is the whole network, of whatever file it is read from: layers that ONNX has no operator for are
+/// refused by name. A .caffemodel keeps the layers of the network it is made from, in Caffe's current format. Made from
 /// a .skim file, or from HDF5 without a prototxt, it holds names and blobs, which Caffe and skimjit
 /// take together with the prototxt. In .safetensors and .npz files blob 0 of layer conv1 is conv1.0, in
 /// Caffe's shapes. Weights that are zero stay zero.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
+  skimjit export net.caffemodel net.onnx
   skimjit export net.skim net.caffemodel
   skimjit export old.caffemodel net.caffemodel --zero-below 1e-4 --prototxt-out net.prototxt
   skimjit export net.caffemodel net.safetensors")]
@@ -38,6 +40,10 @@ pub struct Arguments {
     /// Write the layers without their weights to this file too, as text
     #[arg(long, value_name = "FILE")]
     prototxt_out: Option<PathBuf>,
+    /// Write weights with more zeros than others by their non-zeros (ONNX's sparse_initializer), which not
+    /// every engine reads
+    #[arg(long)]
+    sparse: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -47,6 +53,8 @@ pub struct Arguments {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Format {
+    /// An ONNX model: layers and weights
+    Onnx,
     /// Caffe's binary network
     Caffemodel,
     /// Named tensors
@@ -70,6 +78,14 @@ struct Report {
 
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let format = arguments.format()?;
+    if format == Format::Onnx {
+        return write_onnx(arguments, out);
+    }
+    if arguments.sparse {
+        return Err(Error::Usage(
+            "--sparse: found another format than ONNX, expected a name that ends in .onnx".to_owned(),
+        ));
+    }
     let Network { net, wired, notes } = network::read(&arguments.model)?;
     notes.iter().for_each(output::warn);
     output::WARNINGS.check()?;
@@ -86,7 +102,7 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         match format {
             Format::Safetensors => formats::write_safetensors(&tensors, file),
             Format::Npz => formats::write_npz(&tensors, file),
-            Format::Caffemodel => {
+            Format::Caffemodel | Format::Onnx => {
                 network::complete(&net).and_then(|net| caffe::write_caffemodel(net, file))
             }
         }
@@ -101,10 +117,41 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         weights_only: format == Format::Caffemodel && !wired,
         prototxt: arguments.prototxt_out.clone(),
     };
-    if arguments.json {
-        return out.json(&report);
+    finish(arguments, &report, out)
+}
+
+/// The network, whatever it is read from, as an ONNX model.
+fn write_onnx(arguments: &Arguments, out: &mut Output) -> Result<()> {
+    if arguments.prototxt_out.is_some() {
+        return Err(Error::Usage(
+            "--prototxt-out: found an ONNX model to write, expected a caffemodel".to_owned(),
+        ));
     }
-    print(&report, out);
+    let model = arguments.model.load()?;
+    let options = skimjit_onnx::ExportOptions {
+        sparse: arguments.sparse,
+    };
+    let file = &arguments.output;
+    let in_model = |error: InputError| error.file(&arguments.model.model);
+    let written = progress::spin("writing", || skimjit_onnx::write(model.graph(), options, file));
+    let written = written.map_err(in_model)?;
+    let report = Report {
+        output: file.clone(),
+        format: Format::Onnx,
+        tensors: written.tensors,
+        elements: written.elements,
+        zeros: written.zeros,
+        weights_only: false,
+        prototxt: None,
+    };
+    finish(arguments, &report, out)
+}
+
+fn finish(arguments: &Arguments, report: &Report, out: &mut Output) -> Result<()> {
+    if arguments.json {
+        return out.json(report);
+    }
+    print(report, out);
     Ok(())
 }
 
@@ -135,7 +182,7 @@ impl Arguments {
         let named = extension.and_then(|extension| Format::from_str(extension, true).ok());
         self.format.or(named).ok_or_else(|| {
             Error::Usage(format!(
-                "OUT: found {}, expected a name that ends in .caffemodel, .safetensors or .npz, or --format",
+                "OUT: found {}, expected a name that ends in .onnx, .caffemodel, .safetensors or .npz, or --format",
                 self.output.display()
             ))
         })

@@ -25,7 +25,7 @@ pub struct Network {
 pub fn read(arguments: &ModelArguments) -> Result<Network> {
     let file = &arguments.model;
     let mut notes = Vec::new();
-    let mut net = if starts_with(file, &MAGIC)? {
+    let mut net = if is_graph(file)? {
         let model = arguments.load()?;
         weights_of(model.graph(), &mut notes)
     } else {
@@ -66,13 +66,13 @@ pub fn complete(net: &NetParameter) -> std::result::Result<&NetParameter, InputE
     }
 }
 
-fn starts_with(path: &Path, magic: &[u8]) -> Result<bool> {
+/// True for files of which there is only a graph: artifacts and ONNX models.
+fn is_graph(path: &Path) -> Result<bool> {
     let unreadable = |error: std::io::Error| InputError::new(error.to_string()).file(path);
     let mut start = Vec::new();
     let file = File::open(path).map_err(unreadable)?;
-    let read = file.take(magic.len() as u64).read_to_end(&mut start);
-    read.map_err(unreadable)?;
-    Ok(start == magic)
+    file.take(1 << 16).read_to_end(&mut start).map_err(unreadable)?;
+    Ok(start.starts_with(&MAGIC) || skimjit_onnx::is_model(&start))
 }
 
 /// A caffemodel in today's form: layers, shapes and single-precision values.

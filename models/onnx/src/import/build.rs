@@ -41,6 +41,8 @@ pub(crate) struct Build {
     other: Option<u32>,
     /// What a fixed batch in the file is, which dims that the file says may mean.
     pub written_batch: Option<i64>,
+    /// Something was seen for this batch only: another one has to give the same graph.
+    pub assumes: bool,
     weights: HashMap<*const Weight, WeightId>,
     values: HashMap<WeightId, ValueId>,
     /// Of constant integers that are only moved: the graph computes with places in this list.
@@ -56,6 +58,7 @@ impl Build {
             others: Vec::new(),
             other,
             written_batch,
+            assumes: false,
             weights: HashMap::new(),
             values: HashMap::new(),
             pool: None,
@@ -113,6 +116,11 @@ impl Build {
 
     fn other(&self, id: ValueId) -> Option<&Shape> {
         self.others.get(id.0 as usize)?.as_ref()
+    }
+
+    /// Whether the graph is made for any batch.
+    pub fn is_open(&self) -> bool {
+        self.other.is_some()
     }
 
     /// Shapes for both batches, as far as they are known.

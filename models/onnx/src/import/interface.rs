@@ -79,6 +79,11 @@ impl<'a> Interface<'a> {
         Build::new(BATCHES[0], Some(BATCHES[1]), self.written)
     }
 
+    /// The same with the two batches exchanged.
+    pub fn other_batch(&self) -> Build {
+        Build::new(BATCHES[1], Some(BATCHES[0]), self.written)
+    }
+
     /// A graph for the one batch that is asked for.
     pub fn fixed_batch(&self) -> Build {
         Build::new(self.batch, None, None)

@@ -93,21 +93,19 @@ pub fn refused(model: &Model, options: &ImportOptions) -> Result<Vec<Refused>> {
 fn attempt(model: &Model, options: &ImportOptions) -> Result<Imported> {
     let file = File::of(model)?;
     let interface = Interface::of(model.graph(), options)?;
+    let open = file.for_any_batch(&interface).ok().flatten();
     let mut warnings = file.warnings.borrow().clone();
-    let open = file.convert(&interface, interface.open_batch());
-    let open = open.ok().filter(|graph| graph.nodes.iter().all(|node| node.derived != Derived::Shapes));
-    let open = open.and_then(|graph| graph.with_batch(interface.batch).ok());
-    let open = open.filter(|graph| interface.mismatch(graph).is_none());
     let mut graph = match open {
         Some(graph) => graph,
         None => {
-            let graph = file.convert(&interface, interface.fixed_batch()).map_err(Error::from)?;
+            let made = file.convert(&interface, interface.fixed_batch()).map_err(Error::from)?;
+            warnings.clone_from(&file.warnings.borrow());
             warnings.push(Warning::new(format!(
                 "the network is for a batch of {}: some of its shapes cannot be followed for others",
                 interface.batch
             )));
-            warnings.extend(interface.mismatch(&graph).map(Warning::new));
-            graph
+            warnings.extend(interface.mismatch(&made.graph).map(Warning::new));
+            made.graph
         }
     };
     graph.file = Some(model.path.clone());
@@ -137,6 +135,12 @@ fn zero_below(graph: &mut Graph, threshold: f32) {
         let kept = |_, value: f32| if value.abs() <= threshold { 0.0 } else { value };
         *weight = Arc::new(weight.map(kept));
     }
+}
+
+/// A graph, and whether it was seen for one batch only what is so for all.
+struct Made {
+    graph: Graph,
+    assumes: bool,
 }
 
 /// Why a graph could not be made.
@@ -216,8 +220,29 @@ impl<'a> File<'a> {
         Ok(Some(decoded))
     }
 
+    /// The graph for the batch that is asked for, which is right for any other too; `None`: there is none.
+    fn for_any_batch(&self, interface: &Interface<'a>) -> std::result::Result<Option<Graph>, Failure> {
+        let follows = |graph: Graph| {
+            let follows = graph.nodes.iter().all(|node| node.derived != Derived::Shapes);
+            let graph = follows.then(|| graph.with_batch(interface.batch).ok()).flatten();
+            graph.filter(|graph| interface.mismatch(graph).is_none())
+        };
+        let made = self.convert(interface, interface.open_batch())?;
+        let assumes = made.assumes;
+        let Some(graph) = follows(made.graph) else {
+            return Ok(None);
+        };
+        if assumes {
+            let again = self.convert(interface, interface.other_batch())?;
+            let same = follows(again.graph).is_some_and(|again| again.nodes == graph.nodes);
+            return Ok(same.then_some(graph));
+        }
+        Ok(Some(graph))
+    }
+
     /// The graph for a batch; the file says more than one batch in `build`.
-    fn convert(&self, interface: &Interface<'a>, build: Build) -> std::result::Result<Graph, Failure> {
+    fn convert(&self, interface: &Interface<'a>, build: Build) -> std::result::Result<Made, Failure> {
+        self.warnings.borrow_mut().clear();
         let mut making = Making {
             file: self,
             build,
@@ -390,7 +415,7 @@ impl<'a> Making<'a, '_> {
     }
 
     /// Adds the outputs.
-    fn finish(mut self) -> Result<Graph> {
+    fn finish(mut self) -> Result<Made> {
         let inputs = self.build.graph.inputs.clone();
         for output in &self.file.model.graph().output {
             let name = output.name();
@@ -423,7 +448,8 @@ impl<'a> Making<'a, '_> {
         let mut graph = self.build.graph;
         graph.name = self.file.model.name();
         graph.check()?;
-        Ok(graph)
+        let assumes = self.build.assumes;
+        Ok(Made { graph, assumes })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::build::{Known, Value};
 use super::node::{Node, absolute};
-use crate::constant::{Int, Source};
+use crate::constant::{Constant, Int, Source};
 use crate::element::Kind;
 use skimjit_models::ops::{DepthOrder, Gather, Pad, PadMode, Reshape, Slice};
 use skimjit_models::{Error, Op, Result};
@@ -184,12 +184,38 @@ fn gather_axis(node: &mut Node<'_>, x: Value, axis: usize, indices: Vec<u32>) ->
     Ok(Value { id, ..x })
 }
 
+/// PyTorch writes a copy with strides as all elements in a row, by their places: for other batches there are more.
+fn all_elements(
+    node: &mut Node<'_>,
+    x: Value,
+    constant: &Constant,
+    ints: &[Int],
+) -> Result<Option<Value>> {
+    let batch = node.build.batch;
+    let in_order = || ints.iter().enumerate().all(|(place, int)| int.at(batch) == place as i64);
+    let shape = node.shape(x.id);
+    let all = shape.rank() == 1 && shape.count() == ints.len();
+    let Some((_, behind)) = constant.dims.split_first().filter(|_| all) else {
+        return Ok(None);
+    };
+    if constant.source() != Source::Batch || !node.build.is_open() || !in_order() {
+        return Ok(None);
+    }
+    node.build.assumes = true;
+    let dims: Vec<i64> = std::iter::once(-1).chain(behind.iter().map(|&dim| dim as i64)).collect();
+    let id = node.reshape(x.id, &dims)?;
+    Ok(Some(Value { id, ..x }))
+}
+
 pub(super) fn gather(node: &mut Node<'_>) -> Result<Vec<Known>> {
     let x = node.value(0)?;
     let axis = node.attributes.int("axis")?.unwrap_or(0);
     let axis = node.axis(x.id, axis, "axis")?;
     let constant = node.constant(1)?;
     let ints = node.ints(1)?;
+    if let Some(y) = all_elements(node, x, &constant, &ints)? {
+        return Ok(vec![Known::Value(y)]);
+    }
     let numbers = node.numbers(&ints);
     let size = i64::from(node.shape(x.id).dim(axis));
     let index = |&number: &i64| {
