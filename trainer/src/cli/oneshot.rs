@@ -5,7 +5,7 @@ use super::trial::{
     TrialArguments, bar, print, print_json, print_judgements, save, warn_of_shares,
 };
 use serde::Serialize;
-use skimjit_caffe::proto::Phase;
+use skimjit_caffe::Phase;
 use skimjit_host::printable;
 use skimjit_models::percent::NoPercent;
 use skimjit_models::{Error, Percent, Result};

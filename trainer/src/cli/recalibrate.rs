@@ -3,7 +3,7 @@
 use super::files;
 use super::trial::{TrialArguments, print, print_json, print_judgements, save};
 use serde::Serialize;
-use skimjit_caffe::proto::Phase;
+use skimjit_caffe::Phase;
 use skimjit_models::{Error, Result};
 use skimjit_trainer::engine::Engine;
 use skimjit_trainer::prune::recalibration::recalibrate;

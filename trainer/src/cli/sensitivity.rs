@@ -3,7 +3,7 @@
 use super::console::write_file;
 use super::files;
 use super::trial::{TrialArguments, bar, describe, print, print_json, warn_of_shares};
-use skimjit_caffe::proto::Phase;
+use skimjit_caffe::Phase;
 use skimjit_host::printable;
 use skimjit_models::{Percent, Result};
 use skimjit_trainer::param::prunable;

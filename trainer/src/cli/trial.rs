@@ -3,12 +3,10 @@
 use super::console::{WARNINGS, complain, folder_for, warn};
 use super::session::{CareArguments, MachineArguments, read_weights};
 use indicatif::{ProgressBar, ProgressStyle};
-use skimjit_caffe::proto::NetParameter;
-use skimjit_caffe::{read_definition, unknown, write_caffemodel};
+use skimjit_caffe::{Definition, Weights};
 use skimjit_host::printable;
 use skimjit_models::{Error, Percent, Result};
 use skimjit_trainer::net::Net;
-use skimjit_trainer::paths;
 use skimjit_trainer::trial::{Judgement, Source};
 use skimjit_trainer::weights::compare;
 use std::io::{self, Write};
@@ -44,15 +42,10 @@ impl TrialArguments {
     }
     /// Reads definition and weights.
     pub fn source(&self) -> Result<Source> {
-        let mut definition = read_definition(&self.model, self.care.care(), &mut warn)?;
+        let definition = Definition::read(&self.model, self.care.care(), &mut warn)?;
         WARNINGS.check()?;
-        paths::find_matrices(
-            &mut definition,
-            self.model.parent().unwrap_or(Path::new("")),
-        );
         Ok(Source {
             definition,
-            file: self.model.clone(),
             weights: read_weights(&self.weights)?,
             seed: self.seed,
         })
@@ -62,7 +55,7 @@ impl TrialArguments {
         let (Some(last), Some(file)) = (source.weights.last(), self.weights.last()) else {
             return Ok(());
         };
-        unknown::refuse_moved(last).map_err(|error| error.file(file))
+        last.refuse_moved().map_err(|error| error.file(file))
     }
     /// Refuses weights of another network; tells what matches in part.
     pub fn compare(&self, source: &Source, net: &Net) -> Result<()> {
@@ -83,9 +76,9 @@ pub fn warn_of_shares<'a>(option: &str, percents: impl IntoIterator<Item = &'a P
 }
 
 /// Writes weights as a whole or not at all.
-pub fn save(net: &NetParameter, path: &Path) -> Result<()> {
+pub fn save(weights: &Weights, path: &Path) -> Result<()> {
     folder_for(path).map_err(|error| Error::unwritable(path, &error))?;
-    write_caffemodel(net, path)
+    weights.write(path)
 }
 
 /// Prints a JSON document.
