@@ -9,7 +9,7 @@ use crate::support::args::{
     self, AskedTuneArguments, CareArguments, MachineArguments, iterations_parser, parse_magnitude,
 };
 use crate::support::output::Output;
-use crate::support::progress;
+use skimjit_program::progress;
 use layers::{Layer, Work};
 use measure::Test;
 use serde::Serialize;

@@ -1,7 +1,6 @@
 //! `skimjit-train cost`.
 
 use super::console::{WARNINGS, complain, say, warn, write_file};
-use super::files;
 use super::session::CareArguments;
 use super::trial::warn_of_shares;
 use serde::Deserialize;
@@ -52,8 +51,6 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let read = [&*arguments.model, &*arguments.weights];
-    files::check(read, &[("--output", Some(&arguments.output))])?;
     let levels = levels(&arguments.levels)?;
     let (mut net, shape) = network(arguments)?;
     let folder = scratch()?;
@@ -64,7 +61,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         })?;
         let file = folder.join("net.caffemodel");
         net.write(&file)?;
-        complain("measuring", &format!("{:.0} % zeros", 100.0 * level));
+        complain("measuring", format!("{:.0} % zeros", 100.0 * level));
         let report = arguments.explain(&file, &shape)?;
         add(&mut table, level, report, arguments)?;
     }
@@ -94,7 +91,9 @@ fn levels(asked: &[Percent]) -> Result<Vec<f64>> {
 
 /// The definition with the weights, and the shape of its input.
 fn network(arguments: &Arguments) -> Result<(Weights, String)> {
-    let definition = Definition::read(&arguments.model, arguments.care.care(), &mut warn)?;
+    let definition = Definition::read(&arguments.model, arguments.care.care(), &mut |told| {
+        warn(told)
+    })?;
     WARNINGS.check()?;
     // The networks that are measured would lack them.
     definition.refuse_unknown()?;

@@ -1,7 +1,6 @@
 //! `skimjit-train net`.
 
 use super::console::{complain, write_file};
-use super::files;
 use super::trial::print;
 use skimjit_caffe::Definition;
 use skimjit_caffe::solver::SolverDefinition;
@@ -68,11 +67,6 @@ fn finite(text: &str) -> std::result::Result<f32, String> {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let written = [
-        ("--output", arguments.output.as_deref()),
-        ("--solver-out", arguments.solver_out.as_deref()),
-    ];
-    files::check([], &written)?;
     let trainable = |net: &&Net| zoo::train_val(net, &TrainVal::default()).is_ok();
     if arguments.list {
         return zoo::all()
@@ -89,7 +83,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(solver) = &arguments.solver_out {
         write_file(solver, solver_for(output, &definition)?)?;
         let command = format!("skimjit-train train --solver {}", solver.display());
-        complain("written", &format!("{command} trains it"));
+        complain("written", format!("{command} trains it"));
     }
     Ok(())
 }

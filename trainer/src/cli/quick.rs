@@ -1,6 +1,6 @@
 //! `skimjit-train prune` and `skimjit-train finetune`: what SkimCaffe's train_script.sh did.
 
-use super::console::{Console, ConsoleOptions, LOG, WARNINGS, complain, say, warn, write_file};
+use super::console::{Console, ConsoleOptions, LOG, WARNINGS, say, warn, write_file};
 use super::results;
 use super::session::{self, CareArguments, Files, MachineArguments, ThresholdArguments};
 use jiff::Zoned;
@@ -241,8 +241,7 @@ impl CommonArguments {
         let change = |settings: &mut _| self.thresholds.apply(settings);
         let mut solver = session::open(&files, &self.machine, change, &mut console)?;
         if own.thresholds && !solver.has_thresholds() {
-            complain(
-                "warning",
+            warn(
                 "no weights are under L1, and thresholds reach nothing else: nothing will be pruned; \
                  give layers a regularization_type, or set it: --set 'regularization_type=\"L1\"'",
             );
@@ -266,7 +265,7 @@ impl CommonArguments {
             .map_err(|error| Error::unreadable(&self.template, &error, TEMPLATE))?;
         let mut base = if text::is_solver(&template) {
             let care = self.care.care();
-            let solver = SolverDefinition::read(&self.template, care, &mut warn)?;
+            let solver = SolverDefinition::read(&self.template, care, &mut |told| warn(told))?;
             // The run's own definition would lack what networks inside of it have.
             solver.refuse_unknown()?;
             WARNINGS.check()?;

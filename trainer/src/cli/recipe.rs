@@ -102,18 +102,15 @@ const FINISHED: &str = "finished.json";
 pub fn run(arguments: &Arguments) -> Result<()> {
     let recipe = Recipe::read(&arguments.recipe)?;
     arguments.machine.start()?;
-    recipe.warnings.iter().for_each(|told| {
-        complain(
-            "warning",
-            &format!("{}: {told}", arguments.recipe.display()),
-        )
-    });
+    let file = arguments.recipe.display();
+    let told = recipe.warnings.iter();
+    told.for_each(|told| warn(format!("{file}: {told}")));
     let output = arguments
         .output
         .clone()
         .unwrap_or_else(|| PathBuf::from(&recipe.name));
     // What is odd about the network is told once, not in every phase.
-    let net = Definition::read(&recipe.net, arguments.care.care(), &mut warn)?;
+    let net = Definition::read(&recipe.net, arguments.care.care(), &mut |told| warn(told))?;
     WARNINGS.check()?;
     net.refuse_unknown()?;
     let mut asked = session::requests()?;
@@ -141,7 +138,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                     session::note_stop();
                     complain(
                         "stopped",
-                        &format!("phase {:?}; run the recipe again to go on", phase.name),
+                        format!("phase {:?}; run the recipe again to go on", phase.name),
                     );
                     return Ok(());
                 }

@@ -228,7 +228,7 @@ pub fn tell_end(solver: &Solver) {
                 ""
             }
         );
-        complain("stopped", &text);
+        complain("stopped", text);
     }
 }
 

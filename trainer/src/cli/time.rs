@@ -2,11 +2,12 @@
 
 use super::console::{WARNINGS, warn};
 use super::session::{CareArguments, MachineArguments};
-use super::trial::{bar, print, print_json};
+use super::trial::{print, print_json};
 use serde::Serialize;
 use skimjit_caffe::solver::{Networks, SolverDefinition};
 use skimjit_caffe::{Definition, Phase};
 use skimjit_models::Result;
+use skimjit_program::progress;
 use skimjit_trainer::engine::NodeTime;
 use skimjit_trainer::solver::report::Silent;
 use skimjit_trainer::solver::{Solver, Start};
@@ -84,7 +85,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 const SOLVER: &str = "base_lr: 0 lr_policy: 'fixed' momentum: 0.9 weight_decay: 0.0005 max_iter: 1000000000 random_seed: 1";
 
 fn open(arguments: &Arguments) -> Result<Solver> {
-    let definition = Definition::read(&arguments.model, arguments.care.care(), &mut warn)?;
+    let definition = Definition::read(&arguments.model, arguments.care.care(), &mut |told| {
+        warn(told)
+    })?;
     WARNINGS.check()?;
     let networks = Networks {
         train: definition.in_phase(Phase::Train),
@@ -97,7 +100,7 @@ fn open(arguments: &Arguments) -> Result<Solver> {
 
 fn measure(arguments: &Arguments, solver: &mut Solver) -> Result<Times> {
     let id = solver.net();
-    let bar = bar(arguments.iterations as usize);
+    let bar = progress::bar("", arguments.iterations.into());
     let (mut steps, mut nodes) = (Vec::new(), Vec::<Vec<NodeTime>>::new());
     for step in 0..WARM_UP + arguments.iterations {
         let start = Instant::now();

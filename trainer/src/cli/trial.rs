@@ -1,8 +1,7 @@
 //! What commands share that judge or change a trained network without training it.
 
-use super::console::{WARNINGS, complain, folder_for, warn};
+use super::console::{WARNINGS, folder_for, warn};
 use super::session::{CareArguments, MachineArguments, read_weights};
-use indicatif::{ProgressBar, ProgressStyle};
 use skimjit_caffe::{Definition, Weights};
 use skimjit_host::printable;
 use skimjit_models::{Error, Percent, Result};
@@ -36,13 +35,9 @@ pub struct TrialArguments {
 }
 
 impl TrialArguments {
-    /// What is read.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        std::iter::once(&*self.model).chain(self.weights.iter().map(PathBuf::as_path))
-    }
     /// Reads definition and weights.
     pub fn source(&self) -> Result<Source> {
-        let definition = Definition::read(&self.model, self.care.care(), &mut warn)?;
+        let definition = Definition::read(&self.model, self.care.care(), &mut |told| warn(told))?;
         WARNINGS.check()?;
         Ok(Source {
             definition,
@@ -62,7 +57,7 @@ impl TrialArguments {
         let named = self.weights.iter().map(PathBuf::as_path);
         let named: Vec<_> = named.zip(&source.weights).collect();
         let told = compare(net, &named)?;
-        told.iter().for_each(|told| complain("warning", told));
+        told.iter().for_each(warn);
         WARNINGS.check()
     }
 }
@@ -72,7 +67,7 @@ pub fn warn_of_shares<'a>(option: &str, percents: impl IntoIterator<Item = &'a P
     let told = percents
         .into_iter()
         .filter_map(|percent| percent.warning(option));
-    told.for_each(|told| complain("warning", &told));
+    told.for_each(warn);
 }
 
 /// Writes weights as a whole or not at all.
@@ -115,12 +110,4 @@ pub fn print_judgements(before: &Option<Judgement>, after: &Option<Judgement>) -
         }
     }
     Ok(())
-}
-
-/// A bar on standard error for so many steps.
-pub fn bar(steps: usize) -> ProgressBar {
-    let bar = ProgressBar::new(steps as u64);
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar
 }
