@@ -9,14 +9,17 @@ use skimjit_host::whole::same_file;
 use std::any::TypeId;
 use std::path::{Path, PathBuf};
 
+/// The file in a value.
+pub type FileOf = fn(&str) -> Option<PathBuf>;
+
 /// Which arguments name files.
 pub struct FileArguments {
     /// Arguments that name what is written; of some commands only.
     pub written: &'static [(&'static str, &'static [&'static str])],
     /// Commands that may be told to replace what they read, and say how.
     pub replacing: &'static [&'static str],
-    /// The file in a value, for arguments of a type of the program's own.
-    pub own: Option<(TypeId, fn(&str) -> Option<PathBuf>)>,
+    /// For arguments of a type of the program's own.
+    pub own: Option<(TypeId, FileOf)>,
 }
 
 /// A file that an argument names.

@@ -9,5 +9,5 @@ mod program;
 pub mod progress;
 
 pub use complaints::{WARNINGS, complain, error, note, warn};
-pub use files::FileArguments;
+pub use files::{FileArguments, FileOf};
 pub use program::{Asked, Failed, Program, assert_consistent, main};
