@@ -223,7 +223,7 @@ fn arguments(update: &Update<'_>, count: usize) -> ([usize; 6], [f32; 8]) {
             least,
             factor,
             by_gradient,
-        } => (2 + i32::from(by_gradient), least, factor),
+        } => (2 + usize::from(by_gradient), least, factor),
         Threshold::Soft(limit) => (4, limit, 0.0),
     };
     let (length, run) = update
