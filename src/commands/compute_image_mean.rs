@@ -1,7 +1,7 @@
 //! `skimjit compute-image-mean`.
 
 use crate::support::output::Output;
-use crate::support::progress;
+use skimjit_program::progress;
 use crate::support::table::{Table, right};
 use serde::Serialize;
 use skimjit::Result;

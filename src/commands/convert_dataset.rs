@@ -2,7 +2,7 @@
 
 use crate::support::backend::BackendArgument;
 use crate::support::output::Output;
-use crate::support::progress;
+use skimjit_program::progress;
 use clap::Subcommand;
 use serde::Serialize;
 use skimjit::Result;

@@ -2,7 +2,7 @@
 
 use crate::support::backend::BackendArgument;
 use crate::support::output::Output;
-use crate::support::progress;
+use skimjit_program::progress;
 use clap::ValueEnum;
 use serde::Serialize;
 use skimjit::picture::{ChannelOrder, FileKind, MAX_SIDE, Picture};

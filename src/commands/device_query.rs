@@ -2,7 +2,7 @@
 
 use crate::support::args::{IsaArgument, MachineArguments};
 use crate::support::output::Output;
-use crate::support::progress;
+use skimjit_program::progress;
 use crate::support::table::{Table, left, right};
 use crate::knobs;
 use serde::Serialize;

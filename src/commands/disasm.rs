@@ -2,7 +2,7 @@
 
 use crate::support::args::{EngineArguments, ModelArguments};
 use crate::support::output::Output;
-use crate::support::progress;
+use skimjit_program::progress;
 use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, NasmFormatter};
 use serde::Serialize;
 use skimjit::{CompileOptions, Error, Plan, Result};

@@ -50,6 +50,4 @@ commands! {
     DeviceQuery: device_query,
     InstallDev: install_dev,
     Knobs: knobs,
-    Completions: completions,
-    Man: man,
 }

@@ -1,7 +1,7 @@
 //! `skimjit synth`.
 
 use crate::support::output::{self, Output, write_file};
-use crate::support::progress;
+use skimjit_program::progress;
 use serde::Serialize;
 use skimjit::Result;
 use skimjit_caffe as caffe;

@@ -1,13 +1,14 @@
 //! Arguments that several commands share.
 
 use crate::knobs;
-use crate::support::{output, progress};
+use crate::support::output;
 use clap::ValueEnum;
 use skimjit::code_info::{CodeInfo, Tools};
 use skimjit::{CompileOptions, Engine, Error, Isa, LoadOptions, Model, Result, TuneCache, Tuning};
 use skimjit_host::printable;
 use skimjit_models::Care;
 use skimjit_models::Shape;
+use skimjit_program::progress;
 use skimjit_runtime::recipe::Recipe;
 use skimjit_runtime::{Basis, MOST_THREADS, usable_cores};
 use std::path::{Path, PathBuf};

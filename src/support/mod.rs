@@ -3,14 +3,12 @@
 pub mod args;
 pub mod backend;
 pub mod entries;
-pub mod files;
 pub mod inputs;
 pub mod labels;
 pub mod matrix_market;
 pub mod noise;
 pub mod output;
 pub mod problem;
-pub mod progress;
 pub mod rounding;
 pub mod table;
 pub mod times;

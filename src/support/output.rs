@@ -1,10 +1,9 @@
-//! Standard output and complaints on standard error.
+//! Standard output.
 
 use crate::support::table::{Table, WIDTH, wrap};
 use skimjit::{Error, Result};
 use skimjit_host::{printable, whole};
-use skimjit_models::Tally;
-use std::fmt::Display;
+pub use skimjit_program::{WARNINGS, note, warn};
 use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
 use std::path::Path;
 
@@ -104,27 +103,6 @@ impl Output {
     }
 }
 
-/// Warnings that were printed.
-pub static WARNINGS: Tally = Tally::new();
-
-/// Prints a warning on standard error: what files and arguments say may not be what is wanted. With
-/// `--strict` it ends in an error.
-pub fn warn(text: impl Display) {
-    WARNINGS.add();
-    complain("warning", &text.to_string());
-}
-
-/// Prints a note on standard error: what was assumed, and what the machine does to the results. No other files or
-/// arguments would keep a busy machine quiet, so `--strict` lets it pass.
-pub fn note(text: impl Display) {
-    complain("note", &text.to_string());
-}
-
-/// Prints an error on standard error.
-pub fn error(text: impl Display) {
-    complain("error", &text.to_string());
-}
-
 /// What is printed on a line of its own.
 pub trait Line {
     /// Its text, in which names can end no line.
@@ -147,10 +125,4 @@ single_line!(&str, String, &String, std::path::Display<'_>);
 pub fn write_file(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
     let written = whole::write(path, contents);
     Ok(written.map_err(|error| skimjit_models::Error::unwritable(path, &error))?)
-}
-
-/// Prints `<what>: <text>` on standard error, as one line whatever names the text contains.
-fn complain(what: &str, text: &str) {
-    // Nobody is left to tell when this fails.
-    let _ = writeln!(io::stderr(), "{what}: {}", printable::line(text));
 }

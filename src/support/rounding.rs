@@ -1,11 +1,12 @@
 //! Weights rounded at the user's request, and what that does to the network.
 
+use crate::support::noise;
 use crate::support::output::Output;
-use crate::support::{noise, progress};
 use serde::Serialize;
 use skimjit::{CompileOptions, Model, Result};
 use skimjit_models::Tensor;
 use skimjit_models::passes::Rounded;
+use skimjit_program::progress;
 
 /// Report of a rounding.
 #[derive(Serialize)]

@@ -2,6 +2,7 @@
 //! and the one way to say that something was skipped. Only ever a dev-dependency.
 
 mod data;
+pub mod help;
 mod isas;
 mod noise;
 mod programs;

@@ -8,6 +8,7 @@ use flate2::{Compression, write::GzEncoder};
 use image::{Rgb, RgbImage};
 use skimjit::array::write_npy;
 use skimjit_caffe::{proto::NetParameter, read_caffemodel, read_prototxt, write_caffemodel};
+use skimjit_testing::help::commands;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
@@ -58,21 +59,6 @@ const SLOW: [&str; 3] = [
     "skimjit bench --net googlenet",
     "skimjit bench --mtx",
 ];
-
-/// Commands of a program, from its overview.
-pub fn commands(program: &str) -> Vec<String> {
-    assert_eq!(program, "skimjit");
-    let overview = Workplace::new().ok(&["--help"]);
-    let list = overview.split("Commands:").nth(1).unwrap_or_default();
-    let list = list.split("\n\n").next().unwrap_or_default();
-    let lines = list.lines().filter_map(|line| line.strip_prefix("  "));
-    let named = lines.filter(|line| !line.starts_with(' '));
-    let names = named.filter_map(|line| line.split_whitespace().next());
-    names
-        .filter(|&name| name != "help")
-        .map(str::to_owned)
-        .collect()
-}
 
 /// Examples of a command's help; lines that go on are one.
 fn examples(place: &Workplace, command: &str) -> Vec<String> {
@@ -228,7 +214,7 @@ fn data_sets(place: &Workplace) {
 /// All examples, those first that make what others read.
 fn in_order(place: &Workplace) -> Vec<String> {
     let first = ["synth", "convert-imageset", "compile", "run", "dump"];
-    let others = commands("skimjit");
+    let others = commands(&place.ok(&["--help"]));
     let others = others
         .iter()
         .map(String::as_str)

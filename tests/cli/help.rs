@@ -1,57 +1,23 @@
 //! The help texts, as one file that is reviewed like code.
 
 use crate::support::Workplace;
+use skimjit_testing::help::{self, commands};
 use std::path::Path;
-
-/// The commands that the overview lists, but `help`.
-fn commands(overview: &str) -> Vec<&str> {
-    let list = overview.split("Commands:").nth(1).unwrap_or_default();
-    let list = list.split("\n\n").next().unwrap_or_default();
-    let lines = list.lines().filter_map(|line| line.strip_prefix("  "));
-    let named = lines.filter(|line| !line.starts_with(' '));
-    let names = named.filter_map(|line| line.split_whitespace().next());
-    names.filter(|&name| name != "help").collect()
-}
 
 /// Rewrites the file with `SKIMJIT_BLESS=1`.
 #[test]
-fn help_is_as_recorded() {
+fn help_is_as_recorded_and_every_command_has_an_example() {
     let place = Workplace::new();
-    let overview = place.ok(&["--help"]);
-    let mut found = overview.clone();
-    for command in commands(&overview) {
-        found += &format!("\n==> {command}\n{}", place.ok(&[command, "--help"]));
-    }
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/help.txt");
-    if std::env::var_os("SKIMJIT_BLESS").is_some() {
-        std::fs::write(&file, &found).unwrap();
-    }
-    let recorded = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(
-        recorded == found,
-        "help differs from {}; SKIMJIT_BLESS=1 records:\n{found}",
-        file.display()
-    );
+    help::check("skimjit", &file, |arguments| place.ok(arguments));
+    let commands = commands(&place.ok(&["--help"]));
+    let compiles = commands.iter().any(|command| command == "compile");
+    assert!(commands.len() > 9 && compiles, "{commands:?}");
 }
 
 #[test]
-fn every_help_has_an_example_of_its_command() {
+fn the_version_tells_the_commit() {
     let place = Workplace::new();
-    let overview = place.ok(&["--help"]);
-    let commands = commands(&overview);
-    assert!(
-        commands.len() > 9 && commands.contains(&"compile"),
-        "{commands:?}"
-    );
-    for command in commands {
-        assert!(overview.contains(&format!("  {command}")), "{command}");
-        let help = place.ok(&[command, "--help"]);
-        assert!(
-            help.contains("Example") && help.contains(&format!("  skimjit {command}")),
-            "{help}"
-        );
-        assert_eq!(help, place.ok(&["help", command]));
-    }
     let version = place.ok(&["--version"]);
     // Behind it the commit, where that is known.
     let expected = format!("skimjit {}", env!("CARGO_PKG_VERSION"));
@@ -87,9 +53,9 @@ fn the_documents_list_the_commands_and_variables_that_there_are() {
         .flat_map(|cell| cell.split(", "))
         .map(|name| name.trim_matches('`').to_owned())
         .collect();
-    let mut there: Vec<&str> = commands(&overview);
+    let mut there = commands(&overview);
     listed.sort();
-    there.sort_unstable();
+    there.sort();
     assert_eq!(listed, there);
     for knob in place.json(&["knobs"]).as_array().unwrap() {
         let name = knob["name"].as_str().unwrap();
@@ -117,13 +83,12 @@ fn the_formats_of_pictures_are_those_that_are_read() {
 /// The commands whose help has the option.
 fn commands_with(place: &Workplace, option: &str) -> Vec<String> {
     let overview = place.ok(&["--help"]);
-    let has = |command: &&str| {
+    let has = |command: &String| {
         let help = place.ok(&[command, "--help"]);
         help.lines()
             .any(|line| line.trim_start().starts_with(option))
     };
-    let names = commands(&overview).into_iter().filter(has);
-    names.map(str::to_owned).collect()
+    commands(&overview).into_iter().filter(has).collect()
 }
 
 #[test]
@@ -165,18 +130,6 @@ fn synth_names_every_network_of_the_zoo() {
 #[test]
 fn completions_and_man_pages_know_every_command() {
     let place = Workplace::new();
-    let overview = place.ok(&["--help"]);
-    for shell in ["bash", "zsh", "fish"] {
-        let script = place.ok(&["completions", shell]);
-        for command in commands(&overview) {
-            assert!(script.contains(command), "{shell}: {command}");
-        }
-    }
-    let pages = place.ok(&["man", "pages"]);
-    for command in commands(&overview) {
-        let page = format!("pages/skimjit-{command}.1");
-        assert!(pages.contains(&page), "{page}: {pages}");
-        let text = std::fs::read_to_string(place.path(&page)).unwrap();
-        assert!(text.contains(".TH") && text.contains("Example"), "{text}");
-    }
+    let run = |arguments: &[&str]| place.ok(arguments);
+    help::check_pages("skimjit", &place.path(""), run);
 }

@@ -55,7 +55,7 @@ fn tables_fit_and_wide_tables_have_all_columns() {
 #[test]
 fn examples_are_never_broken_and_help_fits() {
     let place = Workplace::new();
-    for command in crate::examples::commands("skimjit") {
+    for command in skimjit_testing::help::commands(&place.ok(&["--help"])) {
         let mut help = place.command(&[&command, "--help"]);
         let text = crate::support::outcome(help.env("COLUMNS", "60")).stdout;
         let (body, examples) = text.rsplit_once("\nExample").unwrap_or((&text, ""));

@@ -18,7 +18,6 @@ pub mod layer;
 pub mod memory;
 pub mod net;
 pub mod param;
-pub mod paths;
 pub mod plan;
 pub mod prune;
 pub mod recipe;

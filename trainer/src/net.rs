@@ -1,8 +1,7 @@
 //! A network in one phase, wired and checked: what an engine runs.
 
-use skimjit_caffe::filter::filter_net;
-use skimjit_caffe::import::{ImportOptions, import};
-use skimjit_caffe::proto::{NetParameter, NetState, Phase};
+use skimjit_caffe::import::ImportOptions;
+use skimjit_caffe::{Definition, Phase, Weights};
 use skimjit_data::Blob;
 use skimjit_models::{Graph, Result, Shape, Tensor, Training, ValueId, WeightId};
 use std::sync::Arc;
@@ -17,63 +16,36 @@ pub struct Net {
     /// What was ignored.
     pub warnings: Vec<String>,
     /// Layers of the phase, data layers included, without weights: what files of weights are made of.
-    pub definition: NetParameter,
+    pub layers: Weights,
     is_training: bool,
 }
 
-/// What a net is made of.
-pub struct NetSource<'a> {
-    /// Definition, upgraded, all phases, with or without weights.
-    pub definition: &'a NetParameter,
-    /// Phase, level and stages.
-    pub state: &'a NetState,
-    /// Weights, later ones over earlier ones.
-    pub weights: &'a [NetParameter],
-    /// What the data layers bring.
-    pub blobs: &'a [Blob],
-    /// Chooses the numbers of fillers.
-    pub seed: u64,
-}
-
-impl NetSource<'_> {
-    /// Wires the network. Weights that no file has are filled.
-    pub fn build(&self) -> Result<Net> {
-        let filtered = filter_net(self.definition.clone(), self.state)?;
-        let is_training = self.state.phase() == Phase::Train;
+impl Net {
+    /// Wires the layers of a definition's state: with weights, later ones over earlier ones, and what the data
+    /// layers bring. Weights that no file has are filled; the seed chooses the numbers.
+    pub fn new(
+        definition: &Definition,
+        weights: &[Weights],
+        blobs: &[Blob],
+        seed: u64,
+    ) -> Result<Self> {
+        let layers = definition.without_weights()?;
         let options = ImportOptions {
-            level: self.state.level(),
-            stages: self.state.stage.clone(),
-            data_shapes: self.blobs.iter().map(named_shape).collect(),
+            data_shapes: blobs.iter().map(named_shape).collect(),
             allow_missing_weights: true,
-            training: is_training,
             to_train: true,
-            seed: self.seed,
+            seed,
             ..ImportOptions::default()
         };
-        let imported = import(self.definition.clone(), self.weights.to_vec(), &options)?;
-        Ok(Net {
+        let imported = definition.import(weights, options)?;
+        Ok(Self {
             graph: imported.graph,
             training: imported.training,
             warnings: imported.warnings.iter().map(ToString::to_string).collect(),
-            definition: without_weights(filtered, self.state.phase()),
-            is_training,
+            layers,
+            is_training: definition.phase() == Phase::Train,
         })
     }
-}
-
-fn named_shape(blob: &Blob) -> (String, Shape) {
-    (blob.name.clone(), blob.shape.clone())
-}
-
-fn without_weights(mut net: NetParameter, phase: Phase) -> NetParameter {
-    for layer in &mut net.layer {
-        layer.blobs.clear();
-        layer.phase.get_or_insert(phase as i32);
-    }
-    net
-}
-
-impl Net {
     /// True in phase TRAIN.
     pub fn is_training(&self) -> bool {
         self.is_training
@@ -89,4 +61,8 @@ impl Net {
         let mut inputs = self.graph.inputs.iter().copied();
         inputs.find(|&id| self.graph.value(id).name == name)
     }
+}
+
+fn named_shape(blob: &Blob) -> (String, Shape) {
+    (blob.name.clone(), blob.shape.clone())
 }

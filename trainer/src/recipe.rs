@@ -1,8 +1,7 @@
 //! Recipes: several runs one after the other, in one file.
 //!
-//! Paths in a recipe follow [`crate::paths`]; after [`Recipe::read`] they are absolute.
+//! Paths in a recipe follow [`paths`]; after [`Recipe::read`] they are absolute.
 
-use crate::paths;
 use crate::prune::acdc::{Alternating, AlternatingOptions};
 use crate::prune::distillation::{Distillation, DistillationOptions};
 use crate::prune::gradual::{Gradual, GradualOptions};
@@ -12,8 +11,7 @@ use crate::prune::surgery::{Surgery, SurgeryOptions};
 use crate::prune::written;
 use crate::solver::method::Method;
 use serde::Deserialize;
-use skimjit_caffe::proto::{NetParameter, ParamSpec, SolverParameter};
-use skimjit_caffe::{read_definition, text, unknown, upgrade::upgrade_solver};
+use skimjit_caffe::{Definition, paths, solver::SolverDefinition};
 use skimjit_models::Care;
 use skimjit_models::{Error, Result};
 use std::collections::BTreeMap;
@@ -104,7 +102,7 @@ impl MethodOptions {
         match self {
             // Costs are measured with weights that an earlier phase may have to make.
             Self::Guided(options) => options.check(),
-            _ => self.build(&NetParameter::default()).map(drop),
+            _ => self.build(&Definition::default()).map(drop),
         }
     }
 
@@ -138,7 +136,7 @@ impl MethodOptions {
     }
 
     /// The method, for a network's definition.
-    pub fn build(&self, net: &NetParameter) -> Result<Box<dyn Method>> {
+    pub fn build(&self, net: &Definition) -> Result<Box<dyn Method>> {
         Ok(match self {
             Self::Gradual(options) => Box::new(Gradual::new(options.clone())?),
             Self::Guided(options) => Box::new(Guided::new(options.clone())?),
@@ -205,15 +203,8 @@ impl Recipe {
     }
 
     /// Batches that BatchNorm's statistics are gathered anew from before tests of a phase.
-    pub fn recalibration(
-        &self,
-        phase: &Phase,
-        solver: &SolverParameter,
-        net: &NetParameter,
-    ) -> u32 {
-        let kinds = net.layer.iter().flat_map(|layer| &layer.param);
-        let kinds = kinds.filter_map(|spec| spec.regularization_type.as_deref());
-        let mut kinds = kinds.chain([solver.regularization_type()]);
+    pub fn recalibration(&self, phase: &Phase, solver: &SolverDefinition, net: &Definition) -> u32 {
+        let mut kinds = net.regularizations().chain(solver.regularization());
         let teaches = |method: &MethodOptions| matches!(method, MethodOptions::Distillation(_));
         let prunes =
             !phase.methods.iter().all(teaches) || kinds.any(|kind| !["", "L2"].contains(&kind));
@@ -242,8 +233,7 @@ impl Recipe {
                     .field("phase.name")
                     .expected(format!("{PLAIN}, another name for each phase")));
             }
-            let solver = self.solver(phase)?;
-            let iterations = u64::try_from(solver.max_iter()).unwrap_or(0);
+            let iterations = self.solver(phase)?.iterations();
             for method in &phase.methods {
                 let fault = |error| in_phase(error, phase);
                 let checked = method.check();
@@ -278,23 +268,21 @@ impl Recipe {
     }
 
     /// Solver definition of a phase, without the network's name.
-    pub fn solver(&self, phase: &Phase) -> Result<SolverParameter> {
+    pub fn solver(&self, phase: &Phase) -> Result<SolverDefinition> {
+        let in_phase = |error| in_phase(error, phase);
         let mut fields = self.solver.clone();
         fields.extend(phase.solver.clone());
         let mut lines = String::new();
         for (key, value) in &fields {
-            lines += &field(key, value).map_err(|error| in_phase(error, phase))?;
+            lines += &field(key, value).map_err(in_phase)?;
         }
-        let (mut solver, warnings) = text::solver(lines.as_bytes()).map_err(|mut error| {
-            error.position = None;
-            in_phase(error, phase)
-        })?;
+        let (solver, warnings) = SolverDefinition::parse(&lines).map_err(in_phase)?;
         if let Some(warning) = warnings.first() {
-            return Err(in_phase(Error::new(warning.to_string()), phase)
-                .expected("fields of a solver definition"));
+            return Err(
+                in_phase(Error::new(warning.to_string())).expected("fields of a solver definition")
+            );
         }
-        upgrade_solver(&mut solver).map_err(|error| in_phase(error, phase))?;
-        Ok(solver)
+        solver.upgraded().map_err(in_phase)
     }
 
     /// The network, with data bases where the recipe or `more` say that they are, and files as paths that mean
@@ -304,44 +292,21 @@ impl Recipe {
         more: &BTreeMap<String, PathBuf>,
         phase: &Phase,
         care: Care,
-    ) -> Result<NetParameter> {
-        let path = &self.net;
-        let mut net = read_definition(path, care, &mut |_| ())?;
+    ) -> Result<Definition> {
+        let mut net = Definition::read(&self.net, care, &mut |_| ())?;
         // What a phase writes would lack them.
-        unknown::refuse_in_layers(&net).map_err(|error| error.file(path))?;
-        let place = |name: &str| more.get(name).or_else(|| self.data.get(name));
-        for layer in &mut net.layer {
-            let sources = [
-                layer.data_param.as_mut().map(|param| &mut param.source),
-                layer
-                    .image_data_param
-                    .as_mut()
-                    .map(|param| &mut param.source),
-                layer
-                    .hdf5_data_param
-                    .as_mut()
-                    .map(|param| &mut param.source),
-            ];
-            for source in sources.into_iter().flatten() {
-                if let Some(path) = source.as_deref().and_then(place) {
-                    *source = Some(paths::absolute(path).display().to_string());
-                }
-            }
-            if let Some(kind) = phase.regularization.get(layer.name()) {
-                let count = layer.param.len().max(1);
-                layer.param.resize_with(count, ParamSpec::default);
-                layer.param[0].regularization_type = Some(kind.clone());
+        net.refuse_unknown()?;
+        net.place_data(|name| {
+            let place = more.get(name).or_else(|| self.data.get(name));
+            place.map(|path| paths::absolute(path))
+        });
+        for (layer, kind) in &phase.regularization {
+            if !net.regularize(layer, kind) {
+                let missing = Error::new(format!("layer {layer:?}")).field("regularization");
+                return Err(in_phase(missing, phase).expected("a layer of the network"));
             }
         }
-        let known = |name: &&String| net.layer.iter().any(|layer| layer.name() == name.as_str());
-        if let Some(missing) = phase.regularization.keys().find(|name| !known(name)) {
-            return Err(in_phase(
-                Error::new(format!("layer {missing:?}")).field("regularization"),
-                phase,
-            )
-            .expected("a layer of the network"));
-        }
-        paths::anchor(&mut net, path.parent().unwrap_or(Path::new("")));
+        net.anchor();
         Ok(net)
     }
 }
@@ -440,11 +405,16 @@ end = 50
     fn phases_have_solvers_and_methods() {
         let recipe = read(TEXT).unwrap();
         let solver = recipe.solver(&recipe.phases[0]).unwrap();
-        assert_eq!((solver.base_lr, solver.max_iter), (Some(0.01), Some(100)));
-        assert_eq!(solver.stepvalue, [10, 20]);
+        for line in [
+            "base_lr: 0.01",
+            "max_iter: 100",
+            "stepvalue: 10\nstepvalue: 20",
+        ] {
+            assert!(solver.text().contains(line), "{}", solver.text());
+        }
         assert_eq!(recipe.phases[1].methods.len(), 1);
         let solver = recipe.solver(&recipe.phases[1]).unwrap();
-        assert_eq!(solver.max_iter, Some(50));
+        assert_eq!(solver.iterations(), 50);
         assert_eq!(recipe.warnings.len(), 1, "{:?}", recipe.warnings);
         assert!(recipe.warnings[0].contains("sparsity = 0.9"));
         let percent = read(&TEXT.replace("0.9", "\"90%\"")).unwrap();

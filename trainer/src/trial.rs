@@ -1,26 +1,23 @@
 //! A trained network on trial: forward runs over some batches, without training it.
 
 use crate::engine::{Engine, NetId};
-use crate::net::{Net, NetSource};
+use crate::net::Net;
 pub use crate::solver::report::Judgement;
-use crate::solver::snapshot::{blob_at, blobs, stored};
-use crate::solver::source::{self, order, phase};
-use skimjit_caffe::proto::{BlobProto, LayerParameter, NetParameter, Phase};
-use skimjit_data::{Feed, FeedOptions};
-use skimjit_models::{Error, Place, Result, Tensor};
-use std::path::PathBuf;
+use crate::solver::snapshot::{arrays, stored};
+use crate::solver::source::{self, order};
+use skimjit_caffe::{Definition, Phase, Weights};
+use skimjit_data::Feed;
+use skimjit_models::{Error, Result, Tensor};
 
 /// Bytes of batches that are held in memory at most.
 const MOST_BYTES: u64 = 4 << 30;
 
 /// A definition with weights.
 pub struct Source {
-    /// Upgraded, all phases.
-    pub definition: NetParameter,
-    /// File of the definition.
-    pub file: PathBuf,
+    /// Of any phase.
+    pub definition: Definition,
     /// Weights, later ones over earlier ones.
-    pub weights: Vec<NetParameter>,
+    pub weights: Vec<Weights>,
     /// Seed of what the data layers draw.
     pub seed: u64,
 }
@@ -35,25 +32,14 @@ impl Source {
     /// The network of a phase, and the feed of a phase: layers of phase TEST may see the data of
     /// phase TRAIN.
     pub fn open(&self, net: Phase, data: Phase) -> Result<(Net, Feed)> {
-        self.open_here(net, data)
-            .map_err(|error| error.file(&self.file))
+        let of = |phase| self.definition.clone().in_phase(phase);
+        let feed = source::feed(&of(data), self.seed, 0)?;
+        let net = Net::new(&of(net), &self.weights, feed.blobs(), self.seed);
+        Ok((net.map_err(|error| self.in_file(error))?, feed))
     }
 
-    fn open_here(&self, net: Phase, data: Phase) -> Result<(Net, Feed)> {
-        let options = FeedOptions {
-            seed: self.seed,
-            ahead: 2,
-            ..FeedOptions::default()
-        };
-        let feed = source::feed(&self.definition, &self.file, &phase(data), options)?;
-        let source = NetSource {
-            definition: &self.definition,
-            state: &phase(net),
-            weights: &self.weights,
-            blobs: feed.blobs(),
-            seed: self.seed,
-        };
-        Ok((source.build()?, feed))
+    fn in_file(&self, error: Error) -> Error {
+        error.file(self.definition.file())
     }
 
     /// Adds the network of a phase to an engine, and reads batches of a phase.
@@ -64,7 +50,7 @@ impl Source {
         count: u32,
     ) -> Result<Stream> {
         let (net, mut feed) = self.open(net, data)?;
-        let order = order(&net, &feed).map_err(|error| error.file(&self.file))?;
+        let order = order(&net, &feed).map_err(|error| self.in_file(error))?;
         let mut batches = Vec::new();
         let mut bytes = 0u64;
         for _ in 0..count {
@@ -73,14 +59,14 @@ impl Source {
             bytes += batch.iter().map(|t| 4 * t.data().len() as u64).sum::<u64>();
             if bytes > MOST_BYTES {
                 return Err(Error::new(format!("{count} batches of more than 4 GiB"))
-                    .file(&self.file)
+                    .file(self.definition.file())
                     .field("--batches")
                     .expected("batches that fit into 4 GiB")
                     .hint("ask for fewer batches, or lower batch_size"));
             }
             batches.push(batch);
         }
-        let id = engine.add(net).map_err(|error| error.file(&self.file))?;
+        let id = engine.add(net).map_err(|error| self.in_file(error))?;
         Ok(Stream { id, batches })
     }
 
@@ -91,42 +77,17 @@ impl Source {
     }
 
     /// The last weight file with the engine's parameters in place of its own.
-    pub fn saved(&self, engine: &mut dyn Engine, id: NetId) -> NetParameter {
-        let values = blobs(engine, false);
+    pub fn saved(&self, engine: &mut dyn Engine, id: NetId) -> Weights {
+        let values = arrays(engine, false);
         let net = engine.net(id);
-        let mut saved = match self.weights.last() {
-            Some(weights) => weights.clone(),
-            None => net.definition.clone(),
-        };
+        let mut saved = self.weights.last().unwrap_or(&net.layers).clone();
         for (index, places) in stored(engine, id) {
             for place in places {
-                let blob = blob_at(layer_of(&mut saved, &net.definition, place), place.index);
-                // What other forks say about the blob stays with it.
-                let unknown_fields = std::mem::take(&mut blob.unknown_fields);
-                *blob = BlobProto {
-                    unknown_fields,
-                    ..values[index].clone()
-                };
+                saved.set(place, &values[index], &net.layers);
             }
         }
         saved
     }
-}
-
-/// The layer of a place, taken from the definition where there is none.
-fn layer_of<'a>(
-    net: &'a mut NetParameter,
-    definition: &NetParameter,
-    place: &Place,
-) -> &'a mut LayerParameter {
-    let named = |layer: &&LayerParameter| layer.name() == place.layer;
-    let found = net.layer.iter().position(|layer| named(&layer));
-    let index = found.unwrap_or_else(|| {
-        let new = definition.layer.iter().find(named);
-        net.layer.push(new.cloned().unwrap_or_default());
-        net.layer.len() - 1
-    });
-    &mut net.layer[index]
 }
 
 impl Stream {

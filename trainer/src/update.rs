@@ -1,6 +1,7 @@
 //! Update rules: what becomes of a parameter, its gradient and its history, in one pass.
 
 use rayon::prelude::*;
+pub use skimjit_caffe::solver::Rule;
 
 /// Elements of a task.
 const CHUNK: usize = 1 << 13;
@@ -20,89 +21,53 @@ pub struct ParamState {
     pub shadow: Option<Vec<f32>>,
 }
 
-/// Caffe's solvers.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[allow(missing_docs, reason = "the fields are the definition's")]
-pub enum Rule {
-    /// h = rate·g + μh; w −= h.
-    Sgd { momentum: f32 },
-    /// h' = rate·g + μh; w −= (1 + μ)h' − μh.
-    Nesterov { momentum: f32 },
-    /// h += g²; w −= rate·g/(√h + δ).
-    AdaGrad { delta: f32 },
-    /// h = ρh + (1 − ρ)g²; w −= rate·g/(√h + δ).
-    RmsProp { delta: f32, decay: f32 },
-    /// u = g·√((h₂ + δ)/(h₁ + δ)) with running means h₁ of g² and h₂ of u²; w −= rate·u.
-    AdaDelta { momentum: f32, delta: f32 },
-    /// w −= rate·√(1 − β₂ᵗ)/(1 − β₁ᵗ)·m/(√v + δ).
-    Adam { beta1: f32, beta2: f32, delta: f32 },
+/// What the learning rate of an iteration is multiplied by: Adam's means start at 0.
+pub fn correction(rule: Rule, iteration: u64) -> f32 {
+    let Rule::Adam { beta1, beta2, .. } = rule else {
+        return 1.0;
+    };
+    let t = iteration as f64 + 1.0;
+    let correction = (1.0 - f64::from(beta2).powf(t)).sqrt() / (1.0 - f64::from(beta1).powf(t));
+    correction as f32
 }
 
-impl Rule {
-    /// Arrays that it remembers per parameter.
-    pub fn histories(&self) -> usize {
-        match self {
-            Self::AdaDelta { .. } | Self::Adam { .. } => 2,
-            _ => 1,
-        }
-    }
-
-    /// What the learning rate of an iteration is multiplied by: Adam's means start at 0.
-    pub fn correction(&self, iteration: u64) -> f32 {
-        let Self::Adam { beta1, beta2, .. } = *self else {
-            return 1.0;
-        };
-        let t = iteration as f64 + 1.0;
-        let correction = (1.0 - f64::from(beta2).powf(t)).sqrt() / (1.0 - f64::from(beta1).powf(t));
-        correction as f32
-    }
-
-    /// Turns gradients into what is subtracted.
-    fn turn(
-        &self,
-        rate: f32,
-        iteration: u64,
-        g: &mut [f32],
-        (first, second): (&mut [f32], &mut [f32]),
-    ) {
-        let each = g.iter_mut().zip(first);
-        match *self {
-            Self::Sgd { momentum } => each.for_each(|(g, h)| {
-                *h = rate * *g + momentum * *h;
-                *g = *h;
-            }),
-            Self::Nesterov { momentum } => each.for_each(|(g, h)| {
-                let old = *h;
-                *h = rate * *g + momentum * old;
-                *g = (1.0 + momentum) * *h - momentum * old;
-            }),
-            Self::AdaGrad { delta } => each.for_each(|(g, h)| {
-                *h += *g * *g;
-                *g = rate * *g / (h.sqrt() + delta);
-            }),
-            Self::RmsProp { delta, decay } => each.for_each(|(g, h)| {
-                *h = decay * *h + (1.0 - decay) * *g * *g;
-                *g = rate * *g / (h.sqrt() + delta);
-            }),
-            Self::AdaDelta { momentum, delta } => each.zip(second).for_each(|((g, h), h2)| {
-                *h = momentum * *h + (1.0 - momentum) * *g * *g;
-                let u = *g * ((*h2 + delta) / (*h + delta)).sqrt();
-                *h2 = momentum * *h2 + (1.0 - momentum) * u * u;
-                *g = rate * u;
-            }),
-            Self::Adam {
-                beta1,
-                beta2,
-                delta,
-            } => {
-                let rate = rate * self.correction(iteration);
-                each.zip(second).for_each(|((g, m), v)| {
-                    *m = beta1 * *m + (1.0 - beta1) * *g;
-                    *v = beta2 * *v + (1.0 - beta2) * *g * *g;
-                    *g = rate * *m / (v.sqrt() + delta);
-                });
-            }
-        }
+/// Turns gradients into what is subtracted.
+fn turn(update: &Update<'_>, g: &mut [f32], (first, second): (&mut [f32], &mut [f32])) {
+    let rate = update.rate * correction(update.rule, update.iteration);
+    let each = g.iter_mut().zip(first);
+    match update.rule {
+        Rule::Sgd { momentum } => each.for_each(|(g, h)| {
+            *h = rate * *g + momentum * *h;
+            *g = *h;
+        }),
+        Rule::Nesterov { momentum } => each.for_each(|(g, h)| {
+            let old = *h;
+            *h = rate * *g + momentum * old;
+            *g = (1.0 + momentum) * *h - momentum * old;
+        }),
+        Rule::AdaGrad { delta } => each.for_each(|(g, h)| {
+            *h += *g * *g;
+            *g = rate * *g / (h.sqrt() + delta);
+        }),
+        Rule::RmsProp { delta, decay } => each.for_each(|(g, h)| {
+            *h = decay * *h + (1.0 - decay) * *g * *g;
+            *g = rate * *g / (h.sqrt() + delta);
+        }),
+        Rule::AdaDelta { momentum, delta } => each.zip(second).for_each(|((g, h), h2)| {
+            *h = momentum * *h + (1.0 - momentum) * *g * *g;
+            let u = *g * ((*h2 + delta) / (*h + delta)).sqrt();
+            *h2 = momentum * *h2 + (1.0 - momentum) * u * u;
+            *g = rate * u;
+        }),
+        Rule::Adam {
+            beta1,
+            beta2,
+            delta,
+        } => each.zip(second).for_each(|((g, m), v)| {
+            *m = beta1 * *m + (1.0 - beta1) * *g;
+            *v = beta2 * *v + (1.0 - beta2) * *g * *g;
+            *g = rate * *m / (v.sqrt() + delta);
+        }),
     }
 }
 
@@ -116,16 +81,6 @@ pub enum Decay {
     L1(f32),
     /// λ·w.
     L2(f32),
-}
-
-/// What is compared with the slope of the adaptive threshold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ThresholdBy {
-    /// What the update subtracts, as SkimCaffe's code does.
-    #[default]
-    Update,
-    /// The gradient, as its documentation says.
-    Gradient,
 }
 
 /// What follows an update.
@@ -142,8 +97,8 @@ pub enum Threshold {
         least: f32,
         /// Largest threshold over t₀.
         factor: f32,
-        /// x.
-        by: ThresholdBy,
+        /// x is the gradient, as SkimCaffe documents it, instead of what the update subtracts, as its code does.
+        by_gradient: bool,
     },
     /// All weights come closer to 0 by t.
     Soft(f32),
@@ -229,7 +184,7 @@ fn step(update: &Update<'_>, start: usize, part: Part<'_>) {
     let by_gradient = matches!(
         update.threshold,
         Threshold::Adaptive {
-            by: ThresholdBy::Gradient,
+            by_gradient: true,
             ..
         }
     );
@@ -238,9 +193,7 @@ fn step(update: &Update<'_>, start: usize, part: Part<'_>) {
         part.history.unwrap_or_default(),
         part.history2.unwrap_or_default(),
     );
-    update
-        .rule
-        .turn(update.rate, update.iteration, gradient, histories);
+    turn(update, gradient, histories);
     if let Some(mask) = part.mask {
         gradient
             .iter_mut()
@@ -397,7 +350,7 @@ mod tests {
         let adaptive = Threshold::Adaptive {
             least: 1e-4,
             factor: 12.5,
-            by: ThresholdBy::Update,
+            by_gradient: false,
         };
         close(
             &updated(sgd, Decay::None, adaptive, 1).data,

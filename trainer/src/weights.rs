@@ -1,7 +1,7 @@
 //! Which layers of a network the weights of files belong to: names decide, as in Caffe.
 
 use crate::net::Net;
-use skimjit_caffe::proto::NetParameter;
+use skimjit_caffe::Weights;
 use skimjit_models::{Error, Result};
 use std::path::Path;
 
@@ -11,7 +11,7 @@ const MOST_NAMES: usize = 8;
 /// Compares the weights of files with the parameters of a network. A file of which no layer matches is an
 /// error; what matches in part is told: layers that are left to their fillers, and layers of files that
 /// nothing uses.
-pub fn compare(net: &Net, files: &[(&Path, &NetParameter)]) -> Result<Vec<String>> {
+pub fn compare(net: &Net, files: &[(&Path, &Weights)]) -> Result<Vec<String>> {
     let owners = owners(net);
     let names: Vec<&str> = owners.iter().map(|users| users[0]).collect();
     let mut told = Vec::new();
@@ -28,8 +28,7 @@ pub fn compare(net: &Net, files: &[(&Path, &NetParameter)]) -> Result<Vec<String
             .hint("layers are matched by name: give the weights of this network, or rename its layers"));
         }
         // Layers of the other phase, and those that have no parameters here, are no surprise.
-        let layers = &net.definition.layer;
-        let known = |name: &str| layers.iter().any(|layer| layer.name() == name);
+        let known = |name: &str| net.layers.layers().any(|(layer, _)| layer == name);
         let unused = stored.iter().copied().filter(|name| !known(name));
         let unused: Vec<&str> = unused.collect();
         if !unused.is_empty() {
@@ -70,9 +69,9 @@ fn owners(net: &Net) -> Vec<Vec<&str>> {
 }
 
 /// Layers of a file with blobs.
-fn stored(file: &NetParameter) -> Vec<&str> {
-    let with = file.layer.iter().filter(|layer| !layer.blobs.is_empty());
-    with.map(|layer| layer.name()).collect()
+fn stored(file: &Weights) -> Vec<&str> {
+    let with = file.layers().filter(|(_, arrays)| *arrays > 0);
+    with.map(|(name, _)| name).collect()
 }
 
 /// `a, b, c and 5 more`.

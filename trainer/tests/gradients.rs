@@ -2,29 +2,16 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use skimjit_caffe::parse_prototxt;
-use skimjit_caffe::proto::{NetState, Phase};
+use skimjit_caffe::{Definition, Phase};
 use skimjit_models::{Tensor, ValueId};
 use skimjit_trainer::engine::{Engine, NetId, loss};
 use skimjit_trainer::executor::CpuEngine;
-use skimjit_trainer::net::{Net, NetSource};
+use skimjit_trainer::net::Net;
 use skimjit_trainer::param::Role;
 
 fn net(text: &str, phase: Phase) -> Net {
-    let (definition, _) = parse_prototxt(text, "test.prototxt").unwrap();
-    let state = NetState {
-        phase: Some(phase as i32),
-        ..NetState::default()
-    };
-    let source = NetSource {
-        definition: &definition,
-        state: &state,
-        weights: &[],
-        blobs: &[],
-        seed: 3,
-    };
-    source
-        .build()
+    let definition = Definition::parse(text, "test.prototxt").unwrap();
+    Net::new(&definition.in_phase(phase), &[], &[], 3)
         .unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
@@ -408,19 +395,9 @@ fn gradients_of_data_can_be_asked_for() {
 
 /// What cannot be obeyed is refused when the network is built.
 fn refusal(text: &str) -> String {
-    let (definition, _) = parse_prototxt(text, "test.prototxt").unwrap();
-    let state = NetState {
-        phase: Some(Phase::Train as i32),
-        ..NetState::default()
-    };
-    let source = NetSource {
-        definition: &definition,
-        state: &state,
-        weights: &[],
-        blobs: &[],
-        seed: 3,
-    };
-    let built = source.build().and_then(|net| CpuEngine::default().add(net));
+    let definition = Definition::parse(text, "test.prototxt").unwrap();
+    let built = Net::new(&definition.in_phase(Phase::Train), &[], &[], 3);
+    let built = built.and_then(|net| CpuEngine::default().add(net));
     built.expect_err(text).to_string()
 }
 

@@ -2,9 +2,9 @@
 
 mod support;
 
-use skimjit_caffe::proto::{NetParameter, Phase};
-use skimjit_caffe::{parse_prototxt, read_caffemodel, read_prototxt, upgrade::upgrade_net};
+use skimjit_caffe::{Definition, Phase, Weights};
 use skimjit_data::idx;
+use skimjit_models::Care;
 use skimjit_testing::data;
 use skimjit_trainer::engine::Engine;
 use skimjit_trainer::executor::CpuEngine;
@@ -33,11 +33,8 @@ fn source(folder: &Path) -> Source {
         support::data_layers(folder, 16),
         support::JUDGES
     );
-    let file = folder.join("net.prototxt");
-    let (definition, _) = parse_prototxt(&text, "net.prototxt").unwrap();
     Source {
-        definition,
-        file,
+        definition: Definition::parse(&text, folder.join("net.prototxt")).unwrap(),
         weights: vec![],
         seed: 3,
     }
@@ -101,12 +98,8 @@ fn layers_are_reconstructed_one_after_the_other() {
     }
     let saved = source.saved(&mut engine, stream.id());
     let blobs = |name: &str| {
-        let mut layers = saved.layer.iter();
-        layers
-            .find(|layer| layer.name() == name)
-            .unwrap()
-            .blobs
-            .len()
+        let mut layers = saved.layers();
+        layers.find(|(layer, _)| *layer == name).unwrap().1
     };
     assert_eq!(
         (blobs("c"), blobs("g"), blobs("i"), blobs("n")),
@@ -210,17 +203,18 @@ fn lenet_at_nine_tenths() {
         support::data_base(&folder.path().join(name), 28, records);
     }
     let file = data.join("formats/train_lenet_train_test.prototxt");
-    let (mut definition, _) = read_prototxt(&file).unwrap();
-    for (layer, name) in definition.layer.iter_mut().zip(["train", "test"]) {
-        let source = folder.path().join(name).display().to_string();
-        layer.data_param.as_mut().unwrap().source = Some(source);
-    }
-    let weights = read_caffemodel(&data.join("models/lenet/model.caffemodel")).unwrap();
-    let weights: NetParameter = upgrade_net(weights).unwrap();
+    let mut definition = Definition::read(&file, Care::default(), &mut |_| ()).unwrap();
+    definition.place_data(|source| {
+        let name = if source.contains("train") {
+            "train"
+        } else {
+            "test"
+        };
+        Some(folder.path().join(name))
+    });
     let source = Source {
-        definition: upgrade_net(definition).unwrap(),
-        file,
-        weights: vec![weights],
+        definition,
+        weights: vec![Weights::read(&data.join("models/lenet/model.caffemodel")).unwrap()],
         seed: 1,
     };
     let accuracy = |pruned: &dyn Fn(&mut CpuEngine)| {

@@ -2,17 +2,15 @@
 
 mod support;
 
-use skimjit_caffe::import::{ImportOptions, import};
-use skimjit_caffe::proto::NetParameter;
-use skimjit_caffe::{parse_prototxt, read_solver};
+use skimjit_caffe::import::ImportOptions;
+use skimjit_caffe::solver::SolverDefinition;
+use skimjit_caffe::{Definition, Weights};
 use skimjit_models::Care;
 use skimjit_models::ops::winograd::WinogradTransform;
 use skimjit_models::{Op, Shape};
 use skimjit_trainer::executor::CpuEngine;
 use skimjit_trainer::param::Role;
 use skimjit_trainer::solver::report::{Metrics, Progress, Report};
-use skimjit_trainer::solver::settings::Settings;
-use skimjit_trainer::solver::source::sources;
 use skimjit_trainer::solver::{Solver, Start};
 use std::path::Path;
 
@@ -57,7 +55,7 @@ fn convolution(kind: &str, bottom: &str) -> String {
 }
 
 /// Trains on bars, across or upright.
-fn train(folder: &Path, kind: &str, solver: &str, weights: &[NetParameter]) -> (Solver, Kept) {
+fn train(folder: &Path, kind: &str, solver: &str, weights: &[Weights]) -> (Solver, Kept) {
     let layers = convolution(kind, "data");
     let net = format!(
         "{}{layers}{}",
@@ -72,16 +70,16 @@ fn train(folder: &Path, kind: &str, solver: &str, weights: &[NetParameter]) -> (
         folder.join("net.prototxt").display()
     );
     std::fs::write(&file, text).unwrap();
-    let (definition, _) = read_solver(&file).unwrap();
-    let settings = Settings::new(&definition).unwrap();
-    let sources = sources(&definition, &file, Care::default(), &mut |_| ()).unwrap();
+    let definition = SolverDefinition::read(&file, Care::default(), &mut |_| ()).unwrap();
+    let settings = definition.settings().unwrap();
+    let networks = definition.networks(Care::default(), &mut |_| ()).unwrap();
     let mut kept = Kept::default();
     let start = Start {
         weights,
         resume: None,
     };
     let engine = Box::new(CpuEngine::default());
-    let mut solver = Solver::new(settings, &sources, engine, start, &mut kept).unwrap();
+    let mut solver = Solver::new(settings, &networks, engine, start, &mut kept).unwrap();
     solver.solve(&mut kept, &mut || None).unwrap();
     (solver, kept)
 }
@@ -139,8 +137,9 @@ fn a_winograd_layer_is_trained_pruned_and_exported() {
         "layer {{ name: \"x\" type: \"Input\" top: \"x\" input_param {{ shape {{ dim: 1 dim: 1 dim: 8 dim: 8 }} }} }}\n{}",
         convolution("Winograd", "x")
     );
-    let (deploy, _) = parse_prototxt(&deploy, "deploy.prototxt").unwrap();
-    let imported = import(deploy, vec![trained.clone()], &ImportOptions::default()).unwrap();
+    let deploy = Definition::parse(&deploy, "deploy.prototxt").unwrap();
+    let imported = deploy.import(std::slice::from_ref(&trained), ImportOptions::default());
+    let imported = imported.unwrap();
     let Op::WinogradConvolution(op) = &imported.graph.nodes[0].op else {
         panic!("{:?}", imported.graph.nodes[0].op)
     };

@@ -1,10 +1,13 @@
 //! Caffe's files: prototxt, caffemodel, solverstate, binaryproto, and weights in HDF5; how a network
 //! becomes a [`skimjit_models::Graph`] ([`import`]); and the networks that are known by name ([`zoo`]).
+//!
+//! Who needs no messages takes values: a [`Definition`], [`Weights`], and what a [`solver`] definition says.
 #![forbid(unsafe_code)]
 
 pub mod binary;
 pub mod blob;
 pub mod datum;
+mod definition;
 pub mod fields;
 pub mod filter;
 mod foreign;
@@ -12,6 +15,7 @@ mod forms;
 mod hdf5;
 pub mod import;
 pub mod limits;
+pub mod paths;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::doc_markdown, clippy::large_enum_variant)]
 pub mod proto;
@@ -21,18 +25,23 @@ mod scan;
 mod schema;
 #[rustfmt::skip]
 mod schema_table;
+pub mod solver;
 pub mod text;
 pub mod unknown;
 pub mod upgrade;
+mod weights;
 mod wire;
 pub mod zoo;
 
+pub use definition::Definition;
 pub use foreign::{is_definition, is_text};
 pub use forms::odd_names;
 pub use hdf5::{Numbers, check_end as check_hdf5_end, read_numbers as read_hdf5_numbers};
+pub use proto::Phase;
+pub use weights::{Array, SolverState, Weights};
 
 use foreign::Wanted;
-use proto::{BlobProto, NetParameter, SolverParameter, SolverState};
+use proto::{BlobProto, NetParameter, SolverParameter};
 use schema_table::{BLOB_PROTO, NET_PARAMETER, SOLVER_STATE};
 use skimjit_models::{Care, Error, Result, Tensor, Warning};
 use std::path::Path;
@@ -169,7 +178,7 @@ pub fn write_caffemodel_hdf5(net: &NetParameter, path: &Path) -> Result<()> {
 }
 
 /// Reads a solver's state (`.solverstate`, or `.solverstate.h5` in HDF5).
-pub fn read_solverstate(path: &Path) -> Result<SolverState> {
+pub fn read_solverstate(path: &Path) -> Result<proto::SolverState> {
     let bytes = binary::read_file(path, Wanted::State.name())?;
     recognise(Wanted::State, path, &bytes)?;
     let state = if is_hdf5(path, &bytes) {
@@ -181,12 +190,12 @@ pub fn read_solverstate(path: &Path) -> Result<SolverState> {
 }
 
 /// Writes a solver's state in HDF5 (`.solverstate.h5`).
-pub fn write_solverstate_hdf5(state: &SolverState, path: &Path) -> Result<()> {
+pub fn write_solverstate_hdf5(state: &proto::SolverState, path: &Path) -> Result<()> {
     hdf5::write_state(state, path).map_err(|error| error.file(path))
 }
 
 /// Writes a solver's state.
-pub fn write_solverstate(state: &SolverState, path: &Path) -> Result<()> {
+pub fn write_solverstate(state: &proto::SolverState, path: &Path) -> Result<()> {
     binary::write(path, state, SOLVER_STATE)
 }
 

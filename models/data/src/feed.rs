@@ -3,7 +3,8 @@
 use crate::random::Random;
 use crate::source::{DataBase, Decoding, Hdf5List, ImageList, Item, Raw, Source};
 use crate::transform::{Transform, find};
-use skimjit_caffe::proto::{LayerParameter, NetParameter, Phase};
+use skimjit_caffe::proto::{LayerParameter, NetParameter};
+use skimjit_caffe::{Definition, Phase};
 use skimjit_host::memory;
 use skimjit_models::{Error, Result, Shape, Tensor};
 use std::collections::BTreeMap;
@@ -73,6 +74,17 @@ pub struct Feed {
 }
 
 impl Feed {
+    /// Opens what the data layers of a definition, in its state, name. Its phase and folder go before those of the
+    /// options.
+    pub fn of(definition: &Definition, options: FeedOptions) -> Result<Self> {
+        let options = FeedOptions {
+            phase: definition.phase(),
+            folder: Some(definition.folder().to_owned()),
+            ..options
+        };
+        Self::open(&definition.layers()?, &options)
+    }
+
     /// Opens what the data layers of `net`, already filtered by phase, name, and starts reading.
     pub fn open(net: &NetParameter, options: &FeedOptions) -> Result<Self> {
         let mut feed = Self {

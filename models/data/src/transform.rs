@@ -264,9 +264,5 @@ impl Means<'_> {
 /// The path that a file named in a definition has: as it is from the working folder, which is Caffe's
 /// rule, or else from the definition's folder.
 pub fn find(name: &str, folder: Option<&Path>) -> std::path::PathBuf {
-    let beside = folder.map(|folder| folder.join(name));
-    match beside {
-        Some(beside) if !Path::new(name).exists() && beside.exists() => beside,
-        _ => name.into(),
-    }
+    skimjit_caffe::paths::find(name, folder.unwrap_or(Path::new("")))
 }

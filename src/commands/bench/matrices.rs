@@ -5,7 +5,7 @@ use super::network;
 use super::report::{Case, Layer};
 use crate::support::matrix_market;
 use crate::support::problem::Problem;
-use crate::support::progress;
+use skimjit_program::progress;
 use skimjit::{Error, Model, Result};
 use skimjit_caffe::zoo::{self, LayerShape, Net, Sparsity};
 use skimjit_models::{Error as InputError, Op, Shape, Tensor, Weight};

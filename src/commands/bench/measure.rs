@@ -3,7 +3,8 @@
 use super::report::{Kernel, Layer, Whole};
 use crate::support::times::Times;
 use crate::support::timing::{Repeat, Spread};
-use crate::support::{args, noise, progress};
+use crate::support::{args, noise};
+use skimjit_program::progress;
 use crate::commands::verify;
 use skimjit::layer;
 use skimjit::{CompileOptions, Engine, Error, Isa, Model, Result, Session};

@@ -9,7 +9,7 @@ mod sweep;
 use crate::support::args::{AskedTuneArguments, MOST_IMAGES, MachineArguments, iterations_parser};
 use crate::support::output::Output;
 use crate::support::problem::Problem;
-use crate::support::progress;
+use skimjit_program::progress;
 use crate::commands::synth::{SparsityArgument, nets, parse_net};
 use measure::Measure;
 use report::Report;

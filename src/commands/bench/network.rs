@@ -2,7 +2,7 @@
 
 use super::measure::Measure;
 use super::report::Case;
-use crate::support::progress;
+use skimjit_program::progress;
 use crate::commands::synth::usual_sparsity;
 use skimjit::{Error, Model, Result, layer};
 use skimjit_caffe::import;

@@ -4,7 +4,7 @@ use super::measure::{Measure, Measured, named};
 use super::network;
 use super::report::{Case, Kernel, Point, Sweep};
 use crate::support::noise::Noise;
-use crate::support::progress;
+use skimjit_program::progress;
 use skimjit::{Model, Result, layer};
 use skimjit_caffe::zoo::{self, LayerShape, Net, Sparsity};
 use skimjit_models::{Op, Weight};

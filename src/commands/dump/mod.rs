@@ -5,7 +5,7 @@ mod patterns;
 use crate::support::args::{ModelArguments, parse_magnitude};
 use crate::support::matrix_market;
 use crate::support::output::Output;
-use crate::support::progress;
+use skimjit_program::progress;
 use crate::support::table::{Table, left, right};
 use patterns::{Histogram, Matrix, Zeros};
 use serde::Serialize;

@@ -8,7 +8,7 @@ mod print;
 use crate::support::args::{self, EngineArguments, ModelArguments, TuneArguments, iterations_parser};
 use crate::support::output::Output;
 use crate::support::timing::Spread;
-use crate::support::progress;
+use skimjit_program::progress;
 use crate::commands::time;
 use advice::Advice;
 use limit::{Limit, Speeds};

@@ -5,7 +5,7 @@ mod network;
 
 use crate::support::args::{CareArguments, ModelArguments};
 use crate::support::output::{self, Output};
-use crate::support::progress;
+use skimjit_program::progress;
 use clap::ValueEnum;
 use network::Network;
 use serde::Serialize;

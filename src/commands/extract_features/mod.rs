@@ -6,7 +6,7 @@ mod source;
 use crate::support::args::{self, CareArguments, MOST_IMAGES, MachineArguments, iterations_parser};
 use crate::support::inputs::PictureArguments;
 use crate::support::output::Output;
-use crate::support::progress;
+use skimjit_program::progress;
 use serde::Serialize;
 use sink::{Format, Sinks, Written};
 use skimjit::picture::FORMATS;

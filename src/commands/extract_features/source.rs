@@ -3,8 +3,7 @@
 use crate::support::args::CareArguments;
 use crate::support::inputs::{self, Item, PictureArguments, Preparation, Sizes};
 use skimjit::{Model, Result};
-use skimjit_caffe::proto::{NetState, Phase};
-use skimjit_caffe::{filter::filter_net, read_definition, unknown};
+use skimjit_caffe::{Definition, Phase, unknown};
 use skimjit_data::{Feed, FeedOptions};
 use skimjit_models::{Error as InputError, Shape, Tensor};
 use skimjit_runtime::Port;
@@ -65,21 +64,13 @@ impl Source {
     /// Opens what the data layers of a definition name. What is odd about it is printed when the
     /// network is read.
     pub fn layers(prototxt: &Path, care: CareArguments, batches: u32) -> Result<Self> {
-        let in_file = |error: InputError| error.file(prototxt);
-        let net = read_definition(prototxt, care.care(), &mut |_| ())?;
-        let state = NetState {
-            phase: Some(Phase::Test as i32),
-            ..NetState::default()
-        };
-        let net = filter_net(net, &state).and_then(|net| {
-            unknown::refuse_in_layers(&net)?;
-            Ok(net)
+        let net = Definition::read(prototxt, care.care(), &mut |_| ())?;
+        let net = net.in_phase(Phase::Test);
+        let feed = net.layers().and_then(|layers| {
+            unknown::refuse_in_layers(&layers)?;
+            Feed::of(&net, FeedOptions::default())
         });
-        let options = FeedOptions {
-            folder: prototxt.parent().map(Path::to_owned),
-            ..FeedOptions::default()
-        };
-        let feed = Feed::open(&net.map_err(in_file)?, &options).map_err(in_file)?;
+        let feed = feed.map_err(|error| error.file(prototxt))?;
         if feed.blobs().is_empty() {
             let error = InputError::new("no data layer in the test phase").file(prototxt);
             let error = error.expected("a layer that reads data, like Data or ImageData");

@@ -10,7 +10,7 @@ use crate::support::args::{self, AskedTuneArguments, EngineArguments, ModelArgum
 use crate::support::entries::{Entries, InputArguments};
 use crate::support::inputs::{self, Item, PictureArguments, Preparation, Sizes};
 use crate::support::labels::{self, Labels};
-use crate::support::output::{self, Output};
+use crate::support::output::Output;
 use crate::commands::time;
 use results::{Extent, Format, Found, Image, Printer, Reading};
 use serde::Serialize;
@@ -132,7 +132,7 @@ impl Failures {
             return Err(error);
         }
         let error = error.to_string();
-        output::error(&error);
+        skimjit_program::error(&error);
         printer.failed(&input, &error)?;
         self.failed.push(Failed { input, error });
         Ok(())

@@ -4,8 +4,8 @@
 use super::{Extent, Found, Kept, Printer, Reading, Written};
 use crate::support::entries::Entries;
 use crate::support::output;
-use crate::support::progress;
-use indicatif::ProgressBar;
+use skimjit_program::progress;
+use skimjit_program::progress::ProgressBar;
 use skimjit::{Engine, Error, Result, Session};
 use skimjit_models::{Shape, Tensor};
 use skimjit_runtime::Port;

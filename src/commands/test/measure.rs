@@ -4,7 +4,7 @@ use super::layers::Measured;
 use super::tally::Tally;
 use super::{Alone, Arguments, Batch, Report, print};
 use crate::support::output::Output;
-use crate::support::progress;
+use skimjit_program::progress;
 use crate::support::times::Times;
 use skimjit::{Engine, Model, Result, Session};
 use skimjit_data::Feed;

@@ -9,16 +9,15 @@ use crate::support::args::{
     self, AskedTuneArguments, CareArguments, MachineArguments, iterations_parser, parse_magnitude,
 };
 use crate::support::output::Output;
-use crate::support::progress;
+use skimjit_program::progress;
 use layers::{Layer, Work};
 use measure::Test;
 use serde::Serialize;
 use skimjit::{Keep, LoadOptions, Model, Result};
-use skimjit_caffe::proto::{NetParameter, NetState, Phase};
-use skimjit_caffe::{filter::filter_net, read_definition, unknown};
+use skimjit_caffe::{Definition, Phase, unknown};
 use skimjit_data::{Feed, FeedOptions};
 use skimjit_models::{Error as InputError, Shape};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tally::Mean;
 
 /// Runs the test phase of a network on the data that its data layers name: loss, accuracy, the mean of
@@ -153,29 +152,14 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
 }
 
 impl Arguments {
-    /// The layers of the test phase, data layers included. What is odd about them is printed when the
-    /// network is read.
-    fn definition(&self) -> Result<NetParameter> {
-        let net = read_definition(&self.model, self.care.care(), &mut |_| ())?;
-        let state = NetState {
-            phase: Some(Phase::Test as i32),
-            level: Some(self.level),
-            stage: self.stage.clone(),
-            ..NetState::default()
-        };
-        let filtered = filter_net(net, &state).and_then(|net| {
-            unknown::refuse_in_layers(&net)?;
-            Ok(net)
-        });
-        Ok(filtered.map_err(|error| error.file(&self.model))?)
-    }
-    /// Opens the data.
+    /// Opens the data of the test phase. What is odd about its layers is printed when the network is read.
     fn data(&self) -> Result<Feed> {
-        let options = FeedOptions {
-            folder: self.model.parent().map(Path::to_owned),
-            ..FeedOptions::default()
-        };
-        let feed = Feed::open(&self.definition()?, &options);
+        let net = Definition::read(&self.model, self.care.care(), &mut |_| ())?;
+        let net = net.with_rules(Phase::Test, Some(self.level), &self.stage);
+        let feed = net.layers().and_then(|layers| {
+            unknown::refuse_in_layers(&layers)?;
+            Feed::of(&net, FeedOptions::default())
+        });
         Ok(feed.map_err(|error| error.file(&self.model))?)
     }
     /// Reads the network and prints its warnings.

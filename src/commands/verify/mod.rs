@@ -6,7 +6,8 @@ use crate::support::args::{EngineArguments, NamedFile, ReadingArguments, parse_t
 use crate::support::output::{self, Output};
 use crate::support::problem::Problem;
 use crate::support::table::{Table, left, right};
-use crate::support::{inputs, noise, progress};
+use crate::support::{inputs, noise};
+use skimjit_program::progress;
 use serde::Serialize;
 use skimjit::layer;
 use skimjit::verify::{BlobCheck, check, compare, verify};

@@ -1,7 +1,7 @@
 //! `skimjit verify --kernels`.
 
 use crate::support::output::Output;
-use crate::support::progress;
+use skimjit_program::progress;
 use crate::support::table::{Table, left, millions, right};
 use serde::Serialize;
 use skimjit::{CompileOptions, Error, Isa, Model, Result};

@@ -1,10 +1,10 @@
 //! What a run tells: on the terminal, and in the files of a log folder.
 
-use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Zoned;
 use skimjit_host::{printable, whole};
 use skimjit_models::{Error, Result};
-use skimjit_models::{Tally, Warning};
+use skimjit_program::progress::{ProgressBar, ProgressStyle};
+pub use skimjit_program::{WARNINGS, complain, warn};
 use skimjit_trainer::solver::report::{Metrics, Output, Progress, Report};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -15,26 +15,6 @@ use std::path::Path;
 pub const LOG: &str = "train.info";
 /// Metrics, one JSON document per line.
 pub const METRICS: &str = "metrics.jsonl";
-
-/// Warnings that were printed.
-pub static WARNINGS: Tally = Tally::new();
-
-/// Prints a warning on standard error.
-pub fn warn(warning: &Warning) {
-    complain(WARNING, &warning.to_string());
-}
-
-/// What begins the line of a warning.
-const WARNING: &str = "warning";
-
-/// Prints `<what>: <text>` on standard error, as one line whatever names the text contains.
-pub fn complain(what: &str, text: &str) {
-    if what == WARNING {
-        WARNINGS.add();
-    }
-    // Nobody is left to tell when this fails.
-    let _ = writeln!(io::stderr(), "{what}: {}", printable::line(text));
-}
 
 /// Writes a file whole or not at all; its folder is made.
 pub fn write_file(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {

@@ -1,19 +1,14 @@
 //! `skimjit-train cost`.
 
 use super::console::{WARNINGS, complain, say, warn, write_file};
-use super::files;
 use super::session::CareArguments;
 use super::trial::warn_of_shares;
 use serde::Deserialize;
-use skimjit_caffe::proto::{NetParameter, Phase};
-use skimjit_caffe::{
-    blob, read_caffemodel, read_definition, unknown, upgrade::upgrade_net, write_caffemodel,
-};
-use skimjit_data::FeedOptions;
+use skimjit_caffe::{Definition, Phase, Weights};
+use skimjit_data::{Feed, FeedOptions};
 use skimjit_models::{Error, Percent, Result};
 use skimjit_trainer::prune::allocation::smallest;
 use skimjit_trainer::prune::guided::{CostTable, LayerCost};
-use skimjit_trainer::solver::source;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -56,18 +51,17 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let read = [&*arguments.model, &*arguments.weights];
-    files::check(read, &[("--output", Some(&arguments.output))])?;
     let levels = levels(&arguments.levels)?;
-    let mut net = network(arguments)?;
-    let shape = arguments.input_shape()?;
+    let (mut net, shape) = network(arguments)?;
     let folder = scratch()?;
     let mut table: Option<CostTable> = None;
     for &level in &levels {
-        prune(&mut net, level)?;
+        net.change(&["Convolution", "InnerProduct"], |weights| {
+            prune(weights, level)
+        })?;
         let file = folder.join("net.caffemodel");
-        write_caffemodel(&net, &file)?;
-        complain("measuring", &format!("{:.0} % zeros", 100.0 * level));
+        net.write(&file)?;
+        complain("measuring", format!("{:.0} % zeros", 100.0 * level));
         let report = arguments.explain(&file, &shape)?;
         add(&mut table, level, report, arguments)?;
     }
@@ -95,49 +89,29 @@ fn levels(asked: &[Percent]) -> Result<Vec<f64>> {
     Ok(levels)
 }
 
-/// The definition with the weights.
-fn network(arguments: &Arguments) -> Result<NetParameter> {
-    let mut net = read_definition(&arguments.model, arguments.care.care(), &mut warn)?;
+/// The definition with the weights, and the shape of its input.
+fn network(arguments: &Arguments) -> Result<(Weights, String)> {
+    let definition = Definition::read(&arguments.model, arguments.care.care(), &mut |told| {
+        warn(told)
+    })?;
     WARNINGS.check()?;
     // The networks that are measured would lack them.
-    unknown::refuse_in_layers(&net).map_err(|error| error.file(&arguments.model))?;
-    let weights = upgrade_net(read_caffemodel(&arguments.weights)?)
-        .map_err(|error| error.file(&arguments.weights))?;
-    let mut matched = false;
-    for layer in weights.layer {
-        let same = net
-            .layer
-            .iter_mut()
-            .find(|target| target.name() == layer.name());
-        if let Some(target) = same.filter(|_| !layer.blobs.is_empty()) {
-            target.blobs = layer.blobs;
-            matched = true;
-        }
-    }
-    if !matched {
-        return Err(Error::new("weights of which no layer is in the network")
+    definition.refuse_unknown()?;
+    let weights = Weights::read(&arguments.weights)?;
+    let net = definition.clone().with_weights(weights).ok_or_else(|| {
+        Error::new("weights of which no layer is in the network")
             .file(&arguments.weights)
             .expected(format!("weights of {}", arguments.model.display()))
-            .hint("layers are matched by name"));
-    }
-    Ok(net)
+            .hint("layers are matched by name")
+    });
+    Ok((net?, arguments.input_shape(definition)?))
 }
 
-/// Zeroes the smallest weights of every layer.
-fn prune(net: &mut NetParameter, level: f64) -> Result<()> {
-    for layer in &mut net.layer {
-        let kinds = ["Convolution", "InnerProduct"];
-        let name = layer.name().to_owned();
-        if let (true, Some(first)) = (kinds.contains(&layer.r#type()), layer.blobs.first_mut()) {
-            let values = blob::take_values(first).map_err(|error| error.layer(name))?;
-            let limit = smallest(&values, level);
-            first.data = values
-                .into_iter()
-                .map(|w| if w.abs() <= limit { 0.0 } else { w })
-                .collect();
-        }
-    }
-    Ok(())
+/// Zeroes the smallest weights.
+fn prune(weights: &mut [f32], level: f64) {
+    let limit = smallest(weights, level);
+    let pruned = weights.iter_mut().filter(|w| w.abs() <= limit);
+    pruned.for_each(|w| *w = 0.0);
 }
 
 fn scratch() -> Result<PathBuf> {
@@ -149,12 +123,10 @@ fn scratch() -> Result<PathBuf> {
 
 impl Arguments {
     /// Size of an image as the data layers of the test phase bring it, or of the training phase.
-    fn input_shape(&self) -> Result<String> {
-        // Its warnings have been printed.
-        let net = read_definition(&self.model, self.care.care(), &mut |_| ())?;
+    fn input_shape(&self, mut definition: Definition) -> Result<String> {
         for phase in [Phase::Test, Phase::Train] {
-            let state = source::phase(phase);
-            let feed = source::feed(&net, &self.model, &state, FeedOptions::default());
+            definition = definition.in_phase(phase);
+            let feed = Feed::of(&definition, FeedOptions::default());
             let feed = feed.map_err(|error| error.file(&self.model))?;
             if let Some(blob) = feed.blobs().iter().find(|blob| blob.shape.rank() == 4) {
                 let dims: Vec<String> = blob.shape.dims()[1..].iter().map(u32::to_string).collect();

@@ -1,10 +1,9 @@
 //! `skimjit-train net`.
 
 use super::console::{complain, write_file};
-use super::files;
 use super::trial::print;
-use skimjit_caffe::proto::{NetParameter, SolverParameter};
-use skimjit_caffe::text;
+use skimjit_caffe::Definition;
+use skimjit_caffe::solver::SolverDefinition;
 use skimjit_caffe::zoo::{self, Net, TrainVal};
 use skimjit_models::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -68,11 +67,6 @@ fn finite(text: &str) -> std::result::Result<f32, String> {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let written = [
-        ("--output", arguments.output.as_deref()),
-        ("--solver-out", arguments.solver_out.as_deref()),
-    ];
-    files::check([], &written)?;
     let trainable = |net: &&Net| zoo::train_val(net, &TrainVal::default()).is_ok();
     if arguments.list {
         return zoo::all()
@@ -83,13 +77,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let net = find(arguments.name.as_deref().unwrap_or_default())?;
     let definition = zoo::train_val(net, &arguments.options(net)?)?;
     let Some(output) = &arguments.output else {
-        return print(text::net_text(&definition).trim_end());
+        return print(definition.text().trim_end());
     };
-    write_file(output, text::net_text(&definition))?;
+    write_file(output, definition.text())?;
     if let Some(solver) = &arguments.solver_out {
-        write_file(solver, text::solver_text(&solver_for(output, &definition)))?;
+        write_file(solver, solver_for(output, &definition)?)?;
         let command = format!("skimjit-train train --solver {}", solver.display());
-        complain("written", &format!("{command} trains it"));
+        complain("written", format!("{command} trains it"));
     }
     Ok(())
 }
@@ -132,26 +126,19 @@ impl Arguments {
 }
 
 /// Momentum and a rate that networks with He's fillers take, falling to zero.
-fn solver_for(net: &Path, definition: &NetParameter) -> SolverParameter {
-    let kinds = |kind: &str| definition.layer.iter().any(|layer| layer.r#type() == kind);
-    let prefix = net.with_extension("");
-    SolverParameter {
-        net: Some(net.display().to_string()),
-        test_iter: vec![20],
-        test_interval: Some(1000),
-        test_initialization: Some(false),
-        // Batch normalisation bears greater steps.
-        base_lr: Some(if kinds("BatchNorm") { 0.02 } else { 0.002 }),
-        lr_policy: Some("poly".to_owned()),
-        power: Some(1.0),
-        momentum: Some(0.9),
-        weight_decay: Some(0.0005),
-        display: Some(20),
-        average_loss: Some(20),
-        max_iter: Some(10_000),
-        snapshot: Some(1000),
-        snapshot_prefix: Some(prefix.display().to_string()),
-        random_seed: Some(1),
-        ..SolverParameter::default()
-    }
+fn solver_for(net: &Path, definition: &Definition) -> Result<String> {
+    // Batch normalisation bears greater steps.
+    let rate = match definition.has("BatchNorm") {
+        true => 0.02,
+        false => 0.002,
+    };
+    let fields = format!(
+        "test_iter: 20 test_interval: 1000 test_initialization: false
+         base_lr: {rate} lr_policy: 'poly' power: 1 momentum: 0.9 weight_decay: 0.0005
+         display: 20 average_loss: 20 max_iter: 10000 snapshot: 1000 random_seed: 1"
+    );
+    let (mut solver, _) = SolverDefinition::parse(&fields)?;
+    solver.set_net(net);
+    solver.set_snapshot_prefix(&net.with_extension(""));
+    Ok(solver.text())
 }

@@ -1,14 +1,12 @@
 //! `skimjit-train oneshot`.
 
-use super::files;
-use super::trial::{
-    TrialArguments, bar, print, print_json, print_judgements, save, warn_of_shares,
-};
+use super::trial::{TrialArguments, print, print_json, print_judgements, save, warn_of_shares};
 use serde::Serialize;
-use skimjit_caffe::proto::Phase;
+use skimjit_caffe::Phase;
 use skimjit_host::printable;
 use skimjit_models::percent::NoPercent;
 use skimjit_models::{Error, Percent, Result};
+use skimjit_program::progress;
 use skimjit_trainer::engine::Engine;
 use skimjit_trainer::param::{Param, Role};
 use skimjit_trainer::prune::allocation::erk;
@@ -86,10 +84,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             .field("--damping")
             .expected("more than 0"));
     }
-    files::check(
-        arguments.trial.files(),
-        &[("--output", Some(&arguments.output))],
-    )?;
     arguments.trial.machine.start()?;
     let source = arguments.trial.source()?;
     arguments.trial.check_writable(&source)?;
@@ -108,7 +102,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let judge = |engine: &mut dyn Engine| test.as_ref().map(|test| test.judge(engine)).transpose();
     let targets = targets(arguments, engine.as_ref(), &calibration)?;
     let before = judge(engine.as_mut())?;
-    let bar = bar(targets.len());
+    let bar = progress::bar("", targets.len() as u64);
     let mut progress = |report: &LayerReport| {
         bar.set_message(printable::cell(&report.layer).into_owned());
         bar.inc(1);

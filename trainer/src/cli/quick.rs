@@ -1,13 +1,12 @@
 //! `skimjit-train prune` and `skimjit-train finetune`: what SkimCaffe's train_script.sh did.
 
-use super::console::{Console, ConsoleOptions, LOG, WARNINGS, complain, say, warn, write_file};
+use super::console::{Console, ConsoleOptions, LOG, WARNINGS, say, warn, write_file};
 use super::results;
 use super::session::{self, CareArguments, Files, MachineArguments, ThresholdArguments};
 use jiff::Zoned;
-use skimjit_caffe::proto::{NetParameter, SolverParameter};
-use skimjit_caffe::{read_solver_definition, text, unknown};
+use skimjit_caffe::solver::SolverDefinition;
+use skimjit_caffe::{Definition, paths, text};
 use skimjit_models::{Error, Result};
-use skimjit_trainer::paths;
 use skimjit_trainer::prune::guided::GuidedOptions;
 use skimjit_trainer::recipe::MethodOptions;
 use skimjit_trainer::solver::report::Report as _;
@@ -242,15 +241,14 @@ impl CommonArguments {
         let change = |settings: &mut _| self.thresholds.apply(settings);
         let mut solver = session::open(&files, &self.machine, change, &mut console)?;
         if own.thresholds && !solver.has_thresholds() {
-            complain(
-                "warning",
+            warn(
                 "no weights are under L1, and thresholds reach nothing else: nothing will be pruned; \
                  give layers a regularization_type, or set it: --set 'regularization_type=\"L1\"'",
             );
             WARNINGS.check()?;
         }
         if let Some(method) = method(solver.settings().max_iter) {
-            let built = method.build(&NetParameter::default())?;
+            let built = method.build(&Definition::default())?;
             solver.add_method(method.kind(), built, &mut console)?;
         }
         solver.solve(&mut console, &mut asked)?;
@@ -265,26 +263,21 @@ impl CommonArguments {
     fn solver(&self, own: &Own<'_>, folder: &Path) -> Result<Made> {
         let template = std::fs::read(&self.template)
             .map_err(|error| Error::unreadable(&self.template, &error, TEMPLATE))?;
-        let in_file = |error: Error| error.file(&self.template);
         let mut base = if text::is_solver(&template) {
             let care = self.care.care();
-            let solver = read_solver_definition(&self.template, care, &mut warn)?;
+            let solver = SolverDefinition::read(&self.template, care, &mut |told| warn(told))?;
             // The run's own definition would lack what networks inside of it have.
-            let nets = solver.net_param.iter().chain(&solver.train_net_param);
-            nets.chain(&solver.test_net_param)
-                .try_for_each(unknown::refuse_in_text)
-                .map_err(in_file)?;
+            solver.refuse_unknown()?;
             WARNINGS.check()?;
             solver
         } else {
-            text::net(&template).map_err(in_file)?;
-            self.usual()
+            text::net(&template).map_err(|error| error.file(&self.template))?;
+            self.usual()?
         };
         // The definition is a copy in another folder.
-        paths::anchor_solver(&mut base, self.template.parent().unwrap_or(Path::new("")));
-        let said = base.regularization_type.clone();
-        let said = said.filter(|said| !said.is_empty());
-        let base = text::solver_text(&base);
+        base.anchor();
+        let said = base.regularization().map(str::to_owned);
+        let base = base.text();
         let all = self.fields_over(own, said.is_some(), folder);
         let mut told: Vec<String> = all.iter().map(|field| tell(field, &base)).collect();
         if let Some(said) = said.filter(|_| !all.iter().any(|(field, _)| field == REGULARIZATION)) {
@@ -305,8 +298,7 @@ impl CommonArguments {
             // Writing to a String cannot fail.
             let _ = writeln!(lines, "{field}: {value}");
         }
-        let (_, warnings) = text::solver(lines.as_bytes()).map_err(|mut error| {
-            error.position = None;
+        let (_, warnings) = SolverDefinition::parse(&lines).map_err(|error| {
             error
                 .field("--set")
                 .hint("text values need quotes: --set 'type=\"Adam\"'")
@@ -349,17 +341,11 @@ impl CommonArguments {
     }
 
     /// Settings for a network without a template.
-    fn usual(&self) -> SolverParameter {
-        SolverParameter {
-            net: Some(paths::absolute(&self.template).display().to_string()),
-            lr_policy: Some("fixed".to_owned()),
-            momentum: Some(0.9),
-            max_iter: Some(10_000),
-            display: Some(100),
-            average_loss: Some(100),
-            snapshot: Some(2_000),
-            ..SolverParameter::default()
-        }
+    fn usual(&self) -> Result<SolverDefinition> {
+        let fields = "lr_policy: 'fixed' momentum: 0.9 max_iter: 10000 display: 100 average_loss: 100 snapshot: 2000";
+        let (mut solver, _) = SolverDefinition::parse(fields)?;
+        solver.set_net(&paths::absolute(&self.template));
+        Ok(solver)
     }
 }
 

@@ -1,9 +1,8 @@
 //! `skimjit-train recalibrate`.
 
-use super::files;
 use super::trial::{TrialArguments, print, print_json, print_judgements, save};
 use serde::Serialize;
-use skimjit_caffe::proto::Phase;
+use skimjit_caffe::Phase;
 use skimjit_models::{Error, Result};
 use skimjit_trainer::engine::Engine;
 use skimjit_trainer::prune::recalibration::recalibrate;
@@ -43,10 +42,6 @@ struct Summary {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    files::check(
-        arguments.trial.files(),
-        &[("--output", Some(&arguments.output))],
-    )?;
     arguments.trial.machine.start()?;
     let source = arguments.trial.source()?;
     arguments.trial.check_writable(&source)?;

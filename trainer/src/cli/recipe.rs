@@ -5,18 +5,14 @@ use super::results;
 use super::session::{self, CareArguments, Files, MachineArguments, ThresholdArguments};
 use super::trial::print_json;
 use serde::{Deserialize, Serialize};
-use skimjit_caffe::proto::NetParameter;
-use skimjit_caffe::{read_definition, text, unknown};
+use skimjit_caffe::{Definition, paths};
 use skimjit_host::printable;
 use skimjit_models::{Error, Result};
 use skimjit_trainer::executor::CpuEngine;
-use skimjit_trainer::paths;
 use skimjit_trainer::prune::sparsity::{Sparsity, measure};
 use skimjit_trainer::recipe::{MethodOptions, Phase, Recipe, in_phase};
 use skimjit_trainer::solver::method::Method;
 use skimjit_trainer::solver::report::{Output, Report as _, Silent};
-use skimjit_trainer::solver::settings::Settings;
-use skimjit_trainer::solver::source::sources;
 use skimjit_trainer::solver::{Request, Solver, Start};
 use skimjit_trainer::weights::compare;
 use std::collections::BTreeMap;
@@ -106,20 +102,17 @@ const FINISHED: &str = "finished.json";
 pub fn run(arguments: &Arguments) -> Result<()> {
     let recipe = Recipe::read(&arguments.recipe)?;
     arguments.machine.start()?;
-    recipe.warnings.iter().for_each(|told| {
-        complain(
-            "warning",
-            &format!("{}: {told}", arguments.recipe.display()),
-        )
-    });
+    let file = arguments.recipe.display();
+    let told = recipe.warnings.iter();
+    told.for_each(|told| warn(format!("{file}: {told}")));
     let output = arguments
         .output
         .clone()
         .unwrap_or_else(|| PathBuf::from(&recipe.name));
     // What is odd about the network is told once, not in every phase.
-    let net = read_definition(&recipe.net, arguments.care.care(), &mut warn)?;
+    let net = Definition::read(&recipe.net, arguments.care.care(), &mut |told| warn(told))?;
     WARNINGS.check()?;
-    unknown::refuse_in_layers(&net).map_err(|error| error.file(&recipe.net))?;
+    net.refuse_unknown()?;
     let mut asked = session::requests()?;
     let mut weights = arguments.weights.clone().or_else(|| recipe.weights.clone());
     check(arguments, &recipe, &output, weights.as_deref())?;
@@ -145,7 +138,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
                     session::note_stop();
                     complain(
                         "stopped",
-                        &format!("phase {:?}; run the recipe again to go on", phase.name),
+                        format!("phase {:?}; run the recipe again to go on", phase.name),
                     );
                     return Ok(());
                 }
@@ -211,13 +204,11 @@ impl Run<'_> {
     /// Builds the phase on the CPU without running or writing anything.
     fn check(&self, weights: Option<&Path>) -> Result<()> {
         let net = self.network()?;
-        let mut definition = self.recipe.solver(self.phase)?;
-        definition.net = None;
-        definition.net_param = Some(net.clone());
-        let mut settings = Settings::new(&definition)?;
+        let definition = self.recipe.solver(self.phase)?.with_net(net.clone());
+        let mut settings = definition.settings()?;
         self.arguments.thresholds.apply(&mut settings);
         let care = self.arguments.care.care();
-        let sources = sources(&definition, &self.recipe.net, care, &mut |_| ())?;
+        let networks = definition.networks(care, &mut |_| ())?;
         let paths: Vec<PathBuf> = weights.map(Path::to_owned).into_iter().collect();
         let files = session::read_weights(&paths)?;
         let start = Start {
@@ -225,7 +216,7 @@ impl Run<'_> {
             resume: None,
         };
         let engine = Box::new(CpuEngine::default());
-        let mut solver = Solver::new(settings, &sources, engine, start, &mut Silent)?;
+        let mut solver = Solver::new(settings, &networks, engine, start, &mut Silent)?;
         let id = solver.net();
         let named: Vec<_> = paths.iter().map(PathBuf::as_path).zip(&files).collect();
         compare(solver.engine().net(id), &named)?;
@@ -304,7 +295,7 @@ impl Run<'_> {
         self.phase.methods.iter().map(build).collect()
     }
 
-    fn network(&self) -> Result<NetParameter> {
+    fn network(&self) -> Result<Definition> {
         let care = self.arguments.care.care();
         self.recipe.network(&self.places(), self.phase, care)
     }
@@ -320,14 +311,10 @@ impl Run<'_> {
         let batches = self.recipe.recalibration(self.phase, &solver, &net);
         let net_file = self.place.join(NET);
         let file = self.place.join("solver.prototxt");
-        let named = |name: &str| {
-            let path = paths::absolute(&self.place.join(name));
-            Some(path.display().to_string())
-        };
-        solver.net = named(NET);
-        solver.snapshot_prefix = named("snapshot");
-        write_file(&net_file, text::net_text(&net))?;
-        write_file(&file, text::solver_text(&solver))?;
+        solver.set_net(&paths::absolute(&net_file));
+        solver.set_snapshot_prefix(&paths::absolute(&self.place.join("snapshot")));
+        write_file(&net_file, net.text())?;
+        write_file(&file, solver.text())?;
         Ok(Definitions { file, batches })
     }
 

@@ -1,11 +1,11 @@
 //! `skimjit-train sensitivity`.
 
 use super::console::write_file;
-use super::files;
-use super::trial::{TrialArguments, bar, describe, print, print_json, warn_of_shares};
-use skimjit_caffe::proto::Phase;
+use super::trial::{TrialArguments, describe, print, print_json, warn_of_shares};
+use skimjit_caffe::Phase;
 use skimjit_host::printable;
 use skimjit_models::{Percent, Result};
+use skimjit_program::progress;
 use skimjit_trainer::param::prunable;
 use skimjit_trainer::prune::sensitivity::{Point, Sensitivity, scan};
 use skimjit_trainer::trial::Judgement;
@@ -45,10 +45,6 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    files::check(
-        arguments.trial.files(),
-        &[("--output", arguments.output.as_deref())],
-    )?;
     arguments.trial.machine.start()?;
     let source = arguments.trial.source()?;
     let mut engine = arguments.trial.machine.engine()?;
@@ -56,7 +52,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     arguments.trial.compare(&source, engine.net(stream.id()))?;
     warn_of_shares("--levels", &arguments.levels);
     let params = prunable(engine.params(), &arguments.layers, "--layers")?;
-    let bar = bar(params.len() * arguments.levels.len());
+    let steps = params.len() * arguments.levels.len();
+    let bar = progress::bar("", steps as u64);
     let mut progress = |point: &Point| {
         bar.set_message(printable::cell(&point.layer).into_owned());
         bar.inc(1);

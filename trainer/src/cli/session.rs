@@ -1,20 +1,14 @@
 //! What all commands that train share: the machine, the signals, the files to start from.
 
 use super::console::{WARNINGS, complain};
-use skimjit_caffe::proto::solver_parameter::SolverMode;
-use skimjit_caffe::proto::{NetParameter, SolverParameter};
-use skimjit_caffe::{read_caffemodel, read_solver_definition, upgrade::upgrade_net};
-use skimjit_models::Care;
-use skimjit_models::{Error, Result};
+use skimjit_caffe::{Weights, solver::SolverDefinition};
+use skimjit_models::{Care, Error, Result, Warning};
 use skimjit_trainer::engine::Engine;
 use skimjit_trainer::executor::CpuEngine;
-use skimjit_trainer::paths;
 use skimjit_trainer::solver::report::Report;
 use skimjit_trainer::solver::settings::Settings;
-use skimjit_trainer::solver::snapshot::{Resumed, default_prefix};
-use skimjit_trainer::solver::source::sources;
+use skimjit_trainer::solver::snapshot::Resumed;
 use skimjit_trainer::solver::{Request, Solver, Start};
-use skimjit_trainer::update::ThresholdBy;
 use skimjit_trainer::weights::compare;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -98,9 +92,7 @@ impl ThresholdArguments {
     /// Changes settings.
     pub fn apply(&self, settings: &mut Settings) {
         settings.threshold_all = self.threshold_all;
-        if self.threshold_by_gradient {
-            settings.threshold_by = ThresholdBy::Gradient;
-        }
+        settings.threshold_by_gradient = self.threshold_by_gradient;
     }
 }
 
@@ -122,11 +114,9 @@ impl CareArguments {
     }
 }
 
-/// Reads weights, upgraded.
-pub fn read_weights(paths: &[PathBuf]) -> Result<Vec<NetParameter>> {
-    let read =
-        |path: &PathBuf| upgrade_net(read_caffemodel(path)?).map_err(|error| error.file(path));
-    paths.iter().map(read).collect()
+/// Reads weights.
+pub fn read_weights(paths: &[PathBuf]) -> Result<Vec<Weights>> {
+    paths.iter().map(|path| Weights::read(path)).collect()
 }
 
 /// What a run starts from.
@@ -148,32 +138,23 @@ pub fn open(
     change: impl FnOnce(&mut Settings),
     report: &mut dyn Report,
 ) -> Result<Solver> {
-    let solver = read_solver_definition(files.solver, files.care, &mut |warning| {
-        report.line(&format!("warning: {warning}"));
-    })?;
-    tell_mode(&solver, machine, report);
+    let mut tell = |warning: &Warning| report.line(&format!("warning: {warning}"));
+    let definition = SolverDefinition::read(files.solver, files.care, &mut tell)?;
+    tell_mode(&definition, machine, report);
     let in_file = |error: Error| error.file(files.solver);
-    let folder = files.solver.parent().unwrap_or(Path::new(""));
-    let nets = solver.net.iter().chain(&solver.train_net);
-    nets.chain(&solver.test_net)
-        .filter_map(|name| paths::ambiguity(name, folder))
+    let ambiguities = definition.ambiguities();
+    ambiguities
+        .iter()
         .for_each(|told| report.line(&format!("warning: {told}")));
-    let mut settings = Settings::new(&solver).map_err(in_file)?;
-    settings.snapshot_prefix = default_prefix(&solver, files.solver);
+    let mut settings = definition.settings().map_err(in_file)?;
     change(&mut settings);
-    let sources = sources(&solver, files.solver, files.care, &mut |warning| {
-        report.line(&format!("warning: {warning}"));
-    });
-    let sources = sources.map_err(in_file)?;
+    let mut tell = |warning: &Warning| report.line(&format!("warning: {warning}"));
+    let networks = definition
+        .networks(files.care, &mut tell)
+        .map_err(in_file)?;
     let mut given = files.weights.to_vec();
     if given.is_empty() && files.snapshot.is_none() {
-        given.extend(
-            solver
-                .weights
-                .iter()
-                .flat_map(|list| list.split(','))
-                .map(|name| paths::find(name.trim(), folder)),
-        );
+        given = definition.weights();
     }
     given
         .iter()
@@ -189,7 +170,7 @@ pub fn open(
         resume,
     };
     let engine = machine.engine()?;
-    let mut solver = Solver::new(settings, &sources, engine, start, report).map_err(in_file)?;
+    let mut solver = Solver::new(settings, &networks, engine, start, report).map_err(in_file)?;
     if files.snapshot.is_none() {
         let net = solver.net();
         let named: Vec<_> = given.iter().map(PathBuf::as_path).zip(&weights).collect();
@@ -202,10 +183,10 @@ pub fn open(
 }
 
 /// Says, once, that a definition asks for a GPU and the CPU trains.
-fn tell_mode(solver: &SolverParameter, machine: &MachineArguments, report: &mut dyn Report) {
+fn tell_mode(solver: &SolverDefinition, machine: &MachineArguments, report: &mut dyn Report) {
     static TOLD: AtomicBool = AtomicBool::new(false);
-    let asks = solver.solver_mode == Some(SolverMode::Gpu as i32);
-    if asks && machine.device == Device::Cpu && !TOLD.swap(true, Ordering::Relaxed) {
+    if solver.asks_for_gpu() && machine.device == Device::Cpu && !TOLD.swap(true, Ordering::Relaxed)
+    {
         let how = match cfg!(feature = "cuda") {
             true => "--device cuda trains on a GPU",
             false => "this skimjit-train was built without CUDA, see --device",
@@ -247,7 +228,7 @@ pub fn tell_end(solver: &Solver) {
                 ""
             }
         );
-        complain("stopped", &text);
+        complain("stopped", text);
     }
 }
 

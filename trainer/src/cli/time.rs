@@ -2,18 +2,16 @@
 
 use super::console::{WARNINGS, warn};
 use super::session::{CareArguments, MachineArguments};
-use super::trial::{bar, print, print_json};
+use super::trial::{print, print_json};
 use serde::Serialize;
-use skimjit_caffe::proto::{Phase, SolverParameter};
-use skimjit_caffe::read_definition;
+use skimjit_caffe::solver::{Networks, SolverDefinition};
+use skimjit_caffe::{Definition, Phase};
 use skimjit_models::Result;
+use skimjit_program::progress;
 use skimjit_trainer::engine::NodeTime;
-use skimjit_trainer::paths;
 use skimjit_trainer::solver::report::Silent;
-use skimjit_trainer::solver::settings::Settings;
-use skimjit_trainer::solver::source::{Source, Sources, phase};
 use skimjit_trainer::solver::{Solver, Start};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Measures training steps of a network: forward, backward and update, layer by layer, and its memory.
@@ -83,42 +81,26 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     table(&times)
 }
 
+/// Updates as they usually are, that change nothing.
+const SOLVER: &str = "base_lr: 0 lr_policy: 'fixed' momentum: 0.9 weight_decay: 0.0005 max_iter: 1000000000 random_seed: 1";
+
 fn open(arguments: &Arguments) -> Result<Solver> {
-    let mut definition = read_definition(&arguments.model, arguments.care.care(), &mut warn)?;
+    let definition = Definition::read(&arguments.model, arguments.care.care(), &mut |told| {
+        warn(told)
+    })?;
     WARNINGS.check()?;
-    let folder = arguments.model.parent().unwrap_or(Path::new(""));
-    paths::find_matrices(&mut definition, folder);
-    let train = Source {
-        definition,
-        file: arguments.model.clone(),
-        state: phase(Phase::Train),
-    };
-    let solver = SolverParameter {
-        base_lr: Some(0.0),
-        lr_policy: Some("fixed".to_owned()),
-        momentum: Some(0.9),
-        weight_decay: Some(0.0005),
-        max_iter: Some(1_000_000_000),
-        random_seed: Some(1),
-        ..SolverParameter::default()
-    };
-    let sources = Sources {
-        train,
+    let networks = Networks {
+        train: definition.in_phase(Phase::Train),
         tests: Vec::new(),
     };
+    let settings = SolverDefinition::parse(SOLVER)?.0.settings()?;
     let engine = arguments.machine.engine()?;
-    Solver::new(
-        Settings::new(&solver)?,
-        &sources,
-        engine,
-        Start::default(),
-        &mut Silent,
-    )
+    Solver::new(settings, &networks, engine, Start::default(), &mut Silent)
 }
 
 fn measure(arguments: &Arguments, solver: &mut Solver) -> Result<Times> {
     let id = solver.net();
-    let bar = bar(arguments.iterations as usize);
+    let bar = progress::bar("", arguments.iterations.into());
     let (mut steps, mut nodes) = (Vec::new(), Vec::<Vec<NodeTime>>::new());
     for step in 0..WARM_UP + arguments.iterations {
         let start = Instant::now();
@@ -182,14 +164,8 @@ fn layers(solver: &mut Solver, steps: &[Vec<NodeTime>]) -> Vec<LayerTimes> {
 fn batch(solver: &mut Solver) -> u64 {
     let id = solver.net();
     let net = solver.engine().net(id);
-    let top = net
-        .definition
-        .layer
-        .first()
-        .and_then(|layer| layer.top.first());
-    let named = |name: &String| net.graph.values.iter().find(|value| value.name == *name);
-    top.and_then(named)
-        .map_or(0, |value| value.shape.dim(0).into())
+    let first = net.graph.values.first();
+    first.map_or(0, |value| value.shape.dim(0).into())
 }
 
 fn parameters_bytes(solver: &mut Solver) -> u64 {

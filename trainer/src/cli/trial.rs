@@ -1,14 +1,11 @@
 //! What commands share that judge or change a trained network without training it.
 
-use super::console::{WARNINGS, complain, folder_for, warn};
+use super::console::{WARNINGS, folder_for, warn};
 use super::session::{CareArguments, MachineArguments, read_weights};
-use indicatif::{ProgressBar, ProgressStyle};
-use skimjit_caffe::proto::NetParameter;
-use skimjit_caffe::{read_definition, unknown, write_caffemodel};
+use skimjit_caffe::{Definition, Weights};
 use skimjit_host::printable;
 use skimjit_models::{Error, Percent, Result};
 use skimjit_trainer::net::Net;
-use skimjit_trainer::paths;
 use skimjit_trainer::trial::{Judgement, Source};
 use skimjit_trainer::weights::compare;
 use std::io::{self, Write};
@@ -38,21 +35,12 @@ pub struct TrialArguments {
 }
 
 impl TrialArguments {
-    /// What is read.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        std::iter::once(&*self.model).chain(self.weights.iter().map(PathBuf::as_path))
-    }
     /// Reads definition and weights.
     pub fn source(&self) -> Result<Source> {
-        let mut definition = read_definition(&self.model, self.care.care(), &mut warn)?;
+        let definition = Definition::read(&self.model, self.care.care(), &mut |told| warn(told))?;
         WARNINGS.check()?;
-        paths::find_matrices(
-            &mut definition,
-            self.model.parent().unwrap_or(Path::new("")),
-        );
         Ok(Source {
             definition,
-            file: self.model.clone(),
             weights: read_weights(&self.weights)?,
             seed: self.seed,
         })
@@ -62,14 +50,14 @@ impl TrialArguments {
         let (Some(last), Some(file)) = (source.weights.last(), self.weights.last()) else {
             return Ok(());
         };
-        unknown::refuse_moved(last).map_err(|error| error.file(file))
+        last.refuse_moved().map_err(|error| error.file(file))
     }
     /// Refuses weights of another network; tells what matches in part.
     pub fn compare(&self, source: &Source, net: &Net) -> Result<()> {
         let named = self.weights.iter().map(PathBuf::as_path);
         let named: Vec<_> = named.zip(&source.weights).collect();
         let told = compare(net, &named)?;
-        told.iter().for_each(|told| complain("warning", told));
+        told.iter().for_each(warn);
         WARNINGS.check()
     }
 }
@@ -79,13 +67,13 @@ pub fn warn_of_shares<'a>(option: &str, percents: impl IntoIterator<Item = &'a P
     let told = percents
         .into_iter()
         .filter_map(|percent| percent.warning(option));
-    told.for_each(|told| complain("warning", &told));
+    told.for_each(warn);
 }
 
 /// Writes weights as a whole or not at all.
-pub fn save(net: &NetParameter, path: &Path) -> Result<()> {
+pub fn save(weights: &Weights, path: &Path) -> Result<()> {
     folder_for(path).map_err(|error| Error::unwritable(path, &error))?;
-    write_caffemodel(net, path)
+    weights.write(path)
 }
 
 /// Prints a JSON document.
@@ -122,12 +110,4 @@ pub fn print_judgements(before: &Option<Judgement>, after: &Option<Judgement>) -
         }
     }
     Ok(())
-}
-
-/// A bar on standard error for so many steps.
-pub fn bar(steps: usize) -> ProgressBar {
-    let bar = ProgressBar::new(steps as u64);
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar
 }

@@ -3,26 +3,14 @@
 use super::tests::{compare, engines};
 use crate::engine::{Engine, NetId, loss};
 use crate::executor::CpuEngine;
-use crate::net::{Net, NetSource};
+use crate::net::Net;
 use crate::update::{Decay, Rule, Threshold, Update};
-use skimjit_caffe::parse_prototxt;
-use skimjit_caffe::proto::{NetState, Phase};
+use skimjit_caffe::{Definition, Phase};
 use skimjit_models::{Shape, Tensor};
 
 fn net(text: &str) -> Net {
-    let (definition, _) = parse_prototxt(text, "test.prototxt").unwrap();
-    let state = NetState {
-        phase: Some(Phase::Train as i32),
-        ..NetState::default()
-    };
-    let source = NetSource {
-        definition: &definition,
-        state: &state,
-        weights: &[],
-        blobs: &[],
-        seed: 3,
-    };
-    let built = source.build();
+    let definition = Definition::parse(text, "test.prototxt").unwrap();
+    let built = Net::new(&definition.in_phase(Phase::Train), &[], &[], 3);
     built.unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 

@@ -2,7 +2,7 @@
 
 use super::device::{Args, Device};
 use crate::param::Role;
-use crate::update::{Decay, ParamState, Rule, Threshold, ThresholdBy, Update};
+use crate::update::{Decay, ParamState, Rule, Threshold, Update, correction};
 use skimjit_models::Result;
 
 /// Where the newest values are.
@@ -219,16 +219,17 @@ fn arguments(update: &Update<'_>, count: usize) -> ([usize; 6], [f32; 8]) {
     let (cut, limit, largest) = match update.threshold {
         Threshold::None => (0, 0.0, 0.0),
         Threshold::Fixed(limit) => (1, limit, 0.0),
-        Threshold::Adaptive { least, factor, by } => match by {
-            ThresholdBy::Update => (2, least, factor),
-            ThresholdBy::Gradient => (3, least, factor),
-        },
+        Threshold::Adaptive {
+            least,
+            factor,
+            by_gradient,
+        } => (2 + usize::from(by_gradient), least, factor),
         Threshold::Soft(limit) => (4, limit, 0.0),
     };
     let (length, run) = update
         .factors
         .map_or((1, 1), |(factors, run)| (factors.len(), run));
-    let rate = update.rate * update.rule.correction(update.iteration);
+    let rate = update.rate * correction(update.rule, update.iteration);
     (
         [count, rule, kind, cut, run, length],
         [update.scale, decay, rate, a, b, delta, limit, largest],

@@ -8,11 +8,10 @@ use super::driver;
 use crate::cpu::gemm::{Matrix, multiply};
 use crate::engine::{Engine, NetId, loss};
 use crate::executor::{CpuEngine, Executor};
-use crate::net::NetSource;
-use crate::update::{Decay, Rule, Threshold, ThresholdBy, Update};
+use crate::net::Net;
+use crate::update::{Decay, Rule, Threshold, Update};
 use libloading::Library;
-use skimjit_caffe::parse_prototxt;
-use skimjit_caffe::proto::{NetState, Phase};
+use skimjit_caffe::{Definition, Phase};
 use skimjit_data::Blob;
 use skimjit_models::{Error, Result, Shape, Tensor};
 use std::collections::HashMap;
@@ -210,26 +209,17 @@ layer { name: "i1" type: "InnerProduct" bottom: "c1" top: "i1" inner_product_par
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "i1" bottom: "label" top: "loss" }
 "#;
 
-fn build(layers: &str, phase: Phase) -> crate::net::Net {
+fn build(layers: &str, phase: Phase) -> Net {
     let inputs = r#"
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 3 dim: 2 dim: 13 dim: 11 } } }
 layer { name: "label" type: "Input" top: "label" input_param { shape { dim: 3 } } }"#;
-    let (definition, _) = parse_prototxt(&format!("{inputs}{layers}"), "net.prototxt").unwrap();
+    let definition = Definition::parse(&format!("{inputs}{layers}"), "net.prototxt").unwrap();
     let blob = |name: &str, dims: &[u32]| Blob {
         name: name.to_owned(),
         shape: Shape::new(dims).unwrap(),
     };
-    let source = NetSource {
-        definition: &definition,
-        state: &NetState {
-            phase: Some(phase as i32),
-            ..NetState::default()
-        },
-        weights: &[],
-        blobs: &[blob("data", &[3, 2, 13, 11]), blob("label", &[3])],
-        seed: 5,
-    };
-    source.build().unwrap()
+    let blobs = [blob("data", &[3, 2, 13, 11]), blob("label", &[3])];
+    Net::new(&definition.in_phase(phase), &[], &blobs, 5).unwrap()
 }
 
 fn batch(turn: u64) -> [Tensor; 2] {
@@ -346,16 +336,16 @@ fn every_update_agrees_with_the_cpu() {
         },
     ];
     let decays = [Decay::None, Decay::L1(0.01), Decay::L2(0.02)];
-    let adaptive = |by| Threshold::Adaptive {
+    let adaptive = |by_gradient| Threshold::Adaptive {
         least: 0.01,
         factor: 10.0,
-        by,
+        by_gradient,
     };
     let thresholds = [
         Threshold::None,
         Threshold::Fixed(0.05),
-        adaptive(ThresholdBy::Update),
-        adaptive(ThresholdBy::Gradient),
+        adaptive(false),
+        adaptive(true),
         Threshold::Soft(0.003),
     ];
     for mut gpu in engines() {

@@ -2,13 +2,11 @@
 //! Vinyals and Dean 2015). Pruned networks learn more from it than from labels alone.
 
 use crate::engine::{Engine, NetId};
-use crate::net::{Net, NetSource};
+use crate::net::Net;
 use crate::solver::method::{Context, Method};
 use crate::solver::report::Metrics;
-use crate::solver::source::phase;
 use serde::Deserialize;
-use skimjit_caffe::proto::{NetParameter, Phase};
-use skimjit_caffe::{read_caffemodel, upgrade::upgrade_net};
+use skimjit_caffe::{Definition, Phase, Weights};
 use skimjit_data::Blob;
 use skimjit_models::{Error, Op, Place, Result, Tensor, ValueId};
 use std::path::PathBuf;
@@ -62,14 +60,14 @@ struct Teacher {
 pub struct Distillation {
     options: DistillationOptions,
     /// Definition of both networks.
-    definition: NetParameter,
+    definition: Definition,
     heads: Vec<Head>,
     teacher: Option<Teacher>,
 }
 
 impl Distillation {
     /// Checks options; files are read when the run starts. `definition` has all phases.
-    pub fn new(options: DistillationOptions, definition: &NetParameter) -> Result<Self> {
+    pub fn new(options: DistillationOptions, definition: &Definition) -> Result<Self> {
         let fine = |x: f32| x.is_finite() && x > 0.0;
         if !fine(options.temperature) || !fine(options.weight) {
             return Err(
@@ -85,7 +83,7 @@ impl Distillation {
         }
         Ok(Self {
             options,
-            definition: definition.clone(),
+            definition: definition.clone().in_phase(Phase::Test),
             heads: Vec::new(),
             teacher: None,
         })
@@ -93,8 +91,7 @@ impl Distillation {
 
     fn open(&self, student: &Net, mut engine: Box<dyn Engine>) -> Result<Teacher> {
         let path = self.options.teacher.clone().unwrap_or_default();
-        let weights = read_caffemodel(&path).and_then(upgrade_net);
-        let weights = weights.map_err(|error| error.file(&path))?;
+        let weights = Weights::read(&path)?;
         let blobs: Vec<Blob> = student
             .graph
             .inputs
@@ -104,14 +101,9 @@ impl Distillation {
                 shape: student.graph.shape(id).clone(),
             })
             .collect();
-        let source = NetSource {
-            definition: &self.definition,
-            state: &phase(Phase::Test),
-            weights: std::slice::from_ref(&weights),
-            blobs: &blobs,
-            seed: 0,
-        };
-        let net = source.build().map_err(|error| error.file(&path))?;
+        let files = std::slice::from_ref(&weights);
+        let net = Net::new(&self.definition, files, &blobs, 0);
+        let net = net.map_err(|error| error.file(&path))?;
         complete(&net, &weights).map_err(|error| error.file(&path))?;
         let theirs = heads(&net);
         let scores = self.heads.iter().map(|head| {
@@ -136,11 +128,12 @@ impl Distillation {
 }
 
 /// Every parameter has its values from the file: none was filled.
-fn complete(net: &Net, weights: &NetParameter) -> Result<()> {
+fn complete(net: &Net, weights: &Weights) -> Result<()> {
     for parameter in &net.training.parameters {
         let Place { layer, index, .. } = &parameter.places[0];
-        let found = weights.layer.iter().find(|other| other.name() == layer);
-        if found.is_none_or(|found| found.blobs.len() <= *index) {
+        let mut layers = weights.layers();
+        let found = layers.find(|(name, _)| name == layer);
+        if found.is_none_or(|(_, arrays)| arrays <= *index) {
             return Err(Error::new("no weights")
                 .layer(layer.clone())
                 .expected("a teacher with weights of all layers"));
@@ -293,7 +286,7 @@ mod tests {
                 temperature,
                 weight: 1.0,
             };
-        let net = NetParameter::default();
+        let net = Definition::default();
         assert!(Distillation::new(options(Some("a"), None, 4.0), &net).is_ok());
         for wrong in [
             options(None, None, 4.0),

@@ -1,9 +1,7 @@
 //! The solver: iterations, tests, snapshots.
 
 mod display;
-mod field;
 pub mod method;
-pub mod rate;
 pub mod report;
 mod run;
 pub mod settings;
@@ -18,10 +16,11 @@ use method::{Method, MethodStates};
 use report::{Judgement, Metrics, Output, Progress, Report};
 use run::Run;
 use settings::Settings;
-use skimjit_caffe::proto::NetParameter;
+use skimjit_caffe::solver::Networks;
+use skimjit_caffe::{Definition, Weights};
 use skimjit_data::Feed;
 use skimjit_models::{Error, Result, Tensor};
-use source::{BuildOptions, Fed, Source, Sources};
+use source::{BuildOptions, Fed};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -49,7 +48,7 @@ pub struct Solver {
     train: Runner,
     tests: Vec<Runner>,
     /// Definition of the training network.
-    source: Source,
+    definition: Definition,
     /// Batches that BatchNorm's statistics are gathered anew from before tests; 0: they stay.
     recalibration: u32,
     losses: VecDeque<f32>,
@@ -59,7 +58,7 @@ pub struct Solver {
 #[derive(Default)]
 pub struct Start<'a> {
     /// Weights, later ones over earlier ones.
-    pub weights: &'a [NetParameter],
+    pub weights: &'a [Weights],
     /// A snapshot to go on from; its weights are among `weights` already.
     pub resume: Option<snapshot::Resumed>,
 }
@@ -68,7 +67,7 @@ impl Solver {
     /// Builds all networks on an engine without any.
     pub fn new(
         settings: Settings,
-        sources: &Sources,
+        networks: &Networks,
         mut engine: Box<dyn Engine>,
         start: Start<'_>,
         report: &mut dyn Report,
@@ -79,14 +78,22 @@ impl Solver {
             seed: settings.seed,
             skip: iteration * u64::from(settings.iter_size),
         };
-        let train = add(engine.as_mut(), sources.train.build(&options)?, report)?;
+        let train = add(
+            engine.as_mut(),
+            source::build(&networks.train, &options)?,
+            report,
+        )?;
         let passes = tests_before(&settings, iteration);
         let mut tests = Vec::new();
-        for (source, &batches) in sources.tests.iter().zip(&settings.test_iter) {
+        for (test, &batches) in networks.tests.iter().zip(&settings.test_iter) {
             // Tests go on in their data where the last one stopped; weights are those that are trained.
             options.skip = passes * u64::from(batches);
             options.weights = &[];
-            tests.push(add(engine.as_mut(), source.build(&options)?, report)?);
+            tests.push(add(
+                engine.as_mut(),
+                source::build(test, &options)?,
+                report,
+            )?);
         }
         let treatments = engine
             .params()
@@ -94,12 +101,12 @@ impl Solver {
             .map(|param| Treatment::of(param, &settings))
             .collect::<Result<_>>()
             .map_err(|error| match error.layer {
-                Some(_) => error.file(&sources.train.file),
+                Some(_) => error.file(networks.train.file()),
                 None => error,
             })?;
         if engine.net(train.id).training.losses.is_empty() {
             return Err(Error::new("a network without loss")
-                .file(&sources.train.file)
+                .file(networks.train.file())
                 .expected("a loss layer, like SoftmaxWithLoss, in the TRAIN phase"));
         }
         let mut solver = Self {
@@ -117,7 +124,7 @@ impl Solver {
             },
             train,
             tests,
-            source: sources.train.clone(),
+            definition: networks.train.clone(),
             recalibration: 0,
             losses: VecDeque::new(),
         };
@@ -174,7 +181,7 @@ impl Solver {
         self.run.snapshot(report)
     }
     /// The network as it is, with its weights.
-    pub fn trained(&mut self) -> NetParameter {
+    pub fn trained(&mut self) -> Weights {
         self.run.trained()
     }
     /// True when updates zero small weights of some parameter.
@@ -362,13 +369,7 @@ impl Solver {
         if self.recalibration == 0 || !params.any(|param| param.role == Role::Statistic) {
             return Ok(());
         }
-        let options = BuildOptions {
-            weights: &[],
-            seed: self.run.settings.seed,
-            skip: 0,
-        };
-        let feed = self.source.feed(&options);
-        let mut feed = feed.map_err(|error| error.file(&self.source.file))?;
+        let mut feed = source::feed(&self.definition, self.run.settings.seed, 0)?;
         let engine = self.run.engine.as_mut();
         let layers = recalibrate(engine, self.train.id, &mut feed, self.recalibration)?;
         if layers > 0 {
@@ -382,7 +383,7 @@ impl Solver {
 
     /// File of the training network's definition.
     pub fn file(&self) -> &Path {
-        &self.source.file
+        self.definition.file()
     }
 
     /// Channels, height and width of an image as the data layers bring it, in tests if there are any; `None`

@@ -6,14 +6,8 @@ use super::method::MethodStates;
 use super::report::{Metrics, Report};
 use super::run::Run;
 use crate::engine::{Engine, NetId};
-use skimjit_caffe::proto::{
-    BlobProto, BlobShape, LayerParameter, NetParameter, SolverParameter, SolverState,
-};
-use skimjit_caffe::{
-    blob, read_caffemodel, read_solverstate, upgrade::upgrade_net, write_caffemodel,
-    write_caffemodel_hdf5, write_solverstate, write_solverstate_hdf5,
-};
-use skimjit_models::{Error, Place, Result, Shape};
+use skimjit_caffe::{Array, SolverState, Weights};
+use skimjit_models::{Error, Place, Result, Tensor};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -22,33 +16,27 @@ pub struct Resumed {
     /// Iterations done.
     pub iteration: u64,
     /// The weights.
-    pub weights: NetParameter,
+    pub weights: Weights,
     state: SolverState,
-    /// Masks, shadows, and the methods' own state.
-    extra: Option<NetParameter>,
+    /// The methods' own state, masks and shadows.
+    extra: Option<(String, Vec<(String, Tensor)>)>,
     file: PathBuf,
 }
 
 impl Resumed {
     /// Reads a solverstate and what belongs to it.
     pub fn read(path: &Path) -> Result<Self> {
-        let state = read_solverstate(path)?;
-        check_whole(&state).map_err(|error| error.file(path))?;
-        let iteration = u64::try_from(state.iter()).map_err(|_| {
-            Error::new(state.iter().to_string())
-                .file(path)
-                .field("iter")
-                .expected("0 or more")
-        })?;
-        let weights = read_caffemodel(&learned_net(&state, path)?)?;
+        let state = SolverState::read(path)?;
+        let weights = Weights::read(&learned_net(&state, path)?)?;
         let extra = sibling(path, EXTRA);
+        let read = || {
+            let arrays = Weights::read(&extra)?.into_arrays();
+            arrays.map_err(|error| error.file(&extra))
+        };
         Ok(Self {
-            iteration,
-            weights: upgrade_net(weights)?,
-            extra: extra
-                .exists()
-                .then(|| read_caffemodel(&extra))
-                .transpose()?,
+            iteration: state.iteration,
+            weights,
+            extra: extra.exists().then(read).transpose()?,
             state,
             file: path.to_owned(),
         })
@@ -56,12 +44,8 @@ impl Resumed {
 
     /// State of the methods.
     pub(super) fn methods(&self) -> Result<MethodStates> {
-        let Some(text) = self
-            .extra
-            .as_ref()
-            .map(NetParameter::name)
-            .filter(|text| !text.is_empty())
-        else {
+        let text = self.extra.as_ref().map(|(text, _)| text.as_str());
+        let Some(text) = text.filter(|text| !text.is_empty()) else {
             return Ok(MethodStates::default());
         };
         serde_json::from_str(text).map_err(|error| {
@@ -75,7 +59,7 @@ impl Resumed {
     /// Takes over histories, masks and shadows.
     pub(super) fn apply(self, run: &mut Run) -> Result<()> {
         run.iteration = self.iteration;
-        run.current_step = self.state.current_step();
+        run.current_step = self.state.current_step;
         let params = run.engine.params().len();
         let arrays = run.settings.rule.histories();
         let found = self.state.history.len();
@@ -89,10 +73,10 @@ impl Resumed {
                 ))
                 .hint("go on with the network and the solver type that the snapshot is from"));
         }
-        for (number, mut blob) in self.state.history.into_iter().enumerate() {
+        for (number, values) in self.state.history.into_iter().enumerate() {
             let (array, index) = (number / params, number % params);
             let at = |error: Error| error.file(&self.file).field(format!("history[{number}]"));
-            let data = blob::take_tensor(&mut blob).map_err(at)?.into_data();
+            let data = values.into_data();
             let mut wrong = None;
             run.engine.edit(index, &mut |param, state| {
                 if data.len() != param.shape.count() {
@@ -110,28 +94,11 @@ impl Resumed {
                 return Err(at(error));
             }
         }
-        match self.extra {
-            Some(extra) => restore_extra(run, extra),
-            None => Ok(()),
+        if let Some((_, arrays)) = self.extra {
+            restore_extra(run, arrays);
         }
+        Ok(())
     }
-}
-
-/// Caffe writes these fields always, `current_step` last: one that is missing was cut off, and its default
-/// would be taken for it.
-fn check_whole(state: &SolverState) -> Result<()> {
-    let needed = [
-        ("iter", state.iter.is_some()),
-        ("learned_net", state.learned_net.is_some()),
-        ("current_step", state.current_step.is_some()),
-    ];
-    let missing = needed.iter().find(|(_, is_there)| !is_there);
-    missing.map_or(Ok(()), |(field, _)| {
-        Err(Error::new("nothing")
-            .field(*field)
-            .expected("a value, as in every state of a solver")
-            .hint("the file is cut off: copy it again, or go on from an earlier snapshot"))
-    })
 }
 
 /// Extension of the file of what Caffe does not know.
@@ -148,7 +115,7 @@ fn sibling(state: &Path, extension: &str) -> PathBuf {
 
 /// The caffemodel that a solverstate names, where it says or beside it.
 fn learned_net(state: &SolverState, path: &Path) -> Result<PathBuf> {
-    let named = PathBuf::from(state.learned_net());
+    let named = PathBuf::from(&state.learned_net);
     let beside = |name: &Path| path.parent().map(|folder| folder.join(name));
     let by_name = named.file_name().and_then(|name| beside(Path::new(name)));
     let own = sibling(path, "caffemodel");
@@ -167,55 +134,35 @@ fn learned_net(state: &SolverState, path: &Path) -> Result<PathBuf> {
     })
 }
 
-fn restore_extra(run: &mut Run, extra: NetParameter) -> Result<()> {
-    for mut layer in extra.layer {
-        let Some((name, what)) = layer
-            .name()
-            .rsplit_once(' ')
-            .map(|(a, b)| (a.to_owned(), b.to_owned()))
-        else {
+fn restore_extra(run: &mut Run, arrays: Vec<(String, Tensor)>) {
+    for (name, array) in arrays {
+        let Some((name, what)) = name.rsplit_once(' ') else {
             continue;
         };
-        let Some(blob) = layer.blobs.first_mut() else {
-            continue;
-        };
-        let data = blob::take_tensor(blob)?.into_data();
+        let data = array.into_data();
         let params = run.engine.params();
         let fits =
             |param: &crate::param::Param| param.name() == name && param.shape.count() == data.len();
         let Some(index) = params.iter().position(fits) else {
             continue;
         };
-        run.engine.edit(index, &mut |_, state| match what.as_str() {
+        run.engine.edit(index, &mut |_, state| match what {
             "mask" => state.mask = Some(data.clone()),
             _ => state.shadow = Some(data.clone()),
         });
     }
-    Ok(())
-}
-
-/// Values with the current kind of shape.
-fn blob(shape: &Shape, data: Vec<f32>) -> BlobProto {
-    BlobProto {
-        shape: Some(BlobShape {
-            dim: shape.dims().iter().map(|&dim| dim.into()).collect(),
-            ..BlobShape::default()
-        }),
-        data,
-        ..BlobProto::default()
-    }
 }
 
 /// Values of all parameters of an engine, perhaps with their gradients.
-pub fn blobs(engine: &mut dyn Engine, with_gradients: bool) -> Vec<BlobProto> {
+pub fn arrays(engine: &mut dyn Engine, with_gradients: bool) -> Vec<Array> {
     let mut all = Vec::new();
     for index in 0..engine.params().len() {
         engine.read(index, &mut |param, state| {
-            let mut blob = blob(&param.shape, state.data.clone());
-            if with_gradients {
-                blob.diff.clone_from(&state.gradient);
-            }
-            all.push(blob);
+            let gradient = with_gradients.then(|| state.gradient.clone());
+            all.push(Array {
+                values: Tensor::new(param.shape.clone(), state.data.clone()),
+                gradient: gradient.unwrap_or_default(),
+            });
         });
     }
     all
@@ -232,14 +179,6 @@ pub fn stored(engine: &dyn Engine, id: NetId) -> Vec<(usize, &[Place])> {
         Some((index?, &parameter.places[..]))
     });
     all.collect()
-}
-
-/// A blob of a layer, which has it then.
-pub fn blob_at(layer: &mut LayerParameter, index: usize) -> &mut BlobProto {
-    if layer.blobs.len() <= index {
-        layer.blobs.resize_with(index + 1, BlobProto::default);
-    }
-    &mut layer.blobs[index]
 }
 
 /// Makes the folder of a file of the snapshot and has it written; an error says that nothing is lost.
@@ -281,14 +220,14 @@ impl Run {
         let net = self.trained();
         self.engine.check()?;
         save(&model, |path| match hdf5 {
-            true => write_caffemodel_hdf5(&net, path),
-            false => write_caffemodel(&net, path),
+            true => net.write_hdf5(path),
+            false => net.write(path),
         })?;
         drop(net);
-        let extra_net = self.extra();
+        let kept = self.extra();
         self.engine.check()?;
-        if let Some(net) = extra_net {
-            save(&extra, |path| write_caffemodel(&net, path))?;
+        if let Some(kept) = kept {
+            save(&extra, |path| kept.write(path))?;
         }
         report.line(&format!(
             "Snapshotting solver state to {format} file {}",
@@ -297,8 +236,8 @@ impl Run {
         let solver = self.solver_state(&model);
         self.engine.check()?;
         save(&state, |path| match hdf5 {
-            true => write_solverstate_hdf5(&solver, path),
-            false => write_solverstate(&solver, path),
+            true => solver.write_hdf5(path),
+            false => solver.write(path),
         })?;
         self.snapshot_at = Some(self.iteration);
         report.metrics(&Metrics::Snapshot {
@@ -332,10 +271,10 @@ impl Run {
     }
 
     /// The network as it is, with its weights.
-    pub fn trained(&mut self) -> NetParameter {
-        let values = blobs(self.engine.as_mut(), self.settings.snapshot_diff);
+    pub fn trained(&mut self) -> Weights {
+        let values = arrays(self.engine.as_mut(), self.settings.snapshot_diff);
         let net = self.engine.net(self.net);
-        let mut definition = net.definition.clone();
+        let mut trained = net.layers.clone();
         for (index, places) in stored(self.engine.as_ref(), self.net) {
             // As Caffe, which stores a shared parameter once in HDF5.
             let shown = match self.settings.snapshot_hdf5 {
@@ -343,13 +282,10 @@ impl Run {
                 false => places,
             };
             for place in shown {
-                let mut layers = definition.layer.iter_mut();
-                if let Some(layer) = layers.find(|layer| layer.name() == place.layer) {
-                    *blob_at(layer, place.index) = values[index].clone();
-                }
+                trained.set(place, &values[index], &net.layers);
             }
         }
-        definition
+        trained
     }
 
     fn solver_state(&mut self, model: &Path) -> SolverState {
@@ -364,31 +300,27 @@ impl Run {
                         .get(array)
                         .filter(|data| !data.is_empty())
                         .cloned();
-                    all.push(blob(&param.shape, data.unwrap_or_else(zeros)));
+                    all.push(Tensor::new(param.shape.clone(), data.unwrap_or_else(zeros)));
                 }
             });
         }
         SolverState {
-            iter: i32::try_from(self.iteration).ok(),
-            learned_net: Some(model.display().to_string()),
+            iteration: self.iteration,
+            learned_net: model.display().to_string(),
             history: history.into_iter().flatten().collect(),
-            current_step: Some(self.current_step),
-            ..SolverState::default()
+            current_step: self.current_step,
         }
     }
 
     /// Masks, shadows and the state of methods, where there are any.
-    fn extra(&mut self) -> Option<NetParameter> {
-        let mut layers = Vec::new();
+    fn extra(&mut self) -> Option<Weights> {
+        let mut arrays = Vec::new();
         for index in 0..self.treatments.len() {
             self.engine.read(index, &mut |param, state| {
                 for (what, data) in [("mask", &state.mask), ("shadow", &state.shadow)] {
                     if let Some(data) = data {
-                        layers.push(LayerParameter {
-                            name: Some(format!("{} {what}", param.name())),
-                            blobs: vec![blob(&param.shape, data.clone())],
-                            ..LayerParameter::default()
-                        });
+                        let array = Tensor::new(param.shape.clone(), data.clone());
+                        arrays.push((format!("{} {what}", param.name()), array));
                     }
                 }
             });
@@ -397,49 +329,31 @@ impl Run {
         let states = states.map(|(name, method)| (name.clone(), method.save()));
         let states: serde_json::Map<_, _> = states.filter(|(_, state)| !state.is_null()).collect();
         let any = !states.is_empty();
-        (any || !layers.is_empty()).then(|| NetParameter {
-            name: any.then(|| serde_json::Value::Object(states).to_string()),
-            layer: layers,
-            ..NetParameter::default()
+        (any || !arrays.is_empty()).then(|| {
+            let text = any.then(|| serde_json::Value::Object(states).to_string());
+            Weights::of_arrays(text, arrays)
         })
-    }
-}
-
-/// Where snapshots go when the solver does not say: beside it, under its name.
-pub fn default_prefix(solver: &SolverParameter, file: &Path) -> String {
-    let said = Path::new(solver.snapshot_prefix());
-    let stem = file.file_stem().unwrap_or_default();
-    match solver.snapshot_prefix() {
-        "" => file.with_extension("").display().to_string(),
-        _ if said.is_dir() => said.join(stem).display().to_string(),
-        prefix => prefix.to_owned(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use skimjit_models::Shape;
 
     #[test]
     fn a_state_that_ends_between_two_fields_is_cut_off() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.solverstate");
         let state = SolverState {
-            iter: Some(7),
-            learned_net: Some("a.caffemodel".to_owned()),
-            current_step: Some(1),
-            history: vec![blob(&Shape::new([2]).unwrap(), vec![1.0, 2.0])],
-            ..SolverState::default()
+            iteration: 7,
+            learned_net: "a.caffemodel".to_owned(),
+            current_step: 1,
+            history: vec![Tensor::new(Shape::new([2]).unwrap(), vec![1.0, 2.0])],
         };
-        write_solverstate(&state, &path).unwrap();
-        write_caffemodel(
-            &NetParameter {
-                name: Some("a".to_owned()),
-                ..NetParameter::default()
-            },
-            &folder.path().join("a.caffemodel"),
-        )
-        .unwrap();
+        state.write(&path).unwrap();
+        let weights = Weights::of_arrays(Some("a".to_owned()), vec![]);
+        weights.write(&folder.path().join("a.caffemodel")).unwrap();
         assert_eq!(Resumed::read(&path).unwrap().iteration, 7);
         let whole = fs::read(&path).unwrap();
         for length in 0..whole.len() {

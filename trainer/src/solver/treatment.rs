@@ -156,6 +156,6 @@ fn adaptive(settings: &Settings) -> Threshold {
     Threshold::Adaptive {
         least,
         factor,
-        by: settings.threshold_by,
+        by_gradient: settings.threshold_by_gradient,
     }
 }

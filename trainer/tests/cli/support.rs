@@ -1,15 +1,12 @@
 //! A folder to work in, with a tiny network, its data and its solver.
 
 use skimjit_caffe::datum::{Datum, Pixels};
-use skimjit_caffe::proto::NetParameter;
-use skimjit_caffe::{read_caffemodel, read_solver};
+use skimjit_caffe::{Weights, solver::SolverDefinition};
 use skimjit_data::lmdb::Writer;
 use skimjit_models::Care;
 use skimjit_trainer::executor::CpuEngine;
 use skimjit_trainer::solver::report::Silent;
-use skimjit_trainer::solver::settings::Settings;
-use skimjit_trainer::solver::snapshot::{Resumed, default_prefix};
-use skimjit_trainer::solver::source::sources;
+use skimjit_trainer::solver::snapshot::Resumed;
 use skimjit_trainer::solver::{Solver, Start};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -165,18 +162,13 @@ impl Workplace {
     /// A solver in this process.
     pub fn open(&self, start: &From<'_>) -> Solver {
         let file = self.path("solver.prototxt");
-        let (definition, _) = read_solver(&file).unwrap();
-        let mut settings = Settings::new(&definition).unwrap();
-        settings.snapshot_prefix = self
-            .path(&default_prefix(&definition, &file))
-            .display()
-            .to_string();
-        let sources = sources(&definition, &file, Care::default(), &mut |_| ()).unwrap();
-        let mut weights: Vec<NetParameter> = start
-            .weights
-            .iter()
-            .map(|path| read_caffemodel(path).unwrap())
-            .collect();
+        let definition = SolverDefinition::read(&file, Care::default(), &mut |_| ()).unwrap();
+        let mut settings = definition.settings().unwrap();
+        let prefix = self.path(&settings.snapshot_prefix);
+        settings.snapshot_prefix = prefix.display().to_string();
+        let networks = definition.networks(Care::default(), &mut |_| ()).unwrap();
+        let files = start.weights.iter();
+        let mut weights: Vec<Weights> = files.map(|path| Weights::read(path).unwrap()).collect();
         let resume = start.snapshot.map(|path| Resumed::read(path).unwrap());
         weights.extend(resume.iter().map(|resumed| resumed.weights.clone()));
         let start = Start {
@@ -185,7 +177,7 @@ impl Workplace {
         };
         Solver::new(
             settings,
-            &sources,
+            &networks,
             Box::new(CpuEngine::default()),
             start,
             &mut Silent,

@@ -1,13 +1,14 @@
 //! Train_val prototxts of the zoo's networks: data layers before them, losses and accuracies behind.
 
 use super::{Net, topology};
+use crate::definition::Definition;
 use crate::proto::{
     AccuracyParameter, BlobShape, DataParameter, DummyDataParameter, FillerParameter,
-    LayerParameter, NetParameter, NetStateRule, ParamSpec, Phase, TransformationParameter,
-    data_parameter::Db,
+    LayerParameter, NetStateRule, ParamSpec, Phase, TransformationParameter, data_parameter::Db,
 };
 use skimjit_models::{Error, Result};
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// Where a training network gets its data from, and for how many classes.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +33,7 @@ pub struct TrainVal {
 ///
 /// Pictures of the data bases are cropped to the network's input. Weights are filled with variance
 /// 2 / fan-in (He et al., 2015), classifiers with a standard deviation of 0.01. Auxiliary heads weigh 0.3.
-pub fn train_val(net: &Net, options: &TrainVal) -> Result<NetParameter> {
+pub fn train_val(net: &Net, options: &TrainVal) -> Result<Definition> {
     let mut result = topology(net)?;
     let layers = std::mem::take(&mut result.layer);
     if let Some(layer) = layers.iter().find(|layer| layer.r#type() == "PriorBox") {
@@ -54,7 +55,7 @@ pub fn train_val(net: &Net, options: &TrainVal) -> Result<NetParameter> {
             }
         }
     }
-    Ok(result)
+    Definition::new(result, Path::new(net.name))
 }
 
 /// Factor that brings pixels of 0 to 255 to a size that He's fillers are made for.

@@ -1,6 +1,6 @@
 //! Progress on standard error; shown on a terminal only.
 
-use indicatif::{ProgressBar, ProgressStyle};
+pub use indicatif::{ProgressBar, ProgressStyle};
 use skimjit_host::foreign;
 use std::time::Duration;
 

@@ -1,26 +1,26 @@
 //! What a command writes is never a file that it reads, nor the same file twice.
 //!
 //! The check goes by the arguments, before anything is done, and so holds for every command: an argument that takes
-//! a file is one that is read unless [`WRITTEN`] names it.
+//! a file is one that is read unless [`FileArguments`] says that it is written.
 
-use crate::support::args::NamedFile;
 use clap::parser::ArgMatches;
 use clap::{Arg, Command};
-use skimjit::{Error, Result};
 use skimjit_host::whole::same_file;
 use std::any::TypeId;
 use std::path::{Path, PathBuf};
 
-/// Arguments that name what is written; of some commands only.
-const WRITTEN: [(&str, &[&str]); 7] = [
-    ("output", &[]),
-    ("dump_blob", &[]),
-    ("trace", &[]),
-    ("prototxt_out", &[]),
-    ("tune_cache", &[]),
-    ("folder", &["dump"]),
-    ("database", &["convert-imageset", "convert-dataset"]),
-];
+/// The file in a value.
+pub type FileOf = fn(&str) -> Option<PathBuf>;
+
+/// Which arguments name files.
+pub struct FileArguments {
+    /// Arguments that name what is written; of some commands only.
+    pub written: &'static [(&'static str, &'static [&'static str])],
+    /// Commands that may be told to replace what they read, and say how.
+    pub replacing: &'static [&'static str],
+    /// For arguments of a type of the program's own.
+    pub own: Option<(TypeId, FileOf)>,
+}
 
 /// A file that an argument names.
 struct Named {
@@ -30,7 +30,11 @@ struct Named {
 }
 
 /// Refuses a command line on which one file is written and also read, or written twice.
-pub fn check(command: &Command, matches: &ArgMatches) -> Result<()> {
+pub(crate) fn check(
+    rules: &FileArguments,
+    command: &Command,
+    matches: &ArgMatches,
+) -> Result<(), String> {
     let mut files = Vec::new();
     let (mut command, mut matches, mut name) = (command, matches, String::new());
     while let Some((next, below)) = matches.subcommand() {
@@ -42,10 +46,9 @@ pub fn check(command: &Command, matches: &ArgMatches) -> Result<()> {
         };
         (command, matches) = (found, below);
         let arguments = command.get_arguments();
-        arguments.for_each(|argument| named(&name, argument, matches, &mut files));
+        arguments.for_each(|argument| named(rules, &name, argument, matches, &mut files));
     }
-    // It may be told to replace its input, and says how.
-    if name == "upgrade" {
+    if rules.replacing.contains(&name.as_str()) {
         return Ok(());
     }
     for (index, written) in files.iter().enumerate() {
@@ -56,25 +59,32 @@ pub fn check(command: &Command, matches: &ArgMatches) -> Result<()> {
             counts && clash(&written.path, &file.path)
         };
         if written.is_written && files.iter().enumerate().any(taken) {
-            return Err(Error::Usage(format!(
+            return Err(format!(
                 "{}: found {}, which is another file of this command, expected a file of its own",
                 written.argument,
                 written.path.display()
-            )));
+            ));
         }
     }
     Ok(())
 }
 
 /// The files of one argument.
-fn named(command: &str, argument: &Arg, matches: &ArgMatches, files: &mut Vec<Named>) {
+fn named(
+    rules: &FileArguments,
+    command: &str,
+    argument: &Arg,
+    matches: &ArgMatches,
+    files: &mut Vec<Named>,
+) {
     let kind = argument.get_value_parser().type_id();
-    let takes_named = kind == TypeId::of::<NamedFile>();
-    if !takes_named && kind != TypeId::of::<PathBuf>() {
+    let own = rules.own.filter(|(own, _)| kind == *own);
+    if own.is_none() && kind != TypeId::of::<PathBuf>() {
         return;
     }
     let id = argument.get_id().as_str();
-    let is_written = WRITTEN
+    let is_written = rules
+        .written
         .iter()
         .any(|(name, only)| *name == id && (only.is_empty() || only.contains(&command)));
     let long = argument.get_long().map(|long| format!("--{long}"));
@@ -82,11 +92,8 @@ fn named(command: &str, argument: &Arg, matches: &ArgMatches, files: &mut Vec<Na
     let shown = long.or(value.map(ToString::to_string)).unwrap_or_default();
     let values = matches.try_get_raw(id).ok().flatten();
     for value in values.into_iter().flatten() {
-        let text = value.to_str();
-        let path = match text.and_then(|text| NamedFile::parse(text).ok()) {
-            Some(file) if takes_named => file.file,
-            _ => PathBuf::from(value),
-        };
+        let found = own.and_then(|(_, file)| file(value.to_str()?));
+        let path = found.unwrap_or_else(|| PathBuf::from(value));
         if is_file_name(&path) {
             files.push(Named {
                 argument: shown.clone(),

@@ -4,7 +4,7 @@
 //! from the folder of the file that names it. What a run writes (`snapshot_prefix`) goes to the working
 //! folder. Copies of definitions name their files absolutely, so that they keep meaning the same ones.
 
-use skimjit_caffe::proto::{LayerParameter, NetParameter, SolverParameter};
+use crate::proto::{LayerParameter, NetParameter, SolverParameter};
 use std::path::{Path, PathBuf};
 
 /// Where a file is that another one in `folder` names.
@@ -43,7 +43,7 @@ pub fn ambiguity(name: impl AsRef<Path>, folder: &Path) -> Option<String> {
 }
 
 /// Makes names of files absolute where files are found, seen from a definition in `folder`.
-pub fn anchor(net: &mut NetParameter, folder: &Path) {
+pub(crate) fn anchor(net: &mut NetParameter, folder: &Path) {
     for layer in &mut net.layer {
         root_folder(layer, folder);
         for name in names(layer).into_iter().flatten() {
@@ -124,7 +124,7 @@ fn first_picture(list: &Path) -> Option<String> {
 
 /// Names of matrices of losses as they are found, seen from a definition in `folder`: data layers look for
 /// theirs themselves.
-pub fn find_matrices(net: &mut NetParameter, folder: &Path) {
+pub(crate) fn find_matrices(net: &mut NetParameter, folder: &Path) {
     for layer in &mut net.layer {
         let loss = layer.infogain_loss_param.as_mut();
         if let Some(source) = loss.and_then(|loss| loss.source.as_mut()) {
@@ -134,7 +134,7 @@ pub fn find_matrices(net: &mut NetParameter, folder: &Path) {
 }
 
 /// Makes names of files in a solver definition in `folder` absolute where files are found.
-pub fn anchor_solver(solver: &mut SolverParameter, folder: &Path) {
+pub(crate) fn anchor_solver(solver: &mut SolverParameter, folder: &Path) {
     let nets = solver.net.iter_mut().chain(&mut solver.train_net);
     for name in nets.chain(&mut solver.test_net) {
         *name = find_absolute(&*name, folder).display().to_string();
@@ -183,7 +183,7 @@ mod tests {
             layer { name: "c" type: "InfogainLoss" bottom: "a" bottom: "b" top: "c"
               infogain_loss_param { source: "matrix.binaryproto" } }
             layer { name: "d" type: "Data" top: "d" data_param { source: "absent_lmdb" } }"#;
-        let (mut net, _) = skimjit_caffe::parse_prototxt(text, "net.prototxt").unwrap();
+        let (mut net, _) = crate::parse_prototxt(text, "net.prototxt").unwrap();
         anchor(&mut net, folder.path());
         let named = |name: &str| path(name).display().to_string();
         let [a, b, c, d] = &net.layer[..] else {

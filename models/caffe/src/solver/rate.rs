@@ -1,7 +1,7 @@
 //! Learning rates.
 
 use super::field::{fault, finite, magnitude};
-use skimjit_caffe::proto::SolverParameter;
+use crate::proto::SolverParameter;
 use skimjit_models::Result;
 
 /// How the learning rate follows the iterations.
@@ -24,7 +24,7 @@ enum Curve {
 
 impl Policy {
     /// From `lr_policy` and what belongs to it.
-    pub fn new(solver: &SolverParameter) -> Result<Self> {
+    pub(super) fn new(solver: &SolverParameter) -> Result<Self> {
         let Some(base) = solver.base_lr else {
             return Err(
                 fault("base_lr", "nothing".to_owned()).expected("a learning rate, like 0.01")
