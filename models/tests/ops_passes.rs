@@ -352,3 +352,144 @@ fn the_interpreter_refuses_other_inputs() {
     let error = interpreter::run_outputs(&graph, &[other]).unwrap_err();
     assert_eq!(error.field.as_deref(), Some("input \"data\""));
 }
+
+/// A graph of one input and functions of it, each of an earlier value.
+struct Chain(Graph);
+
+impl Chain {
+    fn new(dims: &[u32]) -> Self {
+        let mut graph = Graph::default();
+        let data = graph.add_value("x", Shape::new(dims).unwrap());
+        graph.inputs = vec![data];
+        Self(graph)
+    }
+    fn add(&mut self, op: Op, inputs: &[u32]) -> u32 {
+        let inputs = inputs.iter().map(|&id| ValueId(id)).collect();
+        let name = format!("v{}", self.0.values.len());
+        self.0.add_node(&name, op, inputs, &name).unwrap().0
+    }
+    fn function(&mut self, activation: Activation, x: u32) -> u32 {
+        self.add(Op::Activation(activation), &[x])
+    }
+    fn affine(&mut self, scale: f32, shift: f32, x: u32) -> u32 {
+        let power = 1.0;
+        self.function(Activation::Power { power, scale, shift }, x)
+    }
+    fn product(&mut self, a: u32, b: u32) -> u32 {
+        let (op, post) = (EltwiseOp::Product, PostOps::default());
+        self.add(Op::Eltwise(Eltwise { op, post }), &[a, b])
+    }
+    /// The nodes that the passes leave, which compute the same.
+    fn optimized(mut self) -> Vec<Op> {
+        let last = ValueId(self.0.values.len() as u32 - 1);
+        self.0.outputs = vec![last];
+        let shape = self.0.shape(ValueId(0)).clone();
+        let numbers = (0..shape.count()).map(|index| index as f32 * 0.37 - 5.0);
+        let input = [Tensor::new(shape.clone(), numbers.collect())];
+        let optimized = passes::optimize(self.0.clone()).unwrap();
+        let run = |graph: &Graph| interpreter::run_outputs(graph, &input).unwrap();
+        let (before, after) = (run(&self.0), run(&optimized));
+        for (a, b) in before[0].data().iter().zip(after[0].data()) {
+            assert!((a - b).abs() <= 2e-6 * a.abs().max(1.0), "{a} {b}");
+        }
+        optimized.nodes.into_iter().map(|node| node.op).collect()
+    }
+}
+
+#[test]
+fn functions_that_exporters_write_out_are_recognised() {
+    let swish = Op::Activation(Activation::Swish { beta: 1.0 });
+    let hard_swish = Op::Activation(Activation::HardSwish);
+    let gelu = Op::Activation(Activation::Gelu { tanh: false });
+    let chain = || Chain::new(&[1, 2, 4, 4]);
+
+    let mut silu = chain();
+    let gate = silu.function(Activation::Sigmoid, 0);
+    silu.product(gate, 0);
+    assert_eq!(silu.optimized(), std::slice::from_ref(&swish));
+
+    let (alpha, beta) = (1.0 / 6.0, 0.5);
+    let mut hard = chain();
+    let gate = hard.function(Activation::HardSigmoid { alpha, beta }, 0);
+    hard.product(0, gate);
+    assert_eq!(hard.optimized(), std::slice::from_ref(&hard_swish));
+
+    // x · (clip(x + 3, 0, 6) / 6), and (x · clip(x + 3, 0, 6)) / 6.
+    for last in [false, true] {
+        let mut hard = chain();
+        let shifted = hard.affine(1.0, 3.0, 0);
+        let clipped = hard.function(Activation::Clip { min: 0.0, max: 6.0 }, shifted);
+        if last {
+            let product = hard.product(0, clipped);
+            hard.affine(0.166_666_67, 0.0, product);
+        } else {
+            let gate = hard.affine(0.166_666_67, 0.0, clipped);
+            hard.product(0, gate);
+        }
+        assert_eq!(hard.optimized(), std::slice::from_ref(&hard_swish));
+    }
+
+    for order in 0..3 {
+        let mut erf = chain();
+        let scaled = erf.affine(0.707_106_77, 0.0, 0);
+        let erfs = erf.function(Activation::Erf, scaled);
+        let gate = erf.affine(1.0, 1.0, erfs);
+        match order {
+            0 => {
+                let product = erf.product(0, gate);
+                erf.affine(0.5, 0.0, product);
+            }
+            1 => {
+                let half = erf.affine(0.5, 0.0, 0);
+                erf.product(half, gate);
+            }
+            _ => {
+                let half = erf.affine(0.5, 0.0, gate);
+                erf.product(0, half);
+            }
+        }
+        assert_eq!(erf.optimized(), std::slice::from_ref(&gelu), "{order}");
+    }
+}
+
+#[test]
+fn what_only_looks_alike_stays() {
+    // A sigmoid of something else, and one that others read.
+    let mut other = Chain::new(&[1, 2, 4, 4]);
+    let gate = other.function(Activation::Sigmoid, 0);
+    let shifted = other.affine(1.0, 0.25, 0);
+    other.product(gate, shifted);
+    assert_eq!(other.optimized().len(), 3);
+    let mut read = Chain::new(&[1, 2, 4, 4]);
+    let gate = read.function(Activation::Sigmoid, 0);
+    let product = read.product(gate, 0);
+    read.product(product, gate);
+    assert_eq!(read.optimized().len(), 3);
+}
+
+#[test]
+fn padding_becomes_the_convolutions_own() {
+    let mut chain = Chain::new(&[1, 2, 5, 6]);
+    let weights = Tensor::new(Shape::new([3, 2, 3, 3]).unwrap(), (0..54).map(|i| i as f32 / 54.0).collect());
+    let weights = chain.0.add_weight(weights);
+    let pad = Pad {
+        begin: vec![0, 0, 0, 1],
+        end: vec![0, 0, 2, 1],
+        mode: PadMode::Constant { value: 0.0 },
+    };
+    let padded = chain.add(Op::Pad(pad), &[0]);
+    let convolution = Convolution {
+        window: Window::square(3, 2, 0),
+        oc: 3,
+        groups: 1,
+        weights,
+        bias: None,
+        post: PostOps::default(),
+    };
+    chain.add(Op::Convolution(convolution), &[padded]);
+    let ops = chain.optimized();
+    let [Op::Convolution(op)] = &ops[..] else {
+        panic!("{ops:?}");
+    };
+    assert_eq!((op.window.pad_begin, op.window.pad_end), ([0, 1], [2, 1]));
+}

@@ -42,7 +42,7 @@ impl Window {
     }
 
     /// Refuses kernels, strides and dilations of 0, and what is beyond [`MAX_STEP`].
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         for (axis, suffix) in AXIS_SUFFIX.iter().enumerate() {
             operands::positive(self.kernel[axis], &format!("kernel_{suffix}"))?;
             for (name, value, least) in [

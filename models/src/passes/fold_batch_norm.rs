@@ -2,7 +2,7 @@
 
 use super::dead;
 use super::uses::Uses;
-use crate::ops::{PostOps, Scale};
+use crate::ops::{Activation, PostOps, Scale};
 use crate::{Graph, Node, Op, Shape, Tensor, ValueId, WeightId};
 
 /// Folds chains of BatchNorm (running statistics), Scale and Bias with one weight per channel into
@@ -13,7 +13,8 @@ use crate::{Graph, Node, Op, Shape, Tensor, ValueId, WeightId};
 /// zero, so that a pruned pattern survives. New tensors are made, so that other nodes that share the
 /// old ones are not affected. A chain with factors or weights that are not finite is left alone.
 #[must_use]
-pub fn run(mut graph: Graph) -> Graph {
+pub fn run(graph: Graph) -> Graph {
+    let mut graph = fold_bias_of_rows(graph);
     let uses = Uses::of(&graph);
     let mut visited = vec![false; graph.nodes.len()];
     let mut removed = vec![false; graph.nodes.len()];
@@ -35,6 +36,40 @@ pub fn run(mut graph: Graph) -> Graph {
             chain.iter().for_each(|&index| removed[index] = true);
         } else if collapse(&mut graph, &chain, &affine, output) {
             chain[1..].iter().for_each(|&index| removed[index] = true);
+        }
+    }
+    let mut removed = removed.into_iter();
+    graph.nodes.retain(|_| removed.next() == Some(false));
+    dead(graph)
+}
+
+/// Gives inner products over the last of several axes the offset behind them.
+fn fold_bias_of_rows(mut graph: Graph) -> Graph {
+    let uses = Uses::of(&graph);
+    let mut removed = vec![false; graph.nodes.len()];
+    for (index, removed) in removed.iter_mut().enumerate() {
+        let node = &graph.nodes[index];
+        let (Op::Scale(scale), &[y]) = (&node.op, node.inputs.as_slice()) else {
+            continue;
+        };
+        let (None, Some(bias), axis) = (scale.scale, scale.bias, scale.axis) else {
+            continue;
+        };
+        let (output, only) = (node.output, uses.only_reader(y));
+        let Some(base) = uses.producer(y).filter(|_| only == Some(index)) else {
+            continue;
+        };
+        let dims = graph.weight(bias).shape().dims().to_vec();
+        let base = &mut graph.nodes[base];
+        if let Op::InnerProduct(op) = &mut base.op
+            && op.bias.is_none()
+            && op.post == PostOps::default()
+            && op.axis == axis
+            && dims == [op.outputs]
+        {
+            op.bias = Some(bias);
+            base.output = output;
+            *removed = true;
         }
     }
     let mut removed = removed.into_iter();
@@ -99,6 +134,10 @@ impl Affine {
                     offset: values(op.bias, 0.0)?,
                 })
             }
+            &Op::Activation(Activation::Power { power: 1.0, scale, shift }) => Some(Self {
+                factor: vec![scale.into(); channels],
+                offset: vec![shift.into(); channels],
+            }),
             _ => None,
         }
     }
@@ -202,9 +241,9 @@ fn channel_of(op: &Op, graph: &Graph) -> Option<Box<dyn Fn(usize) -> usize>> {
     }
 }
 
-/// Replaces a chain by one Scale at its first node, unless it is a single Scale already.
+/// Replaces a chain by one Scale at its first node, unless it is a single one already.
 fn collapse(graph: &mut Graph, chain: &[usize], affine: &Affine, output: ValueId) -> bool {
-    if chain.len() == 1 && matches!(graph.nodes[chain[0]].op, Op::Scale(_)) {
+    if chain.len() == 1 && matches!(graph.nodes[chain[0]].op, Op::Scale(_) | Op::Activation(_)) {
         return false;
     }
     let tensors = [&affine.factor, &affine.offset].map(|values| channel_tensor(values.clone()));
