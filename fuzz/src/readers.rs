@@ -12,7 +12,7 @@ use skimjit_runtime::recipe::Recipe as PlanRecipe;
 use skimjit_trainer::recipe::Recipe;
 use std::path::PathBuf;
 
-pub static TARGETS: [Target; 22] = [
+pub static TARGETS: [Target; 23] = [
     Target {
         name: "prototxt",
         read: prototxt,
@@ -52,6 +52,11 @@ pub static TARGETS: [Target; 22] = [
         name: "datum",
         read: datum,
         seeds: Seeds::datum,
+    },
+    Target {
+        name: "onnx",
+        read: model,
+        seeds: Seeds::onnx,
     },
     Target {
         name: "artifact",

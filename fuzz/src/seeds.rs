@@ -170,6 +170,18 @@ impl Seeds {
         Model::from_bytes(&bytes, None, &LoadOptions::default()).expect("the small network")
     }
 
+    /// The small network, its weights dense and by their non-zeros.
+    pub(crate) fn onnx(&self) -> Vec<Vec<u8>> {
+        let graph = self.model().graph().clone();
+        let model = |sparse| {
+            written(".onnx", |path| {
+                let options = skimjit_onnx::ExportOptions { sparse };
+                skimjit_onnx::write(&graph, options, path).expect("a model");
+            })
+        };
+        vec![model(false), model(true)]
+    }
+
     pub(crate) fn artifact(&self) -> Vec<Vec<u8>> {
         let model = self.model();
         let engine = model.compile(&CompileOptions::default());

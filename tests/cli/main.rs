@@ -17,6 +17,7 @@ mod inputs;
 mod memory;
 mod messages;
 mod names;
+mod onnx;
 mod options;
 mod perf;
 mod preprocessing;

@@ -103,8 +103,8 @@ struct Kind {
     hint: &'static str,
 }
 
-const CONVERT: &str = "skimjit reads Caffe's networks: convert it to a prototxt and a caffemodel (by way of ONNX, \
-                       for example), or take the Caffe files that it was made from";
+const CONVERT: &str = "skimjit reads ONNX models and Caffe's networks: convert it to ONNX (PyTorch: torch.onnx.export, \
+                       TensorFlow and Keras: tf2onnx), or take the file that it was made from";
 const ORIGINAL: &str = "it was made from another file, whose layers it no longer holds as they were: take the Caffe \
                         files (prototxt and caffemodel) that the network comes from";
 
@@ -155,7 +155,7 @@ static KINDS: &[Kind] = &[
     kind("an ncnn network (.param)", ORIGINAL, |f| f.text().trim_start().starts_with("7767517") || f.starts(&7_767_517_u32.to_le_bytes())),
     kind("weights of ncnn (.bin)", ORIGINAL, |f| f.starts(&0x0130_6b47_u32.to_le_bytes()) || f.starts(&0x000d_4b38_u32.to_le_bytes())),
     kind("weights of MXNet (.params)", CONVERT, |f| f.starts(&0x112_u64.to_le_bytes())),
-    kind("an ONNX model", CONVERT, is_onnx),
+    kind("an ONNX model", "it is complete, definition and weights: give it alone, as MODEL", is_onnx),
     kind("a Core ML model, by its name", CONVERT, |f| f.ends(&[".mlmodel"])),
     kind("a PaddlePaddle model, by its name", CONVERT, |f| f.ends(&[".pdmodel", ".pdiparams", ".pdparams", "__model__", "__params__"])),
     kind("a graph of TensorFlow or Caffe2 (.pb), by its name", CONVERT, |f| f.ends(&[".pb", ".pbtxt"])),
