@@ -12,10 +12,12 @@ mod emit;
 mod epilogue;
 pub mod fc;
 mod flat;
+pub mod function;
 mod layout;
 pub mod limits;
 pub mod lrn;
 pub mod peak;
+mod planes;
 pub mod pool;
 mod problem;
 pub mod registry;
@@ -28,7 +30,7 @@ pub use compiled::{AlignedBuf, CompiledKernel, KernelArgs, KernelIo, MAX_OPERAND
 pub use layout::{Planes, gap};
 pub use problem::{
     ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Family, FamilyProblem, FcProblem,
-    LrnProblem, Operands, PoolProblem, Problem, Relu, SoftmaxProblem,
+    FunctionProblem, LrnProblem, Operands, PoolProblem, Problem, Relu, SoftmaxProblem,
 };
 pub use skimjit_jit as jit;
 pub use variant::{

@@ -2,7 +2,7 @@
 
 use crate::variant::Unsupported;
 use crate::{Planes, limits};
-use skimjit_models::ops::{PoolMethod, Window};
+use skimjit_models::ops::{Activation, PoolMethod, Window};
 use std::fmt;
 
 /// A fused `max(y, 0) + slope·min(y, 0)`; the slope is kept as bits so that problems can be hashed.
@@ -143,6 +143,17 @@ pub struct ChannelwiseProblem {
     pub leaky: bool,
 }
 
+/// `dst = f(src)`, element by element.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FunctionProblem {
+    /// Input planes.
+    pub src: Planes,
+    /// Output planes, same c, h, w.
+    pub dst: Planes,
+    /// f.
+    pub function: Activation,
+}
+
 /// How [`EltwiseProblem`] combines.
 #[derive(Clone, PartialEq, Debug)]
 pub enum EltwiseKind {
@@ -222,6 +233,7 @@ families! {
     Pool(PoolProblem) = "pooling";
     Lrn(LrnProblem) = "LRN";
     Channelwise(ChannelwiseProblem) = "channelwise functions";
+    Function(FunctionProblem) = "elementwise functions";
     Eltwise(EltwiseProblem) = "elementwise combinations";
     Softmax(SoftmaxProblem) = "softmax";
 }
@@ -247,6 +259,7 @@ impl Problem {
             Self::Pool(p) => (vec![p.src], p.dst),
             Self::Lrn(p) => (vec![p.planes], p.planes),
             Self::Channelwise(p) => (vec![p.src], p.dst),
+            Self::Function(p) => (vec![p.src], p.dst),
             Self::Eltwise(p) => (vec![row(p.elems); p.operands as usize], row(p.elems)),
             Self::Softmax(p) => (vec![p.planes], p.planes),
         };

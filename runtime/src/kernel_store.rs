@@ -2,7 +2,8 @@
 
 use skimjit_kernels::jit::{Isa, SpecHash, SpecHasher};
 use skimjit_kernels::{
-    CompiledKernel, EltwiseKind, EltwiseProblem, LrnProblem, Problem, Values, Weights,
+    CompiledKernel, EltwiseKind, EltwiseProblem, FunctionProblem, LrnProblem, Problem, Values,
+    Weights,
 };
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -121,6 +122,10 @@ pub fn hash_problem(problem: &Problem, hasher: &mut SpecHasher) {
         Problem::Fc(problem) => problem.hash(hasher),
         Problem::Pool(problem) => problem.hash(hasher),
         Problem::Channelwise(problem) => problem.hash(hasher),
+        // Printed floats are different where floats are.
+        Problem::Function(FunctionProblem { src, dst, function }) => {
+            (src, dst, format!("{function:?}")).hash(hasher);
+        }
         Problem::Softmax(problem) => problem.hash(hasher),
         Problem::Lrn(LrnProblem {
             planes,

@@ -4,10 +4,11 @@
 //! |error| ≤ n·u·Σ|wᵢ·xᵢ| with u = 2⁻²⁴, plus u for each operation behind the sum.
 
 use crate::data::Data;
+use crate::function::tolerance;
 use crate::spec::Spec;
 use skimjit_kernels::{
-    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Planes,
-    PoolProblem, Problem, Relu, SoftmaxProblem,
+    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, FunctionProblem,
+    LrnProblem, Planes, PoolProblem, Problem, Relu, SoftmaxProblem,
 };
 use skimjit_models::ops::{
     Convolution, Eltwise, EltwiseOp, InnerProduct, Lrn, PRelu, PoolMethod, Pooling, PostOps,
@@ -87,6 +88,7 @@ fn values(spec: &Spec, data: &Data) -> Expected {
         Problem::Pool(p) => pool(p, data),
         Problem::Lrn(p) => lrn(p, data),
         Problem::Channelwise(p) => channelwise(p, data),
+        Problem::Function(p) => function(p, data),
         Problem::Eltwise(p) => eltwise(p, data),
         Problem::Softmax(p) => softmax(p, data),
     }
@@ -361,6 +363,17 @@ fn channelwise(p: &ChannelwiseProblem, data: &Data) -> Expected {
         tolerance: tolerance.collect(),
         may_be_nan: vec![],
     }
+}
+
+fn function(p: &FunctionProblem, data: &Data) -> Expected {
+    let values = data.src[0].1.iter().map(|&x| f64::from(x));
+    let results = values.map(|x| {
+        // In the range of floats.
+        let y = f64::from(p.function.apply(x) as f32);
+        (y, tolerance(p.function, x, y))
+    });
+    let (value, tolerance) = results.unzip();
+    Expected::new(value, tolerance)
 }
 
 fn eltwise(p: &EltwiseProblem, data: &Data) -> Expected {

@@ -1,13 +1,14 @@
 //! Random problems; failures shrink to a small one.
 
+use crate::function;
 use crate::harness::check;
 use crate::spec::Spec;
 use crate::table::{Dims, Layout, POOLINGS, conv, pool};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 use skimjit_kernels::{
-    ChannelwiseProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Problem, Relu,
-    SoftmaxProblem,
+    ChannelwiseProblem, EltwiseKind, EltwiseProblem, FcProblem, FunctionProblem, LrnProblem,
+    Problem, Relu, SoftmaxProblem,
 };
 use skimjit_models::ops::{PoolMethod, Rounding, Window};
 
@@ -198,6 +199,19 @@ proptest! {
         let [src, dst] = layouts.map(|layout| layout.planes(c, hw[0], hw[1], hw[1] + 1));
         let problem = Problem::Channelwise(ChannelwiseProblem { src, dst, affine, leaky });
         verdict(&spec(problem, data))?;
+    }
+
+    #[test]
+    fn any_function(
+        c in 1..=40u32, hw in pair(1..=12), layouts in [layout(), layout()],
+        numbers in [-2.0..2.0f32, -2.0..2.0f32, -2.0..2.0f32], which in any::<prop::sample::Index>(),
+        magnitude in -4..4i32, seed in 0..1_000_000u64,
+    ) {
+        let [src, dst] = layouts.map(|layout| layout.planes(c, hw[0], hw[1], hw[1] + 1));
+        let all = function::all(numbers);
+        let function = all[which.index(all.len())];
+        let problem = Problem::Function(FunctionProblem { src, dst, function });
+        verdict(&Spec::new(problem).scale(10f32.powi(magnitude)).seed(seed))?;
     }
 
     #[test]

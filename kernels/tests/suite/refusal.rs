@@ -3,10 +3,10 @@
 use crate::table::{Dims, Layout, conv};
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{
-    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Planes,
-    PoolProblem, Problem, SoftmaxProblem, limits, registry,
+    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, FunctionProblem,
+    LrnProblem, Planes, PoolProblem, Problem, SoftmaxProblem, limits, registry,
 };
-use skimjit_models::ops::{PoolMethod, Window};
+use skimjit_models::ops::{Activation, PoolMethod, Window};
 
 const HUGE: Planes = Planes {
     c: 1 << 20,
@@ -230,6 +230,7 @@ fn others() -> Vec<Problem> {
             leaky: false,
         })
     };
+    let function = |src, dst, function| Problem::Function(FunctionProblem { src, dst, function });
     let good = Planes::compact(4, 8, 8);
     let mut wrong = vec![
         fc(0, 4),
@@ -242,10 +243,16 @@ fn others() -> Vec<Problem> {
         eltwise(8, 2, EltwiseKind::Sum(vec![1.0])),
         channelwise(good, Planes::compact(4, 8, 9)),
         channelwise(good, Planes::compact(5, 8, 8)),
+        function(good, Planes::compact(5, 8, 8), Activation::HardSwish),
+        function(good, good, Activation::Sin),
+        function(good, good, Activation::Elu { alpha: f32::NAN }),
+        function(good, good, Activation::Celu { alpha: -1.0 }),
     ];
     for planes in wrong_planes() {
         wrong.push(channelwise(planes, good));
         wrong.push(channelwise(good, planes));
+        wrong.push(function(good, planes, Activation::Sigmoid));
+        wrong.push(function(planes, good, Activation::Sigmoid));
         wrong.push(Problem::Softmax(SoftmaxProblem { planes }));
     }
     wrong

@@ -1,8 +1,9 @@
 //! A test case as one line of text, so that a failure can be pasted back.
 
+use crate::function;
 use skimjit_kernels::{
-    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Planes,
-    PoolProblem, Problem, Relu, SoftmaxProblem,
+    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, FunctionProblem,
+    LrnProblem, Planes, PoolProblem, Problem, Relu, SoftmaxProblem,
 };
 use skimjit_models::ElementType;
 use skimjit_models::ops::{PoolMethod, Window};
@@ -152,6 +153,14 @@ impl fmt::Display for Spec {
                 )?;
                 write!(f, "{}{}", flag("affine", p.affine), flag("leaky", p.leaky))
             }
+            Problem::Function(p) => {
+                let (src, dst) = (planes(&p.src), planes(&p.dst));
+                write!(
+                    f,
+                    "function src={src} dst={dst} {}",
+                    function::text(p.function)
+                )
+            }
             Problem::Eltwise(p) => {
                 let kind = match &p.kind {
                     EltwiseKind::Sum(coefficients) => format!("sum={}", floats(coefficients)),
@@ -183,6 +192,11 @@ impl fmt::Display for Spec {
         )?;
         write!(f, " scale={} seed={}", self.scale, self.seed)
     }
+}
+
+fn list(text: &str) -> Result<Vec<f32>, String> {
+    let numbers: Result<Vec<f32>, _> = text.split(',').map(str::parse).collect();
+    numbers.map_err(|_| format!("{text} is no list"))
 }
 
 /// `key=value` words.
@@ -237,10 +251,7 @@ impl Words<'_> {
                 EltwiseKind::Product
             });
         };
-        let coefficients: Result<Vec<f32>, _> = text.split(',').map(str::parse).collect();
-        coefficients
-            .map(EltwiseKind::Sum)
-            .map_err(|_| format!("sum={text} is no list"))
+        list(text).map(EltwiseKind::Sum)
     }
 
     fn problem(&self, family: &str) -> Result<Problem, String> {
@@ -291,6 +302,17 @@ impl Words<'_> {
                     dst: dst()?,
                     affine,
                     leaky,
+                })
+            }
+            "function" => {
+                let numbers = match self.0.get("n") {
+                    Some(text) => list(text)?,
+                    None => vec![],
+                };
+                Problem::Function(FunctionProblem {
+                    src: src()?,
+                    dst: dst()?,
+                    function: function::parse(self.0.get("f").unwrap_or(&""), &numbers)?,
                 })
             }
             "eltwise" => {

@@ -1,12 +1,14 @@
 //! Hard cases that every variant of a family must get right.
 
+use crate::function;
 use crate::oracle::pooling;
 use crate::spec::Spec;
+use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{
-    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Planes,
-    PoolProblem, Problem, Relu, SoftmaxProblem, gap,
+    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, FunctionProblem,
+    LrnProblem, Planes, PoolProblem, Problem, Relu, SoftmaxProblem, Variant, gap, registry,
 };
-use skimjit_models::ops::{PoolMethod, Rounding, Window};
+use skimjit_models::ops::{Activation, PoolMethod, Rounding, Window};
 
 /// How planes of a convolution lie.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -432,6 +434,75 @@ pub fn channelwises() -> Vec<Spec> {
     specs
 }
 
+/// Functions with all kinds of numbers.
+fn all_functions() -> Vec<Activation> {
+    let mut all = function::all([-0.5, 0.75, 0.25]);
+    all.extend(function::all([2.0, 1.5, -0.25]));
+    let power = |power, scale, shift| Activation::Power {
+        power,
+        scale,
+        shift,
+    };
+    all.extend([3.0, 0.5, -0.5, -1.0].map(|exponent| power(exponent, 0.5, 1e3)));
+    let exp = |base, scale, shift| Activation::Exp { base, scale, shift };
+    all.extend([
+        exp(-1.0, 1.0, 0.0),
+        exp(10.0, -0.5, 0.5),
+        exp(0.5, 1.0, 1.0),
+    ]);
+    all.extend([
+        Activation::Swish { beta: 1.0 },
+        Activation::Gelu { tanh: false },
+    ]);
+    let problem = |function| {
+        let planes = Planes::compact(1, 1, 1);
+        Problem::Function(FunctionProblem {
+            src: planes,
+            dst: planes,
+            function,
+        })
+    };
+    let supported = |function: &Activation| {
+        let problem = problem(*function);
+        kernel("function").supports(&problem, Isa::Avx2).is_ok()
+    };
+    all.retain(supported);
+    all
+}
+
+fn kernel(name: &str) -> &'static dyn Variant {
+    registry::find(name).expect("a variant's name")
+}
+
+/// Elementwise functions, over small and large numbers.
+pub fn functions() -> Vec<Spec> {
+    let sizes = [
+        (1, 1, 1),
+        (40, 1, 1),
+        (3, 1, 7),
+        (5, 2, 4),
+        (20, 13, 13),
+        (2, 28, 28),
+    ];
+    let mut specs = Vec::new();
+    for function in all_functions() {
+        for (c, h, w) in sizes {
+            let i = specs.len();
+            let [src, dst] = [i % 4, i / 3 % 4].map(|i| Layout::ALL[i].planes(c, h, w, w + 1));
+            let problem = Problem::Function(FunctionProblem { src, dst, function });
+            let scale = [1.0, 1e-3, 10.0, 100.0, 0.1, 1e20][i / 6 % 6];
+            specs.push(Spec::new(problem).scale(scale).seed(i as u64));
+            let problem = Problem::Function(FunctionProblem {
+                src: Planes::compact(c, h, w),
+                dst: Planes::compact(c, h, w),
+                function,
+            });
+            specs.push(Spec::new(problem).scale(4.0).seed(i as u64));
+        }
+    }
+    specs
+}
+
 /// Convolutions and inner products of operands with infinities and NaN.
 pub fn special_sums() -> Vec<Spec> {
     let mut specs: Vec<Spec> = conv_windows().into_iter().step_by(3).collect();
@@ -516,6 +587,7 @@ pub fn all() -> Vec<Spec> {
         pools(),
         lrns(),
         channelwises(),
+        functions(),
         eltwises(),
         softmaxes(),
     ]

@@ -6,9 +6,9 @@ use crate::value::{Lane, opaque};
 use skimjit_kernels::stage::Staging;
 use skimjit_kernels::{
     Built, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Extent, FcProblem,
-    LrnProblem, Planes, PoolProblem, Problem, Relu, Weights,
+    FunctionProblem, LrnProblem, Planes, PoolProblem, Problem, Relu, Weights,
 };
-use skimjit_models::ops::{PoolMethod, Pooling, Rounding};
+use skimjit_models::ops::{Activation, PoolMethod, Pooling, Rounding};
 
 /// What is known of a layer's results.
 pub enum Expected {
@@ -97,6 +97,10 @@ pub fn expected(problem: &Problem, weights: Weights<'_>) -> Expected {
         Problem::Channelwise(p) => channelwise(p, weights, extremes),
         Problem::Eltwise(p) => eltwise(p, extremes),
         Problem::Lrn(p) => normalisation(p),
+        Problem::Function(p) => match function(p, extremes) {
+            Some(values) => values,
+            None => return Expected::Defined,
+        },
         Problem::Softmax(_) => return Expected::Defined,
     })
 }
@@ -249,6 +253,70 @@ fn channelwise(p: &ChannelwiseProblem, weights: Weights<'_>, extremes: &mut Extr
         }
     }
     result
+}
+
+/// `None` for a function with exponentials or of which only a polynomial comes near.
+fn function(p: &FunctionProblem, extremes: &mut Extremes) -> Option<Vec<Lane>> {
+    let mut result = Vec::new();
+    for c in 0..p.dst.c {
+        for pixel in 0..p.dst.hw() {
+            extremes.forget();
+            result.push(plain(p.function, input(0, c, pixel), extremes)?);
+        }
+    }
+    Some(result)
+}
+
+fn plain(function: Activation, x: Lane, extremes: &mut Extremes) -> Option<Lane> {
+    use Activation::*;
+    let number = |value: f64| Lane::float(value as f32);
+    let mut clamp = |x: Lane, [low, high]: [f32; 2]| {
+        let raised = extremes.max(Lane::float(low), x);
+        extremes.min(Lane::float(high), raised)
+    };
+    let smallest_is_1 = |x: Lane| x.times(number(2f64.powi(127))).times(number(2f64.powi(22)));
+    Some(match function {
+        Clip { min, max } => clamp(x, [min, max]),
+        AbsVal => extremes.max(Lane::ZERO.minus(x), x),
+        HardSigmoid { alpha, beta } => {
+            let line = x.times(Lane::float(alpha)).plus(Lane::float(beta));
+            clamp(line, [0.0, 1.0])
+        }
+        HardSwish => {
+            let line = x.times(number(1.0 / 6.0)).plus(number(0.5));
+            clamp(line, [0.0, 1.0]).times(x)
+        }
+        Softsign => {
+            let magnitude = extremes.max(Lane::ZERO.minus(x), x);
+            x.over(magnitude.plus(number(1.0)))
+        }
+        Sqrt => opaque("sqrt", &[x]),
+        Reciprocal => number(1.0).over(x),
+        Round => opaque("round", &[x]),
+        Sign => clamp(smallest_is_1(x), [-1.0, 1.0]),
+        Threshold { threshold } => {
+            let above = extremes.max(x.minus(Lane::float(threshold)), Lane::ZERO);
+            let steep = smallest_is_1(above);
+            let raised = extremes.max(Lane::ZERO, steep);
+            extremes.min(number(1.0), raised)
+        }
+        Power {
+            power,
+            scale,
+            shift,
+        } => {
+            let x = x.times(Lane::float(scale)).plus(Lane::float(shift));
+            let root = opaque("sqrt", &[x]);
+            match power {
+                2.0 => x.times(x),
+                3.0 => x.times(x).times(x),
+                0.5 => root,
+                -0.5 => number(1.0).over(root),
+                _ => number(1.0).over(x),
+            }
+        }
+        _ => return None,
+    })
 }
 
 fn eltwise(p: &EltwiseProblem, extremes: &mut Extremes) -> Vec<Lane> {

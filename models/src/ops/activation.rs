@@ -305,12 +305,12 @@ pub(super) fn softplus(x: f64) -> f64 {
 
 /// The normal distribution's Φ; see [`Activation::Gelu`].
 fn normal(x: f64, tanh: bool) -> f64 {
-    let (sqrt_2_pi, sqrt_half) = (FRAC_2_SQRT_PI * FRAC_1_SQRT_2, FRAC_1_SQRT_2);
-    let odd = match tanh {
-        true => (sqrt_2_pi * (x + 0.044715 * x.powi(3))).tanh(),
-        false => erf(x * sqrt_half),
-    };
-    0.5 * (1.0 + odd)
+    if tanh {
+        // (1 + tanh u) / 2 without cancellation.
+        let sqrt_2_pi = FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
+        return sigmoid(2.0 * sqrt_2_pi * (x + 0.044715 * x.powi(3)));
+    }
+    0.5 * (1.0 + erf(x * FRAC_1_SQRT_2))
 }
 
 /// See [`Activation::Shrink`].

@@ -2,8 +2,8 @@
 
 use super::analysis::Analysis;
 use skimjit_kernels::{
-    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Planes,
-    PoolProblem, Problem, Relu, SoftmaxProblem, Values,
+    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, FunctionProblem,
+    LrnProblem, Planes, PoolProblem, Problem, Relu, SoftmaxProblem, Values,
 };
 use skimjit_models::ops::{Activation, EltwiseOp, PostOps, Window};
 use skimjit_models::{ElementType, Elements, Op, Pattern, ValueId, Weight, WeightId, ops};
@@ -259,8 +259,14 @@ impl<'g> Analysis<'g> {
                 let constants = [scale, shift, 0.0].repeat(channels);
                 Some(self.channelwise(node, constants, true, false))
             }
-            _ => None,
+            function => Some(self.function(node, function)),
         }
+    }
+
+    fn function(&self, node: usize, function: Activation) -> Job<'g> {
+        let (src, dst) = (self.source(node), self.target(node));
+        let problem = FunctionProblem { src, dst, function };
+        self.plain(node, Problem::Function(problem))
     }
 
     /// A ReLU by itself; operand and result have one layout.
