@@ -2,7 +2,7 @@
 
 use crate::variant::Unsupported;
 use crate::{Planes, limits};
-use skimjit_models::ops::{Activation, PoolMethod, Window};
+use skimjit_models::ops::{Activation, BinaryOp, PoolMethod, Window};
 use std::fmt;
 
 /// A fused `max(y, 0) + slope·min(y, 0)`; the slope is kept as bits so that problems can be hashed.
@@ -179,6 +179,22 @@ pub struct EltwiseProblem {
     pub relu: Option<Relu>,
 }
 
+/// `dst = post(f(whole, part))`: a function of two operands, of which the second is repeated along the channels
+/// or the pixels where it has one.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct BinaryProblem {
+    /// The operand that may be repeated; operand 0.
+    pub part: Planes,
+    /// The other operand and the result.
+    pub dst: Planes,
+    /// f.
+    pub op: BinaryOp,
+    /// f(part, whole).
+    pub part_first: bool,
+    /// Fused activation.
+    pub relu: Option<Relu>,
+}
+
 /// Softmax over the channels of each pixel.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SoftmaxProblem {
@@ -235,6 +251,7 @@ families! {
     Channelwise(ChannelwiseProblem) = "channelwise functions";
     Function(FunctionProblem) = "elementwise functions";
     Eltwise(EltwiseProblem) = "elementwise combinations";
+    Binary(BinaryProblem) = "functions of two operands";
     Softmax(SoftmaxProblem) = "softmax";
 }
 
@@ -261,9 +278,14 @@ impl Problem {
             Self::Channelwise(p) => (vec![p.src], p.dst),
             Self::Function(p) => (vec![p.src], p.dst),
             Self::Eltwise(p) => (vec![row(p.elems); p.operands as usize], row(p.elems)),
+            Self::Binary(p) => (vec![p.part, p.dst], p.dst),
             Self::Softmax(p) => (vec![p.planes], p.planes),
         };
-        let residual = matches!(self, Self::Conv(p) if p.residual);
+        let residual = match self {
+            Self::Conv(p) => p.residual,
+            Self::Binary(_) => true,
+            _ => false,
+        };
         Operands { src, dst, residual }
     }
 

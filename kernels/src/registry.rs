@@ -3,7 +3,8 @@
 
 use crate::variant::{Cost, Unsupported, Variant};
 use crate::{
-    Problem, channelwise, dense_conv, eltwise, fc, function, lrn, pool, softmax, sparse_conv,
+    Problem, binary, channelwise, dense_conv, eltwise, fc, function, lrn, pool, softmax,
+    sparse_conv,
 };
 use skimjit_jit::Isa;
 use skimjit_models::Pattern;
@@ -29,6 +30,7 @@ pub static VARIANTS: &[&dyn Variant] = &[
     &channelwise::Channelwise,
     &function::Function,
     &eltwise::Eltwise,
+    &binary::Binary,
     &softmax::Softmax,
 ];
 

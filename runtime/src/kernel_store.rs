@@ -127,6 +127,7 @@ pub fn hash_problem(problem: &Problem, hasher: &mut SpecHasher) {
             (src, dst, format!("{function:?}")).hash(hasher);
         }
         Problem::Softmax(problem) => problem.hash(hasher),
+        Problem::Binary(problem) => problem.hash(hasher),
         Problem::Lrn(LrnProblem {
             planes,
             size,

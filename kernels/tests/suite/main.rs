@@ -79,6 +79,11 @@ fn channelwise_functions() {
 }
 
 #[test]
+fn functions_of_two_operands() {
+    run(table::binaries());
+}
+
+#[test]
 fn functions() {
     run(table::functions());
 }

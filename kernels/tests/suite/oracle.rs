@@ -7,12 +7,12 @@ use crate::data::Data;
 use crate::function::tolerance;
 use crate::spec::Spec;
 use skimjit_kernels::{
-    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, FunctionProblem,
-    LrnProblem, Planes, PoolProblem, Problem, Relu, SoftmaxProblem,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
+    FunctionProblem, LrnProblem, Planes, PoolProblem, Problem, Relu, SoftmaxProblem,
 };
 use skimjit_models::ops::{
-    Convolution, Eltwise, EltwiseOp, InnerProduct, Lrn, PRelu, PoolMethod, Pooling, PostOps,
-    Rounding, Scale,
+    Binary, BinaryOp, Convolution, Eltwise, EltwiseOp, InnerProduct, Lrn, PRelu, PoolMethod,
+    Pooling, PostOps, Rounding, Scale,
 };
 use skimjit_models::{Op, Pattern, Shape, TensorRef, Weight, WeightId};
 use std::sync::Arc;
@@ -90,6 +90,7 @@ fn values(spec: &Spec, data: &Data) -> Expected {
         Problem::Channelwise(p) => channelwise(p, data),
         Problem::Function(p) => function(p, data),
         Problem::Eltwise(p) => eltwise(p, data),
+        Problem::Binary(p) => binary(p, data),
         Problem::Softmax(p) => softmax(p, data),
     }
 }
@@ -412,6 +413,32 @@ fn eltwise(p: &EltwiseProblem, data: &Data) -> Expected {
                 terms * U * f64::from(magnitude) + TINY,
                 slope(p.relu),
             )
+        })
+        .unzip();
+    Expected::new(value, tolerance)
+}
+
+fn binary(p: &BinaryProblem, data: &Data) -> Expected {
+    let shapes = [image(&p.part), image(&p.dst)];
+    let run = |op: BinaryOp, part: &[f32], whole: &[f32]| {
+        let mut inputs = vec![(&shapes[1], whole), (&shapes[0], part)];
+        if p.part_first {
+            inputs.reverse();
+        }
+        let post = PostOps::default();
+        evaluate(&Op::Binary(Binary { op, post }), &inputs, &[], &shapes[1])
+    };
+    let [part, whole] = [0, 1].map(|operand| &data.src[operand].1);
+    let value = run(p.op, part, whole);
+    let magnitude = match p.op {
+        BinaryOp::Add | BinaryOp::Sub => run(BinaryOp::Add, &absolute(part), &absolute(whole)),
+        _ => absolute(&value),
+    };
+    let pairs = value.iter().zip(&magnitude);
+    let (value, tolerance) = pairs
+        .map(|(&value, &magnitude)| {
+            let tolerance = 3.0 * U * f64::from(magnitude) + TINY;
+            post(f64::from(value), tolerance, slope(p.relu))
         })
         .unzip();
     Expected::new(value, tolerance)

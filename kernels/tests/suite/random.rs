@@ -2,13 +2,13 @@
 
 use crate::function;
 use crate::harness::check;
-use crate::spec::Spec;
+use crate::spec::{BINARY_OPS, Spec};
 use crate::table::{Dims, Layout, POOLINGS, conv, pool};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 use skimjit_kernels::{
-    ChannelwiseProblem, EltwiseKind, EltwiseProblem, FcProblem, FunctionProblem, LrnProblem,
-    Problem, Relu, SoftmaxProblem,
+    BinaryProblem, ChannelwiseProblem, EltwiseKind, EltwiseProblem, FcProblem, FunctionProblem,
+    LrnProblem, Problem, Relu, SoftmaxProblem,
 };
 use skimjit_models::ops::{PoolMethod, Rounding, Window};
 
@@ -227,6 +227,23 @@ proptest! {
         };
         let problem = Problem::Eltwise(EltwiseProblem { elems, operands, kind, relu });
         verdict(&Spec::new(problem).seed(seed))?;
+    }
+
+    #[test]
+    fn any_function_of_two_operands(
+        c in 1..=40u32, hw in pair(1..=12), layouts in [layout(), layout()],
+        channels in any::<bool>(), pixels in any::<bool>(), part_first in any::<bool>(),
+        op in prop::sample::select(&BINARY_OPS[..]), relu in relu(), seed in 0..1_000_000u64,
+    ) {
+        let [h, w] = if pixels { hw } else { [1, 1] };
+        let problem = BinaryProblem {
+            part: layouts[0].planes(if channels { c } else { 1 }, h, w, hw[1] + 1),
+            dst: layouts[1].planes(c, hw[0], hw[1], hw[1] + 1),
+            op,
+            part_first,
+            relu,
+        };
+        verdict(&Spec::new(Problem::Binary(problem)).seed(seed))?;
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use crate::table::{Dims, Layout, conv};
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{
-    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, FunctionProblem,
-    LrnProblem, Planes, PoolProblem, Problem, SoftmaxProblem, limits, registry,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
+    FunctionProblem, LrnProblem, Planes, PoolProblem, Problem, SoftmaxProblem, limits, registry,
 };
-use skimjit_models::ops::{Activation, PoolMethod, Window};
+use skimjit_models::ops::{Activation, BinaryOp, PoolMethod, Window};
 
 const HUGE: Planes = Planes {
     c: 1 << 20,
@@ -231,6 +231,15 @@ fn others() -> Vec<Problem> {
         })
     };
     let function = |src, dst, function| Problem::Function(FunctionProblem { src, dst, function });
+    let binary = |part, dst, op| {
+        Problem::Binary(BinaryProblem {
+            part,
+            dst,
+            op,
+            part_first: false,
+            relu: None,
+        })
+    };
     let good = Planes::compact(4, 8, 8);
     let mut wrong = vec![
         fc(0, 4),
@@ -245,6 +254,10 @@ fn others() -> Vec<Problem> {
         channelwise(good, Planes::compact(5, 8, 8)),
         function(good, Planes::compact(5, 8, 8), Activation::HardSwish),
         function(good, good, Activation::Sin),
+        binary(good, good, BinaryOp::Pow),
+        binary(Planes::compact(2, 8, 8), good, BinaryOp::Add),
+        binary(Planes::compact(4, 8, 1), good, BinaryOp::Add),
+        binary(good, Planes::compact(1, 1, 1), BinaryOp::Add),
         function(good, good, Activation::Elu { alpha: f32::NAN }),
         function(good, good, Activation::Celu { alpha: -1.0 }),
     ];
@@ -252,6 +265,8 @@ fn others() -> Vec<Problem> {
         wrong.push(channelwise(planes, good));
         wrong.push(channelwise(good, planes));
         wrong.push(function(good, planes, Activation::Sigmoid));
+        wrong.push(binary(planes, good, BinaryOp::Mul));
+        wrong.push(binary(good, planes, BinaryOp::Mul));
         wrong.push(function(planes, good, Activation::Sigmoid));
         wrong.push(Problem::Softmax(SoftmaxProblem { planes }));
     }

@@ -2,11 +2,11 @@
 
 use crate::function;
 use skimjit_kernels::{
-    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, FunctionProblem,
-    LrnProblem, Planes, PoolProblem, Problem, Relu, SoftmaxProblem,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
+    FunctionProblem, LrnProblem, Planes, PoolProblem, Problem, Relu, SoftmaxProblem,
 };
 use skimjit_models::ElementType;
-use skimjit_models::ops::{PoolMethod, Window};
+use skimjit_models::ops::{BinaryOp, PoolMethod, Window};
 use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
@@ -175,6 +175,11 @@ impl fmt::Display for Spec {
                     relu(&p.relu)
                 )
             }
+            Problem::Binary(p) => {
+                let (src, dst) = (planes(&p.part), planes(&p.dst));
+                write!(f, "binary src={src} dst={dst} op={:?}", p.op)?;
+                write!(f, "{}{}", flag("swap", p.part_first), relu(&p.relu))
+            }
             Problem::Softmax(p) => write!(f, "softmax src={}", planes(&p.planes)),
         }?;
         write!(f, " density={}", self.density)?;
@@ -193,6 +198,9 @@ impl fmt::Display for Spec {
         write!(f, " scale={} seed={}", self.scale, self.seed)
     }
 }
+
+/// Functions of two operands that there are kernels for.
+pub const BINARY_OPS: [BinaryOp; 4] = [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul, BinaryOp::Div];
 
 fn list(text: &str) -> Result<Vec<f32>, String> {
     let numbers: Result<Vec<f32>, _> = text.split(',').map(str::parse).collect();
@@ -323,6 +331,17 @@ impl Words<'_> {
                     operands,
                     kind,
                     relu,
+                })
+            }
+            "binary" => {
+                let name: String = self.get("op")?;
+                let op = BINARY_OPS.into_iter().find(|op| format!("{op:?}") == name);
+                Problem::Binary(BinaryProblem {
+                    part: src()?,
+                    dst: dst()?,
+                    op: op.ok_or_else(|| format!("unknown function {name}"))?,
+                    part_first: self.has("swap"),
+                    relu: self.relu()?,
                 })
             }
             "softmax" => Problem::Softmax(SoftmaxProblem { planes: src()? }),

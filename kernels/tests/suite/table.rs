@@ -2,11 +2,12 @@
 
 use crate::function;
 use crate::oracle::pooling;
-use crate::spec::Spec;
+use crate::spec::{BINARY_OPS, Spec};
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{
-    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, FunctionProblem,
-    LrnProblem, Planes, PoolProblem, Problem, Relu, SoftmaxProblem, Variant, gap, registry,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
+    FunctionProblem, LrnProblem, Planes, PoolProblem, Problem, Relu, SoftmaxProblem, Variant, gap,
+    registry,
 };
 use skimjit_models::ops::{Activation, PoolMethod, Rounding, Window};
 
@@ -538,6 +539,40 @@ pub fn eltwises() -> Vec<Spec> {
     specs
 }
 
+/// Functions of two operands, of which one is repeated along nothing, channels, pixels or both.
+pub fn binaries() -> Vec<Spec> {
+    let mut specs = Vec::new();
+    let sizes = [
+        (1, 1, 1),
+        (40, 1, 1),
+        (3, 1, 7),
+        (5, 4, 4),
+        (20, 13, 13),
+        (3, 28, 28),
+    ];
+    for ((c, h, w), op) in sizes
+        .into_iter()
+        .flat_map(|size| BINARY_OPS.map(|op| (size, op)))
+    {
+        for (channels, pixels) in [(true, true), (true, false), (false, true), (false, false)] {
+            let i = specs.len();
+            let part_c = if channels { c } else { 1 };
+            let [part_h, part_w] = if pixels { [h, w] } else { [1, 1] };
+            let [part, dst] = [i % 4, i / 3 % 4].map(|i| Layout::ALL[i]);
+            let problem = BinaryProblem {
+                part: part.planes(part_c, part_h, part_w, w + 1),
+                dst: dst.planes(c, h, w, w + 1),
+                op,
+                part_first: i.is_multiple_of(3),
+                relu: [None, Some(Relu::new(0.0)), Some(Relu::new(0.1))][i % 5 % 3],
+            };
+            let spec = Spec::new(Problem::Binary(problem)).seed(i as u64);
+            specs.push(if i % 7 == 0 { spec.special() } else { spec });
+        }
+    }
+    specs
+}
+
 /// Rows and pixels, from flat to beyond what an exponential can hold.
 pub fn softmaxes() -> Vec<Spec> {
     let planes = [
@@ -588,6 +623,7 @@ pub fn all() -> Vec<Spec> {
         lrns(),
         channelwises(),
         functions(),
+        binaries(),
         eltwises(),
         softmaxes(),
     ]

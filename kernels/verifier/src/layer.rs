@@ -5,10 +5,10 @@ use crate::memory::Cells;
 use crate::value::{Lane, opaque};
 use skimjit_kernels::stage::Staging;
 use skimjit_kernels::{
-    Built, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Extent, FcProblem,
-    FunctionProblem, LrnProblem, Planes, PoolProblem, Problem, Relu, Weights,
+    BinaryProblem, Built, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Extent,
+    FcProblem, FunctionProblem, LrnProblem, Planes, PoolProblem, Problem, Relu, Weights,
 };
-use skimjit_models::ops::{Activation, PoolMethod, Pooling, Rounding};
+use skimjit_models::ops::{Activation, BinaryOp, PoolMethod, Pooling, Rounding};
 
 /// What is known of a layer's results.
 pub enum Expected {
@@ -96,6 +96,7 @@ pub fn expected(problem: &Problem, weights: Weights<'_>) -> Expected {
         Problem::Pool(p) => pooling(p, extremes),
         Problem::Channelwise(p) => channelwise(p, weights, extremes),
         Problem::Eltwise(p) => eltwise(p, extremes),
+        Problem::Binary(p) => binary(p, extremes),
         Problem::Lrn(p) => normalisation(p),
         Problem::Function(p) => match function(p, extremes) {
             Some(values) => values,
@@ -337,6 +338,32 @@ fn eltwise(p: &EltwiseProblem, extremes: &mut Extremes) -> Vec<Lane> {
         activated(value, p.relu, extremes)
     };
     (0..p.elems).map(combine).collect()
+}
+
+fn binary(p: &BinaryProblem, extremes: &mut Extremes) -> Vec<Lane> {
+    let mut result = Vec::new();
+    for c in 0..p.dst.c {
+        for pixel in 0..p.dst.hw() {
+            extremes.forget();
+            let of_part = |index: u32, count: u32| if count == 1 { 0 } else { index };
+            let part = input(0, of_part(c, p.part.c), of_part(pixel, p.part.hw()));
+            let whole = input(1, c, pixel);
+            let [a, b] = match p.part_first {
+                true => [part, whole],
+                false => [whole, part],
+            };
+            let value = match p.op {
+                BinaryOp::Add => a.plus(b),
+                BinaryOp::Sub => a.minus(b),
+                BinaryOp::Mul => a.times(b),
+                BinaryOp::Div => a.over(b),
+                // No kernel has it: a value that no code computes.
+                op => opaque(&format!("{op:?}"), &[a, b]),
+            };
+            result.push(activated(value, p.relu, extremes));
+        }
+    }
+    result
 }
 
 /// `src · (k + alpha/size · Σ src²)^−beta`, the power by roots.

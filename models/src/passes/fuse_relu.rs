@@ -39,6 +39,7 @@ fn attach(op: &mut Op, slope: f32) -> bool {
         Op::Convolution(op) | Op::Deconvolution(op) => &mut op.post,
         Op::InnerProduct(op) => &mut op.post,
         Op::Eltwise(op) => &mut op.post,
+        Op::Binary(op) => &mut op.post,
         Op::Pooling(op) => {
             let fits = op.method == PoolMethod::Max && !op.relu && !op.mask && slope == 0.0;
             op.relu |= fits;

@@ -9,6 +9,7 @@ mod drop_identity;
 mod fold_batch_norm;
 mod fold_constants;
 mod fuse_relu;
+mod lower_binary;
 mod round_weights;
 mod split_deconvolution;
 mod uses;
@@ -18,6 +19,7 @@ pub use drop_identity::run as drop_identity;
 pub use fold_batch_norm::run as fold_batch_norm;
 pub use fold_constants::run as fold_constants;
 pub use fuse_relu::run as fuse_relu;
+pub use lower_binary::run as lower_binary;
 pub use round_weights::{Rounded, inner_products_to_bf16};
 pub use split_deconvolution::run as split_deconvolution;
 
@@ -29,7 +31,8 @@ pub fn optimize(mut graph: Graph) -> Result<Graph> {
     graph.infer_shapes()?;
     // Without copies in between, the layers that belong together are neighbours; and a ReLU can
     // only be fused behind a convolution once the normalisation between them is folded.
-    let graph = fold_batch_norm(drop_identity(fold_constants(graph)));
+    let graph = lower_binary(drop_identity(fold_constants(graph)));
+    let graph = fold_batch_norm(graph);
     let mut graph = dead(split_deconvolution(fuse_relu(graph)));
     graph.infer_shapes()?;
     Ok(graph)

@@ -2,8 +2,8 @@
 
 use super::analysis::Analysis;
 use skimjit_kernels::{
-    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, FunctionProblem,
-    LrnProblem, Planes, PoolProblem, Problem, Relu, SoftmaxProblem, Values,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
+    FunctionProblem, LrnProblem, Planes, PoolProblem, Problem, Relu, SoftmaxProblem, Values,
 };
 use skimjit_models::ops::{Activation, EltwiseOp, PostOps, Window};
 use skimjit_models::{ElementType, Elements, Op, Pattern, ValueId, Weight, WeightId, ops};
@@ -102,6 +102,7 @@ impl<'g> Analysis<'g> {
             }
             Op::Eltwise(op) => Some(self.eltwise(node, op)),
             Op::Activation(op) => self.activation(node, *op),
+            Op::Binary(op) => self.binary(node, op),
             Op::PRelu(op) => Some(self.prelu(node, op.slope)),
             Op::Scale(op) => self.scale(node, op),
             _ => None,
@@ -240,6 +241,35 @@ impl<'g> Analysis<'g> {
             relu: relu(&op.post),
         });
         self.plain(node, problem)
+    }
+
+    /// Of two operands the one that is as large as the result is read as the result is written.
+    fn binary(&self, node: usize, op: &ops::Binary) -> Option<Job<'g>> {
+        let dst = self.target(node);
+        let operands = [0, 1].map(|index| self.operand(node, index));
+        let form = self.info(self.result(node)).form;
+        let is_whole = |id: ValueId| {
+            let info = self.info(id);
+            info.planes == dst && info.form == form
+        };
+        // Of other ranks the axes do not belong together as channels and pixels do.
+        let shapes = operands.map(|id| self.graph.shape(id));
+        if shapes[0].rank() != shapes[1].rank() {
+            return None;
+        }
+        let whole = (0..2).find(|&index| is_whole(operands[index]))?;
+        let part = operands[1 - whole];
+        let problem = BinaryProblem {
+            part: self.info(part).planes,
+            dst,
+            op: op.op,
+            part_first: whole == 1,
+            relu: relu(&op.post),
+        };
+        Some(Job {
+            operands: vec![part, operands[whole]],
+            ..self.plain(node, Problem::Binary(problem))
+        })
     }
 
     fn activation(&self, node: usize, op: Activation) -> Option<Job<'g>> {
