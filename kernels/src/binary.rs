@@ -201,6 +201,6 @@ impl Emitter<'_> {
             BinaryOp::Mul => asm.vmul(X, a, b),
             _ => asm.vdiv(X, a, b),
         }
-        Epilogue::new(self.problem.relu, [ZERO, V(3), V(4)]).apply(asm, X, None);
+        Epilogue::new(self.problem.post, [ZERO, V(3), V(4)]).apply(asm, X, None);
     }
 }

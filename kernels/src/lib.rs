@@ -31,7 +31,7 @@ pub use compiled::{AlignedBuf, CompiledKernel, KernelArgs, KernelIo, MAX_OPERAND
 pub use layout::{Planes, gap};
 pub use problem::{
     BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Family,
-    FamilyProblem, FcProblem, FunctionProblem, LrnProblem, Operands, PoolProblem, Problem, Relu,
+    FamilyProblem, FcProblem, FunctionProblem, Fused, LrnProblem, Operands, PoolProblem, Problem,
     SoftmaxProblem,
 };
 pub use skimjit_jit as jit;

@@ -139,9 +139,9 @@ pub fn hash_problem(problem: &Problem, hasher: &mut SpecHasher) {
             elems,
             operands,
             kind,
-            relu,
+            post,
         }) => {
-            (elems, operands, relu, discriminant(kind)).hash(hasher);
+            (elems, operands, post, discriminant(kind)).hash(hasher);
             if let EltwiseKind::Sum(coefficients) = kind {
                 let bits: Vec<u32> = coefficients.iter().map(|x| x.to_bits()).collect();
                 bits.hash(hasher);
@@ -158,11 +158,11 @@ mod tests {
 
     #[test]
     fn a_key_depends_on_everything() {
-        let fc = |inputs, relu| {
+        let fc = |inputs, post| {
             Problem::Fc(FcProblem {
                 inputs,
                 outputs: 2,
-                relu,
+                post,
             })
         };
         let plain = fc(3, None);

@@ -4,15 +4,15 @@
 //! |error| ≤ n·u·Σ|wᵢ·xᵢ| with u = 2⁻²⁴, plus u for each operation behind the sum.
 
 use crate::data::Data;
-use crate::function::tolerance;
+use crate::function;
 use crate::spec::Spec;
 use skimjit_kernels::{
     BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
-    FunctionProblem, LrnProblem, Planes, PoolProblem, Problem, Relu, SoftmaxProblem,
+    FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, SoftmaxProblem,
 };
 use skimjit_models::ops::{
-    Binary, BinaryOp, Convolution, Eltwise, EltwiseOp, InnerProduct, Lrn, PRelu, PoolMethod,
-    Pooling, PostOps, Rounding, Scale,
+    Activation, Binary, BinaryOp, Convolution, Eltwise, EltwiseOp, InnerProduct, Lrn, PRelu,
+    PoolMethod, Pooling, PostOps, Rounding, Scale,
 };
 use skimjit_models::{Op, Pattern, Shape, TensorRef, Weight, WeightId};
 use std::sync::Arc;
@@ -63,7 +63,7 @@ fn sums_over_special(problem: &Problem, data: &Data) -> Vec<bool> {
     let counts = match problem {
         Problem::Conv(p) => {
             let plain = ConvProblem {
-                relu: None,
+                post: None,
                 residual: false,
                 ..p.clone()
             };
@@ -71,7 +71,7 @@ fn sums_over_special(problem: &Problem, data: &Data) -> Vec<bool> {
         }
         Problem::Fc(p) => fc(
             &FcProblem {
-                relu: None,
+                post: None,
                 ..p.clone()
             },
             &found,
@@ -88,7 +88,7 @@ fn values(spec: &Spec, data: &Data) -> Expected {
         Problem::Pool(p) => pool(p, data),
         Problem::Lrn(p) => lrn(p, data),
         Problem::Channelwise(p) => channelwise(p, data),
-        Problem::Function(p) => function(p, data),
+        Problem::Function(p) => elementwise(p, data),
         Problem::Eltwise(p) => eltwise(p, data),
         Problem::Binary(p) => binary(p, data),
         Problem::Softmax(p) => softmax(p, data),
@@ -125,19 +125,19 @@ fn absolute(values: &[f32]) -> Vec<f32> {
     values.iter().map(|x| x.abs()).collect()
 }
 
-fn slope(relu: Option<Relu>) -> Option<f64> {
-    relu.map(|relu| f64::from(relu.slope()))
-}
-
 /// Post-ops on a value with its tolerance.
-fn post(value: f64, tolerance: f64, slope: Option<f64>) -> (f64, f64) {
-    match slope {
-        // As the op does: an infinite value times a slope of 0 is 0.
-        Some(0.0) if value < 0.0 => (0.0, tolerance),
-        Some(slope) if value < 0.0 => (value * slope, tolerance * slope.abs().max(1.0)),
-        Some(slope) => (value, tolerance * slope.abs().max(1.0)),
-        None => (value, tolerance),
-    }
+fn post(value: f64, tolerance: f64, post: Option<Fused>) -> (f64, f64) {
+    let Some(activation) = post.map(Fused::activation) else {
+        return (value, tolerance);
+    };
+    let y = activation.apply(value);
+    let more = match activation {
+        Activation::ReLU { slope } => tolerance * f64::from(slope).abs().max(1.0),
+        // Its steepest slope is 1.5.
+        Activation::HardSwish => 1.5 * tolerance + function::tolerance(activation, value, y),
+        _ => tolerance,
+    };
+    (y, more)
 }
 
 /// `sums` and `magnitudes` (Σ|w·x| + |bias|) of rows of `pixels` elements.
@@ -147,7 +147,7 @@ struct Sums<'a> {
     pixels: usize,
     pattern: &'a Pattern,
     residual: Option<&'a [f32]>,
-    slope: Option<f64>,
+    post: Option<Fused>,
 }
 
 impl Sums<'_> {
@@ -159,7 +159,7 @@ impl Sums<'_> {
                 let terms = self.pattern.row((i / self.pixels) as u32).len() + 4;
                 let magnitude = f64::from(magnitude) + residual.abs();
                 let tolerance = terms as f64 * U * magnitude + TINY;
-                post(f64::from(sum) + residual, tolerance, self.slope)
+                post(f64::from(sum) + residual, tolerance, self.post)
             })
             .unzip();
         Expected::new(value, tolerance)
@@ -199,7 +199,7 @@ fn conv(p: &ConvProblem, data: &Data) -> Expected {
         pixels: p.dst.hw() as usize,
         pattern: &data.pattern,
         residual: data.src.get(1).map(|(_, values)| &values[..]),
-        slope: slope(p.relu),
+        post: p.post,
     }
     .finish()
 }
@@ -232,7 +232,7 @@ fn fc(p: &FcProblem, data: &Data) -> Expected {
         pixels: 1,
         pattern: &data.pattern,
         residual: None,
-        slope: slope(p.relu),
+        post: p.post,
     }
     .finish()
 }
@@ -366,12 +366,12 @@ fn channelwise(p: &ChannelwiseProblem, data: &Data) -> Expected {
     }
 }
 
-fn function(p: &FunctionProblem, data: &Data) -> Expected {
+fn elementwise(p: &FunctionProblem, data: &Data) -> Expected {
     let values = data.src[0].1.iter().map(|&x| f64::from(x));
     let results = values.map(|x| {
         // In the range of floats.
         let y = f64::from(p.function.apply(x) as f32);
-        (y, tolerance(p.function, x, y))
+        (y, function::tolerance(p.function, x, y))
     });
     let (value, tolerance) = results.unzip();
     Expected::new(value, tolerance)
@@ -411,7 +411,7 @@ fn eltwise(p: &EltwiseProblem, data: &Data) -> Expected {
             post(
                 f64::from(sum),
                 terms * U * f64::from(magnitude) + TINY,
-                slope(p.relu),
+                p.post,
             )
         })
         .unzip();
@@ -438,7 +438,7 @@ fn binary(p: &BinaryProblem, data: &Data) -> Expected {
     let (value, tolerance) = pairs
         .map(|(&value, &magnitude)| {
             let tolerance = 3.0 * U * f64::from(magnitude) + TINY;
-            post(f64::from(value), tolerance, slope(p.relu))
+            post(f64::from(value), tolerance, p.post)
         })
         .unzip();
     Expected::new(value, tolerance)

@@ -211,7 +211,7 @@ fn others() -> Vec<Problem> {
         Problem::Fc(FcProblem {
             inputs,
             outputs,
-            relu: None,
+            post: None,
         })
     };
     let eltwise = |elems, operands, kind| {
@@ -219,7 +219,7 @@ fn others() -> Vec<Problem> {
             elems,
             operands,
             kind,
-            relu: None,
+            post: None,
         })
     };
     let channelwise = |src, dst| {
@@ -237,7 +237,7 @@ fn others() -> Vec<Problem> {
             dst,
             op,
             part_first: false,
-            relu: None,
+            post: None,
         })
     };
     let good = Planes::compact(4, 8, 8);
@@ -297,7 +297,7 @@ fn what_only_some_variants_refuse() {
     let wide = Problem::Fc(FcProblem {
         inputs: 65_537,
         outputs: 2,
-        relu: None,
+        post: None,
     });
     assert!(refuses("sparse_fc.sell", &wide) && !refuses("dense_fc.gemv", &wide));
     let dims = Dims {

@@ -6,7 +6,7 @@ use crate::spec::{BINARY_OPS, Spec};
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{
     BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
-    FunctionProblem, LrnProblem, Planes, PoolProblem, Problem, Relu, SoftmaxProblem, Variant, gap,
+    FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, SoftmaxProblem, Variant, gap,
     registry,
 };
 use skimjit_models::ops::{Activation, PoolMethod, Rounding, Window};
@@ -60,7 +60,7 @@ pub fn conv(dims: Dims, window: Window, [src, dst]: [Layout; 2]) -> ConvProblem 
         dst: dst.planes(dims.oc, out[0], out[1], gap(&window, out[1]) as u32),
         window,
         groups: dims.groups,
-        relu: None,
+        post: None,
         residual: false,
     }
 }
@@ -146,7 +146,7 @@ pub fn conv_windows() -> Vec<Spec> {
                 groups: 1,
             };
             let mut problem = conv(dims, window, layouts);
-            problem.relu = [None, Some(Relu::new(0.0)), Some(Relu::new(0.1))][i / 2 % 3];
+            problem.post = posts(0.1)[i / 2 % 5];
             problem.residual = i % 5 == 3;
             let spec = Spec::new(Problem::Conv(problem)).density(densities[i % 5]);
             let spec = if i % 7 == 2 { spec.no_bias() } else { spec };
@@ -215,7 +215,7 @@ pub fn conv_layers() -> Vec<Spec> {
                 window,
                 layouts,
             );
-            problem.relu = (i % 3 != 0).then(|| Relu::new(if i % 3 == 1 { 0.0 } else { 0.25 }));
+            problem.post = (i % 3 != 0).then(|| Fused::relu(if i % 3 == 1 { 0.0 } else { 0.25 }));
             problem.residual = (i + j) % 4 == 0;
             specs.push(
                 Spec::new(Problem::Conv(problem))
@@ -250,11 +250,11 @@ pub fn fc() -> Vec<Spec> {
     for (inputs, outputs) in sizes {
         for density in [0, 10, 100] {
             let i = specs.len();
-            let relu = [None, Some(Relu::new(0.0)), Some(Relu::new(-0.5))][i / 2 % 3];
+            let post = posts(-0.5)[i / 2 % 5];
             let problem = Problem::Fc(FcProblem {
                 inputs,
                 outputs,
-                relu,
+                post,
             });
             let spec = Spec::new(problem).density(density).seed(i as u64);
             let spec = if i % 5 == 1 { spec.holes() } else { spec };
@@ -264,6 +264,18 @@ pub fn fc() -> Vec<Spec> {
         }
     }
     specs
+}
+
+/// What can be fused, a ReLU of some slope among them.
+fn posts(slope: f32) -> [Option<Fused>; 5] {
+    let clip = Activation::Clip { min: 0.0, max: 0.5 };
+    [
+        None,
+        Some(Fused::relu(0.0)),
+        Some(Fused::relu(slope)),
+        Fused::of(clip),
+        Fused::of(Activation::HardSwish),
+    ]
 }
 
 /// What kernels make of windows.
@@ -524,12 +536,12 @@ pub fn eltwises() -> Vec<Spec> {
                 2 => EltwiseKind::Sum(vec![1.0; operands as usize]),
                 _ => EltwiseKind::Sum(coefficients[..operands as usize].to_vec()),
             };
-            let relu = [None, Some(Relu::new(0.0)), Some(Relu::new(0.1))][i % 3];
+            let post = posts(0.1)[i % 5];
             let problem = EltwiseProblem {
                 elems,
                 operands,
                 kind,
-                relu,
+                post,
             };
             let spec = Spec::new(Problem::Eltwise(problem)).seed(i as u64);
             specs.push(spec.clone());
@@ -564,7 +576,7 @@ pub fn binaries() -> Vec<Spec> {
                 dst: dst.planes(c, h, w, w + 1),
                 op,
                 part_first: i.is_multiple_of(3),
-                relu: [None, Some(Relu::new(0.0)), Some(Relu::new(0.1))][i % 5 % 3],
+                post: posts(0.1)[i % 5],
             };
             let spec = Spec::new(Problem::Binary(problem)).seed(i as u64);
             specs.push(if i % 7 == 0 { spec.special() } else { spec });

@@ -6,7 +6,7 @@ use crate::value::{Lane, opaque};
 use skimjit_kernels::stage::Staging;
 use skimjit_kernels::{
     BinaryProblem, Built, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Extent,
-    FcProblem, FunctionProblem, LrnProblem, Planes, PoolProblem, Problem, Relu, Weights,
+    FcProblem, FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, Weights,
 };
 use skimjit_models::ops::{Activation, BinaryOp, PoolMethod, Pooling, Rounding};
 
@@ -107,14 +107,19 @@ pub fn expected(problem: &Problem, weights: Weights<'_>) -> Expected {
 }
 
 /// NaN stays NaN, as everywhere below where the input is the second operand.
-fn activated(value: Lane, relu: Option<Relu>, extremes: &mut Extremes) -> Lane {
-    let Some(relu) = relu else { return value };
-    let positive = extremes.max(Lane::ZERO, value);
-    match relu.slope() {
-        0.0 => positive,
-        slope => {
+fn activated(value: Lane, post: Option<Fused>, extremes: &mut Extremes) -> Lane {
+    match post.map(Fused::activation) {
+        None => value,
+        Some(Activation::ReLU { slope }) => {
+            let positive = extremes.max(Lane::ZERO, value);
+            if slope == 0.0 {
+                return positive;
+            }
             let below = extremes.min(Lane::ZERO, value);
             positive.plus(below.times(Lane::float(slope)))
+        }
+        Some(activation) => {
+            plain(activation, value, extremes).expect("what is fused is made of few instructions")
         }
     }
 }
@@ -154,7 +159,7 @@ fn convolution(p: &ConvProblem, weights: Weights<'_>, extremes: &mut Extremes) -
                 false => Lane::ZERO,
             };
             extremes.forget();
-            result.push(activated(sum.plus(residual), p.relu, extremes));
+            result.push(activated(sum.plus(residual), p.post, extremes));
         }
     }
     result
@@ -190,7 +195,7 @@ fn inner_product(p: &FcProblem, weights: Weights<'_>, extremes: &mut Extremes) -
         let products = row(weights, output).map(|(col, weight)| weight.times(input(0, col, 0)));
         activated(
             products.fold(bias(weights, output), Lane::plus),
-            p.relu,
+            p.post,
             extremes,
         )
     };
@@ -335,7 +340,7 @@ fn eltwise(p: &EltwiseProblem, extremes: &mut Extremes) -> Vec<Lane> {
                 operands.fold(first, |max, value| extremes.max(value, max))
             }
         };
-        activated(value, p.relu, extremes)
+        activated(value, p.post, extremes)
     };
     (0..p.elems).map(combine).collect()
 }
@@ -360,7 +365,7 @@ fn binary(p: &BinaryProblem, extremes: &mut Extremes) -> Vec<Lane> {
                 // No kernel has it: a value that no code computes.
                 op => opaque(&format!("{op:?}"), &[a, b]),
             };
-            result.push(activated(value, p.relu, extremes));
+            result.push(activated(value, p.post, extremes));
         }
     }
     result

@@ -1,8 +1,8 @@
 //! Elementwise functions of one operand.
 
 use super::erf::erf;
+use super::operands;
 use super::operation::{Inputs, Operation, Weights};
-use super::{operands, window};
 use crate::{Error, Result, Shape};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
@@ -218,7 +218,7 @@ impl Activation {
     /// The function itself.
     pub fn apply(self, x: f64) -> f64 {
         match self {
-            Self::ReLU { slope } => window::relu(x, slope.into()),
+            Self::ReLU { slope } => relu(x, slope.into()),
             Self::Elu { alpha } => elu(x, alpha.into()),
             Self::Sigmoid => sigmoid(x),
             Self::TanH => x.tanh(),
@@ -285,6 +285,16 @@ impl Activation {
             Self::Atanh => x.atanh(),
             _ => unreachable!("{self:?}"),
         }
+    }
+}
+
+/// max(x, 0) + slope·min(x, 0) with the comparisons of C++, which let NaN through.
+fn relu(x: f64, slope: f64) -> f64 {
+    let positive = if x < 0.0 { 0.0 } else { x };
+    if slope == 0.0 || x >= 0.0 {
+        positive
+    } else {
+        positive + slope * x
     }
 }
 

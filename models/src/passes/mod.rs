@@ -8,7 +8,7 @@ mod dead;
 mod drop_identity;
 mod fold_batch_norm;
 mod fold_constants;
-mod fuse_relu;
+mod fuse_activations;
 mod lower_binary;
 mod round_weights;
 mod split_deconvolution;
@@ -18,7 +18,7 @@ pub use dead::run as dead;
 pub use drop_identity::run as drop_identity;
 pub use fold_batch_norm::run as fold_batch_norm;
 pub use fold_constants::run as fold_constants;
-pub use fuse_relu::run as fuse_relu;
+pub use fuse_activations::run as fuse_activations;
 pub use lower_binary::run as lower_binary;
 pub use round_weights::{Rounded, inner_products_to_bf16};
 pub use split_deconvolution::run as split_deconvolution;
@@ -33,7 +33,7 @@ pub fn optimize(mut graph: Graph) -> Result<Graph> {
     // only be fused behind a convolution once the normalisation between them is folded.
     let graph = lower_binary(drop_identity(fold_constants(graph)));
     let graph = fold_batch_norm(graph);
-    let mut graph = dead(split_deconvolution(fuse_relu(graph)));
+    let mut graph = dead(split_deconvolution(fuse_activations(graph)));
     graph.infer_shapes()?;
     Ok(graph)
 }

@@ -413,7 +413,7 @@ impl Builder {
                     Combination::Product => EltwiseOp::Product,
                     Combination::Max => EltwiseOp::Max,
                 };
-                let post = PostOps { relu: *relu };
+                let post = PostOps::from(*relu);
                 return Some((Op::Eltwise(Eltwise { op, post }), vec![from, other]));
             }
             Kind::Concat => {
@@ -437,7 +437,7 @@ impl Builder {
                     true => self.means(from)?,
                     false => self.alike(from, layer.others[0], |a, b| a == b),
                 };
-                let post = PostOps { relu };
+                let post = PostOps::from(relu);
                 let inputs = match layer.others.len() {
                     1 => vec![from, other],
                     _ => vec![other, from],
@@ -479,7 +479,7 @@ impl Builder {
             groups,
             weights,
             bias: bias.map(|id| self.flat(id)),
-            post: PostOps { relu },
+            post: PostOps::from(relu),
         }))
     }
 
@@ -512,7 +512,7 @@ impl Builder {
             transpose,
             weights,
             bias: Some(self.flat(bias)),
-            post: PostOps { relu },
+            post: PostOps::from(relu),
         }))
     }
 
