@@ -1,13 +1,13 @@
 //! Elementwise functions with per-channel constants: Scale, Bias, ReLU, PReLU.
 
-use crate::emit::{AUX, COUNT, DST, SRC, TMP, WEI, load_args, vector_bytes};
-use crate::problem::{check_planes, refuse};
+use crate::emit::{AUX, WEI, load_args};
+use crate::planes::{emit_planes, same_dims};
 use crate::variant::{
     Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights, balanced,
 };
-use crate::{AlignedBuf, ChannelwiseProblem, Extent, Footprint, Planes};
+use crate::{AlignedBuf, ChannelwiseProblem, Extent, Footprint};
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{Gp, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Mem, V, VectorAsm};
 use skimjit_models::Pattern;
 
 /// `t = src·scale[c] + shift[c]; dst = max(t, 0) + slope[c]·min(t, 0)`.
@@ -27,14 +27,7 @@ impl TypedVariant for Channelwise {
         "channelwise src=3x5x5x48 dst=3x5x5x48 affine=1 leaky=1 density=100 scale=1 seed=1";
 
     fn supports(problem: &ChannelwiseProblem, _isa: Isa) -> Result<(), Unsupported> {
-        let (src, dst) = (problem.src, problem.dst);
-        check_planes(&src)?;
-        check_planes(&dst)?;
-        let dims = |p: &Planes| [p.c, p.h, p.w];
-        if dims(&src) != dims(&dst) {
-            return refuse(format!("{src:?} to {dst:?}, expected the same dims"));
-        }
-        Ok(())
+        same_dims(&problem.src, &problem.dst)
     }
     fn cost(problem: &ChannelwiseProblem, _pattern: &Pattern, isa: Isa) -> Cost {
         let vectors = problem.dst.hw().div_ceil(isa.lanes()) * problem.dst.c;
@@ -64,13 +57,17 @@ impl TypedVariant for Channelwise {
 }
 
 fn emit<A: VectorAsm>(asm: &mut A, problem: &ChannelwiseProblem) {
-    const AT: Gp = Gp::R9;
     let (x, scale, shift, slope, zero, low) = (V(0), V(1), V(2), V(3), V(4), V(5));
     let mask = A::mask(1, V(6));
-    let bytes = vector_bytes::<A>();
     load_args(asm);
     asm.zero(zero);
     asm.load_mask(mask, Mem::new(AUX, 0));
+    let begin = |asm: &mut A| {
+        for (constant, at) in [(scale, 0), (shift, 4), (slope, 8)] {
+            asm.broadcast(constant, Mem::new(WEI, at));
+        }
+        asm.add_imm(WEI, 12);
+    };
     let compute = |asm: &mut A| {
         if problem.affine {
             asm.vmul(x, x, scale);
@@ -82,29 +79,6 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &ChannelwiseProblem) {
             asm.fma(x, low, slope);
         }
     };
-    asm.counted_loop(COUNT, |asm| {
-        asm.broadcast(scale, Mem::new(WEI, 0));
-        asm.broadcast(shift, Mem::new(WEI, 4));
-        asm.broadcast(slope, Mem::new(WEI, 8));
-        let vectors = problem.dst.hw() as i32 / A::LANES as i32;
-        if vectors > 0 {
-            asm.mov_imm(TMP, i64::from(vectors));
-            asm.mov_imm(AT, 0);
-            asm.counted_loop(TMP, |asm| {
-                asm.load(x, Mem::indexed(SRC, AT, 1, 0));
-                compute(asm);
-                asm.store(Mem::indexed(DST, AT, 1, 0), x);
-                asm.add_imm(AT, bytes);
-            });
-        }
-        if !problem.dst.hw().is_multiple_of(A::LANES as u32) {
-            asm.load_masked(x, Mem::new(SRC, vectors * bytes), mask);
-            compute(asm);
-            asm.store_masked(Mem::new(DST, vectors * bytes), x, mask);
-        }
-        asm.add_imm(SRC, problem.src.pitch as i32 * 4);
-        asm.add_imm(DST, problem.dst.pitch as i32 * 4);
-        asm.add_imm(WEI, 12);
-    });
+    emit_planes(asm, [&problem.src, &problem.dst], (x, mask), begin, compute);
     asm.ret();
 }

@@ -108,7 +108,7 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &EltwiseProblem, last: bool) -> usiz
                     EltwiseKind::Max => asm.vmax(acc, x, acc),
                 }
             }
-            Epilogue::new(problem.relu, [zero, tmp, slope]).apply(asm, acc, None);
+            Epilogue::new(problem.post, [zero, tmp, slope]).apply(asm, acc, None);
             store(asm, Mem::new(DST, 0), acc, masked);
             for &register in operands.iter().chain([&DST]) {
                 asm.add_imm(register, vector_bytes::<A>());

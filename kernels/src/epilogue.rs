@@ -2,32 +2,33 @@
 //! left out.
 
 use crate::emit::TMP;
-use crate::problem::Relu;
+use crate::problem::Fused;
 use skimjit_jit::asm::{Cond, Mem, V, VectorAsm};
+use skimjit_models::ops::Activation;
 
 /// What happens to results before they are stored.
 #[derive(Clone, Copy)]
 pub struct Epilogue {
-    activation: Option<Relu>,
+    activation: Option<Activation>,
     /// 0 where there is an activation.
     zero: V,
     scratch: [V; 2],
 }
 
 impl Epilogue {
-    /// With three registers of its own: one that holds 0, and two that an activation with a slope
-    /// overwrites.
-    pub fn new(activation: Option<Relu>, [zero, tmp, slope]: [V; 3]) -> Self {
+    /// With three registers of its own: one that holds 0, and two that activations overwrite, but for a ReLU
+    /// of slope 0.
+    pub fn new(activation: Option<Fused>, [zero, tmp, constant]: [V; 3]) -> Self {
         Self {
-            activation,
+            activation: activation.map(Fused::activation),
             zero,
-            scratch: [tmp, slope],
+            scratch: [tmp, constant],
         }
     }
 
     /// Whether the two scratch registers and [`TMP`] are overwritten.
-    pub fn has_slope(&self) -> bool {
-        self.activation.is_some_and(|relu| relu.slope() != 0.0)
+    pub fn uses_scratch(&self) -> bool {
+        !matches!(self.activation, None | Some(PLAIN_RELU))
     }
 
     /// Sets the register that holds 0, where it is needed.
@@ -37,26 +38,44 @@ impl Epilogue {
         }
     }
 
-    /// Adds the residual, then `x = max(x, 0) + slope·min(x, 0)`.
+    /// Adds the residual, then applies the activation.
     pub fn apply<A: VectorAsm>(&self, asm: &mut A, x: V, residual: Option<Mem>) {
         if let Some(residual) = residual {
             asm.vadd_mem(x, x, residual);
         }
-        let Some(activation) = self.activation else {
-            return;
-        };
-        let [below, slope] = self.scratch;
-        if self.has_slope() {
-            asm.broadcast_imm(slope, activation.slope(), TMP);
-            asm.vmin(below, self.zero, x);
-        }
-        // The second operand wins when either is NaN: NaN stays.
-        asm.vmax(x, self.zero, x);
-        if self.has_slope() {
-            asm.fma(x, below, slope);
+        let [tmp, constant] = self.scratch;
+        // The second operand of extremes wins when either is NaN: NaN stays.
+        match self.activation {
+            None => {}
+            Some(PLAIN_RELU) => asm.vmax(x, self.zero, x),
+            Some(Activation::ReLU { slope }) => {
+                asm.broadcast_imm(constant, slope, TMP);
+                asm.vmin(tmp, self.zero, x);
+                asm.vmax(x, self.zero, x);
+                asm.fma(x, tmp, constant);
+            }
+            Some(Activation::Clip { min, max }) => {
+                asm.broadcast_imm(constant, min, TMP);
+                asm.vmax(x, constant, x);
+                asm.broadcast_imm(constant, max, TMP);
+                asm.vmin(x, constant, x);
+            }
+            Some(Activation::HardSwish) => {
+                asm.broadcast_imm(constant, 1.0 / 6.0, TMP);
+                asm.vmul(tmp, x, constant);
+                asm.broadcast_imm(constant, 0.5, TMP);
+                asm.vadd(tmp, tmp, constant);
+                asm.vmax(tmp, self.zero, tmp);
+                asm.broadcast_imm(constant, 1.0, TMP);
+                asm.vmin(tmp, constant, tmp);
+                asm.vmul(x, x, tmp);
+            }
+            Some(other) => unreachable!("{other:?} is not fused"),
         }
     }
 }
+
+const PLAIN_RELU: Activation = Activation::ReLU { slope: 0.0 };
 
 /// Emits stores that `body` masks or not. Where masked ones are slow, whole vectors are stored
 /// wherever the excess lanes do no harm, which the word at `harmless` says when the code runs.

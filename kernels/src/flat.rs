@@ -368,7 +368,7 @@ impl Flat {
         [zero, permutation, mask, tmp]: [V; 4],
         masked: bool,
     ) {
-        let epilogue = Epilogue::new(self.problem.relu, [zero, tmp, permutation]);
+        let epilogue = Epilogue::new(self.problem.post, [zero, tmp, permutation]);
         let mask = masked.then_some(A::mask(STORE_MASK, mask));
         let staged = matches!(self.form, Form::Staged(_));
         epilogue.prepare(asm);
@@ -395,8 +395,8 @@ impl Flat {
                     asm.permute(acc, permutation, acc);
                 }
                 epilogue.apply(asm, acc, self.problem.residual.then_some(at(RES)));
-                if staged && epilogue.has_slope() {
-                    // The slope's constant went through both registers.
+                if staged && epilogue.uses_scratch() {
+                    // Its constants went through both registers.
                     load_place(asm);
                 }
                 store(asm, at(DST), acc, mask);
@@ -450,7 +450,7 @@ mod tests {
             dst: Planes::compact(3, oh, ow),
             window,
             groups: 1,
-            relu: None,
+            post: None,
             residual: false,
         }
     }

@@ -4,6 +4,7 @@
 //! lists the [`Variant`]s that can compute it, best first; building one yields position-independent
 //! code, packed weights and a list of [`Task`]s that may run in any order on any thread.
 
+pub mod binary;
 pub mod channelwise;
 mod compiled;
 pub mod dense_conv;
@@ -12,10 +13,12 @@ mod emit;
 mod epilogue;
 pub mod fc;
 mod flat;
+pub mod function;
 mod layout;
 pub mod limits;
 pub mod lrn;
 pub mod peak;
+mod planes;
 pub mod pool;
 mod problem;
 pub mod registry;
@@ -27,8 +30,9 @@ mod variant;
 pub use compiled::{AlignedBuf, CompiledKernel, KernelArgs, KernelIo, MAX_OPERANDS};
 pub use layout::{Planes, gap};
 pub use problem::{
-    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Family, FamilyProblem, FcProblem,
-    LrnProblem, Operands, PoolProblem, Problem, Relu, SoftmaxProblem,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Family,
+    FamilyProblem, FcProblem, FunctionProblem, Fused, LrnProblem, Operands, PoolProblem, Problem,
+    SoftmaxProblem,
 };
 pub use skimjit_jit as jit;
 pub use variant::{

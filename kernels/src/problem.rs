@@ -2,21 +2,49 @@
 
 use crate::variant::Unsupported;
 use crate::{Planes, limits};
-use skimjit_models::ops::{PoolMethod, Window};
+use skimjit_models::ops::{Activation, BinaryOp, PoolMethod, Window};
 use std::fmt;
 
-/// A fused `max(y, 0) + slope·min(y, 0)`; the slope is kept as bits so that problems can be hashed.
+/// An activation that is cheap enough to follow a sum in its registers, and is 0 at 0: gaps stay zero. Floats are
+/// kept as bits so that problems can be hashed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Relu(u32);
+pub struct Fused(Kind);
 
-impl Relu {
-    /// From the slope below zero.
-    pub fn new(slope: f32) -> Self {
-        Self(slope.to_bits())
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Kind {
+    Relu(u32),
+    Clip([u32; 2]),
+    HardSwish,
+}
+
+impl Fused {
+    /// `max(y, 0) + slope·min(y, 0)`.
+    pub fn relu(slope: f32) -> Self {
+        Self(Kind::Relu(slope.to_bits()))
     }
-    /// Slope below zero.
-    pub fn slope(self) -> f32 {
-        f32::from_bits(self.0)
+    /// The activation, if it is one of these.
+    pub fn of(activation: Activation) -> Option<Self> {
+        match activation {
+            Activation::ReLU { slope } => Some(Self::relu(slope)),
+            Activation::Clip { min, max } if min <= 0.0 && max >= 0.0 => {
+                Some(Self(Kind::Clip([min, max].map(f32::to_bits))))
+            }
+            Activation::HardSwish => Some(Self(Kind::HardSwish)),
+            _ => None,
+        }
+    }
+    /// Which one it is.
+    pub fn activation(self) -> Activation {
+        match self.0 {
+            Kind::Relu(slope) => Activation::ReLU {
+                slope: f32::from_bits(slope),
+            },
+            Kind::Clip(bounds) => {
+                let [min, max] = bounds.map(f32::from_bits);
+                Activation::Clip { min, max }
+            }
+            Kind::HardSwish => Activation::HardSwish,
+        }
     }
 }
 
@@ -35,7 +63,7 @@ pub struct ConvProblem {
     /// Groups.
     pub groups: u32,
     /// Fused activation.
-    pub relu: Option<Relu>,
+    pub post: Option<Fused>,
     /// A second operand with the layout of `dst` is added before the activation.
     pub residual: bool,
 }
@@ -96,7 +124,7 @@ pub struct FcProblem {
     /// Rows of the weights.
     pub outputs: u32,
     /// Fused activation.
-    pub relu: Option<Relu>,
+    pub post: Option<Fused>,
 }
 
 /// Pooling of one image; the output size is in `dst`.
@@ -143,6 +171,17 @@ pub struct ChannelwiseProblem {
     pub leaky: bool,
 }
 
+/// `dst = f(src)`, element by element.
+#[derive(Clone, PartialEq, Debug)]
+pub struct FunctionProblem {
+    /// Input planes.
+    pub src: Planes,
+    /// Output planes, same c, h, w.
+    pub dst: Planes,
+    /// f.
+    pub function: Activation,
+}
+
 /// How [`EltwiseProblem`] combines.
 #[derive(Clone, PartialEq, Debug)]
 pub enum EltwiseKind {
@@ -165,7 +204,23 @@ pub struct EltwiseProblem {
     /// Combination.
     pub kind: EltwiseKind,
     /// Fused activation.
-    pub relu: Option<Relu>,
+    pub post: Option<Fused>,
+}
+
+/// `dst = post(f(whole, part))`: a function of two operands, of which the second is repeated along the channels
+/// or the pixels where it has one.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct BinaryProblem {
+    /// The operand that may be repeated; operand 0.
+    pub part: Planes,
+    /// The other operand and the result.
+    pub dst: Planes,
+    /// f.
+    pub op: BinaryOp,
+    /// f(part, whole).
+    pub part_first: bool,
+    /// Fused activation.
+    pub post: Option<Fused>,
 }
 
 /// Softmax over the channels of each pixel.
@@ -222,7 +277,9 @@ families! {
     Pool(PoolProblem) = "pooling";
     Lrn(LrnProblem) = "LRN";
     Channelwise(ChannelwiseProblem) = "channelwise functions";
+    Function(FunctionProblem) = "elementwise functions";
     Eltwise(EltwiseProblem) = "elementwise combinations";
+    Binary(BinaryProblem) = "functions of two operands";
     Softmax(SoftmaxProblem) = "softmax";
 }
 
@@ -247,10 +304,16 @@ impl Problem {
             Self::Pool(p) => (vec![p.src], p.dst),
             Self::Lrn(p) => (vec![p.planes], p.planes),
             Self::Channelwise(p) => (vec![p.src], p.dst),
+            Self::Function(p) => (vec![p.src], p.dst),
             Self::Eltwise(p) => (vec![row(p.elems); p.operands as usize], row(p.elems)),
+            Self::Binary(p) => (vec![p.part, p.dst], p.dst),
             Self::Softmax(p) => (vec![p.planes], p.planes),
         };
-        let residual = matches!(self, Self::Conv(p) if p.residual);
+        let residual = match self {
+            Self::Conv(p) => p.residual,
+            Self::Binary(_) => true,
+            _ => false,
+        };
         Operands { src, dst, residual }
     }
 

@@ -41,7 +41,7 @@ fn network() -> Graph {
     let bias = graph.add_weight(tensor(&[4], |i| i as f32));
     let classifier = graph.add_weight(tensor(&[3, 64], |i| (i as f32).sin()));
     let data = graph.add_value("data", Shape::new([1, 2, 5, 5]).unwrap());
-    let post = PostOps { relu: None };
+    let post = PostOps::default();
     let conv = Convolution {
         window: window(3, 1),
         oc: 4,

@@ -13,8 +13,8 @@ fn dims(shape: &Shape) -> [usize; 4] {
 }
 
 fn relu(post: PostOps, x: f64) -> f32 {
-    match post.relu {
-        Some(slope) if x < 0.0 => (x * f64::from(slope)) as f32,
+    match post.activation {
+        Some(Activation::ReLU { slope }) if x < 0.0 => (x * f64::from(slope)) as f32,
         _ => x as f32,
     }
 }
@@ -196,7 +196,7 @@ proptest! {
         case.weights[0] = transform(&kernel).into();
         let found = case.output();
         let weights = vec![kernel.into(), case.weights[1].clone()];
-        let (window, post) = (op.window(), PostOps { relu: None });
+        let (window, post) = (op.window(), PostOps::default());
         let (oc, groups, bias) = (op.oc, op.groups, op.bias);
         let direct = Convolution { window, oc, groups, weights: op.weights, bias, post };
         let direct = Case { op: Op::Convolution(direct), inputs: case.inputs, weights };

@@ -14,7 +14,7 @@ fn conv() -> Convolution {
         groups: 2,
         weights: WeightId(0),
         bias: Some(WeightId(1)),
-        post: PostOps { relu: None },
+        post: PostOps::default(),
     }
 }
 
@@ -71,7 +71,7 @@ fn convolutions() {
 #[test]
 fn others() {
     let fc = |axis, outputs| {
-        let (weights, bias, post) = (WeightId(2), None, PostOps { relu: None });
+        let (weights, bias, post) = (WeightId(2), None, PostOps::default());
         Op::InnerProduct(InnerProduct {
             outputs,
             axis,
@@ -88,7 +88,7 @@ fn others() {
     };
     let sum = Op::Eltwise(Eltwise {
         op: sum,
-        post: PostOps { relu: None },
+        post: PostOps::default(),
     });
     refuses(sum.clone(), &[&[2], &[3]], "input[1]");
     refuses(sum.clone(), &[&[2], &[2]], "coefficients");
@@ -183,7 +183,7 @@ fn multiply_adds() {
         transpose: false,
         weights: WeightId(0),
         bias: None,
-        post: PostOps { relu: None },
+        post: PostOps::default(),
     };
     let shape = Shape::new([2, 256, 6, 6]).unwrap();
     let macs = Op::InnerProduct(fc6).macs(&[&shape], &weights(&[4096, 9216]));

@@ -58,7 +58,7 @@ fn add_layer(graph: &mut Graph, random: &mut Random, input: ValueId, name: &str)
             };
             let weights = [random.sparse_tensor(&dims), random.tensor(&[outputs])];
             let bias = random.flag().then_some(skimjit_models::WeightId(1));
-            let (post, weight) = (PostOps { relu: None }, skimjit_models::WeightId(0));
+            let (post, weight) = (PostOps::default(), skimjit_models::WeightId(0));
             let op = InnerProduct {
                 outputs,
                 axis,
@@ -94,7 +94,7 @@ fn add_layer(graph: &mut Graph, random: &mut Random, input: ValueId, name: &str)
             };
             let op = Eltwise {
                 op,
-                post: PostOps { relu: None },
+                post: PostOps::default(),
             };
             let same = (0..graph.values.len() as u32)
                 .map(ValueId)
@@ -156,7 +156,7 @@ fn add_convolution(graph: &mut Graph, random: &mut Random, input: ValueId, name:
         groups,
         weights: skimjit_models::WeightId(0),
         bias: random.flag().then_some(skimjit_models::WeightId(1)),
-        post: PostOps { relu: None },
+        post: PostOps::default(),
     };
     let op = if transposed {
         Op::Deconvolution(op)
@@ -238,7 +238,7 @@ proptest! {
             passes::drop_identity,
             passes::fold_batch_norm,
             passes::fold_constants,
-            passes::fuse_relu,
+            passes::fuse_activations,
             passes::split_deconvolution,
         ] {
             check(&before, &pass(before.clone()), &mut random)?;
@@ -287,7 +287,7 @@ fn a_typical_block_becomes_two_nodes() {
         groups: 1,
         weights: skimjit_models::WeightId(0),
         bias: None,
-        post: PostOps { relu: None },
+        post: PostOps::default(),
     };
     add(&mut graph, Op::Convolution(conv), &weights, &[data], "conv");
     let mut last = graph.find("conv").unwrap();
@@ -334,7 +334,7 @@ fn a_typical_block_becomes_two_nodes() {
     else {
         panic!("{:?}", after.nodes)
     };
-    assert!(conv.post.relu == Some(0.0) && pool.relu);
+    assert!(conv.post == PostOps::relu(0.0) && pool.relu);
     // A value that the user keeps stays as it is.
     let mut kept = graph.clone();
     kept.outputs = vec![kept.nodes[1].output, last];

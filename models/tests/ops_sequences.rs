@@ -375,7 +375,7 @@ fn windows_times_weights_are_a_convolution() {
         let Op::Convolution(conv) = &case.op else {
             panic!("{case:?}")
         };
-        if conv.groups != 1 || conv.bias.is_some() || conv.post.relu.is_some() {
+        if conv.groups != 1 || conv.bias.is_some() || conv.post.activation.is_some() {
             continue;
         }
         let (window, oc) = (conv.window, conv.oc as usize);

@@ -2,7 +2,8 @@
 
 use skimjit_kernels::jit::{Isa, SpecHash, SpecHasher};
 use skimjit_kernels::{
-    CompiledKernel, EltwiseKind, EltwiseProblem, LrnProblem, Problem, Values, Weights,
+    CompiledKernel, EltwiseKind, EltwiseProblem, FunctionProblem, LrnProblem, Problem, Values,
+    Weights,
 };
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -121,7 +122,12 @@ pub fn hash_problem(problem: &Problem, hasher: &mut SpecHasher) {
         Problem::Fc(problem) => problem.hash(hasher),
         Problem::Pool(problem) => problem.hash(hasher),
         Problem::Channelwise(problem) => problem.hash(hasher),
+        // Printed floats are different where floats are.
+        Problem::Function(FunctionProblem { src, dst, function }) => {
+            (src, dst, format!("{function:?}")).hash(hasher);
+        }
         Problem::Softmax(problem) => problem.hash(hasher),
+        Problem::Binary(problem) => problem.hash(hasher),
         Problem::Lrn(LrnProblem {
             planes,
             size,
@@ -133,9 +139,9 @@ pub fn hash_problem(problem: &Problem, hasher: &mut SpecHasher) {
             elems,
             operands,
             kind,
-            relu,
+            post,
         }) => {
-            (elems, operands, relu, discriminant(kind)).hash(hasher);
+            (elems, operands, post, discriminant(kind)).hash(hasher);
             if let EltwiseKind::Sum(coefficients) = kind {
                 let bits: Vec<u32> = coefficients.iter().map(|x| x.to_bits()).collect();
                 bits.hash(hasher);
@@ -152,11 +158,11 @@ mod tests {
 
     #[test]
     fn a_key_depends_on_everything() {
-        let fc = |inputs, relu| {
+        let fc = |inputs, post| {
             Problem::Fc(FcProblem {
                 inputs,
                 outputs: 2,
-                relu,
+                post,
             })
         };
         let plain = fc(3, None);

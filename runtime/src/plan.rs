@@ -61,7 +61,7 @@ pub enum Work {
     ToColumns,
     /// The reverse.
     FromColumns,
-    /// The slow reference, on rows.
+    /// The slow reference, on rows; or only what it moves.
     Reference(Box<Reference>),
 }
 
@@ -75,6 +75,54 @@ pub struct Reference {
     pub inputs: Vec<Shape>,
     /// Result shape.
     pub output: Shape,
+    /// What goes where, of an op that only moves data.
+    pub moves: Option<Vec<Rearranged>>,
+}
+
+/// `len` elements, `strides` apart in source and result.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Run {
+    /// First element of the result.
+    pub dst: u32,
+    /// First element of the source.
+    pub src: u32,
+    /// Number of elements.
+    pub len: u32,
+    /// Elements from one to the next in source and result.
+    pub strides: [u32; 2],
+}
+
+/// The runs of one operand.
+pub struct Rearranged {
+    /// Which one.
+    pub operand: usize,
+    /// What of it goes where.
+    pub runs: Vec<Run>,
+}
+
+impl Rearranged {
+    /// Moves what of a source is in a result.
+    ///
+    /// # Panics
+    /// When they do not have the shapes that the runs were made for.
+    pub fn apply(&self, src: &[f32], dst: &mut [f32]) {
+        for run in &self.runs {
+            let (src, dst) = (&src[run.src as usize..], &mut dst[run.dst as usize..]);
+            let len = run.len as usize;
+            match run.strides.map(|stride| stride as usize) {
+                [1, 1] => dst[..len].copy_from_slice(&src[..len]),
+                [0, stride] => dst
+                    .iter_mut()
+                    .step_by(stride)
+                    .take(len)
+                    .for_each(|to| *to = src[0]),
+                [from, to] => {
+                    let pairs = dst.iter_mut().step_by(to).zip(src.iter().step_by(from));
+                    pairs.take(len).for_each(|(to, from)| *to = *from);
+                }
+            }
+        }
+    }
 }
 
 /// One unit of a plan between two barriers.

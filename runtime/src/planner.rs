@@ -11,6 +11,7 @@ mod job;
 mod kernel;
 mod link;
 mod lower;
+mod rearrange;
 mod select;
 mod trial;
 mod tune;

@@ -477,9 +477,15 @@ fn evaluate(reference: &Reference, sources: &[*const f32], dst: *mut f32) {
     // SAFETY: the buffer holds a row of the result's shape; a reference is one task.
     let output = unsafe { write(dst, 0, reference.output.count()) };
     let operands = &operands[..sources.len()];
-    reference
-        .op
-        .evaluate(operands, &reference.weights, &reference.output, output);
+    match &reference.moves {
+        Some(moves) => moves
+            .iter()
+            .for_each(|part| part.apply(operands[part.operand].data, output)),
+        None => {
+            let (weights, shape) = (&reference.weights, &reference.output);
+            reference.op.evaluate(operands, weights, shape, output);
+        }
+    }
 }
 
 /// True when all are finite numbers.

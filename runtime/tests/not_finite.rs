@@ -82,7 +82,7 @@ fn sum(coefficients: &[f32], relu: Option<f32>) -> Op {
         op: EltwiseOp::Sum {
             coefficients: coefficients.to_vec(),
         },
-        post: PostOps { relu },
+        post: PostOps::from(relu),
     })
 }
 
@@ -101,7 +101,7 @@ fn layers_without_weights_treat_infinities_and_nan_as_their_references_do() {
         }
         outputs.push(net.add(Op::PRelu(PRelu { slope: slopes }), &[x]));
         for (op, post) in [(EltwiseOp::Max, Some(0.0)), (EltwiseOp::Product, None)] {
-            let post = PostOps { relu: post };
+            let post = PostOps::from(post);
             outputs.push(net.add(Op::Eltwise(Eltwise { op, post }), &[x, data]));
         }
         for relu in [false, true] {

@@ -78,7 +78,7 @@ fn problems_that_differ_in_a_number_have_other_hashes() {
             elems: 2,
             operands: 2,
             kind,
-            relu: None,
+            post: None,
         })
     };
     let problems = [

@@ -141,7 +141,7 @@ impl Problem {
         let mut graph = Graph::default();
         let weights = graph.add_weight(Tensor::new(shape, weights));
         let bias = Some(graph.add_weight(bias));
-        let post = PostOps { relu: Some(0.0) };
+        let post = PostOps::relu(0.0);
         let op = match self.convolution {
             None => {
                 let outputs = self.oc;

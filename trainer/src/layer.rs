@@ -227,7 +227,7 @@ impl Kind {
 
 /// Refuses SkimCaffe's fused layers, which have no gradient there either.
 fn plain(post: &PostOps) -> Result<()> {
-    match post.relu {
+    match post.activation {
         None => Ok(()),
         Some(_) => Err(Error::new("a fused layer type, which is for inference")
             .field("type")

@@ -1,11 +1,10 @@
 //! What a plan does, layer by layer: a kernel and the padded copy it reads are one function.
 
-use super::rearrange::{Rearranged, rearrange};
 use super::{Access, Interface, LayerInterface};
 use crate::error;
 use skimjit_kernels::{CompiledKernel, Planes, stage::Staging};
 use skimjit_runtime::PlanError;
-use skimjit_runtime::plan::{Loops, Operand, Plan, Step, Work};
+use skimjit_runtime::plan::{Loops, Operand, Plan, Rearranged, Step, Work};
 use std::collections::HashSet;
 
 /// A kernel with its staging.
@@ -27,7 +26,7 @@ pub(super) enum Action<'p> {
     /// A layer, by its index.
     Layer(usize),
     /// A copy, or an op that only moves data: what of each operand.
-    Move(&'p Step, Option<Vec<Rearranged>>),
+    Move(&'p Step, Option<&'p [Rearranged]>),
 }
 
 /// Layers of a plan in order, and the actions of each segment.
@@ -57,7 +56,7 @@ impl<'p> Layers<'p> {
                     Work::Copy | Work::ToColumns | Work::FromColumns => {
                         actions.push(Action::Move(step, None));
                     }
-                    Work::Reference(reference) => match rearrange(reference) {
+                    Work::Reference(reference) => match &reference.moves {
                         Some(moved) => actions.push(Action::Move(step, Some(moved))),
                         None => refused.push((&step.layer[..], reference.op.name())),
                     },

@@ -16,7 +16,6 @@ mod image;
 mod layers;
 mod moves;
 mod network;
-mod rearrange;
 mod tasks;
 
 pub use entry::{ERROR_ISA, ERROR_NULL, ERROR_SCRATCH};

@@ -6,9 +6,9 @@
 //! of source and result in bytes.
 
 use super::image::Emitter;
-use super::rearrange::Run;
 use skimjit_jit::asm::{Cond, Gp, Label, Mem, V, VectorAsm};
 use skimjit_kernels::{Planes, stage::Staging};
+use skimjit_runtime::plan::Run;
 
 const HEADER_BYTES: i32 = 128;
 const PERMUTATION: i32 = 64;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use skimjit_models::ops::Window;
-use skimjit_runtime::kernels::{ConvProblem, FcProblem, Planes, Problem, Relu, gap, limits};
+use skimjit_runtime::kernels::{ConvProblem, FcProblem, Fused, Planes, Problem, gap, limits};
 
 /// A convolution of one image.
 ///
@@ -88,7 +88,7 @@ impl Conv {
             dst: planes("dst_pitch", self.oc, output, gap, self.dst_pitch)?,
             window: self.window(),
             groups: self.groups,
-            relu: self.relu.map(Relu::new),
+            post: self.relu.map(Fused::relu),
             residual: self.residual,
         }))
     }
@@ -110,7 +110,7 @@ impl Fc {
         Problem::Fc(FcProblem {
             inputs: self.inputs,
             outputs: self.outputs,
-            relu: self.relu.map(Relu::new),
+            post: self.relu.map(Fused::relu),
         })
     }
 }

@@ -544,7 +544,7 @@ fn emit_block<A: VectorAsm>(asm: &mut A, plan: &Plan<'_>, chunk: Chunk, masked: 
         if let Some(mask) = mask {
             asm.load_mask(mask, Mem::new(AUX, HEADER_MASK));
         }
-        let epilogue = Epilogue::new(plan.problem.relu, [free[1], free[2], free[3]]);
+        let epilogue = Epilogue::new(plan.problem.post, [free[1], free[2], free[3]]);
         epilogue.prepare(asm);
         let used = lanes.min(chunk.rows - v * lanes);
         for (row, &x) in rows[..used as usize].iter().enumerate() {

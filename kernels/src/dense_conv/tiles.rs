@@ -256,7 +256,7 @@ mod tests {
                 dst: Planes::compact(3, oh, ow),
                 window,
                 groups: 1,
-                relu: None,
+                post: None,
                 residual: false,
             };
             let source = Source::new(&problem);

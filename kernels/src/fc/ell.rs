@@ -341,7 +341,7 @@ impl Emitter<'_> {
     fn finish_slices(&self, asm: &mut Avx512Asm) {
         let (sum, idx, x, zero, tmp, slope) = (V(0), V(1), V(2), V(3), V(9), V(10));
         asm.zero(zero);
-        let epilogue = Epilogue::new(self.problem.relu, [zero, tmp, slope]);
+        let epilogue = Epilogue::new(self.problem.post, [zero, tmp, slope]);
         let (tail, to) = (self.tail, Mem::new(DST, 0));
         self.for_slices(asm, |asm| {
             asm.load(sum, Mem::new(SUM, 0));

@@ -120,7 +120,7 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &FcProblem, rows: u32) -> usize {
 fn emit_results<A: VectorAsm>(asm: &mut A, problem: &FcProblem, accs: &[V]) {
     let (zero, tmp, slope) = (V(10), V(11), V(12));
     asm.zero(zero);
-    let epilogue = Epilogue::new(problem.relu, [zero, tmp, slope]);
+    let epilogue = Epilogue::new(problem.post, [zero, tmp, slope]);
     for (j, &acc) in accs.iter().enumerate() {
         asm.sum_lanes(acc, acc, tmp);
         asm.load_lane0(tmp, Mem::new(BIAS, 4 * j as i32));

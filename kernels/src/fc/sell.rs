@@ -135,7 +135,7 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &FcProblem, last: bool) -> usize {
         asm.add_imm(WEI, step_bytes);
         asm.bind(done);
     };
-    let epilogue = Epilogue::new(problem.relu, [zero, tmp, slope]);
+    let epilogue = Epilogue::new(problem.post, [zero, tmp, slope]);
     entry(asm, &[], |asm| {
         load_args(asm);
         asm.zero(zero);

@@ -146,7 +146,7 @@ mod tests {
             dst: Planes::compact(groups * ocg, 4, 4),
             window: Window::square(1, 1, 0),
             groups,
-            relu: None,
+            post: None,
             residual: false,
         }
     }

@@ -110,7 +110,7 @@ mod tests {
                 ..Window::square(1, 1, 0)
             },
             groups,
-            relu: None,
+            post: None,
             residual: false,
         }
     }

@@ -404,7 +404,7 @@ fn emit_finish<A: VectorAsm>(asm: &mut A, problem: &ConvProblem, cuts: &Cuts, en
     let pitch = problem.dst.pitch as i32 * 4;
     let [x, zero, tmp, slope] = [0, 1, 2, 3].map(V);
     let mask = A::mask(7, V(4));
-    let epilogue = Epilogue::new(problem.relu, [zero, tmp, slope]);
+    let epilogue = Epilogue::new(problem.post, [zero, tmp, slope]);
     asm.load_mask(mask, Mem::new(AUX, 0));
     asm.zero(zero);
     asm.mov(SLOT, SCRATCH);

@@ -5,6 +5,7 @@
 //! one line that repeats it.
 
 mod data;
+mod function;
 mod golden;
 mod guard;
 mod harness;
@@ -75,6 +76,16 @@ fn normalisations() {
 #[test]
 fn channelwise_functions() {
     run(table::channelwises());
+}
+
+#[test]
+fn functions_of_two_operands() {
+    run(table::binaries());
+}
+
+#[test]
+fn functions() {
+    run(table::functions());
 }
 
 #[test]

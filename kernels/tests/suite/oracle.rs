@@ -4,14 +4,15 @@
 //! |error| ≤ n·u·Σ|wᵢ·xᵢ| with u = 2⁻²⁴, plus u for each operation behind the sum.
 
 use crate::data::Data;
+use crate::function;
 use crate::spec::Spec;
 use skimjit_kernels::{
-    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Planes,
-    PoolProblem, Problem, Relu, SoftmaxProblem,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
+    FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, SoftmaxProblem,
 };
 use skimjit_models::ops::{
-    Convolution, Eltwise, EltwiseOp, InnerProduct, Lrn, PRelu, PoolMethod, Pooling, PostOps,
-    Rounding, Scale,
+    Activation, Binary, BinaryOp, Convolution, Eltwise, EltwiseOp, InnerProduct, Lrn, PRelu,
+    PoolMethod, Pooling, PostOps, Rounding, Scale,
 };
 use skimjit_models::{Op, Pattern, Shape, TensorRef, Weight, WeightId};
 use std::sync::Arc;
@@ -62,7 +63,7 @@ fn sums_over_special(problem: &Problem, data: &Data) -> Vec<bool> {
     let counts = match problem {
         Problem::Conv(p) => {
             let plain = ConvProblem {
-                relu: None,
+                post: None,
                 residual: false,
                 ..p.clone()
             };
@@ -70,7 +71,7 @@ fn sums_over_special(problem: &Problem, data: &Data) -> Vec<bool> {
         }
         Problem::Fc(p) => fc(
             &FcProblem {
-                relu: None,
+                post: None,
                 ..p.clone()
             },
             &found,
@@ -87,7 +88,9 @@ fn values(spec: &Spec, data: &Data) -> Expected {
         Problem::Pool(p) => pool(p, data),
         Problem::Lrn(p) => lrn(p, data),
         Problem::Channelwise(p) => channelwise(p, data),
+        Problem::Function(p) => elementwise(p, data),
         Problem::Eltwise(p) => eltwise(p, data),
+        Problem::Binary(p) => binary(p, data),
         Problem::Softmax(p) => softmax(p, data),
     }
 }
@@ -122,19 +125,19 @@ fn absolute(values: &[f32]) -> Vec<f32> {
     values.iter().map(|x| x.abs()).collect()
 }
 
-fn slope(relu: Option<Relu>) -> Option<f64> {
-    relu.map(|relu| f64::from(relu.slope()))
-}
-
 /// Post-ops on a value with its tolerance.
-fn post(value: f64, tolerance: f64, slope: Option<f64>) -> (f64, f64) {
-    match slope {
-        // As the op does: an infinite value times a slope of 0 is 0.
-        Some(0.0) if value < 0.0 => (0.0, tolerance),
-        Some(slope) if value < 0.0 => (value * slope, tolerance * slope.abs().max(1.0)),
-        Some(slope) => (value, tolerance * slope.abs().max(1.0)),
-        None => (value, tolerance),
-    }
+fn post(value: f64, tolerance: f64, post: Option<Fused>) -> (f64, f64) {
+    let Some(activation) = post.map(Fused::activation) else {
+        return (value, tolerance);
+    };
+    let y = activation.apply(value);
+    let more = match activation {
+        Activation::ReLU { slope } => tolerance * f64::from(slope).abs().max(1.0),
+        // Its steepest slope is 1.5.
+        Activation::HardSwish => 1.5 * tolerance + function::tolerance(activation, value, y),
+        _ => tolerance,
+    };
+    (y, more)
 }
 
 /// `sums` and `magnitudes` (Σ|w·x| + |bias|) of rows of `pixels` elements.
@@ -144,7 +147,7 @@ struct Sums<'a> {
     pixels: usize,
     pattern: &'a Pattern,
     residual: Option<&'a [f32]>,
-    slope: Option<f64>,
+    post: Option<Fused>,
 }
 
 impl Sums<'_> {
@@ -156,7 +159,7 @@ impl Sums<'_> {
                 let terms = self.pattern.row((i / self.pixels) as u32).len() + 4;
                 let magnitude = f64::from(magnitude) + residual.abs();
                 let tolerance = terms as f64 * U * magnitude + TINY;
-                post(f64::from(sum) + residual, tolerance, self.slope)
+                post(f64::from(sum) + residual, tolerance, self.post)
             })
             .unzip();
         Expected::new(value, tolerance)
@@ -196,7 +199,7 @@ fn conv(p: &ConvProblem, data: &Data) -> Expected {
         pixels: p.dst.hw() as usize,
         pattern: &data.pattern,
         residual: data.src.get(1).map(|(_, values)| &values[..]),
-        slope: slope(p.relu),
+        post: p.post,
     }
     .finish()
 }
@@ -229,7 +232,7 @@ fn fc(p: &FcProblem, data: &Data) -> Expected {
         pixels: 1,
         pattern: &data.pattern,
         residual: None,
-        slope: slope(p.relu),
+        post: p.post,
     }
     .finish()
 }
@@ -363,6 +366,17 @@ fn channelwise(p: &ChannelwiseProblem, data: &Data) -> Expected {
     }
 }
 
+fn elementwise(p: &FunctionProblem, data: &Data) -> Expected {
+    let values = data.src[0].1.iter().map(|&x| f64::from(x));
+    let results = values.map(|x| {
+        // In the range of floats.
+        let y = f64::from(p.function.apply(x) as f32);
+        (y, function::tolerance(p.function, x, y))
+    });
+    let (value, tolerance) = results.unzip();
+    Expected::new(value, tolerance)
+}
+
 fn eltwise(p: &EltwiseProblem, data: &Data) -> Expected {
     let shape = Shape::new([1, p.elems]).expect("a valid row");
     let run = |coefficients: Option<Vec<f32>>, operands: &[Vec<f32>]| {
@@ -397,8 +411,34 @@ fn eltwise(p: &EltwiseProblem, data: &Data) -> Expected {
             post(
                 f64::from(sum),
                 terms * U * f64::from(magnitude) + TINY,
-                slope(p.relu),
+                p.post,
             )
+        })
+        .unzip();
+    Expected::new(value, tolerance)
+}
+
+fn binary(p: &BinaryProblem, data: &Data) -> Expected {
+    let shapes = [image(&p.part), image(&p.dst)];
+    let run = |op: BinaryOp, part: &[f32], whole: &[f32]| {
+        let mut inputs = vec![(&shapes[1], whole), (&shapes[0], part)];
+        if p.part_first {
+            inputs.reverse();
+        }
+        let post = PostOps::default();
+        evaluate(&Op::Binary(Binary { op, post }), &inputs, &[], &shapes[1])
+    };
+    let [part, whole] = [0, 1].map(|operand| &data.src[operand].1);
+    let value = run(p.op, part, whole);
+    let magnitude = match p.op {
+        BinaryOp::Add | BinaryOp::Sub => run(BinaryOp::Add, &absolute(part), &absolute(whole)),
+        _ => absolute(&value),
+    };
+    let pairs = value.iter().zip(&magnitude);
+    let (value, tolerance) = pairs
+        .map(|(&value, &magnitude)| {
+            let tolerance = 3.0 * U * f64::from(magnitude) + TINY;
+            post(f64::from(value), tolerance, p.post)
         })
         .unzip();
     Expected::new(value, tolerance)

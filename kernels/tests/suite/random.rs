@@ -1,15 +1,16 @@
 //! Random problems; failures shrink to a small one.
 
+use crate::function;
 use crate::harness::check;
-use crate::spec::Spec;
+use crate::spec::{BINARY_OPS, Spec};
 use crate::table::{Dims, Layout, POOLINGS, conv, pool};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 use skimjit_kernels::{
-    ChannelwiseProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Problem, Relu,
-    SoftmaxProblem,
+    BinaryProblem, ChannelwiseProblem, EltwiseKind, EltwiseProblem, FcProblem, FunctionProblem,
+    Fused, LrnProblem, Problem, SoftmaxProblem,
 };
-use skimjit_models::ops::{PoolMethod, Rounding, Window};
+use skimjit_models::ops::{Activation, PoolMethod, Rounding, Window};
 
 fn config(cases: u32) -> Config {
     // Failures are repeated from their line, not from files.
@@ -33,9 +34,19 @@ fn layout() -> impl Strategy<Value = Layout> {
     prop::sample::select(&Layout::ALL[..])
 }
 
-fn relu() -> impl Strategy<Value = Option<Relu>> {
-    prop::sample::select(&[None, Some(0.0f32), Some(0.1), Some(-0.5), Some(2.0)][..])
-        .prop_map(|slope| slope.map(Relu::new))
+fn post() -> impl Strategy<Value = Option<Fused>> {
+    let clip = |min, max| Fused::of(Activation::Clip { min, max });
+    let all = vec![
+        None,
+        Some(Fused::relu(0.0)),
+        Some(Fused::relu(0.1)),
+        Some(Fused::relu(-0.5)),
+        Some(Fused::relu(2.0)),
+        clip(0.0, 6.0),
+        clip(-0.5, 0.25),
+        Fused::of(Activation::HardSwish),
+    ];
+    prop::sample::select(all)
 }
 
 fn pair(range: std::ops::RangeInclusive<u32>) -> impl Strategy<Value = [u32; 2]> {
@@ -104,7 +115,7 @@ fn conv_case(
     more: [u32; 2],
     (groups, icg, ocg): (u32, u32, u32),
     layouts: [Layout; 2],
-    (relu, residual): (Option<Relu>, bool),
+    (post, residual): (Option<Fused>, bool),
     data: (u32, bool, bool, u64),
 ) -> Spec {
     let [h, w] = input(&window, more);
@@ -118,7 +129,7 @@ fn conv_case(
     let problem = conv(dims, window, layouts);
     spec(
         Problem::Conv(skimjit_kernels::ConvProblem {
-            relu,
+            post,
             residual,
             ..problem
         }),
@@ -140,7 +151,7 @@ proptest! {
     #[test]
     fn any_convolution(
         window in any_window(), more in pair(0..=20), channels in channels(),
-        layouts in [layout(), layout()], post in (relu(), any::<bool>()), data in data(),
+        layouts in [layout(), layout()], post in (post(), any::<bool>()), data in data(),
     ) {
         verdict(&conv_case(window, more, channels, layouts, post, data))?;
     }
@@ -148,17 +159,17 @@ proptest! {
     #[test]
     fn same_size_convolution(
         window in same_window(), more in pair(0..=20), channels in channels(),
-        layouts in [layout(), layout()], post in (relu(), any::<bool>()), data in data(),
+        layouts in [layout(), layout()], post in (post(), any::<bool>()), data in data(),
     ) {
         verdict(&conv_case(window, more, channels, layouts, post, data))?;
     }
 
     #[test]
     fn any_inner_product(
-        inputs in prop_oneof![1..=70u32, 1..=3000u32], outputs in 1..=80u32, relu in relu(),
+        inputs in prop_oneof![1..=70u32, 1..=3000u32], outputs in 1..=80u32, post in post(),
         data in data(),
     ) {
-        verdict(&spec(Problem::Fc(FcProblem { inputs, outputs, relu }), data))?;
+        verdict(&spec(Problem::Fc(FcProblem { inputs, outputs, post }), data))?;
     }
 
     #[test]
@@ -201,9 +212,22 @@ proptest! {
     }
 
     #[test]
+    fn any_function(
+        c in 1..=40u32, hw in pair(1..=12), layouts in [layout(), layout()],
+        numbers in [-2.0..2.0f32, -2.0..2.0f32, -2.0..2.0f32], which in any::<prop::sample::Index>(),
+        magnitude in -4..4i32, seed in 0..1_000_000u64,
+    ) {
+        let [src, dst] = layouts.map(|layout| layout.planes(c, hw[0], hw[1], hw[1] + 1));
+        let all = function::all(numbers);
+        let function = all[which.index(all.len())];
+        let problem = Problem::Function(FunctionProblem { src, dst, function });
+        verdict(&Spec::new(problem).scale(10f32.powi(magnitude)).seed(seed))?;
+    }
+
+    #[test]
     fn any_eltwise(
         coefficients in prop::collection::vec(-2.0..2.0f32, 1..=4), kind in 0..3u8,
-        elems in 1..=700u32, relu in relu(), seed in 0..1_000_000u64,
+        elems in 1..=700u32, post in post(), seed in 0..1_000_000u64,
     ) {
         let operands = coefficients.len() as u32;
         let kind = match kind {
@@ -211,8 +235,25 @@ proptest! {
             1 => EltwiseKind::Max,
             _ => EltwiseKind::Sum(coefficients),
         };
-        let problem = Problem::Eltwise(EltwiseProblem { elems, operands, kind, relu });
+        let problem = Problem::Eltwise(EltwiseProblem { elems, operands, kind, post });
         verdict(&Spec::new(problem).seed(seed))?;
+    }
+
+    #[test]
+    fn any_function_of_two_operands(
+        c in 1..=40u32, hw in pair(1..=12), layouts in [layout(), layout()],
+        channels in any::<bool>(), pixels in any::<bool>(), part_first in any::<bool>(),
+        op in prop::sample::select(&BINARY_OPS[..]), post in post(), seed in 0..1_000_000u64,
+    ) {
+        let [h, w] = if pixels { hw } else { [1, 1] };
+        let problem = BinaryProblem {
+            part: layouts[0].planes(if channels { c } else { 1 }, h, w, hw[1] + 1),
+            dst: layouts[1].planes(c, hw[0], hw[1], hw[1] + 1),
+            op,
+            part_first,
+            post,
+        };
+        verdict(&Spec::new(Problem::Binary(problem)).seed(seed))?;
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use crate::table::{Dims, Layout, conv};
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{
-    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Planes,
-    PoolProblem, Problem, SoftmaxProblem, limits, registry,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
+    FunctionProblem, LrnProblem, Planes, PoolProblem, Problem, SoftmaxProblem, limits, registry,
 };
-use skimjit_models::ops::{PoolMethod, Window};
+use skimjit_models::ops::{Activation, BinaryOp, PoolMethod, Window};
 
 const HUGE: Planes = Planes {
     c: 1 << 20,
@@ -211,7 +211,7 @@ fn others() -> Vec<Problem> {
         Problem::Fc(FcProblem {
             inputs,
             outputs,
-            relu: None,
+            post: None,
         })
     };
     let eltwise = |elems, operands, kind| {
@@ -219,7 +219,7 @@ fn others() -> Vec<Problem> {
             elems,
             operands,
             kind,
-            relu: None,
+            post: None,
         })
     };
     let channelwise = |src, dst| {
@@ -228,6 +228,16 @@ fn others() -> Vec<Problem> {
             dst,
             affine: true,
             leaky: false,
+        })
+    };
+    let function = |src, dst, function| Problem::Function(FunctionProblem { src, dst, function });
+    let binary = |part, dst, op| {
+        Problem::Binary(BinaryProblem {
+            part,
+            dst,
+            op,
+            part_first: false,
+            post: None,
         })
     };
     let good = Planes::compact(4, 8, 8);
@@ -242,10 +252,22 @@ fn others() -> Vec<Problem> {
         eltwise(8, 2, EltwiseKind::Sum(vec![1.0])),
         channelwise(good, Planes::compact(4, 8, 9)),
         channelwise(good, Planes::compact(5, 8, 8)),
+        function(good, Planes::compact(5, 8, 8), Activation::HardSwish),
+        function(good, good, Activation::Sin),
+        binary(good, good, BinaryOp::Pow),
+        binary(Planes::compact(2, 8, 8), good, BinaryOp::Add),
+        binary(Planes::compact(4, 8, 1), good, BinaryOp::Add),
+        binary(good, Planes::compact(1, 1, 1), BinaryOp::Add),
+        function(good, good, Activation::Elu { alpha: f32::NAN }),
+        function(good, good, Activation::Celu { alpha: -1.0 }),
     ];
     for planes in wrong_planes() {
         wrong.push(channelwise(planes, good));
         wrong.push(channelwise(good, planes));
+        wrong.push(function(good, planes, Activation::Sigmoid));
+        wrong.push(binary(planes, good, BinaryOp::Mul));
+        wrong.push(binary(good, planes, BinaryOp::Mul));
+        wrong.push(function(planes, good, Activation::Sigmoid));
         wrong.push(Problem::Softmax(SoftmaxProblem { planes }));
     }
     wrong
@@ -275,7 +297,7 @@ fn what_only_some_variants_refuse() {
     let wide = Problem::Fc(FcProblem {
         inputs: 65_537,
         outputs: 2,
-        relu: None,
+        post: None,
     });
     assert!(refuses("sparse_fc.sell", &wide) && !refuses("dense_fc.gemv", &wide));
     let dims = Dims {

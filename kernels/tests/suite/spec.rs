@@ -1,11 +1,12 @@
 //! A test case as one line of text, so that a failure can be pasted back.
 
+use crate::function;
 use skimjit_kernels::{
-    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Planes,
-    PoolProblem, Problem, Relu, SoftmaxProblem,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
+    FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, SoftmaxProblem,
 };
 use skimjit_models::ElementType;
-use skimjit_models::ops::{PoolMethod, Window};
+use skimjit_models::ops::{Activation, BinaryOp, PoolMethod, Window};
 use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
@@ -102,8 +103,13 @@ fn window(w: &Window) -> String {
     parts.collect::<Vec<_>>().join(" ")
 }
 
-fn relu(relu: &Option<Relu>) -> String {
-    relu.map_or(String::new(), |relu| format!(" relu={}", relu.slope()))
+fn post(post: &Option<Fused>) -> String {
+    match post.map(Fused::activation) {
+        None => String::new(),
+        Some(Activation::ReLU { slope }) => format!(" relu={slope}"),
+        Some(Activation::Clip { min, max }) => format!(" clip={min},{max}"),
+        Some(_) => " hardswish=1".to_owned(),
+    }
 }
 
 fn flag(name: &str, set: bool) -> String {
@@ -128,9 +134,9 @@ impl fmt::Display for Spec {
             Problem::Conv(p) => {
                 let (src, dst, window) = (planes(&p.src), planes(&p.dst), window(&p.window));
                 write!(f, "conv src={src} dst={dst} {window} g={}", p.groups)?;
-                write!(f, "{}{}", relu(&p.relu), flag("res", p.residual))
+                write!(f, "{}{}", post(&p.post), flag("res", p.residual))
             }
-            Problem::Fc(p) => write!(f, "fc in={} out={}{}", p.inputs, p.outputs, relu(&p.relu)),
+            Problem::Fc(p) => write!(f, "fc in={} out={}{}", p.inputs, p.outputs, post(&p.post)),
             Problem::Pool(p) => {
                 let (src, dst, window) = (planes(&p.src), planes(&p.dst), window(&p.window));
                 let [average, inside] =
@@ -152,6 +158,14 @@ impl fmt::Display for Spec {
                 )?;
                 write!(f, "{}{}", flag("affine", p.affine), flag("leaky", p.leaky))
             }
+            Problem::Function(p) => {
+                let (src, dst) = (planes(&p.src), planes(&p.dst));
+                write!(
+                    f,
+                    "function src={src} dst={dst} {}",
+                    function::text(p.function)
+                )
+            }
             Problem::Eltwise(p) => {
                 let kind = match &p.kind {
                     EltwiseKind::Sum(coefficients) => format!("sum={}", floats(coefficients)),
@@ -163,8 +177,13 @@ impl fmt::Display for Spec {
                     "eltwise n={} of={} {kind}{}",
                     p.elems,
                     p.operands,
-                    relu(&p.relu)
+                    post(&p.post)
                 )
+            }
+            Problem::Binary(p) => {
+                let (src, dst) = (planes(&p.part), planes(&p.dst));
+                write!(f, "binary src={src} dst={dst} op={:?}", p.op)?;
+                write!(f, "{}{}", flag("swap", p.part_first), post(&p.post))
             }
             Problem::Softmax(p) => write!(f, "softmax src={}", planes(&p.planes)),
         }?;
@@ -183,6 +202,14 @@ impl fmt::Display for Spec {
         )?;
         write!(f, " scale={} seed={}", self.scale, self.seed)
     }
+}
+
+/// Functions of two operands that there are kernels for.
+pub const BINARY_OPS: [BinaryOp; 4] = [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul, BinaryOp::Div];
+
+fn list(text: &str) -> Result<Vec<f32>, String> {
+    let numbers: Result<Vec<f32>, _> = text.split(',').map(str::parse).collect();
+    numbers.map_err(|_| format!("{text} is no list"))
 }
 
 /// `key=value` words.
@@ -224,9 +251,19 @@ impl Words<'_> {
             dilation: self.dims("d")?,
         })
     }
-    fn relu(&self) -> Result<Option<Relu>, String> {
+    fn post(&self) -> Result<Option<Fused>, String> {
+        if self.has("hardswish") {
+            return Ok(Fused::of(Activation::HardSwish));
+        }
+        if let Some(text) = self.0.get("clip") {
+            let bounds = list(text)?;
+            let [min, max] = bounds[..] else {
+                return Err(format!("clip={text}: expected 2 numbers"));
+            };
+            return Ok(Fused::of(Activation::Clip { min, max }));
+        }
         self.has("relu")
-            .then(|| self.get("relu").map(Relu::new))
+            .then(|| self.get("relu").map(Fused::relu))
             .transpose()
     }
     fn kind(&self) -> Result<EltwiseKind, String> {
@@ -237,10 +274,7 @@ impl Words<'_> {
                 EltwiseKind::Product
             });
         };
-        let coefficients: Result<Vec<f32>, _> = text.split(',').map(str::parse).collect();
-        coefficients
-            .map(EltwiseKind::Sum)
-            .map_err(|_| format!("sum={text} is no list"))
+        list(text).map(EltwiseKind::Sum)
     }
 
     fn problem(&self, family: &str) -> Result<Problem, String> {
@@ -251,7 +285,7 @@ impl Words<'_> {
                 dst: dst()?,
                 window: self.window()?,
                 groups: self.get("g")?,
-                relu: self.relu()?,
+                post: self.post()?,
                 residual: self.has("res"),
             }),
             "fc" => {
@@ -259,7 +293,7 @@ impl Words<'_> {
                 Problem::Fc(FcProblem {
                     inputs,
                     outputs,
-                    relu: self.relu()?,
+                    post: self.post()?,
                 })
             }
             "pool" => {
@@ -293,14 +327,36 @@ impl Words<'_> {
                     leaky,
                 })
             }
+            "function" => {
+                let numbers = match self.0.get("n") {
+                    Some(text) => list(text)?,
+                    None => vec![],
+                };
+                Problem::Function(FunctionProblem {
+                    src: src()?,
+                    dst: dst()?,
+                    function: function::parse(self.0.get("f").unwrap_or(&""), &numbers)?,
+                })
+            }
             "eltwise" => {
                 let (elems, operands) = (self.get("n")?, self.get("of")?);
-                let (kind, relu) = (self.kind()?, self.relu()?);
+                let (kind, post) = (self.kind()?, self.post()?);
                 Problem::Eltwise(EltwiseProblem {
                     elems,
                     operands,
                     kind,
-                    relu,
+                    post,
+                })
+            }
+            "binary" => {
+                let name: String = self.get("op")?;
+                let op = BINARY_OPS.into_iter().find(|op| format!("{op:?}") == name);
+                Problem::Binary(BinaryProblem {
+                    part: src()?,
+                    dst: dst()?,
+                    op: op.ok_or_else(|| format!("unknown function {name}"))?,
+                    part_first: self.has("swap"),
+                    post: self.post()?,
                 })
             }
             "softmax" => Problem::Softmax(SoftmaxProblem { planes: src()? }),

@@ -1,12 +1,15 @@
 //! Hard cases that every variant of a family must get right.
 
+use crate::function;
 use crate::oracle::pooling;
-use crate::spec::Spec;
+use crate::spec::{BINARY_OPS, Spec};
+use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{
-    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Planes,
-    PoolProblem, Problem, Relu, SoftmaxProblem, gap,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
+    FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, SoftmaxProblem, Variant, gap,
+    registry,
 };
-use skimjit_models::ops::{PoolMethod, Rounding, Window};
+use skimjit_models::ops::{Activation, PoolMethod, Rounding, Window};
 
 /// How planes of a convolution lie.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -57,7 +60,7 @@ pub fn conv(dims: Dims, window: Window, [src, dst]: [Layout; 2]) -> ConvProblem 
         dst: dst.planes(dims.oc, out[0], out[1], gap(&window, out[1]) as u32),
         window,
         groups: dims.groups,
-        relu: None,
+        post: None,
         residual: false,
     }
 }
@@ -143,7 +146,7 @@ pub fn conv_windows() -> Vec<Spec> {
                 groups: 1,
             };
             let mut problem = conv(dims, window, layouts);
-            problem.relu = [None, Some(Relu::new(0.0)), Some(Relu::new(0.1))][i / 2 % 3];
+            problem.post = posts(0.1)[i / 2 % 5];
             problem.residual = i % 5 == 3;
             let spec = Spec::new(Problem::Conv(problem)).density(densities[i % 5]);
             let spec = if i % 7 == 2 { spec.no_bias() } else { spec };
@@ -212,7 +215,7 @@ pub fn conv_layers() -> Vec<Spec> {
                 window,
                 layouts,
             );
-            problem.relu = (i % 3 != 0).then(|| Relu::new(if i % 3 == 1 { 0.0 } else { 0.25 }));
+            problem.post = (i % 3 != 0).then(|| Fused::relu(if i % 3 == 1 { 0.0 } else { 0.25 }));
             problem.residual = (i + j) % 4 == 0;
             specs.push(
                 Spec::new(Problem::Conv(problem))
@@ -247,11 +250,11 @@ pub fn fc() -> Vec<Spec> {
     for (inputs, outputs) in sizes {
         for density in [0, 10, 100] {
             let i = specs.len();
-            let relu = [None, Some(Relu::new(0.0)), Some(Relu::new(-0.5))][i / 2 % 3];
+            let post = posts(-0.5)[i / 2 % 5];
             let problem = Problem::Fc(FcProblem {
                 inputs,
                 outputs,
-                relu,
+                post,
             });
             let spec = Spec::new(problem).density(density).seed(i as u64);
             let spec = if i % 5 == 1 { spec.holes() } else { spec };
@@ -261,6 +264,18 @@ pub fn fc() -> Vec<Spec> {
         }
     }
     specs
+}
+
+/// What can be fused, a ReLU of some slope among them.
+fn posts(slope: f32) -> [Option<Fused>; 5] {
+    let clip = Activation::Clip { min: 0.0, max: 0.5 };
+    [
+        None,
+        Some(Fused::relu(0.0)),
+        Some(Fused::relu(slope)),
+        Fused::of(clip),
+        Fused::of(Activation::HardSwish),
+    ]
 }
 
 /// What kernels make of windows.
@@ -432,6 +447,75 @@ pub fn channelwises() -> Vec<Spec> {
     specs
 }
 
+/// Functions with all kinds of numbers.
+fn all_functions() -> Vec<Activation> {
+    let mut all = function::all([-0.5, 0.75, 0.25]);
+    all.extend(function::all([2.0, 1.5, -0.25]));
+    let power = |power, scale, shift| Activation::Power {
+        power,
+        scale,
+        shift,
+    };
+    all.extend([3.0, 0.5, -0.5, -1.0].map(|exponent| power(exponent, 0.5, 1e3)));
+    let exp = |base, scale, shift| Activation::Exp { base, scale, shift };
+    all.extend([
+        exp(-1.0, 1.0, 0.0),
+        exp(10.0, -0.5, 0.5),
+        exp(0.5, 1.0, 1.0),
+    ]);
+    all.extend([
+        Activation::Swish { beta: 1.0 },
+        Activation::Gelu { tanh: false },
+    ]);
+    let problem = |function| {
+        let planes = Planes::compact(1, 1, 1);
+        Problem::Function(FunctionProblem {
+            src: planes,
+            dst: planes,
+            function,
+        })
+    };
+    let supported = |function: &Activation| {
+        let problem = problem(*function);
+        kernel("function").supports(&problem, Isa::Avx2).is_ok()
+    };
+    all.retain(supported);
+    all
+}
+
+fn kernel(name: &str) -> &'static dyn Variant {
+    registry::find(name).expect("a variant's name")
+}
+
+/// Elementwise functions, over small and large numbers.
+pub fn functions() -> Vec<Spec> {
+    let sizes = [
+        (1, 1, 1),
+        (40, 1, 1),
+        (3, 1, 7),
+        (5, 2, 4),
+        (20, 13, 13),
+        (2, 28, 28),
+    ];
+    let mut specs = Vec::new();
+    for function in all_functions() {
+        for (c, h, w) in sizes {
+            let i = specs.len();
+            let [src, dst] = [i % 4, i / 3 % 4].map(|i| Layout::ALL[i].planes(c, h, w, w + 1));
+            let problem = Problem::Function(FunctionProblem { src, dst, function });
+            let scale = [1.0, 1e-3, 10.0, 100.0, 0.1, 1e20][i / 6 % 6];
+            specs.push(Spec::new(problem).scale(scale).seed(i as u64));
+            let problem = Problem::Function(FunctionProblem {
+                src: Planes::compact(c, h, w),
+                dst: Planes::compact(c, h, w),
+                function,
+            });
+            specs.push(Spec::new(problem).scale(4.0).seed(i as u64));
+        }
+    }
+    specs
+}
+
 /// Convolutions and inner products of operands with infinities and NaN.
 pub fn special_sums() -> Vec<Spec> {
     let mut specs: Vec<Spec> = conv_windows().into_iter().step_by(3).collect();
@@ -452,16 +536,50 @@ pub fn eltwises() -> Vec<Spec> {
                 2 => EltwiseKind::Sum(vec![1.0; operands as usize]),
                 _ => EltwiseKind::Sum(coefficients[..operands as usize].to_vec()),
             };
-            let relu = [None, Some(Relu::new(0.0)), Some(Relu::new(0.1))][i % 3];
+            let post = posts(0.1)[i % 5];
             let problem = EltwiseProblem {
                 elems,
                 operands,
                 kind,
-                relu,
+                post,
             };
             let spec = Spec::new(Problem::Eltwise(problem)).seed(i as u64);
             specs.push(spec.clone());
             specs.push(spec.special());
+        }
+    }
+    specs
+}
+
+/// Functions of two operands, of which one is repeated along nothing, channels, pixels or both.
+pub fn binaries() -> Vec<Spec> {
+    let mut specs = Vec::new();
+    let sizes = [
+        (1, 1, 1),
+        (40, 1, 1),
+        (3, 1, 7),
+        (5, 4, 4),
+        (20, 13, 13),
+        (3, 28, 28),
+    ];
+    for ((c, h, w), op) in sizes
+        .into_iter()
+        .flat_map(|size| BINARY_OPS.map(|op| (size, op)))
+    {
+        for (channels, pixels) in [(true, true), (true, false), (false, true), (false, false)] {
+            let i = specs.len();
+            let part_c = if channels { c } else { 1 };
+            let [part_h, part_w] = if pixels { [h, w] } else { [1, 1] };
+            let [part, dst] = [i % 4, i / 3 % 4].map(|i| Layout::ALL[i]);
+            let problem = BinaryProblem {
+                part: part.planes(part_c, part_h, part_w, w + 1),
+                dst: dst.planes(c, h, w, w + 1),
+                op,
+                part_first: i.is_multiple_of(3),
+                post: posts(0.1)[i % 5],
+            };
+            let spec = Spec::new(Problem::Binary(problem)).seed(i as u64);
+            specs.push(if i % 7 == 0 { spec.special() } else { spec });
         }
     }
     specs
@@ -516,6 +634,8 @@ pub fn all() -> Vec<Spec> {
         pools(),
         lrns(),
         channelwises(),
+        functions(),
+        binaries(),
         eltwises(),
         softmaxes(),
     ]

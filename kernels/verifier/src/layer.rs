@@ -5,10 +5,10 @@ use crate::memory::Cells;
 use crate::value::{Lane, opaque};
 use skimjit_kernels::stage::Staging;
 use skimjit_kernels::{
-    Built, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Extent, FcProblem,
-    LrnProblem, Planes, PoolProblem, Problem, Relu, Weights,
+    BinaryProblem, Built, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Extent,
+    FcProblem, FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, Weights,
 };
-use skimjit_models::ops::{PoolMethod, Pooling, Rounding};
+use skimjit_models::ops::{Activation, BinaryOp, PoolMethod, Pooling, Rounding};
 
 /// What is known of a layer's results.
 pub enum Expected {
@@ -96,20 +96,30 @@ pub fn expected(problem: &Problem, weights: Weights<'_>) -> Expected {
         Problem::Pool(p) => pooling(p, extremes),
         Problem::Channelwise(p) => channelwise(p, weights, extremes),
         Problem::Eltwise(p) => eltwise(p, extremes),
+        Problem::Binary(p) => binary(p, extremes),
         Problem::Lrn(p) => normalisation(p),
+        Problem::Function(p) => match function(p, extremes) {
+            Some(values) => values,
+            None => return Expected::Defined,
+        },
         Problem::Softmax(_) => return Expected::Defined,
     })
 }
 
 /// NaN stays NaN, as everywhere below where the input is the second operand.
-fn activated(value: Lane, relu: Option<Relu>, extremes: &mut Extremes) -> Lane {
-    let Some(relu) = relu else { return value };
-    let positive = extremes.max(Lane::ZERO, value);
-    match relu.slope() {
-        0.0 => positive,
-        slope => {
+fn activated(value: Lane, post: Option<Fused>, extremes: &mut Extremes) -> Lane {
+    match post.map(Fused::activation) {
+        None => value,
+        Some(Activation::ReLU { slope }) => {
+            let positive = extremes.max(Lane::ZERO, value);
+            if slope == 0.0 {
+                return positive;
+            }
             let below = extremes.min(Lane::ZERO, value);
             positive.plus(below.times(Lane::float(slope)))
+        }
+        Some(activation) => {
+            plain(activation, value, extremes).expect("what is fused is made of few instructions")
         }
     }
 }
@@ -149,7 +159,7 @@ fn convolution(p: &ConvProblem, weights: Weights<'_>, extremes: &mut Extremes) -
                 false => Lane::ZERO,
             };
             extremes.forget();
-            result.push(activated(sum.plus(residual), p.relu, extremes));
+            result.push(activated(sum.plus(residual), p.post, extremes));
         }
     }
     result
@@ -185,7 +195,7 @@ fn inner_product(p: &FcProblem, weights: Weights<'_>, extremes: &mut Extremes) -
         let products = row(weights, output).map(|(col, weight)| weight.times(input(0, col, 0)));
         activated(
             products.fold(bias(weights, output), Lane::plus),
-            p.relu,
+            p.post,
             extremes,
         )
     };
@@ -251,6 +261,70 @@ fn channelwise(p: &ChannelwiseProblem, weights: Weights<'_>, extremes: &mut Extr
     result
 }
 
+/// `None` for a function with exponentials or of which only a polynomial comes near.
+fn function(p: &FunctionProblem, extremes: &mut Extremes) -> Option<Vec<Lane>> {
+    let mut result = Vec::new();
+    for c in 0..p.dst.c {
+        for pixel in 0..p.dst.hw() {
+            extremes.forget();
+            result.push(plain(p.function, input(0, c, pixel), extremes)?);
+        }
+    }
+    Some(result)
+}
+
+fn plain(function: Activation, x: Lane, extremes: &mut Extremes) -> Option<Lane> {
+    use Activation::*;
+    let number = |value: f64| Lane::float(value as f32);
+    let mut clamp = |x: Lane, [low, high]: [f32; 2]| {
+        let raised = extremes.max(Lane::float(low), x);
+        extremes.min(Lane::float(high), raised)
+    };
+    let smallest_is_1 = |x: Lane| x.times(number(2f64.powi(127))).times(number(2f64.powi(22)));
+    Some(match function {
+        Clip { min, max } => clamp(x, [min, max]),
+        AbsVal => extremes.max(Lane::ZERO.minus(x), x),
+        HardSigmoid { alpha, beta } => {
+            let line = x.times(Lane::float(alpha)).plus(Lane::float(beta));
+            clamp(line, [0.0, 1.0])
+        }
+        HardSwish => {
+            let line = x.times(number(1.0 / 6.0)).plus(number(0.5));
+            clamp(line, [0.0, 1.0]).times(x)
+        }
+        Softsign => {
+            let magnitude = extremes.max(Lane::ZERO.minus(x), x);
+            x.over(magnitude.plus(number(1.0)))
+        }
+        Sqrt => opaque("sqrt", &[x]),
+        Reciprocal => number(1.0).over(x),
+        Round => opaque("round", &[x]),
+        Sign => clamp(smallest_is_1(x), [-1.0, 1.0]),
+        Threshold { threshold } => {
+            let above = extremes.max(x.minus(Lane::float(threshold)), Lane::ZERO);
+            let steep = smallest_is_1(above);
+            let raised = extremes.max(Lane::ZERO, steep);
+            extremes.min(number(1.0), raised)
+        }
+        Power {
+            power,
+            scale,
+            shift,
+        } => {
+            let x = x.times(Lane::float(scale)).plus(Lane::float(shift));
+            let root = opaque("sqrt", &[x]);
+            match power {
+                2.0 => x.times(x),
+                3.0 => x.times(x).times(x),
+                0.5 => root,
+                -0.5 => number(1.0).over(root),
+                _ => number(1.0).over(x),
+            }
+        }
+        _ => return None,
+    })
+}
+
 fn eltwise(p: &EltwiseProblem, extremes: &mut Extremes) -> Vec<Lane> {
     let combine = |element: u32| {
         extremes.forget();
@@ -266,9 +340,35 @@ fn eltwise(p: &EltwiseProblem, extremes: &mut Extremes) -> Vec<Lane> {
                 operands.fold(first, |max, value| extremes.max(value, max))
             }
         };
-        activated(value, p.relu, extremes)
+        activated(value, p.post, extremes)
     };
     (0..p.elems).map(combine).collect()
+}
+
+fn binary(p: &BinaryProblem, extremes: &mut Extremes) -> Vec<Lane> {
+    let mut result = Vec::new();
+    for c in 0..p.dst.c {
+        for pixel in 0..p.dst.hw() {
+            extremes.forget();
+            let of_part = |index: u32, count: u32| if count == 1 { 0 } else { index };
+            let part = input(0, of_part(c, p.part.c), of_part(pixel, p.part.hw()));
+            let whole = input(1, c, pixel);
+            let [a, b] = match p.part_first {
+                true => [part, whole],
+                false => [whole, part],
+            };
+            let value = match p.op {
+                BinaryOp::Add => a.plus(b),
+                BinaryOp::Sub => a.minus(b),
+                BinaryOp::Mul => a.times(b),
+                BinaryOp::Div => a.over(b),
+                // No kernel has it: a value that no code computes.
+                op => opaque(&format!("{op:?}"), &[a, b]),
+            };
+            result.push(activated(value, p.post, extremes));
+        }
+    }
+    result
 }
 
 /// `src · (k + alpha/size · Σ src²)^−beta`, the power by roots.

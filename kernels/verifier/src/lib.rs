@@ -32,7 +32,7 @@
 //!
 //! # What is not proved
 //!
-//! * **Softmax: bounds only** ([`Scope::BoundsOnly`]). All of the above but the values: that every
+//! * **Softmax and functions with exponentials: bounds only** ([`Scope::BoundsOnly`]). All of the above but the values: that every
 //!   result is written, from defined values. An exponential that is computed wrongly is not noticed;
 //!   the engine's own comparison with the reference is what looks at it.
 //! * Rounding: the order of additions, and whether a multiplication and an addition are fused.

@@ -976,7 +976,7 @@ fn fused_layers() {
     let text =
         |kind: &str, body: &str| with_input("1 4 6 6", &layer(kind, &format!("{conv} {body}")));
     let relu = graph(&text("ConvolutionReLU", ""));
-    assert!(matches!(last_op(&relu), Op::Convolution(c) if c.post.relu == Some(0.0)));
+    assert!(matches!(last_op(&relu), Op::Convolution(c) if c.post == PostOps::relu(0.0)));
     let pool = graph(&text(
         "ConvolutionReLUPool",
         "pooling_param { kernel_size: 2 stride: 2 }",
@@ -1000,7 +1000,7 @@ fn fused_layers() {
 
     let inner = format!("inner_product_param {{ num_output: 2 }} {slope}");
     let (op, _) = single("1 4", "InnerProductReLUDropout", &inner);
-    assert!(matches!(op, Op::InnerProduct(inner) if inner.post.relu == Some(0.1)));
+    assert!(matches!(op, Op::InnerProduct(inner) if inner.post == PostOps::relu(0.1)));
 }
 
 #[test]

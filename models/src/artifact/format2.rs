@@ -37,14 +37,14 @@ enum Op2 {
     Convolution(Convolution2),
     Deconvolution(Convolution2),
     WinogradConvolution(WinogradConvolution),
-    InnerProduct(InnerProduct),
+    InnerProduct(InnerProduct2),
     Pooling(Pooling2),
     Activation(Activation),
     PRelu(PRelu),
     Lrn(Lrn),
     BatchNorm(BatchNorm2),
     Scale(Scale),
-    Eltwise(Eltwise),
+    Eltwise(Eltwise2),
     Concat { axis: u32 },
     Slice(Slice),
     Flatten { axis: u32, end_axis: u32 },
@@ -86,7 +86,29 @@ struct Convolution2 {
     groups: u32,
     weights: WeightId,
     bias: Option<WeightId>,
-    post: PostOps,
+    post: PostOps2,
+}
+
+/// Slope of a ReLU.
+#[derive(Deserialize)]
+struct PostOps2 {
+    relu: Option<f32>,
+}
+
+#[derive(Deserialize)]
+struct InnerProduct2 {
+    outputs: u32,
+    axis: u32,
+    transpose: bool,
+    weights: WeightId,
+    bias: Option<WeightId>,
+    post: PostOps2,
+}
+
+#[derive(Deserialize)]
+struct Eltwise2 {
+    op: EltwiseOp,
+    post: PostOps2,
 }
 
 #[derive(Deserialize)]
@@ -131,7 +153,20 @@ impl From<Convolution2> for Convolution {
             groups: old.groups,
             weights: old.weights,
             bias: old.bias,
-            post: old.post,
+            post: old.post.relu.into(),
+        }
+    }
+}
+
+impl From<InnerProduct2> for InnerProduct {
+    fn from(old: InnerProduct2) -> Self {
+        Self {
+            outputs: old.outputs,
+            axis: old.axis,
+            transpose: old.transpose,
+            weights: old.weights,
+            bias: old.bias,
+            post: old.post.relu.into(),
         }
     }
 }
@@ -159,7 +194,7 @@ impl From<Op2> for Op {
             Op2::Convolution(op) => Self::Convolution(op.into()),
             Op2::Deconvolution(op) => Self::Deconvolution(op.into()),
             Op2::WinogradConvolution(op) => Self::WinogradConvolution(op),
-            Op2::InnerProduct(op) => Self::InnerProduct(op),
+            Op2::InnerProduct(op) => Self::InnerProduct(op.into()),
             Op2::Pooling(op) => Self::Pooling(op.into()),
             Op2::Activation(op) => Self::Activation(op),
             Op2::PRelu(op) => Self::PRelu(op),
@@ -171,7 +206,10 @@ impl From<Op2> for Op {
                 eps: op.eps,
             }),
             Op2::Scale(op) => Self::Scale(op),
-            Op2::Eltwise(op) => Self::Eltwise(op),
+            Op2::Eltwise(op) => Self::Eltwise(Eltwise {
+                op: op.op,
+                post: op.post.relu.into(),
+            }),
             Op2::Concat { axis } => Self::Concat { axis },
             Op2::Slice(op) => Self::Slice(op),
             Op2::Flatten { axis, end_axis } => Self::Flatten { axis, end_axis },
@@ -249,6 +287,10 @@ mod tests {
         let new = format!("running: true, momentum: {:?}, ", BatchNorm::MOMENTUM);
         for node in &record.nodes {
             let mut text = format!("{:?}", node.op).replace(&new, "");
+            text = text.replace("activation: Some(ReLU { slope: ", "relu: Some(");
+            text = text
+                .replace(" }) }", ") }")
+                .replace("activation: None", "relu: None");
             text = text.replace("rounding: Up", "round_down: false");
             text = text.replace("rounding: Down", "round_down: true");
             text = text.replace("pad_begin: ", "pad: ");

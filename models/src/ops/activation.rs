@@ -1,8 +1,8 @@
 //! Elementwise functions of one operand.
 
 use super::erf::erf;
+use super::operands;
 use super::operation::{Inputs, Operation, Weights};
-use super::{operands, window};
 use crate::{Error, Result, Shape};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
@@ -218,7 +218,7 @@ impl Activation {
     /// The function itself.
     pub fn apply(self, x: f64) -> f64 {
         match self {
-            Self::ReLU { slope } => window::relu(x, slope.into()),
+            Self::ReLU { slope } => relu(x, slope.into()),
             Self::Elu { alpha } => elu(x, alpha.into()),
             Self::Sigmoid => sigmoid(x),
             Self::TanH => x.tanh(),
@@ -288,6 +288,16 @@ impl Activation {
     }
 }
 
+/// max(x, 0) + slope·min(x, 0) with the comparisons of C++, which let NaN through.
+fn relu(x: f64, slope: f64) -> f64 {
+    let positive = if x < 0.0 { 0.0 } else { x };
+    if slope == 0.0 || x >= 0.0 {
+        positive
+    } else {
+        positive + slope * x
+    }
+}
+
 /// 1 / (1 + e⁻ˣ).
 pub(super) fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
@@ -305,12 +315,12 @@ pub(super) fn softplus(x: f64) -> f64 {
 
 /// The normal distribution's Φ; see [`Activation::Gelu`].
 fn normal(x: f64, tanh: bool) -> f64 {
-    let (sqrt_2_pi, sqrt_half) = (FRAC_2_SQRT_PI * FRAC_1_SQRT_2, FRAC_1_SQRT_2);
-    let odd = match tanh {
-        true => (sqrt_2_pi * (x + 0.044715 * x.powi(3))).tanh(),
-        false => erf(x * sqrt_half),
-    };
-    0.5 * (1.0 + odd)
+    if tanh {
+        // (1 + tanh u) / 2 without cancellation.
+        let sqrt_2_pi = FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
+        return sigmoid(2.0 * sqrt_2_pi * (x + 0.044715 * x.powi(3)));
+    }
+    0.5 * (1.0 + erf(x * FRAC_1_SQRT_2))
 }
 
 /// See [`Activation::Shrink`].

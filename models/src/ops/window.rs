@@ -1,8 +1,8 @@
 //! Geometry of sliding windows.
 
-use super::operands;
+use super::{Activation, operands};
 use crate::{Error, Result, Shape};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::ops::Range;
 
 /// Geometry of a sliding window, height before width.
@@ -146,25 +146,45 @@ fn size(size: u64, axis: usize) -> Result<u32> {
 /// Activation fused behind a convolution, an inner product or an elementwise combination.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct PostOps {
-    /// `Some(slope)`: y = max(y, 0) + slope·min(y, 0).
-    pub relu: Option<f32>,
+    /// What becomes of every element.
+    #[serde(alias = "relu", deserialize_with = "activation")]
+    pub activation: Option<Activation>,
 }
 
 impl PostOps {
+    /// A ReLU with this slope below zero.
+    pub fn relu(slope: f32) -> Self {
+        Self {
+            activation: Some(Activation::ReLU { slope }),
+        }
+    }
     /// The fused activation of one element.
     pub fn apply(&self, x: f64) -> f64 {
-        self.relu.map_or(x, |slope| relu(x, f64::from(slope)))
+        self.activation.map_or(x, |activation| activation.apply(x))
     }
 }
 
-/// max(x, 0) + slope·min(x, 0) with the comparisons of C++, which let NaN through.
-pub(super) fn relu(x: f64, slope: f64) -> f64 {
-    let positive = if x < 0.0 { 0.0 } else { x };
-    if slope == 0.0 || x >= 0.0 {
-        positive
-    } else {
-        positive + slope * x
+/// A ReLU of that slope, if there is one.
+impl From<Option<f32>> for PostOps {
+    fn from(slope: Option<f32>) -> Self {
+        slope.map(Self::relu).unwrap_or_default()
     }
+}
+
+/// Format 3 had the slope of a ReLU.
+fn activation<'de, D: Deserializer<'de>>(
+    from: D,
+) -> std::result::Result<Option<Activation>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Said {
+        Slope(f32),
+        Activation(Activation),
+    }
+    Ok(Option::<Said>::deserialize(from)?.map(|said| match said {
+        Said::Slope(slope) => Activation::ReLU { slope },
+        Said::Activation(activation) => activation,
+    }))
 }
 
 #[cfg(test)]
@@ -241,9 +261,9 @@ mod tests {
 
     #[test]
     fn relu_lets_nan_through() {
-        assert!(PostOps { relu: Some(0.0) }.apply(f64::NAN).is_nan());
-        assert_eq!(PostOps { relu: Some(0.0) }.apply(f64::NEG_INFINITY), 0.0);
-        assert_eq!(PostOps { relu: Some(0.5) }.apply(-4.0), -2.0);
+        assert!(PostOps::relu(0.0).apply(f64::NAN).is_nan());
+        assert_eq!(PostOps::relu(0.0).apply(f64::NEG_INFINITY), 0.0);
+        assert_eq!(PostOps::relu(0.5).apply(-4.0), -2.0);
     }
 
     proptest! {

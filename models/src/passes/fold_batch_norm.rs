@@ -209,7 +209,7 @@ fn fold(graph: &mut Graph, base: usize, affine: &Affine, output: ValueId) -> boo
 /// Output channel that the weight element of an index belongs to, for ops that a factor per output
 /// channel can be folded into.
 fn channel_of(op: &Op, graph: &Graph) -> Option<Box<dyn Fn(usize) -> usize>> {
-    let none = PostOps { relu: None };
+    let none = PostOps::default();
     match op {
         Op::Convolution(op) if op.post == none => {
             let row = graph.weight(op.weights).shape().count() / op.oc as usize;

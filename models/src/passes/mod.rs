@@ -8,7 +8,8 @@ mod dead;
 mod drop_identity;
 mod fold_batch_norm;
 mod fold_constants;
-mod fuse_relu;
+mod fuse_activations;
+mod lower_binary;
 mod merge_pads;
 mod recognise;
 mod round_weights;
@@ -19,7 +20,8 @@ pub use dead::run as dead;
 pub use drop_identity::run as drop_identity;
 pub use fold_batch_norm::run as fold_batch_norm;
 pub use fold_constants::run as fold_constants;
-pub use fuse_relu::run as fuse_relu;
+pub use fuse_activations::run as fuse_activations;
+pub use lower_binary::run as lower_binary;
 pub use merge_pads::run as merge_pads;
 pub use recognise::run as recognise;
 pub use round_weights::{Rounded, inner_products_to_bf16};
@@ -33,9 +35,9 @@ pub fn optimize(mut graph: Graph) -> Result<Graph> {
     graph.infer_shapes()?;
     // Without copies in between, the layers that belong together are neighbours; and a ReLU can
     // only be fused behind a convolution once the normalisation between them is folded.
-    let graph = recognise(drop_identity(fold_constants(graph)));
+    let graph = recognise(lower_binary(drop_identity(fold_constants(graph))));
     let graph = merge_pads(fold_batch_norm(graph));
-    let mut graph = dead(split_deconvolution(fuse_relu(graph)));
+    let mut graph = dead(split_deconvolution(fuse_activations(graph)));
     graph.infer_shapes()?;
     Ok(graph)
 }

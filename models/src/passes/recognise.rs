@@ -2,7 +2,7 @@
 
 use super::dead;
 use super::uses::Uses;
-use crate::ops::{Activation, EltwiseOp};
+use crate::ops::{Activation, EltwiseOp, PostOps};
 use crate::{Graph, Node, Op, ValueId};
 
 /// Writes functions of one operand that several nodes compute as one node:
@@ -73,7 +73,7 @@ fn product(node: &Node) -> Option<[ValueId; 2]> {
     let (Op::Eltwise(op), &[a, b]) = (&node.op, node.inputs.as_slice()) else {
         return None;
     };
-    (op.op == EltwiseOp::Product && op.post.relu.is_none()).then_some([a, b])
+    (op.op == EltwiseOp::Product && op.post == PostOps::default()).then_some([a, b])
 }
 
 /// scale·x + shift.

@@ -61,9 +61,7 @@ impl Random {
         }
     }
     pub fn post(&mut self) -> PostOps {
-        PostOps {
-            relu: self.pick(&[None, Some(0.0), Some(0.5)]),
-        }
+        self.pick(&[None, Some(0.0), Some(0.5)]).into()
     }
 }
 

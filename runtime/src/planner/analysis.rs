@@ -350,7 +350,8 @@ fn fusible_sums(graph: &Graph) -> Vec<Option<usize>> {
             continue;
         };
         let Some(conv) = made(&last) else { continue };
-        let plain = matches!(&graph.nodes[conv].op, Op::Convolution(op) if op.post.relu.is_none());
+        let plain =
+            matches!(&graph.nodes[conv].op, Op::Convolution(op) if op.post.activation.is_none());
         let (_, h, w) = image_dims(graph.shape(last));
         if plain && uses[&last] == 1 && node.inputs[0] != node.inputs[1] && h * w > 1 {
             (fused[conv], fused[index]) = (Some(index), Some(conv));

@@ -61,7 +61,7 @@ impl<'a> Drafts<'a> {
             };
             self.buffers.touch(buffer, step, extent);
         }
-        // A residual lies as the result does.
+        // A second operand lies as the result does.
         if let (Some(&residual), DraftWork::Kernel(kernel)) = (src.get(1), &work) {
             self.buffers.touch(residual, step, kernel.footprint().dst);
         }

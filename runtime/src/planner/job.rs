@@ -2,8 +2,8 @@
 
 use super::analysis::Analysis;
 use skimjit_kernels::{
-    ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem, LrnProblem, Planes,
-    PoolProblem, Problem, Relu, SoftmaxProblem, Values,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
+    FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, SoftmaxProblem, Values,
 };
 use skimjit_models::ops::{Activation, EltwiseOp, PostOps, Window};
 use skimjit_models::{ElementType, Elements, Op, Pattern, ValueId, Weight, WeightId, ops};
@@ -12,8 +12,20 @@ use std::borrow::Cow;
 /// Images from which on an inner product runs as a convolution over the batch.
 const COLUMN_BATCH: u32 = 3;
 
-fn relu(post: &PostOps) -> Option<Relu> {
-    post.relu.map(Relu::new)
+fn fused(post: &PostOps) -> Option<Fused> {
+    post.activation.and_then(Fused::of)
+}
+
+/// False for what kernels cannot do behind a layer.
+fn can_be_fused(op: &Op) -> bool {
+    let post = match op {
+        Op::Convolution(op) => op.post,
+        Op::InnerProduct(op) => op.post,
+        Op::Eltwise(op) => op.post,
+        Op::Binary(op) => op.post,
+        _ => return true,
+    };
+    post.activation.is_none() || fused(&post).is_some()
 }
 
 /// Weights of a layer, row-major.
@@ -82,7 +94,12 @@ impl<'g> Analysis<'g> {
         if self.coupled[node] || self.is_fused_sum(node) || !self.has_finite_weights(node) {
             return None;
         }
-        match &self.graph.nodes[node].op {
+        let nodes = &self.graph.nodes;
+        let behind = self.fused_sum(node).map(|sum| &nodes[sum].op);
+        if !can_be_fused(&nodes[node].op) || !behind.is_none_or(can_be_fused) {
+            return None;
+        }
+        match &nodes[node].op {
             Op::Convolution(op) => Some(self.convolution(node, op)),
             Op::InnerProduct(op) if op.axis == 1 => Some(self.inner_product(node, op)),
             Op::Pooling(op) if !op.mask => Some(self.pooling(node, op)),
@@ -102,6 +119,7 @@ impl<'g> Analysis<'g> {
             }
             Op::Eltwise(op) => Some(self.eltwise(node, op)),
             Op::Activation(op) => self.activation(node, *op),
+            Op::Binary(op) => self.binary(node, op),
             Op::PRelu(op) => Some(self.prelu(node, op.slope)),
             Op::Scale(op) => self.scale(node, op),
             _ => None,
@@ -145,13 +163,13 @@ impl<'g> Analysis<'g> {
             Some(Op::Eltwise(sum)) => sum.post,
             _ => op.post,
         };
-        let relu = relu(&post);
+        let post = fused(&post);
         let pointwise = src.planes.hw() == 1 && op.window.kernel == [1, 1] && op.groups == 1;
         let problem = if pointwise && sum.is_none() && dst.planes.hw() == 1 {
             Problem::Fc(FcProblem {
                 inputs: src.planes.c,
                 outputs: dst.planes.c,
-                relu,
+                post,
             })
         } else {
             Problem::Conv(ConvProblem {
@@ -159,7 +177,7 @@ impl<'g> Analysis<'g> {
                 dst: dst.planes,
                 window: op.window,
                 groups: op.groups,
-                relu,
+                post,
                 residual: sum.is_some(),
             })
         };
@@ -182,7 +200,7 @@ impl<'g> Analysis<'g> {
     fn inner_product(&self, node: usize, op: &ops::InnerProduct) -> Job<'g> {
         let weights = self.graph.weight(op.weights);
         let inputs = (weights.shape().count() / op.outputs as usize) as u32;
-        let relu = relu(&op.post);
+        let post = fused(&op.post);
         let columns = !self.is_per_image(node) && self.batch >= COLUMN_BATCH;
         let problem = if columns {
             let planes = |c: u32| Planes::with_gap(c, 1, self.batch, 0);
@@ -191,14 +209,14 @@ impl<'g> Analysis<'g> {
                 dst: planes(op.outputs),
                 window: Window::square(1, 1, 0),
                 groups: 1,
-                relu,
+                post,
                 residual: false,
             })
         } else {
             Problem::Fc(FcProblem {
                 inputs,
                 outputs: op.outputs,
-                relu,
+                post,
             })
         };
         let (plain, bias) = (self.plain(node, problem), self.bias(op.bias));
@@ -237,9 +255,38 @@ impl<'g> Analysis<'g> {
             elems: self.target(node).elems() as u32,
             operands: self.graph.nodes[node].inputs.len() as u32,
             kind,
-            relu: relu(&op.post),
+            post: fused(&op.post),
         });
         self.plain(node, problem)
+    }
+
+    /// Of two operands the one that is as large as the result is read as the result is written.
+    fn binary(&self, node: usize, op: &ops::Binary) -> Option<Job<'g>> {
+        let dst = self.target(node);
+        let operands = [0, 1].map(|index| self.operand(node, index));
+        let form = self.info(self.result(node)).form;
+        let is_whole = |id: ValueId| {
+            let info = self.info(id);
+            info.planes == dst && info.form == form
+        };
+        // Of other ranks the axes do not belong together as channels and pixels do.
+        let shapes = operands.map(|id| self.graph.shape(id));
+        if shapes[0].rank() != shapes[1].rank() {
+            return None;
+        }
+        let whole = (0..2).find(|&index| is_whole(operands[index]))?;
+        let part = operands[1 - whole];
+        let problem = BinaryProblem {
+            part: self.info(part).planes,
+            dst,
+            op: op.op,
+            part_first: whole == 1,
+            post: fused(&op.post),
+        };
+        Some(Job {
+            operands: vec![part, operands[whole]],
+            ..self.plain(node, Problem::Binary(problem))
+        })
     }
 
     fn activation(&self, node: usize, op: Activation) -> Option<Job<'g>> {
@@ -259,8 +306,14 @@ impl<'g> Analysis<'g> {
                 let constants = [scale, shift, 0.0].repeat(channels);
                 Some(self.channelwise(node, constants, true, false))
             }
-            _ => None,
+            function => Some(self.function(node, function)),
         }
+    }
+
+    fn function(&self, node: usize, function: Activation) -> Job<'g> {
+        let (src, dst) = (self.source(node), self.target(node));
+        let problem = FunctionProblem { src, dst, function };
+        self.plain(node, Problem::Function(problem))
     }
 
     /// A ReLU by itself; operand and result have one layout.
@@ -271,7 +324,7 @@ impl<'g> Analysis<'g> {
             elems: planes.elems() as u32,
             operands: 1,
             kind: EltwiseKind::Max,
-            relu: Some(Relu::new(0.0)),
+            post: Some(Fused::relu(0.0)),
         });
         self.plain(node, problem)
     }

@@ -2,6 +2,7 @@
 
 use super::analysis::Analysis;
 use super::drafts::{DraftWork, Drafts, Subject};
+use super::rearrange::rearrange;
 use super::select::Chosen;
 use crate::PlanError;
 use crate::buffers::{BufferId, Form, Home};
@@ -317,11 +318,17 @@ impl<'a> Lowering<'a> {
         if inputs.len() > MOST_OPERANDS {
             return Err(PlanError::operands(&described.name, inputs.len()));
         }
-        let reference = Reference {
+        let mut reference = Reference {
             op: described.op.clone(),
             weights: self.weights.clone(),
             inputs: inputs.iter().map(|&id| shape(id)).collect(),
             output: shape(output),
+            moves: None,
+        };
+        reference.moves = rearrange(&reference);
+        let label = match &reference.moves {
+            Some(_) => "moves",
+            None => "reference",
         };
         let src = inputs
             .iter()
@@ -335,9 +342,8 @@ impl<'a> Lowering<'a> {
             .collect();
         let dst = self.output(output, Form::Rows);
         let work = DraftWork::Other(Work::Reference(Box::new(reference)), 1);
-        self.drafts
-            .push(self.subject(node), "reference", work, src, dst);
-        self.note(node, "reference");
+        self.drafts.push(self.subject(node), label, work, src, dst);
+        self.note(node, label);
         Ok(())
     }
 }

@@ -71,9 +71,7 @@ impl Net {
         let weights = self.graph.add_weight(weights);
         let bias = self.random.tensor(&[oc], 1.0);
         let bias = Some(self.graph.add_weight(bias));
-        let post = PostOps {
-            relu: relu.then_some(0.0),
-        };
+        let post = PostOps::from(relu.then_some(0.0));
         self.add(
             Op::Convolution(Convolution {
                 window,
@@ -93,7 +91,7 @@ impl Net {
         let weights = self.graph.add_weight(weights);
         let bias = self.random.tensor(&[outputs], 1.0);
         let bias = Some(self.graph.add_weight(bias));
-        let post = PostOps { relu: Some(0.0) };
+        let post = PostOps::relu(0.0);
         let op = InnerProduct {
             outputs,
             axis: 1,
@@ -138,7 +136,7 @@ pub fn everything(batch: u32) -> Graph {
         op: EltwiseOp::Sum {
             coefficients: vec![1.0, 1.0],
         },
-        post: PostOps { relu: Some(0.0) },
+        post: PostOps::relu(0.0),
     };
     let s1 = net.add(Op::Eltwise(sum), &[c2, c3]);
     let b1 = net.conv(s1, 16, square(1, 1, 0), 1, 1.0, true);

@@ -5,8 +5,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use skimjit_models::ops::{
-    Activation, BatchNorm, Convolution, Eltwise, EltwiseOp, Im2col, InnerProduct, Lrn, Mvn,
-    PoolMethod, Pooling, PostOps, Reduction, ReductionOp, Rounding, Scale, Slice, Window,
+    Activation, BatchNorm, Binary, BinaryOp, Convolution, Coordinates, DepthOrder, Eltwise,
+    EltwiseOp, Gather, Im2col, InnerProduct, Lrn, Mvn, NearestRounding, Pad, PadMode, PoolMethod,
+    Pooling, PostOps, Reduce, ReduceOp, Reduction, ReductionOp, Resize, ResizeAxis, ResizeMethod,
+    ResizeSize, Rounding, Scale, Slice, Window,
 };
 use skimjit_models::{Graph, Op, Shape, ValueId, WeightId};
 use std::fmt;
@@ -38,6 +40,8 @@ enum Kind {
     Eltwise(Combination, Option<f32>),
     Concat,
     Slice(Index, Index),
+    /// A function of a value and one like it, or of a value and its means.
+    Binary(BinaryOp, bool, Option<f32>),
     Normalised,
     Scaled,
     /// Any op without weights.
@@ -157,10 +161,23 @@ fn kind() -> impl Strategy<Value = Kind> {
         3 => (combination, relu()).prop_map(|(op, relu)| Kind::Eltwise(op, relu)),
         3 => Just(Kind::Concat),
         2 => slice.prop_map(|(begin, end)| Kind::Slice(begin, end)),
+        2 => binary(),
         1 => Just(Kind::Normalised),
         1 => Just(Kind::Scaled),
         5 => plain().prop_map(Kind::Plain),
     ]
+}
+
+fn binary() -> impl Strategy<Value = Kind> {
+    let ops = [
+        BinaryOp::Add,
+        BinaryOp::Sub,
+        BinaryOp::Mul,
+        BinaryOp::Max,
+        BinaryOp::Min,
+    ];
+    let op = proptest::sample::select(ops.to_vec());
+    (op, any::<bool>(), relu()).prop_map(|(op, means, relu)| Kind::Binary(op, means, relu))
 }
 
 /// Slope of a fused ReLU.
@@ -291,12 +308,70 @@ fn plain() -> impl Strategy<Value = Op> {
         2 => Just(Op::Identity),
         1 => Just(Op::Activation(Activation::Sigmoid)),
         1 => Just(Op::Activation(Activation::TanH)),
+        3 => function().prop_map(Op::Activation),
+        3 => movement(),
         1 => Just(flat),
         1 => Just(mean(1)),
         // These mix the images of a batch.
         1 => Just(Op::Softmax { axis: 0 }),
         1 => Just(Op::Concat { axis: 0 }),
     ]
+}
+
+/// Functions with kernels, and one without.
+fn function() -> impl Strategy<Value = Activation> {
+    use Activation::*;
+    let clip = Clip { min: 0.0, max: 0.5 };
+    let all = [
+        clip,
+        HardSwish,
+        Mish,
+        Softsign,
+        Swish { beta: 1.0 },
+        Elu { alpha: 0.5 },
+        Gelu { tanh: false },
+        Erf,
+        Sin,
+    ];
+    proptest::sample::select(all.to_vec())
+}
+
+/// Ops that only move elements.
+fn movement() -> impl Strategy<Value = Op> {
+    let resize = |axis| ResizeAxis {
+        axis,
+        size: ResizeSize::Scale(2.0),
+        roi: [0.0, 1.0],
+    };
+    let all = [
+        Op::Pad(Pad {
+            begin: vec![0, 0, 1, 2],
+            end: vec![0, 1, 0, -1],
+            mode: PadMode::Edge,
+        }),
+        Op::Gather(Gather {
+            axis: 1,
+            indices: vec![1, 0, 1],
+        }),
+        Op::Resize(Resize {
+            axes: vec![resize(2), resize(3)],
+            method: ResizeMethod::Nearest(NearestRounding::Floor),
+            coordinates: Coordinates::Asymmetric,
+            antialias: false,
+            exclude_outside: false,
+            extrapolation: 0.0,
+        }),
+        Op::DepthToSpace {
+            block: 2,
+            order: DepthOrder::Dcr,
+        },
+        Op::SpaceToDepth { block: 2 },
+        Op::Permute {
+            order: vec![0, 2, 3, 1],
+        },
+        Op::Expand { dims: vec![1, 3] },
+    ];
+    proptest::sample::select(all.to_vec())
 }
 
 /// A graph under construction and the values that layers may read.
@@ -338,7 +413,7 @@ impl Builder {
                     Combination::Product => EltwiseOp::Product,
                     Combination::Max => EltwiseOp::Max,
                 };
-                let post = PostOps { relu: *relu };
+                let post = PostOps::from(*relu);
                 return Some((Op::Eltwise(Eltwise { op, post }), vec![from, other]));
             }
             Kind::Concat => {
@@ -356,6 +431,18 @@ impl Builder {
                     begin: begin as u32,
                     end: end as u32,
                 })
+            }
+            &Kind::Binary(op, means, relu) => {
+                let other = match means {
+                    true => self.means(from)?,
+                    false => self.alike(from, layer.others[0], |a, b| a == b),
+                };
+                let post = PostOps::from(relu);
+                let inputs = match layer.others.len() {
+                    1 => vec![from, other],
+                    _ => vec![other, from],
+                };
+                return Some((Op::Binary(Binary { op, post }), inputs));
             }
             Kind::Normalised => self.batch_norm(from)?,
             Kind::Scaled => self.scale(from)?,
@@ -392,7 +479,7 @@ impl Builder {
             groups,
             weights,
             bias: bias.map(|id| self.flat(id)),
-            post: PostOps { relu },
+            post: PostOps::from(relu),
         }))
     }
 
@@ -425,7 +512,7 @@ impl Builder {
             transpose,
             weights,
             bias: Some(self.flat(bias)),
-            post: PostOps { relu },
+            post: PostOps::from(relu),
         }))
     }
 
@@ -460,6 +547,17 @@ impl Builder {
             bias: Some(bias),
             add_operand: false,
         }))
+    }
+
+    /// The mean of each plane.
+    fn means(&mut self, from: ValueId) -> Option<ValueId> {
+        let op = Op::Reduce(Reduce {
+            op: ReduceOp::Mean,
+            axes: vec![2, 3],
+            keep: true,
+        });
+        let name = format!("layer{}", self.graph.nodes.len());
+        self.graph.add_node(&name, op, vec![from], &name).ok()
     }
 
     fn channels(&self, value: ValueId) -> Option<u32> {

@@ -260,7 +260,7 @@ impl Tile<'_> {
     /// Post-ops and stores of one output channel.
     fn finish<A: VectorAsm>(&self, asm: &mut A) {
         let [_, order, zero, last] = self.free;
-        let epilogue = Epilogue::new(self.problem.relu, [zero, order, last]);
+        let epilogue = Epilogue::new(self.problem.post, [zero, order, last]);
         let mask = A::mask(1, last);
         let in_vector = A::ISA.descriptor().mask_registers == 0;
         let together = self.geometry.rows_per_vector() > 1;
@@ -287,7 +287,7 @@ impl Tile<'_> {
                 false => MASK,
             };
             // An activation with a slope overwrites a mask that is in a vector register.
-            if loaded != Some(record) || (in_vector && epilogue.has_slope()) {
+            if loaded != Some(record) || (in_vector && epilogue.uses_scratch()) {
                 asm.load_mask(mask, Mem::new(TABLE, record));
                 loaded = Some(record);
             }

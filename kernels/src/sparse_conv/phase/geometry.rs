@@ -1,9 +1,9 @@
 //! How a problem is cut: rows of whole vectors, tiles of rows, blocks of input channels.
 
-use crate::ConvProblem;
 use crate::problem::{check_elems, refuse};
 use crate::stage::Staging;
 use crate::variant::{Unsupported, balanced};
+use crate::{ConvProblem, Fused};
 use skimjit_jit::Isa;
 use std::ops::Range;
 
@@ -106,7 +106,7 @@ impl Geometry {
 
 /// Accumulators that fit beside the weight and the registers of the post-ops.
 fn most_vectors(problem: &ConvProblem, isa: Isa) -> u32 {
-    let leaky = problem.relu.is_some_and(|relu| relu.slope() != 0.0);
+    let leaky = problem.post.is_some_and(|post| post != Fused::relu(0.0));
     match isa {
         Isa::Avx512 => 28,
         Isa::Avx2 if leaky => 12,

@@ -6,6 +6,9 @@
 #[path = "../../../tests/suite/data.rs"]
 #[allow(dead_code, reason = "shared with the kernel suite")]
 mod data;
+#[path = "../../../tests/suite/function.rs"]
+#[allow(dead_code, reason = "shared with the kernel suite")]
+mod function;
 #[path = "../../../tests/suite/guard.rs"]
 #[allow(dead_code, reason = "shared with the kernel suite")]
 mod guard;

@@ -5,8 +5,8 @@ use crate::data::Random;
 use crate::spec::Spec;
 use crate::table::{Dims, Layout, conv};
 use skimjit_kernels::jit::Isa;
-use skimjit_kernels::{ConvProblem, FcProblem, Problem, Relu, Weighting, registry};
-use skimjit_models::ops::Window;
+use skimjit_kernels::{ConvProblem, FcProblem, Fused, Problem, Weighting, registry};
+use skimjit_models::ops::{Activation, Window};
 use skimjit_verifier::Scope;
 use std::collections::HashMap;
 
@@ -29,8 +29,16 @@ fn pair(random: &mut Random, least: u32, most: u32) -> [u32; 2] {
     [0; 2].map(|_| between(random, least, most))
 }
 
-fn relu(random: &mut Random) -> Option<Relu> {
-    pick(random, &[None, Some(0.0), Some(0.1)]).map(Relu::new)
+fn post(random: &mut Random) -> Option<Fused> {
+    let clip = Activation::Clip { min: 0.0, max: 0.5 };
+    let all = [
+        None,
+        Some(Fused::relu(0.0)),
+        Some(Fused::relu(0.1)),
+        Fused::of(clip),
+        Fused::of(Activation::HardSwish),
+    ];
+    pick(random, &all)
 }
 
 /// Points, windows that keep the size, and windows with any stride, padding and dilation.
@@ -95,7 +103,7 @@ fn convolution(random: &mut Random) -> Problem {
         groups,
     };
     Problem::Conv(ConvProblem {
-        relu: relu(random),
+        post: post(random),
         residual: random.below(4) == 0,
         ..conv(dims, window, layouts)
     })
@@ -106,7 +114,7 @@ fn inner_product(random: &mut Random) -> Problem {
     Problem::Fc(FcProblem {
         inputs: between(random, 1, most),
         outputs: between(random, 1, 80),
-        relu: relu(random),
+        post: post(random),
     })
 }
 

@@ -12,7 +12,7 @@ use skimjit_models::{Op, Result, ValueId};
 /// ConvolutionReLU.
 pub(super) fn convolution_relu(layer: &mut Layer<'_>) -> Result<()> {
     require_zero_slope(layer)?;
-    let op = convolution_op(layer, PostOps { relu: Some(0.0) })?;
+    let op = convolution_op(layer, PostOps::relu(0.0))?;
     layer.node_per_bottom(&Op::Convolution(op))
 }
 
@@ -40,7 +40,7 @@ pub(super) fn convolution_relu_pool_lrn(layer: &mut Layer<'_>) -> Result<()> {
 /// InnerProductReLUDropout; the dropout does nothing at test time.
 pub(super) fn inner_product_relu_dropout(layer: &mut Layer<'_>) -> Result<()> {
     let relu = Some(relu_slope(layer));
-    add_inner_product(layer, PostOps { relu })
+    add_inner_product(layer, PostOps::from(relu))
 }
 
 fn hidden_convolution(layer: &mut Layer<'_>) -> Result<ValueId> {

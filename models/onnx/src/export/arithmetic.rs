@@ -46,7 +46,7 @@ pub(super) fn scale(to: &mut Writer<'_>, op: &Scale, node: &Node) -> String {
     }
 }
 
-pub(super) fn eltwise(to: &mut Writer<'_>, op: &Eltwise, node: &Node) -> String {
+pub(super) fn eltwise(to: &mut Writer<'_>, op: &Eltwise, node: &Node) -> Result<String> {
     let kind = match &op.op {
         EltwiseOp::Product => "Mul",
         EltwiseOp::Sum { .. } => "Add",
@@ -91,7 +91,7 @@ pub(super) fn binary(to: &mut Writer<'_>, op: &Binary, node: &Node) -> Result<St
             let floor = to.add("Floor", &[&quotient], &[]);
             let product = to.add("Mul", &[&floor, &b], &[]);
             let y = to.add("Sub", &[&a, &product], &[]);
-            return Ok(to.post(y, op.post));
+            return to.post(y, op.post);
         }
         BinaryOp::Less => ("Less", vec![]),
         BinaryOp::LessOrEqual => ("LessOrEqual", vec![]),
@@ -111,7 +111,7 @@ pub(super) fn binary(to: &mut Writer<'_>, op: &Binary, node: &Node) -> Result<St
         "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "Equal" | "And" | "Or" | "Xor"
     );
     let y = if is_truth { truth(to, &y) } else { y };
-    Ok(to.post(y, op.post))
+    to.post(y, op.post)
 }
 
 pub(super) fn select(to: &mut Writer<'_>, node: &Node) -> String {

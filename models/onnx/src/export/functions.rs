@@ -9,7 +9,7 @@ use Value::{Float, Int};
 const BOOL: i64 = 9;
 const FLOATS: i64 = 1;
 
-pub(super) fn relu(to: &mut Writer<'_>, slope: f32, x: &str) -> String {
+fn relu(to: &mut Writer<'_>, slope: f32, x: &str) -> String {
     match slope == 0.0 {
         true => to.add("Relu", &[x], &[]),
         false => to.add("LeakyRelu", &[x], &[("alpha", Float(slope))]),

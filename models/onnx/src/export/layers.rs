@@ -27,7 +27,13 @@ fn window(window: &Window) -> Vec<(&'static str, Value<'static>)> {
     ]
 }
 
-fn convolve(to: &mut Writer<'_>, kind: &str, op: &Convolution, x: &str) -> String {
+/// A convolution, or a transposed one.
+pub(super) fn convolution(
+    to: &mut Writer<'_>,
+    kind: &str,
+    op: &Convolution,
+    x: &str,
+) -> Result<String> {
     let weights = to.weight(op.weights);
     let bias = match op.bias {
         Some(bias) => to.weight_as(bias, &[op.oc]),
@@ -39,16 +45,13 @@ fn convolve(to: &mut Writer<'_>, kind: &str, op: &Convolution, x: &str) -> Strin
     to.post(y, op.post)
 }
 
-pub(super) fn convolution(to: &mut Writer<'_>, op: &Convolution, x: &str, _rank: usize) -> String {
-    convolve(to, "Conv", op, x)
-}
-
-pub(super) fn deconvolution(to: &mut Writer<'_>, op: &Convolution, x: &str) -> String {
-    convolve(to, "ConvTranspose", op, x)
-}
-
 /// A Gemm of the axes that are summed over as one; of more axes in front a MatMul.
-pub(super) fn inner_product(to: &mut Writer<'_>, op: &InnerProduct, x: &str, rank: usize) -> String {
+pub(super) fn inner_product(
+    to: &mut Writer<'_>,
+    op: &InnerProduct,
+    x: &str,
+    rank: usize,
+) -> Result<String> {
     let axis = op.axis as usize;
     let x = match axis + 1 == rank {
         true => x.to_owned(),

@@ -139,9 +139,9 @@ fn op(to: &mut Writer<'_>, node: &Node) -> Result<()> {
     let x = node.inputs.first().map_or_else(String::new, |&id| to.name(id).to_owned());
     let rank = node.inputs.first().map_or(0, |&id| to.graph.shape(id).rank());
     let y = match &node.op {
-        Op::Convolution(op) => layers::convolution(to, op, &x, rank),
-        Op::Deconvolution(op) => layers::deconvolution(to, op, &x),
-        Op::InnerProduct(op) => layers::inner_product(to, op, &x, rank),
+        Op::Convolution(op) => layers::convolution(to, "Conv", op, &x)?,
+        Op::Deconvolution(op) => layers::convolution(to, "ConvTranspose", op, &x)?,
+        Op::InnerProduct(op) => layers::inner_product(to, op, &x, rank)?,
         Op::Pooling(op) => layers::pooling(to, op, &x)?,
         Op::BatchNorm(op) => layers::batch_norm(to, op, &x, node)?,
         Op::Lrn(op) => layers::lrn(to, op, &x)?,
@@ -153,7 +153,7 @@ fn op(to: &mut Writer<'_>, node: &Node) -> Result<()> {
         Op::Activation(op) => functions::activation(to, *op, &x)?,
         Op::PRelu(op) => functions::prelu(to, op, &x, rank),
         Op::Scale(op) => arithmetic::scale(to, op, node),
-        Op::Eltwise(op) => arithmetic::eltwise(to, op, node),
+        Op::Eltwise(op) => arithmetic::eltwise(to, op, node)?,
         Op::Binary(op) => arithmetic::binary(to, op, node)?,
         Op::Select => arithmetic::select(to, node),
         Op::MatMul => to.plain("MatMul", node),

@@ -5,7 +5,7 @@ use crate::element::{FLOAT, INT64};
 use crate::proto::attribute_proto::AttributeType;
 use crate::proto::{AttributeProto, GraphProto, NodeProto, SparseTensorProto, TensorProto};
 use skimjit_models::ops::PostOps;
-use skimjit_models::{Graph, Node, ValueId, Weight, WeightId};
+use skimjit_models::{Graph, Node, Result, ValueId, Weight, WeightId};
 use std::collections::{HashMap, HashSet};
 
 /// A value of an attribute.
@@ -23,6 +23,8 @@ pub(super) struct Writer<'a> {
     made: GraphProto,
     names: HashMap<ValueId, String>,
     used: HashSet<String>,
+    /// Names of operators, which are a matter of their own.
+    operators: HashSet<String>,
     /// Initializers of the graph's weights, by the dims that they were written with.
     weights: HashMap<(WeightId, Vec<u32>), String>,
     /// Of each weight once.
@@ -40,6 +42,7 @@ impl<'a> Writer<'a> {
             made: GraphProto::default(),
             names: HashMap::new(),
             used: HashSet::new(),
+            operators: HashSet::new(),
             weights: HashMap::new(),
             counted: HashSet::new(),
             written: Written::default(),
@@ -56,14 +59,9 @@ impl<'a> Writer<'a> {
         writer
     }
 
-    /// A name that nothing has yet.
+    /// A name that no value has yet.
     fn free(&mut self, name: &str) -> String {
-        let name = if name.is_empty() { "value" } else { name };
-        let numbered = (1..).map(|number| format!("{name}_{number}"));
-        let mut names = std::iter::once(name.to_owned()).chain(numbered);
-        let free = names.find(|name| !self.used.contains(name)).unwrap_or_default();
-        self.used.insert(free.clone());
-        free
+        free(&mut self.used, if name.is_empty() { "value" } else { name })
     }
 
     pub fn name(&self, id: ValueId) -> &str {
@@ -77,7 +75,7 @@ impl<'a> Writer<'a> {
     /// Adds an operator; the name of its result.
     pub fn add(&mut self, op: &str, inputs: &[&str], attributes: &[(&str, Value<'_>)]) -> String {
         let result = self.free(&format!("{}/{op}", self.current()));
-        let name = self.free(&format!("{}/node", result));
+        let name = free(&mut self.operators, &result);
         let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
         let mut input: Vec<String> = owned(inputs);
         while input.last().is_some_and(String::is_empty) {
@@ -110,7 +108,7 @@ impl<'a> Writer<'a> {
     /// Ends a node of the graph: its result gets its name, and the last operator that of the node.
     pub fn end(&mut self, result: String, node: &Node) {
         let wanted = self.name(node.output).to_owned();
-        let name = self.free(&node.name);
+        let name = free(&mut self.operators, &node.name);
         // The operator that made it is one of this node's.
         let own = self.made.node.iter_mut().rev().take(self.node.1);
         for operator in own {
@@ -129,10 +127,10 @@ impl<'a> Writer<'a> {
     }
 
     /// What is fused behind a layer.
-    pub fn post(&mut self, y: String, post: PostOps) -> String {
-        match post.relu {
-            None => y,
-            Some(slope) => super::functions::relu(self, slope, &y),
+    pub fn post(&mut self, y: String, post: PostOps) -> Result<String> {
+        match post.activation {
+            None => Ok(y),
+            Some(activation) => super::functions::activation(self, activation, &y),
         }
     }
 
@@ -197,6 +195,15 @@ impl<'a> Writer<'a> {
     pub fn finish(self) -> GraphProto {
         self.made
     }
+}
+
+/// A name that is not among those that are used, and is from then on.
+fn free(used: &mut HashSet<String>, name: &str) -> String {
+    let numbered = (1..).map(|number| format!("{name}_{number}"));
+    let mut names = std::iter::once(name.to_owned()).chain(numbered);
+    let free = names.find(|name| !used.contains(name)).unwrap_or_default();
+    used.insert(free.clone());
+    free
 }
 
 fn floats(name: &str, dims: &[i64], data: &[f32]) -> TensorProto {

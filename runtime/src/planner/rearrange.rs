@@ -1,28 +1,17 @@
-//! Ops that only move data (Permute, Slice, Crop, ...): runs of elements, found by asking the reference
+//! Ops that only move data (Permute, Slice, Gather, ...): runs of elements, found by asking the reference
 //! where each element of its result comes from.
 
+use crate::plan::{Rearranged, Reference, Run};
 use skimjit_models::{Tensor, TensorRef};
-use skimjit_runtime::plan::Reference;
 
 /// Most elements of an operand or result: below this, a float tells every index apart.
 const MOST_ELEMS: usize = (1 << 24) - 1;
-/// Most runs: their table must not become larger than the data.
+/// Most runs of a small result. The table of a large one must not become larger than the data.
 const MOST_RUNS: usize = 1 << 16;
-
-/// `len` elements, `strides` apart in source and result.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Run {
-    pub dst: u32,
-    pub src: u32,
-    pub len: u32,
-    pub strides: [u32; 2],
-}
-
-/// The runs of one operand.
-pub(super) struct Rearranged {
-    pub operand: usize,
-    pub runs: Vec<Run>,
-}
+/// See [`MOST_RUNS`].
+const ELEMS_PER_RUN: usize = size_of::<Run>() / size_of::<f32>();
+/// Runs may be as many results apart as this: an image whose rows become twice as long has two kinds of results.
+const MOST_PHASES: u32 = 4;
 
 /// What an op moves from each of its operands; `None` for an op that computes, or one too large.
 pub(super) fn rearrange(reference: &Reference) -> Option<Vec<Rearranged>> {
@@ -42,7 +31,7 @@ pub(super) fn rearrange(reference: &Reference) -> Option<Vec<Rearranged>> {
             *covered |= origin.is_some();
         }
         let runs = fewest_runs(&origins);
-        if runs.len() > MOST_RUNS {
+        if runs.len() > MOST_RUNS.max(origins.len() / ELEMS_PER_RUN) {
             return None;
         }
         if !runs.is_empty() {
@@ -83,19 +72,26 @@ fn origins(reference: &Reference, operand: usize) -> Vec<Option<u32>> {
     result.iter().map(origin).collect()
 }
 
-/// In the order of the result or of the source: a permutation of axes has few long runs in one of them.
+/// In the order of the result, of the source, or of every second (third, …) element of the result: a permutation
+/// of axes has few long runs in one of the first two, a repetition of pixels in one of the others.
 fn fewest_runs(origins: &[Option<u32>]) -> Vec<Run> {
     let mut pairs: Vec<[u32; 2]> = (0..)
         .zip(origins)
         .filter_map(|(dst, origin)| Some([(*origin)?, dst]))
         .collect();
-    let by_result = runs(&pairs);
-    pairs.sort_unstable();
-    let by_source = runs(&pairs);
-    match by_source.len() < by_result.len() {
-        true => by_source,
-        false => by_result,
+    let mut fewest = runs(&pairs);
+    let mut consider = |found: Vec<Run>| {
+        if found.len() < fewest.len() {
+            fewest = found;
+        }
+    };
+    for phases in 2..=MOST_PHASES {
+        pairs.sort_unstable_by_key(|&[_, dst]| (dst % phases, dst));
+        consider(runs(&pairs));
     }
+    pairs.sort_unstable();
+    consider(runs(&pairs));
+    fewest
 }
 
 /// Joins neighbours (source and result) whose distances stay the same and do not go backwards.
@@ -147,5 +143,21 @@ mod tests {
         let element = |dst: u32| Some(dst % rows * columns + dst / rows);
         let transposed: Vec<Option<u32>> = (0..rows * columns).map(element).collect();
         assert_eq!(fewest_runs(&transposed).len(), rows as usize);
+    }
+
+    #[test]
+    fn rows_of_twice_the_pixels_have_two_runs() {
+        let element = |dst: u32| Some(dst / 100 * 50 + dst % 100 / 2);
+        let doubled: Vec<Option<u32>> = (0..500).map(element).collect();
+        assert_eq!(fewest_runs(&doubled).len(), 2);
+        let moved = Rearranged {
+            operand: 0,
+            runs: fewest_runs(&doubled),
+        };
+        let src: Vec<f32> = (0..250).map(|x| x as f32).collect();
+        let mut dst = [f32::NAN; 500];
+        moved.apply(&src, &mut dst);
+        let expected = doubled.iter().map(|from| from.unwrap() as f32);
+        assert!(dst.into_iter().eq(expected));
     }
 }
