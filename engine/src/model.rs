@@ -6,9 +6,9 @@ use crate::options::{CompileOptions, Keep, LoadOptions, Shared, artifact_with};
 use skimjit_caffe as caffe;
 use skimjit_caffe::import;
 use skimjit_host::{memory, whole};
-use skimjit_onnx as onnx;
 use skimjit_models::artifact::{self, Kind, Reader, Writer};
 use skimjit_models::{Graph, Imported, Preprocess, Shape, ValueId, passes, preprocess};
+use skimjit_onnx as onnx;
 use skimjit_runtime::jit::Isa;
 use skimjit_runtime::recipe::{self, Recipe};
 use skimjit_runtime::{Caches, Options, Plan, PlanError, Tuner};
@@ -42,11 +42,16 @@ impl Model {
             return Self::from_onnx(&model, path, options);
         }
         let model = Self::load_sized(path, &start, options)?;
-        let shapes: Vec<(&str, Shape)> =
-            options.input_shapes.iter().map(|(name, shape)| (name.as_str(), shape.clone())).collect();
+        let shapes: Vec<(&str, Shape)> = options
+            .input_shapes
+            .iter()
+            .map(|(name, shape)| (name.as_str(), shape.clone()))
+            .collect();
         match shapes.is_empty() {
             true => Ok(model),
-            false => model.with_input_shapes(&shapes).map_err(|error| error.in_file(path)),
+            false => model
+                .with_input_shapes(&shapes)
+                .map_err(|error| error.in_file(path)),
         }
     }
 
@@ -60,7 +65,9 @@ impl Model {
             let model = Self::from_artifact(path)?;
             return match &options.input_shape {
                 None => Ok(model),
-                Some(shape) => model.with_input_shape(shape).map_err(|error| error.in_file(path)),
+                Some(shape) => model
+                    .with_input_shape(shape)
+                    .map_err(|error| error.in_file(path)),
             };
         }
         Self::from_caffe(&[path.to_owned()], options)
@@ -117,7 +124,8 @@ impl Model {
         if onnx::is_model(bytes) {
             if prototxt.is_some() {
                 return Err(Error::Usage(
-                    "network in memory: found another topology for an ONNX model, expected none".into(),
+                    "network in memory: found another topology for an ONNX model, expected none"
+                        .into(),
                 ));
             }
             let model = onnx::Model::from_bytes(bytes.to_vec(), name)?;

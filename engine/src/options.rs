@@ -54,7 +54,10 @@ impl LoadOptions {
             (!self.data_shapes.is_empty(), "data layers"),
             (self.ignore_unknown_fields, "unknown fields to ignore"),
         ];
-        given.iter().find(|(given, _)| *given).map(|(_, what)| *what)
+        given
+            .iter()
+            .find(|(given, _)| *given)
+            .map(|(_, what)| *what)
     }
 
     /// An artifact is complete: what changes how a network is read came too late.

@@ -5,14 +5,19 @@ use skimjit_testing::{data, isas};
 
 /// Largest difference over the largest element.
 fn difference(found: &[f32], expected: &[f32]) -> f32 {
-    let largest = expected.iter().fold(0f32, |most, value| most.max(value.abs()));
+    let largest = expected
+        .iter()
+        .fold(0f32, |most, value| most.max(value.abs()));
     let pairs = found.iter().zip(expected);
     pairs.fold(0f32, |most, (a, b)| most.max((a - b).abs())) / largest
 }
 
 #[test]
 fn pruned_networks_of_mediapipe() {
-    for (name, outputs) in [("hand_landmark_sparse", 3), ("face_detection_full_range_sparse", 2)] {
+    for (name, outputs) in [
+        ("hand_landmark_sparse", 3),
+        ("face_detection_full_range_sparse", 2),
+    ] {
         let Some(path) = data(&format!("onnx/{name}.onnx")) else {
             return;
         };
@@ -30,9 +35,12 @@ fn pruned_networks_of_mediapipe() {
                 };
                 let engine = model.compile(&options).unwrap();
                 let mut session = engine.session();
-                let results = engine.run(&mut session, std::slice::from_ref(&input)).unwrap();
+                let results = engine
+                    .run(&mut session, std::slice::from_ref(&input))
+                    .unwrap();
                 for (index, result) in results.iter().enumerate().take(outputs) {
-                    let expected = array::read_npy(&beside(&format!("litert_output{index}"))).unwrap();
+                    let expected =
+                        array::read_npy(&beside(&format!("litert_output{index}"))).unwrap();
                     let found = difference(result.data(), expected.data());
                     assert!(found <= 1e-4, "{name} {index} {isa} batch {batch}: {found}");
                 }

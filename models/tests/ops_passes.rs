@@ -373,7 +373,14 @@ impl Chain {
     }
     fn affine(&mut self, scale: f32, shift: f32, x: u32) -> u32 {
         let power = 1.0;
-        self.function(Activation::Power { power, scale, shift }, x)
+        self.function(
+            Activation::Power {
+                power,
+                scale,
+                shift,
+            },
+            x,
+        )
     }
     fn product(&mut self, a: u32, b: u32) -> u32 {
         let (op, post) = (EltwiseOp::Product, PostOps::default());
@@ -470,7 +477,10 @@ fn what_only_looks_alike_stays() {
 #[test]
 fn padding_becomes_the_convolutions_own() {
     let mut chain = Chain::new(&[1, 2, 5, 6]);
-    let weights = Tensor::new(Shape::new([3, 2, 3, 3]).unwrap(), (0..54).map(|i| i as f32 / 54.0).collect());
+    let weights = Tensor::new(
+        Shape::new([3, 2, 3, 3]).unwrap(),
+        (0..54).map(|i| i as f32 / 54.0).collect(),
+    );
     let weights = chain.0.add_weight(weights);
     let pad = Pad {
         begin: vec![0, 0, 0, 1],

@@ -100,7 +100,11 @@ impl ReadingArguments {
     fn options(&self) -> LoadOptions {
         LoadOptions {
             prototxt: self.prototxt.clone(),
-            input_shape: self.input_shape.iter().find(|(name, _)| name.is_none()).map(|(_, shape)| shape.clone()),
+            input_shape: self
+                .input_shape
+                .iter()
+                .find(|(name, _)| name.is_none())
+                .map(|(_, shape)| shape.clone()),
             input_shapes: self
                 .input_shape
                 .iter()

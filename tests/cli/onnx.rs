@@ -6,7 +6,16 @@ use skimjit::array::{read_npy, write_npy};
 /// A folder with `net.caffemodel`, a pruned zoo network, `net.onnx` of it, and an input for it.
 fn workplace(net: &str, shape: [u32; 4]) -> Workplace {
     let place = Workplace::new();
-    place.ok(&["synth", net, "--sparsity", "80", "--seed", "5", "-o", "net.caffemodel"]);
+    place.ok(&[
+        "synth",
+        net,
+        "--sparsity",
+        "80",
+        "--seed",
+        "5",
+        "-o",
+        "net.caffemodel",
+    ]);
     let made = place.json(&["export", "net.caffemodel", "net.onnx"]);
     assert_eq!(made["format"], "onnx");
     write_npy(&place.path("in.npy"), &ramp(shape, 0.01)).unwrap();
@@ -20,13 +29,21 @@ fn every_command_takes_a_model() {
     let onnx = place.json(&["inspect", "net.onnx"]);
     assert_eq!(caffe["total"]["zeros"], onnx["total"]["zeros"]);
     assert_eq!(caffe["total"]["macs"], onnx["total"]["macs"]);
-    assert_eq!(place.json(&["inspect", "net.onnx", "--support"]).as_array().map(Vec::len), Some(0));
+    assert_eq!(
+        place
+            .json(&["inspect", "net.onnx", "--support"])
+            .as_array()
+            .map(Vec::len),
+        Some(0)
+    );
     for arguments in [
         &["compile", "net.onnx", "--no-tune", "-o", "net.skim"][..],
         &["run", "net.onnx", "in.npy", "--output", "prob.npy"],
         &["verify", "net.onnx"],
         &["verify", "net.onnx", "--kernels"],
-        &["verify", "net.onnx", "--input", "in.npy", "--expect", "prob.npy"],
+        &[
+            "verify", "net.onnx", "--input", "in.npy", "--expect", "prob.npy",
+        ],
         &["time", "net.onnx", "--iterations", "1"],
         &["explain", "net.onnx", "--no-tune"],
         &["report", "net.onnx", "--no-tune", "-o", "net.html"],
@@ -35,7 +52,15 @@ fn every_command_takes_a_model() {
         &["disasm", "net.onnx", "--layers", "ip1"],
         &["export", "net.onnx", "net.safetensors"],
         &["export", "net.onnx", "again.onnx"],
-        &["compile", "net.onnx", "--no-tune", "--emit", "so", "-o", "net.so"],
+        &[
+            "compile",
+            "net.onnx",
+            "--no-tune",
+            "--emit",
+            "so",
+            "-o",
+            "net.so",
+        ],
     ] {
         place.ok(arguments);
     }
@@ -43,7 +68,11 @@ fn every_command_takes_a_model() {
 
 /// The bits of what a network computes.
 fn bits(place: &Workplace, model: &str, more: &[&str]) -> Vec<u32> {
-    let arguments = [&["run", model, "in.npy", "--top", "0", "--output", "out.npy"], more].concat();
+    let arguments = [
+        &["run", model, "in.npy", "--top", "0", "--output", "out.npy"],
+        more,
+    ]
+    .concat();
     place.ok(&arguments);
     let output = read_npy(&place.path("out.npy")).unwrap();
     output.data().iter().map(|value| value.to_bits()).collect()
@@ -69,13 +98,40 @@ fn what_is_only_caffes_is_refused() {
     let place = workplace("lenet", [1, 1, 28, 28]);
     std::fs::write(place.path("net.prototxt"), "name: 'x'").unwrap();
     for (arguments, words) in [
-        (&["run", "net.onnx", "in.npy", "--prototxt", "net.prototxt"][..], "another topology"),
-        (&["run", "net.onnx", "in.npy", "--caffe-in-place"], "in-place"),
-        (&["run", "net.onnx", "in.npy", "--allow-missing-weights"], "missing weights"),
-        (&["run", "net.onnx", "in.npy", "--input-shape", "no=1,1,28,28"], "no input \"no\""),
-        (&["run", "net.onnx", "in.npy", "--input-shape", "1,28,28"], "4 axes"),
-        (&["export", "net.onnx", "out.caffemodel", "--sparse"], "--sparse"),
-        (&["export", "net.onnx", "out.onnx", "--prototxt-out", "out.prototxt"], "--prototxt-out"),
+        (
+            &["run", "net.onnx", "in.npy", "--prototxt", "net.prototxt"][..],
+            "another topology",
+        ),
+        (
+            &["run", "net.onnx", "in.npy", "--caffe-in-place"],
+            "in-place",
+        ),
+        (
+            &["run", "net.onnx", "in.npy", "--allow-missing-weights"],
+            "missing weights",
+        ),
+        (
+            &["run", "net.onnx", "in.npy", "--input-shape", "no=1,1,28,28"],
+            "no input \"no\"",
+        ),
+        (
+            &["run", "net.onnx", "in.npy", "--input-shape", "1,28,28"],
+            "4 axes",
+        ),
+        (
+            &["export", "net.onnx", "out.caffemodel", "--sparse"],
+            "--sparse",
+        ),
+        (
+            &[
+                "export",
+                "net.onnx",
+                "out.onnx",
+                "--prototxt-out",
+                "out.prototxt",
+            ],
+            "--prototxt-out",
+        ),
         (&["inspect", "net.caffemodel", "--support"], "an ONNX model"),
     ] {
         let outcome = place.skimjit(arguments);

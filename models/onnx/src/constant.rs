@@ -120,9 +120,9 @@ impl Constant {
     /// All elements as floats, for a batch.
     pub fn to_floats(&self, batch: u32) -> Vec<f32> {
         match &self.elements {
-            Elements::Floats(weight) => {
-                weight.as_ref().map_or_else(Vec::new, |weight| weight.data().to_vec())
-            }
+            Elements::Floats(weight) => weight
+                .as_ref()
+                .map_or_else(Vec::new, |weight| weight.data().to_vec()),
             Elements::Ints(_, ints) => ints.iter().map(|int| int.at(batch) as f32).collect(),
         }
     }

@@ -76,7 +76,9 @@ pub(crate) const INT64: i32 = 7;
 impl Element {
     /// The type of a number of the format.
     pub fn of(number: i32) -> Result<Self> {
-        let known = usize::try_from(number).ok().and_then(|index| ELEMENTS.get(index));
+        let known = usize::try_from(number)
+            .ok()
+            .and_then(|index| ELEMENTS.get(index));
         known.copied().ok_or_else(|| {
             Error::new(format!("element type {number}"))
                 .expected("one of the format's, 1 to 28")

@@ -14,7 +14,9 @@ pub(crate) struct Folder(Option<PathBuf>);
 impl Folder {
     /// The folder of a model's file.
     pub fn of(model: &Path) -> Self {
-        let folder = model.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = model
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
         Self(Some(folder.unwrap_or(Path::new(".")).to_owned()))
     }
 
@@ -83,7 +85,9 @@ impl Folder {
                 .hint("load the model by its path instead"));
         };
         let relative = Path::new(location);
-        let inside = relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        let inside = relative
+            .components()
+            .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
         let outside = || {
             Error::new(format!("{location:?}"))
                 .expected("a file in the folder of the model")

@@ -70,7 +70,12 @@ impl Model {
     /// Its name, or that of its file.
     pub(crate) fn name(&self) -> String {
         match self.graph.name() {
-            "" => self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            "" => self
+                .path
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
             name => name.to_owned(),
         }
     }
@@ -78,7 +83,11 @@ impl Model {
     /// Version of ONNX's own operators.
     pub(crate) fn opset(&self) -> Result<i64> {
         let own = |domain: &str| matches!(domain, "" | "ai.onnx");
-        let mut versions = self.proto.opset_import.iter().filter(|one| own(one.domain()));
+        let mut versions = self
+            .proto
+            .opset_import
+            .iter()
+            .filter(|one| own(one.domain()));
         let version = versions.next().map_or(0, |one| one.version());
         match OPSETS.contains(&version) {
             true => Ok(version),

@@ -17,13 +17,17 @@ pub(crate) fn decode(tensor: &TensorProto, folder: &Folder) -> Result<Constant> 
     let dims = dims(&tensor.dims)?;
     let count = count(&dims)?;
     if tensor.segment.is_some() {
-        return Err(Error::new("a part of a tensor").field("segment").expected("whole tensors"));
+        return Err(Error::new("a part of a tensor")
+            .field("segment")
+            .expected("whole tensors"));
     }
     let raw = match tensor.data_location() {
         0 => tensor.raw_data.clone(),
         EXTERNAL => Some(folder.read(&tensor.external_data, count as u64 * element.bytes as u64)?),
         other => {
-            return Err(Error::new(other.to_string()).field("data_location").expected("0 or 1"));
+            return Err(Error::new(other.to_string())
+                .field("data_location")
+                .expected("0 or 1"));
         }
     };
     memory::check(4 * count as u64)?;
@@ -53,7 +57,9 @@ pub(crate) fn dims(dims: &[i64]) -> Result<Vec<usize>> {
     }
     let dim = |&dim: &i64| {
         u32::try_from(dim).map(|dim| dim as usize).map_err(|_| {
-            Error::new(dim.to_string()).field("dims").expected("sizes of 0 to 2^32 - 1")
+            Error::new(dim.to_string())
+                .field("dims")
+                .expected("sizes of 0 to 2^32 - 1")
         })
     };
     dims.iter().map(dim).collect()
@@ -61,7 +67,9 @@ pub(crate) fn dims(dims: &[i64]) -> Result<Vec<usize>> {
 
 /// Elements of so many dims.
 fn count(dims: &[usize]) -> Result<usize> {
-    let product = dims.iter().try_fold(1u64, |count, &dim| count.checked_mul(dim as u64));
+    let product = dims
+        .iter()
+        .try_fold(1u64, |count, &dim| count.checked_mul(dim as u64));
     match product {
         Some(count @ 0..=Shape::MAX_COUNT) => Ok(count as usize),
         _ => Err(Error::new(format!("dims {dims:?}"))
@@ -97,7 +105,10 @@ fn from_raw(
     };
     let bits = move |piece: &[u8]| u64::from_le_bytes(of(piece, element.bytes));
     match element.kind {
-        Kind::Float => Constant::floats(dims, pieces.map(|piece| float(element, bits(piece))).collect()),
+        Kind::Float => Constant::floats(
+            dims,
+            pieces.map(|piece| float(element, bits(piece))).collect(),
+        ),
         _ => {
             let ints: Result<_> = pieces.map(|piece| int(element, bits(piece))).collect();
             Ok(Constant::ints(element.kind, dims, ints?))
@@ -123,9 +134,8 @@ fn int(element: Element, bits: u64) -> Result<Int> {
         "int32" => i64::from(bits as u32 as i32),
         "int64" => bits as i64,
         "bool" => i64::from(bits != 0),
-        _ => i64::try_from(bits).map_err(|_| {
-            Error::new(bits.to_string()).expected("integers of at most 63 bits")
-        })?,
+        _ => i64::try_from(bits)
+            .map_err(|_| Error::new(bits.to_string()).expected("integers of at most 63 bits"))?,
     };
     Ok(Int::known(value))
 }
@@ -160,7 +170,10 @@ fn from_typed(
         if found != expected {
             return Err(Error::new(format!("{found} elements"))
                 .field(name)
-                .expected(format!("{expected}, for {count} elements of type {}", element.name)));
+                .expected(format!(
+                    "{expected}, for {count} elements of type {}",
+                    element.name
+                )));
         }
     }
     let narrow = || tensor.int32_data.iter().map(|&bits| u64::from(bits as u32));
@@ -177,7 +190,9 @@ fn from_typed(
             let data = tensor.double_data.iter().map(|&value| value as f32);
             Constant::floats(dims, data.collect())
         }
-        (_, Kind::Float) => Constant::floats(dims, narrow().map(|bits| float(element, bits)).collect()),
+        (_, Kind::Float) => {
+            Constant::floats(dims, narrow().map(|bits| float(element, bits)).collect())
+        }
         _ => {
             let ints: Result<_> = bits().map(|bits| int(element, bits)).collect();
             Ok(Constant::ints(element.kind, dims, ints?))
@@ -218,7 +233,10 @@ fn places(indices: &Constant, count: usize, shape: &Shape) -> Result<Vec<usize>>
         [rows, axes] if rows == count && axes == shape.rank() => axes,
         _ => {
             let found = format!("indices of dims {:?}", indices.dims);
-            let both = format!("[{count}] (places) or [{count}, {}] (coordinates)", shape.rank());
+            let both = format!(
+                "[{count}] (places) or [{count}, {}] (coordinates)",
+                shape.rank()
+            );
             return wrong(found, both);
         }
     };
@@ -230,8 +248,14 @@ fn places(indices: &Constant, count: usize, shape: &Shape) -> Result<Vec<usize>>
     for row in ints.chunks_exact(axes.max(1)) {
         let mut place = 0;
         for (axis, index) in row.iter().enumerate() {
-            let size = if linear { shape.count() } else { shape.dim(axis) as usize };
-            let inside = usize::try_from(index.rest).ok().filter(|&index| index < size);
+            let size = if linear {
+                shape.count()
+            } else {
+                shape.dim(axis) as usize
+            };
+            let inside = usize::try_from(index.rest)
+                .ok()
+                .filter(|&index| index < size);
             let Some(index) = inside else {
                 return wrong(index.rest.to_string(), format!("0 to {}", size - 1));
             };

@@ -112,7 +112,10 @@ impl Scan<'_> {
 /// The error for a field that the tables do not know.
 fn unknown(key: u64, message: &Message, at: usize) -> Error {
     let (number, name) = (key >> 3, message.name);
-    let found = format!("unknown field {number} (wire type {}) of {name} at byte {at}", key & 7);
+    let found = format!(
+        "unknown field {number} (wire type {}) of {name} at byte {at}",
+        key & 7
+    );
     Error::new(found)
         .expected("fields whose meaning is known: those of ONNX's IR version 14 and older")
         .hint("the file is damaged, not an ONNX model, or of a newer format: export it for an older one")

@@ -9,7 +9,12 @@ use support::{attribute, error, floats, import, import_bytes, info, ints, model,
 
 /// x → Conv → Relu → y.
 fn whole() -> ModelProto {
-    let conv = node("Conv", &["x", "w", "b"], &["c"], &[attribute("pads", Ints(&[1; 4]))]);
+    let conv = node(
+        "Conv",
+        &["x", "w", "b"],
+        &["c"],
+        &[attribute("pads", Ints(&[1; 4]))],
+    );
     let relu = node("Relu", &["c"], &["y"], &[]);
     model(GraphProto {
         node: vec![conv, relu],
@@ -47,7 +52,15 @@ type Damage = fn(&mut ModelProto);
 fn the_whole_model_is_read() {
     let imported = import(&whole()).unwrap();
     assert!(imported.warnings.is_empty(), "{:?}", imported.warnings);
-    assert_eq!(imported.graph.with_batch(7).unwrap().shape(imported.graph.outputs[0]).dim(0), 7);
+    assert_eq!(
+        imported
+            .graph
+            .with_batch(7)
+            .unwrap()
+            .shape(imported.graph.outputs[0])
+            .dim(0),
+        7
+    );
 }
 
 #[rustfmt::skip]
@@ -149,7 +162,10 @@ fn each_damage_is_named_in_one_line() {
         let mut model = whole();
         damage(&mut model);
         let text = error(&model).to_string();
-        assert!(!text.contains('\n') && text.contains("test.onnx"), "{name}: {text}");
+        assert!(
+            !text.contains('\n') && text.contains("test.onnx"),
+            "{name}: {text}"
+        );
         for word in *words {
             assert!(text.contains(word), "{name}: no {word:?} in: {text}");
         }
@@ -160,12 +176,18 @@ fn each_damage_is_named_in_one_line() {
 fn all_nodes_that_cannot_be_read_are_named_at_once() {
     let mut model = whole();
     conv_with(&mut model, &[attribute("group", Int(2))]);
-    let made = [node("Foo", &["x"], &["f"], &[]), node("Bar", &["f"], &["z"], &[])];
+    let made = [
+        node("Foo", &["x"], &["f"], &[]),
+        node("Bar", &["f"], &["z"], &[]),
+    ];
     graph(&mut model).node.extend(made);
     graph(&mut model).output.push(info("z", &[0]));
     let text = error(&model).to_string();
     // Bar's operand is not there because of Foo, which is said already.
-    assert!(text.contains("2 nodes") && text.contains("Conv.group") && text.contains("Foo"), "{text}");
+    assert!(
+        text.contains("2 nodes") && text.contains("Conv.group") && text.contains("Foo"),
+        "{text}"
+    );
     assert!(!text.contains("Bar"), "{text}");
 }
 
@@ -196,7 +218,10 @@ fn unknown_fields_are_refused_by_number() {
     let mut bytes = whole().encode_to_vec();
     bytes.extend([0xf8, 0x07, 1]);
     let text = import_bytes(bytes).unwrap_err().to_string();
-    assert!(text.contains("unknown field 127") && text.contains("ModelProto"), "{text}");
+    assert!(
+        text.contains("unknown field 127") && text.contains("ModelProto"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -19,7 +19,11 @@ fn network(entries: &[(&str, &str)]) -> ModelProto {
         value: Some(value.to_owned()),
     };
     weights.external_data = entries.iter().map(entry).collect();
-    single(node("MatMul", &["x", "w"], &["y"], &[]), &[0, 2], vec![weights])
+    single(
+        node("MatMul", &["x", "w"], &["y"], &[]),
+        &[0, 2],
+        vec![weights],
+    )
 }
 
 fn read(folder: &Path, entries: &[(&str, &str)]) -> Result<Vec<f32>> {
@@ -30,7 +34,9 @@ fn read(folder: &Path, entries: &[(&str, &str)]) -> Result<Vec<f32>> {
 }
 
 fn weights(folder: &Path) {
-    let bytes: Vec<u8> = (0..8).flat_map(|value| (value as f32).to_le_bytes()).collect();
+    let bytes: Vec<u8> = (0..8)
+        .flat_map(|value| (value as f32).to_le_bytes())
+        .collect();
     std::fs::write(folder.join("model.onnx.data"), bytes).unwrap();
 }
 
@@ -41,10 +47,18 @@ fn parts_of_files_are_read() {
     let location = ("location", "model.onnx.data");
     let whole = read(folder.path(), &[location]).unwrap();
     assert_eq!(whole, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
-    let part = read(folder.path(), &[location, ("offset", "8"), ("length", "24")]).unwrap();
+    let part = read(
+        folder.path(),
+        &[location, ("offset", "8"), ("length", "24")],
+    )
+    .unwrap();
     assert_eq!(part, [2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
     std::fs::create_dir(folder.path().join("sub")).unwrap();
-    std::fs::copy(folder.path().join("model.onnx.data"), folder.path().join("sub/w")).unwrap();
+    std::fs::copy(
+        folder.path().join("model.onnx.data"),
+        folder.path().join("sub/w"),
+    )
+    .unwrap();
     assert!(read(folder.path(), &[("location", "sub/w")]).is_ok());
 }
 
@@ -64,10 +78,16 @@ fn faults_are_named() {
         (&[("location", "")], "no location"),
         (&[("location", "none.data")], "no such file"),
         (&[("location", &absolute)], "in the folder of the model"),
-        (&[("location", "../model.onnx.data")], "in the folder of the model"),
+        (
+            &[("location", "../model.onnx.data")],
+            "in the folder of the model",
+        ),
         (&[("location", "sub/../../x")], "in the folder of the model"),
         (&[("location", "link")], "in the folder of the model"),
-        (&[("location", "folder/model.onnx.data")], "in the folder of the model"),
+        (
+            &[("location", "folder/model.onnx.data")],
+            "in the folder of the model",
+        ),
         (&[("location", ".")], "in the folder of the model"),
         (&[location, ("offset", "12")], "cut short"),
         (&[location, ("offset", "18446744073709551615")], "cut short"),
@@ -76,6 +96,9 @@ fn faults_are_named() {
         (&[location, ("place", "3")], "\"place\""),
     ] {
         let text = read(folder.path(), entries).unwrap_err().to_string();
-        assert!(text.contains(words) && text.contains("initializer \"w\""), "{entries:?}: {text}");
+        assert!(
+            text.contains(words) && text.contains("initializer \"w\""),
+            "{entries:?}: {text}"
+        );
     }
 }

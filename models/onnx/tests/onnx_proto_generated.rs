@@ -62,11 +62,25 @@ fn schema() {
     );
     let index = |wanted: &MessageDescriptor| messages.iter().position(|one| one == wanted).unwrap();
     let model = pool.get_message_by_name("onnx.ModelProto").unwrap();
-    writeln!(text, "pub static MODEL: &Message = &MESSAGES[{}];\n", index(&model)).unwrap();
-    writeln!(text, "pub static MESSAGES: [Message; {}] = [", messages.len()).unwrap();
+    writeln!(
+        text,
+        "pub static MODEL: &Message = &MESSAGES[{}];\n",
+        index(&model)
+    )
+    .unwrap();
+    writeln!(
+        text,
+        "pub static MESSAGES: [Message; {}] = [",
+        messages.len()
+    )
+    .unwrap();
     for message in &messages {
         let (name, rust) = (message.name(), rust_type(message));
-        writeln!(text, "    Message {{ name: \"{name}\", size: size_of::<{rust}>(), fields: &[").unwrap();
+        writeln!(
+            text,
+            "    Message {{ name: \"{name}\", size: size_of::<{rust}>(), fields: &["
+        )
+        .unwrap();
         for field in message.fields() {
             let many = field.cardinality() == Cardinality::Repeated;
             let kind = match field.kind() {
@@ -80,7 +94,12 @@ fn schema() {
                 _ if many => "Varints(8)".to_owned(),
                 _ => "Varint".to_owned(),
             };
-            writeln!(text, "        Field {{ number: {}, kind: {kind} }},", field.number()).unwrap();
+            writeln!(
+                text,
+                "        Field {{ number: {}, kind: {kind} }},",
+                field.number()
+            )
+            .unwrap();
         }
         text.push_str("    ] },\n");
     }

@@ -134,7 +134,11 @@ impl Affine {
                     offset: values(op.bias, 0.0)?,
                 })
             }
-            &Op::Activation(Activation::Power { power: 1.0, scale, shift }) => Some(Self {
+            &Op::Activation(Activation::Power {
+                power: 1.0,
+                scale,
+                shift,
+            }) => Some(Self {
                 factor: vec![scale.into(); channels],
                 offset: vec![shift.into(); channels],
             }),

@@ -36,7 +36,12 @@ fn planes(pad: &Pad) -> Option<[[u32; 2]; 2]> {
     Some([sides(&pad.begin)?, sides(&pad.end)?])
 }
 
-fn absorb(reader: &mut Node, padded: crate::ValueId, x: crate::ValueId, [begin, end]: [[u32; 2]; 2]) {
+fn absorb(
+    reader: &mut Node,
+    padded: crate::ValueId,
+    x: crate::ValueId,
+    [begin, end]: [[u32; 2]; 2],
+) {
     let (Op::Convolution(op), [input]) = (&mut reader.op, reader.inputs.as_mut_slice()) else {
         return;
     };

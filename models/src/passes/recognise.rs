@@ -20,8 +20,18 @@ pub fn run(mut graph: Graph) -> Graph {
     for rule in [affine_chain, hard_sigmoid, gate, gelu] {
         loop {
             let uses = Uses::of(&graph);
-            let found = (0..graph.nodes.len())
-                .find_map(|index| Some((index, rule(&Sight { graph: &graph, uses: &uses }, index)?)));
+            let found = (0..graph.nodes.len()).find_map(|index| {
+                Some((
+                    index,
+                    rule(
+                        &Sight {
+                            graph: &graph,
+                            uses: &uses,
+                        },
+                        index,
+                    )?,
+                ))
+            });
             let Some((index, (op, x))) = found else {
                 break;
             };
@@ -79,7 +89,11 @@ fn product(node: &Node) -> Option<[ValueId; 2]> {
 /// scale·x + shift.
 fn affine(op: Activation) -> Option<[f32; 2]> {
     match op {
-        Activation::Power { power: 1.0, scale, shift } => Some([scale, shift]),
+        Activation::Power {
+            power: 1.0,
+            scale,
+            shift,
+        } => Some([scale, shift]),
         _ => None,
     }
 }
@@ -95,7 +109,7 @@ fn affine_chain(sight: &Sight<'_>, index: usize) -> Found {
     let (_, before, x) = sight.function(y, index)?;
     let [first, shift] = affine(before)?;
     // Rounding twice and once are not the same, unless one of them is exact.
-    if shift != 0.0 && second != 1.0 || first != 1.0 && second != 1.0 {
+    if second != 1.0 && (shift != 0.0 || first != 1.0) {
         return None;
     }
     let op = Activation::Power {
@@ -165,7 +179,9 @@ fn gelu(sight: &Sight<'_>, index: usize) -> Found {
     {
         let (at, node) = sight.own(y, index)?;
         let [a, b] = product(node)?;
-        let found = [(a, b), (b, a)].into_iter().find(|&(x, gate)| erf_gate(sight, gate, at) == Some(x));
+        let found = [(a, b), (b, a)]
+            .into_iter()
+            .find(|&(x, gate)| erf_gate(sight, gate, at) == Some(x));
         return found.map(|(x, _)| (gelu, x));
     }
     let [a, b] = sight.product(index)?;

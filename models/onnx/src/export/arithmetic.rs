@@ -2,11 +2,11 @@
 
 use super::functions::{condition, truth};
 use super::writer::{Value, Writer};
+use Value::Int;
 use skimjit_models::ops::{
     Binary, BinaryOp, Eltwise, EltwiseOp, Reduce, ReduceOp, Reduction, ReductionOp, Scale,
 };
 use skimjit_models::{Node, Result, WeightId};
-use Value::Int;
 
 /// Dims for a factor that is broadcast from an axis on.
 fn dims_from(to: &Writer<'_>, weight: WeightId, axis: u32, rank: usize) -> Vec<u32> {
@@ -27,11 +27,17 @@ pub(super) fn scale(to: &mut Writer<'_>, op: &Scale, node: &Node) -> String {
         let behind = rank - (op.axis as usize + shape.rank()).min(rank);
         let mut factor = to.operand(node, 1);
         if behind > 0 && shape.rank() > 0 {
-            let axes: Vec<i64> = (0..behind).map(|index| (shape.rank() + index) as i64).collect();
+            let axes: Vec<i64> = (0..behind)
+                .map(|index| (shape.rank() + index) as i64)
+                .collect();
             let axes = to.ints(&axes);
             factor = to.add("Unsqueeze", &[&factor, &axes], &[]);
         }
-        y = to.add(if op.add_operand { "Add" } else { "Mul" }, &[&y, &factor], &[]);
+        y = to.add(
+            if op.add_operand { "Add" } else { "Mul" },
+            &[&y, &factor],
+            &[],
+        );
     }
     for (weight, kind) in [(op.scale, "Mul"), (op.bias, "Add")] {
         if let Some(weight) = weight {

@@ -1,9 +1,9 @@
 //! Functions of one operand.
 
 use super::writer::{Value, Writer};
+use Value::{Float, Int};
 use skimjit_models::Result;
 use skimjit_models::ops::{Activation, PRelu};
-use Value::{Float, Int};
 
 /// Element types that casts go by.
 const BOOL: i64 = 9;
@@ -42,7 +42,11 @@ fn affine(to: &mut Writer<'_>, scale: f32, shift: f32, x: &str) -> String {
 
 /// Natural logarithm of a base, of which −1 means e.
 fn log_base(base: f32) -> f32 {
-    if base == -1.0 { 1.0 } else { f64::from(base).ln() as f32 }
+    if base == -1.0 {
+        1.0
+    } else {
+        f64::from(base).ln() as f32
+    }
 }
 
 pub(super) fn activation(to: &mut Writer<'_>, op: Activation, x: &str) -> Result<String> {
@@ -51,24 +55,41 @@ pub(super) fn activation(to: &mut Writer<'_>, op: Activation, x: &str) -> Result
         Activation::ReLU { slope } => return Ok(relu(to, slope, x)),
         Activation::Elu { alpha: factor } => ("Elu", alpha(factor)),
         Activation::Celu { alpha: factor } => ("Celu", alpha(factor)),
-        Activation::Selu { alpha: factor, gamma } => {
-            ("Selu", vec![("alpha", Float(factor)), ("gamma", Float(gamma))])
-        }
-        Activation::HardSigmoid { alpha: factor, beta } => {
-            ("HardSigmoid", vec![("alpha", Float(factor)), ("beta", Float(beta))])
-        }
+        Activation::Selu {
+            alpha: factor,
+            gamma,
+        } => (
+            "Selu",
+            vec![("alpha", Float(factor)), ("gamma", Float(gamma))],
+        ),
+        Activation::HardSigmoid {
+            alpha: factor,
+            beta,
+        } => (
+            "HardSigmoid",
+            vec![("alpha", Float(factor)), ("beta", Float(beta))],
+        ),
         Activation::ThresholdedRelu { alpha: factor } => ("ThresholdedRelu", alpha(factor)),
-        Activation::Shrink { bias, lambda } => {
-            ("Shrink", vec![("bias", Float(bias)), ("lambd", Float(lambda))])
-        }
+        Activation::Shrink { bias, lambda } => (
+            "Shrink",
+            vec![("bias", Float(bias)), ("lambd", Float(lambda))],
+        ),
         Activation::Gelu { tanh } => {
             let how = if tanh { "tanh" } else { "none" };
             ("Gelu", vec![("approximate", Value::Text(how))])
         }
-        Activation::Power { power, scale, shift } => {
+        Activation::Power {
+            power,
+            scale,
+            shift,
+        } => {
             let y = affine(to, scale, shift, x);
             if power == 1.0 {
-                return Ok(if y == x { to.add("Identity", &[x], &[]) } else { y });
+                return Ok(if y == x {
+                    to.add("Identity", &[x], &[])
+                } else {
+                    y
+                });
             }
             let power = to.number(power);
             return Ok(to.add("Pow", &[&y, &power], &[]));

@@ -1,12 +1,12 @@
 //! Layers with weights, poolings and normalisations.
 
 use super::writer::{Value, Writer};
+use Value::{Float, Int, Ints};
 use skimjit_models::ops::{
     BatchNorm, Convolution, InnerProduct, Lrn, Normalize, PoolMethod, Pooling, Rounding,
     Standardize, Window,
 };
 use skimjit_models::{Error, Node, Result};
-use Value::{Float, Int, Ints};
 
 fn pair(values: [u32; 2]) -> Value<'static> {
     Ints(values.map(i64::from).to_vec())
@@ -66,7 +66,11 @@ pub(super) fn inner_product(
     let bias = op.bias.map(|bias| to.weight_as(bias, &[op.outputs]));
     let y = if axis == 1 {
         let transposed = [("transB", Int(i64::from(!op.transpose)))];
-        to.add("Gemm", &[&x, &weights, bias.as_deref().unwrap_or_default()], &transposed)
+        to.add(
+            "Gemm",
+            &[&x, &weights, bias.as_deref().unwrap_or_default()],
+            &transposed,
+        )
     } else {
         let weights = match op.transpose {
             true => weights,
@@ -84,7 +88,10 @@ pub(super) fn inner_product(
 pub(super) fn pooling(to: &mut Writer<'_>, op: &Pooling, x: &str) -> Result<String> {
     let refuse = |found: &str, expected: &str| Err(Error::new(found).expected(expected));
     if op.mask {
-        return refuse("the places of maxima", "values: ONNX counts places another way");
+        return refuse(
+            "the places of maxima",
+            "values: ONNX counts places another way",
+        );
     }
     let (method, counts) = match op.method {
         PoolMethod::Max => ("MaxPool", None),
@@ -102,7 +109,10 @@ pub(super) fn pooling(to: &mut Writer<'_>, op: &Pooling, x: &str) -> Result<Stri
         let window = &op.window;
         let jumps = (0..2).any(|axis| window.stride[axis] > window.kernel[axis]);
         if op.rounding == Rounding::Up && jumps && !window.is_padded() {
-            return refuse("windows behind the input", "strides that are no larger than the kernel");
+            return refuse(
+                "windows behind the input",
+                "strides that are no larger than the kernel",
+            );
         }
         attributes.extend(self::window(window));
         let is_one = window.dilation == [1, 1];
@@ -119,7 +129,12 @@ pub(super) fn pooling(to: &mut Writer<'_>, op: &Pooling, x: &str) -> Result<Stri
     })
 }
 
-pub(super) fn batch_norm(to: &mut Writer<'_>, op: &BatchNorm, x: &str, node: &Node) -> Result<String> {
+pub(super) fn batch_norm(
+    to: &mut Writer<'_>,
+    op: &BatchNorm,
+    x: &str,
+    node: &Node,
+) -> Result<String> {
     let shape = to.graph.shape(node.inputs[0]);
     let channels = if shape.rank() < 2 { 1 } else { shape.dim(1) };
     if !op.uses_running() || shape.rank() < 2 {
@@ -127,14 +142,19 @@ pub(super) fn batch_norm(to: &mut Writer<'_>, op: &BatchNorm, x: &str, node: &No
             .expected("running statistics"));
     }
     let statistics = (0..channels as usize).map(|c| op.running_statistics(&to.graph.weights, c));
-    let (mean, variance): (Vec<f32>, Vec<f32>) =
-        statistics.map(|[mean, variance]| (mean as f32, variance as f32)).unzip();
+    let (mean, variance): (Vec<f32>, Vec<f32>) = statistics
+        .map(|[mean, variance]| (mean as f32, variance as f32))
+        .unzip();
     let dims = [i64::from(channels)];
     let scale = to.floats(&dims, &vec![1.0; channels as usize]);
     let bias = to.floats(&dims, &vec![0.0; channels as usize]);
     let (mean, variance) = (to.floats(&dims, &mean), to.floats(&dims, &variance));
     let attributes = [("epsilon", Float(op.eps)), ("momentum", Float(op.momentum))];
-    Ok(to.add("BatchNormalization", &[x, &scale, &bias, &mean, &variance], &attributes))
+    Ok(to.add(
+        "BatchNormalization",
+        &[x, &scale, &bias, &mean, &variance],
+        &attributes,
+    ))
 }
 
 pub(super) fn lrn(to: &mut Writer<'_>, op: &Lrn, x: &str) -> Result<String> {
@@ -166,11 +186,20 @@ pub(super) fn standardize(to: &mut Writer<'_>, op: &Standardize, x: &str, rank: 
 }
 
 pub(super) fn lp_normalize(to: &mut Writer<'_>, axis: u32, p: u32, x: &str) -> String {
-    to.add("LpNormalization", &[x], &[("axis", Int(axis.into())), ("p", Int(p.into()))])
+    to.add(
+        "LpNormalization",
+        &[x],
+        &[("axis", Int(axis.into())), ("p", Int(p.into()))],
+    )
 }
 
 /// x / √(Σx² + eps) · scale.
-pub(super) fn normalize(to: &mut Writer<'_>, op: &Normalize, x: &str, node: &Node) -> Result<String> {
+pub(super) fn normalize(
+    to: &mut Writer<'_>,
+    op: &Normalize,
+    x: &str,
+    node: &Node,
+) -> Result<String> {
     let rank = to.graph.shape(node.inputs[0]).rank();
     let axes: Vec<i64> = match op.across_spatial {
         true => (1..rank as i64).collect(),

@@ -52,7 +52,9 @@ pub fn write(graph: &Graph, options: ExportOptions, path: &Path) -> Result<Writt
     if bytes.len() > MOST {
         return Err(Error::new(format!("a model of {} bytes", bytes.len()))
             .file(path)
-            .expected(format!("at most {MOST}, what the format allows in one file")));
+            .expected(format!(
+                "at most {MOST}, what the format allows in one file"
+            )));
     }
     let done = whole::write_with(path, |out| out.write_all(&bytes));
     done.map_err(|error: std::io::Error| Error::unwritable(path, &error))?;
@@ -136,8 +138,14 @@ fn of_floats(shape: Option<TensorShapeProto>) -> TypeProto {
 
 /// Writes the operators of a node.
 fn op(to: &mut Writer<'_>, node: &Node) -> Result<()> {
-    let x = node.inputs.first().map_or_else(String::new, |&id| to.name(id).to_owned());
-    let rank = node.inputs.first().map_or(0, |&id| to.graph.shape(id).rank());
+    let x = node
+        .inputs
+        .first()
+        .map_or_else(String::new, |&id| to.name(id).to_owned());
+    let rank = node
+        .inputs
+        .first()
+        .map_or(0, |&id| to.graph.shape(id).rank());
     let y = match &node.op {
         Op::Convolution(op) => layers::convolution(to, "Conv", op, &x)?,
         Op::Deconvolution(op) => layers::convolution(to, "ConvTranspose", op, &x)?,

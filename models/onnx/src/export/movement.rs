@@ -1,15 +1,17 @@
 //! Elements in other places and under other shapes.
 
 use super::writer::{Value, Writer};
+use Value::{Float, Int, Ints, Text};
 use skimjit_models::ops::{
     Coordinates, Crop, DepthOrder, Gather, NearestRounding, Pad, PadMode, Reshape, Resize,
     ResizeMethod, ResizeSize, Slice,
 };
 use skimjit_models::{Error, Node, Result};
-use Value::{Float, Int, Ints, Text};
 
 pub(super) fn concat(to: &mut Writer<'_>, axis: u32, node: &Node) -> String {
-    let names: Vec<String> = (0..node.inputs.len()).map(|index| to.operand(node, index)).collect();
+    let names: Vec<String> = (0..node.inputs.len())
+        .map(|index| to.operand(node, index))
+        .collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     to.add("Concat", &names, &[("axis", Int(axis.into()))])
 }
@@ -24,7 +26,10 @@ pub(super) fn slice(to: &mut Writer<'_>, op: &Slice, x: &str) -> String {
 }
 
 pub(super) fn crop(to: &mut Writer<'_>, op: &Crop, node: &Node, x: &str) -> String {
-    let (before, after) = (to.graph.shape(node.inputs[0]).clone(), to.graph.shape(node.output).clone());
+    let (before, after) = (
+        to.graph.shape(node.inputs[0]).clone(),
+        to.graph.shape(node.output).clone(),
+    );
     let mut y = x.to_owned();
     for axis in op.axis as usize..before.rank() {
         let offset = match op.offset.as_slice() {
@@ -34,7 +39,13 @@ pub(super) fn crop(to: &mut Writer<'_>, op: &Crop, node: &Node, x: &str) -> Stri
         };
         if before.dim(axis) != after.dim(axis) {
             let begin = i64::from(offset);
-            y = part(to, axis as i64, begin, begin + i64::from(after.dim(axis)), &y);
+            y = part(
+                to,
+                axis as i64,
+                begin,
+                begin + i64::from(after.dim(axis)),
+                &y,
+            );
         }
     }
     match y == x {
@@ -44,14 +55,24 @@ pub(super) fn crop(to: &mut Writer<'_>, op: &Crop, node: &Node, x: &str) -> Stri
 }
 
 /// A Reshape to dims of which the first are copied; sizes of the axes behind the change are those of the graph.
-pub(super) fn flatten(to: &mut Writer<'_>, axis: u32, end_axis: u32, node: &Node, x: &str) -> String {
+pub(super) fn flatten(
+    to: &mut Writer<'_>,
+    axis: u32,
+    end_axis: u32,
+    node: &Node,
+    x: &str,
+) -> String {
     let shape = to.graph.shape(node.inputs[0]).clone();
     if axis == 1 && end_axis as usize + 1 == shape.rank() {
         return to.add("Flatten", &[x], &[("axis", Int(1))]);
     }
     let mut dims = vec![0; axis as usize];
     dims.push(-1);
-    dims.extend(shape.dims()[end_axis as usize + 1..].iter().map(|&dim| i64::from(dim)));
+    dims.extend(
+        shape.dims()[end_axis as usize + 1..]
+            .iter()
+            .map(|&dim| i64::from(dim)),
+    );
     let dims = to.ints(&dims);
     to.add("Reshape", &[x, &dims], &[])
 }
@@ -100,7 +121,12 @@ pub(super) fn expand(to: &mut Writer<'_>, dims: &[u32], x: &str) -> String {
 }
 
 pub(super) fn pad(to: &mut Writer<'_>, op: &Pad, x: &str) -> String {
-    let pads: Vec<i64> = op.begin.iter().chain(&op.end).map(|&pad| pad.into()).collect();
+    let pads: Vec<i64> = op
+        .begin
+        .iter()
+        .chain(&op.end)
+        .map(|&pad| pad.into())
+        .collect();
     let pads = to.ints(&pads);
     let (mode, value) = match op.mode {
         PadMode::Constant { value } => ("constant", to.number(value)),
@@ -117,12 +143,21 @@ pub(super) fn gather(to: &mut Writer<'_>, op: &Gather, x: &str) -> String {
     to.add("Gather", &[x, &indices], &[("axis", Int(op.axis.into()))])
 }
 
-pub(super) fn depth_to_space(to: &mut Writer<'_>, block: u32, order: DepthOrder, x: &str) -> String {
+pub(super) fn depth_to_space(
+    to: &mut Writer<'_>,
+    block: u32,
+    order: DepthOrder,
+    x: &str,
+) -> String {
     let mode = match order {
         DepthOrder::Dcr => "DCR",
         DepthOrder::Crd => "CRD",
     };
-    to.add("DepthToSpace", &[x], &[("blocksize", Int(block.into())), ("mode", Text(mode))])
+    to.add(
+        "DepthToSpace",
+        &[x],
+        &[("blocksize", Int(block.into())), ("mode", Text(mode))],
+    )
 }
 
 pub(super) fn space_to_depth(to: &mut Writer<'_>, block: u32, x: &str) -> String {
@@ -143,7 +178,10 @@ pub(super) fn resize(to: &mut Writer<'_>, op: &Resize, x: &str) -> Result<String
         ("antialias", Int(op.antialias.into())),
         ("exclude_outside", Int(op.exclude_outside.into())),
         ("extrapolation_value", Float(op.extrapolation)),
-        ("axes", Ints(op.axes.iter().map(|one| one.axis.into()).collect())),
+        (
+            "axes",
+            Ints(op.axes.iter().map(|one| one.axis.into()).collect()),
+        ),
     ];
     match op.method {
         ResizeMethod::Nearest(rounding) => {
@@ -162,7 +200,9 @@ pub(super) fn resize(to: &mut Writer<'_>, op: &Resize, x: &str) -> Result<String
     }
     let roi = match op.coordinates {
         Coordinates::TfCropAndResize => {
-            let ends = [0, 1].into_iter().flat_map(|end| op.axes.iter().map(move |one| one.roi[end]));
+            let ends = [0, 1]
+                .into_iter()
+                .flat_map(|end| op.axes.iter().map(move |one| one.roi[end]));
             let ends: Vec<f32> = ends.collect();
             to.floats(&[ends.len() as i64], &ends)
         }
@@ -188,7 +228,9 @@ pub(super) fn resize(to: &mut Writer<'_>, op: &Resize, x: &str) -> Result<String
             to.add("Resize", &[x, &roi, "", &sizes], &attributes)
         }
         _ => {
-            return Err(Error::new("scales of some axes and sizes of others").expected("one of both"));
+            return Err(
+                Error::new("scales of some axes and sizes of others").expected("one of both")
+            );
         }
     })
 }

@@ -86,7 +86,10 @@ impl<'a> Writer<'a> {
             output: vec![result.clone()],
             name: Some(name),
             op_type: Some(op.to_owned()),
-            attribute: attributes.iter().map(|(name, value)| attribute(name, value)).collect(),
+            attribute: attributes
+                .iter()
+                .map(|(name, value)| attribute(name, value))
+                .collect(),
             ..NodeProto::default()
         });
         self.node.1 += 1;
@@ -95,7 +98,11 @@ impl<'a> Writer<'a> {
 
     /// An operator of all operands of a node.
     pub fn plain(&mut self, op: &str, node: &Node) -> String {
-        let names: Vec<String> = node.inputs.iter().map(|&id| self.name(id).to_owned()).collect();
+        let names: Vec<String> = node
+            .inputs
+            .iter()
+            .map(|&id| self.name(id).to_owned())
+            .collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         self.add(op, &names, &[])
     }
@@ -121,7 +128,11 @@ impl<'a> Writer<'a> {
         if let Some(last) = self.made.node.last_mut() {
             last.name = Some(name);
         }
-        let next = self.graph.nodes.iter().position(|one| one.output == node.output);
+        let next = self
+            .graph
+            .nodes
+            .iter()
+            .position(|one| one.output == node.output);
         let next = next.and_then(|index| self.graph.nodes.get(index + 1));
         self.node = (next.map_or_else(String::new, |next| next.name.clone()), 0);
     }
@@ -155,8 +166,14 @@ impl<'a> Writer<'a> {
         }
         let dims64: Vec<i64> = dims.iter().map(|&dim| dim.into()).collect();
         match self.options.sparse && 2 * weight.nonzeros() < weight.shape().count() {
-            true => self.made.sparse_initializer.push(sparse(&name, &dims64, &weight)),
-            false => self.made.initializer.push(floats(&name, &dims64, weight.data())),
+            true => self
+                .made
+                .sparse_initializer
+                .push(sparse(&name, &dims64, &weight)),
+            false => self
+                .made
+                .initializer
+                .push(floats(&name, &dims64, weight.data())),
         }
         self.weights.insert(key, name.clone());
         name
@@ -220,10 +237,17 @@ fn floats(name: &str, dims: &[i64], data: &[f32]) -> TensorProto {
 /// The elements that are not +0, with their places.
 fn sparse(name: &str, dims: &[i64], weight: &Weight) -> SparseTensorProto {
     let data = weight.data();
-    let stored = data.iter().enumerate().filter(|(_, value)| value.to_bits() != 0);
-    let (places, values): (Vec<i64>, Vec<f32>) = stored.map(|(place, &value)| (place as i64, value)).unzip();
+    let stored = data
+        .iter()
+        .enumerate()
+        .filter(|(_, value)| value.to_bits() != 0);
+    let (places, values): (Vec<i64>, Vec<f32>) =
+        stored.map(|(place, &value)| (place as i64, value)).unzip();
     let count = [values.len() as i64];
-    let raw: Vec<u8> = places.iter().flat_map(|place| place.to_le_bytes()).collect();
+    let raw: Vec<u8> = places
+        .iter()
+        .flat_map(|place| place.to_le_bytes())
+        .collect();
     SparseTensorProto {
         values: Some(floats(name, &count, &values)),
         indices: Some(TensorProto {

@@ -126,7 +126,9 @@ fn reshaped(constant: Constant) -> Result<Constant> {
 
 fn combine(node: &mut Node<'_>, op: BinaryOp, a: Value, b: Value) -> Result<Value> {
     if a.kind != b.kind {
-        return Err(Error::new("operands of two types").expected("one type").field("input[1]"));
+        return Err(Error::new("operands of two types")
+            .expected("one type")
+            .field("input[1]"));
     }
     let id = match same_shape(node, op, a.id, b.id)? {
         Some(id) => id,
@@ -154,7 +156,12 @@ fn combine(node: &mut Node<'_>, op: BinaryOp, a: Value, b: Value) -> Result<Valu
 }
 
 /// Operands of one shape, whatever the batch.
-fn same_shape(node: &mut Node<'_>, op: BinaryOp, a: ValueId, b: ValueId) -> Result<Option<ValueId>> {
+fn same_shape(
+    node: &mut Node<'_>,
+    op: BinaryOp,
+    a: ValueId,
+    b: ValueId,
+) -> Result<Option<ValueId>> {
     let op = match op {
         BinaryOp::Add => EltwiseOp::Sum {
             coefficients: vec![1.0; 2],
@@ -169,7 +176,8 @@ fn same_shape(node: &mut Node<'_>, op: BinaryOp, a: ValueId, b: ValueId) -> Resu
         return Ok(None);
     }
     let post = PostOps::default();
-    node.add(Op::Eltwise(Eltwise { op, post }), &[a, b]).map(Some)
+    node.add(Op::Eltwise(Eltwise { op, post }), &[a, b])
+        .map(Some)
 }
 
 /// An image times one factor for each channel: squeeze and excitation.
@@ -184,9 +192,11 @@ fn channel_factors(
     }
     let is_factor = |node: &Node<'_>, x: ValueId, factor: ValueId| {
         node.rank(x) == 4
-            && node.build.shapes(x).zip(node.build.shapes(factor)).all(|(x, factor)| {
-                factor.dims() == [x.dim(0), x.dim(1), 1, 1]
-            })
+            && node
+                .build
+                .shapes(x)
+                .zip(node.build.shapes(factor))
+                .all(|(x, factor)| factor.dims() == [x.dim(0), x.dim(1), 1, 1])
     };
     let (x, factor) = match (is_factor(node, a, b), is_factor(node, b, a)) {
         (true, _) => (a, b),
@@ -204,13 +214,11 @@ fn channel_factors(
 }
 
 /// A value and constant floats that vary along neighbouring axes, or not at all.
-fn with_constant(
-    node: &mut Node<'_>,
-    op: BinaryOp,
-    a: usize,
-    b: usize,
-) -> Result<Option<Value>> {
-    if !matches!(op, BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div) {
+fn with_constant(node: &mut Node<'_>, op: BinaryOp, a: usize, b: usize) -> Result<Option<Value>> {
+    if !matches!(
+        op,
+        BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div
+    ) {
         return Ok(None);
     }
     let (x, constant, swapped) = match (node.input(a), node.input(b)) {
@@ -218,7 +226,11 @@ fn with_constant(
         (Some(Known::Constant(c)), Some(Known::Value(x))) => (*x, c.clone(), true),
         _ => return Ok(None),
     };
-    let Some(weight) = constant.as_weight().filter(|_| x.kind == Kind::Float).cloned() else {
+    let Some(weight) = constant
+        .as_weight()
+        .filter(|_| x.kind == Kind::Float)
+        .cloned()
+    else {
         return Ok(None);
     };
     if swapped && op == BinaryOp::Div {
@@ -285,9 +297,10 @@ fn span(node: &Node<'_>, x: ValueId, dims: &[u32]) -> Option<(usize, Vec<u32>)> 
     let first = dims.iter().position(|&dim| dim != 1)?;
     let last = dims.iter().rposition(|&dim| dim != 1)?;
     let part = &dims[first..=last];
-    let fits = node.build.shapes(x).all(|shape| {
-        shape.dims().get(offset + first..=offset + last) == Some(part)
-    });
+    let fits = node
+        .build
+        .shapes(x)
+        .all(|shape| shape.dims().get(offset + first..=offset + last) == Some(part));
     fits.then(|| (offset + first, part.to_vec()))
 }
 
@@ -324,7 +337,9 @@ pub(super) fn mean(node: &mut Node<'_>) -> Result<Vec<Known>> {
 pub(super) fn select(node: &mut Node<'_>) -> Result<Vec<Known>> {
     let [condition, then, otherwise] = [node.value(0)?, node.value(1)?, node.value(2)?];
     if then.kind != otherwise.kind {
-        return Err(Error::new("operands of two types").field("input[2]").expected("one type"));
+        return Err(Error::new("operands of two types")
+            .field("input[2]")
+            .expected("one type"));
     }
     let id = node.add(Op::Select, &[condition.id, then.id, otherwise.id])?;
     Ok(vec![Known::Value(Value { id, ..then })])

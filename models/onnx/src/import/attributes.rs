@@ -18,10 +18,14 @@ impl<'a> Attributes<'a> {
                     "" => "no attributes".to_owned(),
                     _ => format!("one of: {}", known.replace(' ', ", ")),
                 };
-                return Err(Error::new("an unknown attribute").field(name).expected(expected));
+                return Err(Error::new("an unknown attribute")
+                    .field(name)
+                    .expected(expected));
             }
             if found.iter().any(|other| other.name() == name) {
-                return Err(Error::new("an attribute twice").field(name).expected("each once"));
+                return Err(Error::new("an attribute twice")
+                    .field(name)
+                    .expected("each once"));
             }
             if attribute.ref_attr_name.is_some() {
                 return Err(Error::new("an attribute of a function")
@@ -40,9 +44,11 @@ impl<'a> Attributes<'a> {
         // Files of IR 1 do not say the type.
         match attribute.r#type() {
             found if found == kind || found == AttributeType::Undefined => Ok(Some(attribute)),
-            found => Err(Error::new(format!("a value of type {}", found.as_str_name()))
-                .field(name)
-                .expected(kind.as_str_name())),
+            found => Err(
+                Error::new(format!("a value of type {}", found.as_str_name()))
+                    .field(name)
+                    .expected(kind.as_str_name()),
+            ),
         }
     }
 
@@ -89,7 +95,12 @@ impl<'a> Attributes<'a> {
         let Some(found) = self.get(name, AttributeType::Strings)? else {
             return Ok(None);
         };
-        found.strings.iter().map(|one| text(one, name)).collect::<Result<_>>().map(Some)
+        found
+            .strings
+            .iter()
+            .map(|one| text(one, name))
+            .collect::<Result<_>>()
+            .map(Some)
     }
 
     /// One of the words; the first is the default.
@@ -98,12 +109,16 @@ impl<'a> Attributes<'a> {
         let found = choices.iter().find(|(choice, _)| *choice == word);
         found.map(|(_, value)| *value).ok_or_else(|| {
             let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-            Error::new(format!("{word:?}")).field(name).expected(format!("one of: {}", words.join(", ")))
+            Error::new(format!("{word:?}"))
+                .field(name)
+                .expected(format!("one of: {}", words.join(", ")))
         })
     }
 
     pub fn tensor(&self, name: &str) -> Result<Option<&'a TensorProto>> {
-        Ok(self.get(name, AttributeType::Tensor)?.and_then(|one| one.t.as_ref()))
+        Ok(self
+            .get(name, AttributeType::Tensor)?
+            .and_then(|one| one.t.as_ref()))
     }
 
     pub fn sparse_tensor(&self, name: &str) -> Result<Option<&'a SparseTensorProto>> {
@@ -113,6 +128,9 @@ impl<'a> Attributes<'a> {
 }
 
 fn text<'a>(bytes: &'a [u8], name: &str) -> Result<&'a str> {
-    std::str::from_utf8(bytes)
-        .map_err(|_| Error::new("bytes that are no UTF-8 text").field(name).expected("text"))
+    std::str::from_utf8(bytes).map_err(|_| {
+        Error::new("bytes that are no UTF-8 text")
+            .field(name)
+            .expected("text")
+    })
 }

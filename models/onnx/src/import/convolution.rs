@@ -33,7 +33,10 @@ fn parts(node: &mut Node<'_>) -> Result<Parts> {
     }
     let kernel = dims[2..].to_vec();
     if let Some(said) = node.attributes.ints("kernel_shape")?
-        && !said.iter().copied().eq(kernel.iter().map(|&size| i64::from(size)))
+        && !said
+            .iter()
+            .copied()
+            .eq(kernel.iter().map(|&size| i64::from(size)))
     {
         return Err(Error::new(format!("{said:?}"))
             .field("kernel_shape")
@@ -56,8 +59,11 @@ fn parts(node: &mut Node<'_>) -> Result<Parts> {
 
 fn groups(node: &Node<'_>) -> Result<u32> {
     let groups = node.attributes.int("group")?.unwrap_or(1);
-    u32::try_from(groups)
-        .map_err(|_| Error::new(groups.to_string()).field("group").expected("1 or more"))
+    u32::try_from(groups).map_err(|_| {
+        Error::new(groups.to_string())
+            .field("group")
+            .expected("1 or more")
+    })
 }
 
 fn planar_weights(node: &mut Node<'_>, weight: &Weight, dims: &[u32]) -> Result<WeightId> {
@@ -150,7 +156,11 @@ fn transposed_window(node: &mut Node<'_>, parts: &Parts) -> Result<(Window, [i32
         true => Some(planar(&output_shape(node, axes)?, 1)),
         false => None,
     };
-    let sizes = *node.shape(parts.image).dims().last_chunk::<2>().unwrap_or(&[1, 1]);
+    let sizes = *node
+        .shape(parts.image)
+        .dims()
+        .last_chunk::<2>()
+        .unwrap_or(&[1, 1]);
     let pads = steps(node, "pads", 2 * axes, 0)?;
     let (begin, end) = (planar(&pads[..axes], 0), planar(&pads[axes..], 0));
     let mut behind = [0; 2];
@@ -188,7 +198,9 @@ fn transposed_window(node: &mut Node<'_>, parts: &Parts) -> Result<(Window, [i32
 /// Sizes of the output, of which some files give all axes.
 fn output_shape(node: &Node<'_>, axes: usize) -> Result<Vec<u32>> {
     let said = node.attributes.ints("output_shape")?.unwrap_or_default();
-    let sizes = said.get(said.len().saturating_sub(axes)..).unwrap_or_default();
+    let sizes = said
+        .get(said.len().saturating_sub(axes)..)
+        .unwrap_or_default();
     let size = |&size: &i64| u32::try_from(size).ok().filter(|&size| size > 0);
     let sizes: Option<Vec<u32>> = sizes.iter().map(size).collect();
     sizes.filter(|sizes| sizes.len() == axes).ok_or_else(|| {

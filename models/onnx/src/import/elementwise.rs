@@ -134,7 +134,9 @@ pub(super) fn swish(node: &mut Node<'_>) -> Result<Vec<Known>> {
 }
 
 pub(super) fn gelu(node: &mut Node<'_>) -> Result<Vec<Known>> {
-    let tanh = node.attributes.choice("approximate", &[("none", false), ("tanh", true)])?;
+    let tanh = node
+        .attributes
+        .choice("approximate", &[("none", false), ("tanh", true)])?;
     apply(node, Activation::Gelu { tanh })
 }
 
@@ -159,11 +161,12 @@ pub(super) fn not(node: &mut Node<'_>) -> Result<Vec<Known>> {
 
 /// Bounds are attributes up to opset 10, then operands.
 pub(super) fn clip(node: &mut Node<'_>) -> Result<Vec<Known>> {
-    let bound = |node: &mut Node<'_>, index: usize, name: &str, default: f32| {
-        match (node.has(index), node.attributes.has(name)) {
-            (true, _) => node.scalar(index),
-            (false, _) => node.attributes.float(name, default),
-        }
+    let bound = |node: &mut Node<'_>, index: usize, name: &str, default: f32| match (
+        node.has(index),
+        node.attributes.has(name),
+    ) {
+        (true, _) => node.scalar(index),
+        (false, _) => node.attributes.float(name, default),
     };
     let min = bound(node, 1, "min", f32::MIN)?;
     let max = bound(node, 2, "max", f32::MAX)?;
@@ -216,7 +219,11 @@ pub(super) fn cast_like(node: &mut Node<'_>) -> Result<Vec<Known>> {
     let kind = match node.input(1) {
         Some(Known::Value(value)) => value.kind,
         Some(Known::Constant(constant)) => constant.kind(),
-        None => return Err(Error::new("nothing").field("input[1]").expected("an operand")),
+        None => {
+            return Err(Error::new("nothing")
+                .field("input[1]")
+                .expected("an operand"));
+        }
     };
     let number = match kind {
         Kind::Float => crate::element::FLOAT,
@@ -228,7 +235,9 @@ pub(super) fn cast_like(node: &mut Node<'_>) -> Result<Vec<Known>> {
 
 fn to_element(node: &mut Node<'_>, to: Element) -> Result<Vec<Known>> {
     if !matches!(to.name, "float" | "int64" | "int32" | "bool") {
-        return Err(Error::new(to.name).field("to").expected("float, int32, int64 or bool"));
+        return Err(Error::new(to.name)
+            .field("to")
+            .expected("float, int32, int64 or bool"));
     }
     let x = node.value(0)?;
     let kind = to.kind;
@@ -268,7 +277,10 @@ pub(super) fn dropout(node: &mut Node<'_>) -> Result<Vec<Known>> {
         let kind = Kind::Bool;
         Known::Value(Value { id, kind })
     });
-    Ok([Known::Value(Value { id, ..x })].into_iter().chain(mask).collect())
+    Ok([Known::Value(Value { id, ..x })]
+        .into_iter()
+        .chain(mask)
+        .collect())
 }
 
 /// The operand itself.

@@ -74,7 +74,11 @@ fn integers(
     {
         let holds: Vec<Int> = conditions.to_vec();
         let chosen = |[condition, then, otherwise]: [Int; 3]| {
-            let chosen = if condition.at(batch) != 0 { then } else { otherwise };
+            let chosen = if condition.at(batch) != 0 {
+                then
+            } else {
+                otherwise
+            };
             Int {
                 from: chosen.from.max(condition.source()),
                 ..chosen
@@ -111,9 +115,13 @@ type Pair = (Option<Kind>, fn(Int, Int, u32) -> Int);
 fn unary(op: &str) -> Option<Unary> {
     Some(match op {
         "Neg" => (None, |one, batch| times(one, Int::known(-1), batch)),
-        "Abs" => (None, |one, batch| at(&[one], batch, |[x]| x.saturating_abs())),
+        "Abs" => (None, |one, batch| {
+            at(&[one], batch, |[x]| x.saturating_abs())
+        }),
         "Sign" => (None, |one, batch| at(&[one], batch, |[x]| x.signum())),
-        "Not" => (Some(Kind::Bool), |one, batch| at(&[one], batch, |[x]| i64::from(x == 0))),
+        "Not" => (Some(Kind::Bool), |one, batch| {
+            at(&[one], batch, |[x]| i64::from(x == 0))
+        }),
         "Floor" | "Ceil" | "Round" => (None, |one, _| one),
         _ => return None,
     })
@@ -123,13 +131,23 @@ fn pair(op: &str) -> Option<Pair> {
     const TRUTH: Option<Kind> = Some(Kind::Bool);
     Some(match op {
         "Add" | "Sum" => (None, plus),
-        "Sub" => (None, |a, b, batch| plus(a, times(b, Int::known(-1), batch), batch)),
+        "Sub" => (None, |a, b, batch| {
+            plus(a, times(b, Int::known(-1), batch), batch)
+        }),
         "Mul" => (None, times),
         "Div" => (None, over),
-        "Mod" => (None, |a, b, batch| at(&[a, b], batch, |[a, b]| a.checked_rem_euclid(b).map_or(0, |rest| {
-            // The result has the sign of the divisor.
-            if b < 0 && rest != 0 { rest.saturating_add(b) } else { rest }
-        }))),
+        "Mod" => (None, |a, b, batch| {
+            at(&[a, b], batch, |[a, b]| {
+                a.checked_rem_euclid(b).map_or(0, |rest| {
+                    // The result has the sign of the divisor.
+                    if b < 0 && rest != 0 {
+                        rest.saturating_add(b)
+                    } else {
+                        rest
+                    }
+                })
+            })
+        }),
         "Min" => (None, |a, b, batch| choose(a, b, batch, |a, b| a <= b)),
         "Max" => (None, |a, b, batch| choose(a, b, batch, |a, b| a >= b)),
         "Equal" => (TRUTH, |a, b, batch| compare(a, b, batch, |a, b| a == b)),
@@ -137,9 +155,15 @@ fn pair(op: &str) -> Option<Pair> {
         "LessOrEqual" => (TRUTH, |a, b, batch| compare(a, b, batch, |a, b| a <= b)),
         "Greater" => (TRUTH, |a, b, batch| compare(a, b, batch, |a, b| a > b)),
         "GreaterOrEqual" => (TRUTH, |a, b, batch| compare(a, b, batch, |a, b| a >= b)),
-        "And" => (TRUTH, |a, b, batch| compare(a, b, batch, |a, b| a != 0 && b != 0)),
-        "Or" => (TRUTH, |a, b, batch| compare(a, b, batch, |a, b| a != 0 || b != 0)),
-        "Xor" => (TRUTH, |a, b, batch| compare(a, b, batch, |a, b| (a != 0) != (b != 0))),
+        "And" => (TRUTH, |a, b, batch| {
+            compare(a, b, batch, |a, b| a != 0 && b != 0)
+        }),
+        "Or" => (TRUTH, |a, b, batch| {
+            compare(a, b, batch, |a, b| a != 0 || b != 0)
+        }),
+        "Xor" => (TRUTH, |a, b, batch| {
+            compare(a, b, batch, |a, b| (a != 0) != (b != 0))
+        }),
         _ => return None,
     })
 }
@@ -197,7 +221,11 @@ fn over(a: Int, b: Int, batch: u32) -> Int {
 }
 
 fn choose(a: Int, b: Int, batch: u32, first: fn(i64, i64) -> bool) -> Int {
-    let chosen = if first(a.at(batch), b.at(batch)) { a } else { b };
+    let chosen = if first(a.at(batch), b.at(batch)) {
+        a
+    } else {
+        b
+    };
     // Which one it is may be another matter for another batch.
     let from = match (a.images, b.images) {
         (0, 0) => a.from.max(b.from),
@@ -238,7 +266,9 @@ fn cast(node: &Node<'_>, operands: &[Rc<Constant>], batch: u32) -> Result<Option
     match (operand.as_ints(), to.kind) {
         (Some(ints), Kind::Int) => Ok(Some(Constant::ints(Kind::Int, dims, ints.to_vec()))),
         (Some(ints), Kind::Bool) => {
-            let truth = ints.iter().map(|&int| compare(int, Int::known(0), batch, |a, b| a != b));
+            let truth = ints
+                .iter()
+                .map(|&int| compare(int, Int::known(0), batch, |a, b| a != b));
             Ok(Some(Constant::ints(Kind::Bool, dims, truth.collect())))
         }
         (Some(_), Kind::Float) => Ok(Some(Constant {
@@ -280,8 +310,14 @@ fn reduced(op: &str, node: &Node<'_>, operands: &[Rc<Constant>]) -> Result<Optio
         return Ok(None);
     }
     let keep = node.attributes.flag("keepdims", true)?;
-    let dims = if keep { vec![1; list.dims.len()] } else { Vec::new() };
-    let result = rest.iter().fold(*first, |result, &next| of(result, next, batch));
+    let dims = if keep {
+        vec![1; list.dims.len()]
+    } else {
+        Vec::new()
+    };
+    let result = rest
+        .iter()
+        .fold(*first, |result, &next| of(result, next, batch));
     Ok(Some(Constant::ints(list.kind(), dims, vec![result])))
 }
 

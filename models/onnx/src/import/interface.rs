@@ -35,16 +35,25 @@ pub(super) struct Interface<'a> {
 impl<'a> Interface<'a> {
     pub fn of(graph: &'a GraphProto, options: &ImportOptions) -> Result<Self> {
         let initializers = graph.initializer.iter().map(|one| one.name());
-        let sparse = graph.sparse_initializer.iter().filter_map(|one| one.values.as_ref());
+        let sparse = graph
+            .sparse_initializer
+            .iter()
+            .filter_map(|one| one.values.as_ref());
         let initializers: Vec<&str> = initializers.chain(sparse.map(|one| one.name())).collect();
-        let infos = graph.input.iter().filter(|input| !initializers.contains(&input.name()));
+        let infos = graph
+            .input
+            .iter()
+            .filter(|input| !initializers.contains(&input.name()));
         let infos: Vec<&ValueInfoProto> = infos.collect();
         check_names(&infos, options)?;
         let mut written = Vec::new();
         for info in &infos {
             written.push(dims(info)?);
         }
-        let first = written.first().and_then(|dims| dims.as_ref()?.first()).cloned();
+        let first = written
+            .first()
+            .and_then(|dims| dims.as_ref()?.first())
+            .cloned();
         let mut inputs = Vec::new();
         for (index, (info, dims)) in infos.iter().zip(&written).enumerate() {
             let given = options.input_shapes.iter().find(|(name, _)| match name {
@@ -59,10 +68,17 @@ impl<'a> Interface<'a> {
             });
         }
         let outputs = graph.output.iter().map(|output| {
-            let dims = if output.r#type.is_some() { dims(output).ok().flatten() } else { None };
+            let dims = if output.r#type.is_some() {
+                dims(output).ok().flatten()
+            } else {
+                None
+            };
             (output.name(), dims)
         });
-        let batch = inputs.first().and_then(|input| input.dims.first().copied()).unwrap_or(1);
+        let batch = inputs
+            .first()
+            .and_then(|input| input.dims.first().copied())
+            .unwrap_or(1);
         Ok(Self {
             outputs: outputs.collect(),
             batch,
@@ -97,7 +113,9 @@ impl<'a> Interface<'a> {
     ) -> Result<()> {
         for input in &self.inputs {
             let at = |error: Error| error.field(format!("input \"{}\"", input.name));
-            let id = build.input(input.name, &input.dims, input.batched).map_err(at)?;
+            let id = build
+                .input(input.name, &input.dims, input.batched)
+                .map_err(at)?;
             let kind = Kind::Float;
             names.insert(input.name, Some(Known::Value(Value { id, kind })));
         }
@@ -114,13 +132,19 @@ impl<'a> Interface<'a> {
                 // Another batch than the file's may have been asked for.
                 Dim::Size(size) => *size == found || axis == 0,
             };
-            let fits = dims.len() == shape.rank() && dims.iter().zip(shape.dims()).enumerate().all(same);
+            let fits =
+                dims.len() == shape.rank() && dims.iter().zip(shape.dims()).enumerate().all(same);
             let sizes: Vec<String> = dims.iter().map(Dim::text).collect();
             (!fits).then(|| {
-                format!("output \"{name}\" is {shape}, while the file says {}", sizes.join("x"))
+                format!(
+                    "output \"{name}\" is {shape}, while the file says {}",
+                    sizes.join("x")
+                )
             })
         };
-        outputs.filter_map(|(output, &id)| wrong(output, graph.shape(id))).next()
+        outputs
+            .filter_map(|(output, &id)| wrong(output, graph.shape(id)))
+            .next()
     }
 }
 
@@ -137,8 +161,12 @@ impl Dim {
 /// Refuses inputs of one name, and shapes for inputs that there are not.
 fn check_names(infos: &[&ValueInfoProto], options: &ImportOptions) -> Result<()> {
     for (index, info) in infos.iter().enumerate() {
-        if infos[..index].iter().any(|other| other.name() == info.name()) {
-            return Err(Error::new(format!("two inputs \"{}\"", info.name())).expected("names of their own"));
+        if infos[..index]
+            .iter()
+            .any(|other| other.name() == info.name())
+        {
+            return Err(Error::new(format!("two inputs \"{}\"", info.name()))
+                .expected("names of their own"));
         }
     }
     for (name, _) in &options.input_shapes {
@@ -147,7 +175,8 @@ fn check_names(infos: &[&ValueInfoProto], options: &ImportOptions) -> Result<()>
         };
         if !infos.iter().any(|info| info.name() == name) {
             let names: Vec<&str> = infos.iter().map(|info| info.name()).collect();
-            return Err(Error::new(format!("no input \"{name}\"")).expected(format!("one of: {}", names.join(", "))));
+            return Err(Error::new(format!("no input \"{name}\""))
+                .expected(format!("one of: {}", names.join(", "))));
         }
     }
     Ok(())
@@ -156,7 +185,10 @@ fn check_names(infos: &[&ValueInfoProto], options: &ImportOptions) -> Result<()>
 /// Dims of an input or output, where the file says how many there are.
 fn dims(info: &ValueInfoProto) -> Result<Option<Vec<Dim>>> {
     let at = |error: Error| error.field(format!("input \"{}\"", info.name()));
-    let tensor = info.r#type.as_ref().and_then(|one| one.tensor_type.as_ref());
+    let tensor = info
+        .r#type
+        .as_ref()
+        .and_then(|one| one.tensor_type.as_ref());
     let Some(tensor) = tensor else {
         return Err(at(Error::new("no tensor").expected("a tensor")));
     };
@@ -187,13 +219,14 @@ fn dims(info: &ValueInfoProto) -> Result<Option<Vec<Dim>>> {
 fn known(name: &str, written: Option<&[Dim]>, given: Option<&Shape>) -> Result<Vec<u32>> {
     let at = |error: Error| error.field(format!("input \"{name}\""));
     match (written, given) {
-        (None, None) => Err(at(Error::new("no shape")
-            .expected("a shape")
-            .hint(format!("say it: --input-shape {name}=1,3,224,224, for example")))),
+        (None, None) => Err(at(Error::new("no shape").expected("a shape").hint(
+            format!("say it: --input-shape {name}=1,3,224,224, for example"),
+        ))),
         (None, Some(given)) => Ok(given.dims().to_vec()),
-        (Some(written), Some(given)) if written.len() != given.rank() => {
-            Err(at(Error::new(format!("shape {given}")).expected(format!("{} axes", written.len()))))
-        }
+        (Some(written), Some(given)) if written.len() != given.rank() => Err(at(Error::new(
+            format!("shape {given}"),
+        )
+        .expected(format!("{} axes", written.len())))),
         (Some(_), Some(given)) => Ok(given.dims().to_vec()),
         (Some(written), None) => {
             let open = written.iter().enumerate().skip(1);
@@ -203,9 +236,14 @@ fn known(name: &str, written: Option<&[Dim]>, given: Option<&Shape>) -> Result<V
                 .collect();
             if !open.is_empty() {
                 let axes = if open.len() == 1 { "axis" } else { "axes" };
-                return Err(at(Error::new(format!("no size for {axes} {}", open.join(", ")))
-                    .expected("sizes")
-                    .hint(format!("say them: --input-shape {name}=1,3,224,224, for example"))));
+                return Err(at(Error::new(format!(
+                    "no size for {axes} {}",
+                    open.join(", ")
+                ))
+                .expected("sizes")
+                .hint(format!(
+                    "say them: --input-shape {name}=1,3,224,224, for example"
+                ))));
             }
             let size = |dim: &Dim| match dim {
                 Dim::Size(size) => *size,

@@ -10,9 +10,11 @@ use std::sync::Arc;
 pub(super) fn gemm(node: &mut Node<'_>) -> Result<Vec<Known>> {
     let mut a = node.float(0)?;
     if node.rank(a) != 2 {
-        return Err(Error::new(format!("{} axes ({})", node.rank(a), node.shape(a)))
-            .field("input[0]")
-            .expected("2, a matrix"));
+        return Err(
+            Error::new(format!("{} axes ({})", node.rank(a), node.shape(a)))
+                .field("input[0]")
+                .expected("2, a matrix"),
+        );
     }
     if node.attributes.flag("transA", false)? {
         a = node.add(Op::Permute { order: vec![1, 0] }, &[a])?;
@@ -83,7 +85,9 @@ fn computed(
 ) -> Result<Vec<Known>> {
     let mut b = node.float(1)?;
     if node.rank(b) != 2 {
-        return Err(Error::new(format!("{} axes", node.rank(b))).field("input[1]").expected("2"));
+        return Err(Error::new(format!("{} axes", node.rank(b)))
+            .field("input[1]")
+            .expected("2"));
     }
     if transposed {
         b = node.add(Op::Permute { order: vec![1, 0] }, &[b])?;

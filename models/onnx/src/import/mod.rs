@@ -98,7 +98,9 @@ fn attempt(model: &Model, options: &ImportOptions) -> Result<Imported> {
     let mut graph = match open {
         Some(graph) => graph,
         None => {
-            let made = file.convert(&interface, interface.fixed_batch()).map_err(Error::from)?;
+            let made = file
+                .convert(&interface, interface.fixed_batch())
+                .map_err(Error::from)?;
             warnings.clone_from(&file.warnings.borrow());
             warnings.push(Warning::new(format!(
                 "the network is for a batch of {}: some of its shapes cannot be followed for others",
@@ -116,7 +118,10 @@ fn attempt(model: &Model, options: &ImportOptions) -> Result<Imported> {
         graph,
         training: Training::default(),
         preprocess: None,
-        warnings: warnings.into_iter().map(|warning| warning.file(&model.path)).collect(),
+        warnings: warnings
+            .into_iter()
+            .map(|warning| warning.file(&model.path))
+            .collect(),
     })
 }
 
@@ -127,7 +132,11 @@ fn zero_below(graph: &mut Graph, threshold: f32) {
         Op::InnerProduct(op) => Some(op.weights),
         _ => None,
     };
-    let mut ids: Vec<_> = graph.nodes.iter().filter_map(|node| weighted(&node.op)).collect();
+    let mut ids: Vec<_> = graph
+        .nodes
+        .iter()
+        .filter_map(|node| weighted(&node.op))
+        .collect();
     ids.sort_unstable();
     ids.dedup();
     for id in ids {
@@ -161,14 +170,21 @@ impl From<Failure> for Error {
         const SHOWN: usize = 20;
         let text = |one: &Refused| {
             let field = if one.field.is_empty() { "" } else { "." };
-            format!("\"{}\" ({}{field}{}): {}", one.node, one.op, one.field, one.why)
+            format!(
+                "\"{}\" ({}{field}{}): {}",
+                one.node, one.op, one.field, one.why
+            )
         };
         let mut list: Vec<String> = refused.iter().take(SHOWN).map(text).collect();
         if refused.len() > SHOWN {
             list.push(format!("and {} more", refused.len() - SHOWN));
         }
-        Error::new(format!("{} nodes that cannot be read: {}", refused.len(), list.join("; ")))
-            .hint("`skimjit inspect FILE --support` shows them as a table")
+        Error::new(format!(
+            "{} nodes that cannot be read: {}",
+            refused.len(),
+            list.join("; ")
+        ))
+        .hint("`skimjit inspect FILE --support` shows them as a table")
     }
 }
 
@@ -209,22 +225,35 @@ impl<'a> File<'a> {
             }
         };
         let decoded = decoded.map_err(|error| {
-            let field = error.field.clone().map_or_else(String::new, |field| format!(".{field}"));
+            let field = error
+                .field
+                .clone()
+                .map_or_else(String::new, |field| format!(".{field}"));
             Error {
                 field: Some(format!("initializer \"{name}\"{field}")),
                 ..error
             }
         })?;
         let decoded = Rc::new(decoded);
-        self.initializers.borrow_mut().insert(name, Rc::clone(&decoded));
+        self.initializers
+            .borrow_mut()
+            .insert(name, Rc::clone(&decoded));
         Ok(Some(decoded))
     }
 
     /// The graph for the batch that is asked for, which is right for any other too; `None`: there is none.
-    fn for_any_batch(&self, interface: &Interface<'a>) -> std::result::Result<Option<Graph>, Failure> {
+    fn for_any_batch(
+        &self,
+        interface: &Interface<'a>,
+    ) -> std::result::Result<Option<Graph>, Failure> {
         let follows = |graph: Graph| {
-            let follows = graph.nodes.iter().all(|node| node.derived != Derived::Shapes);
-            let graph = follows.then(|| graph.with_batch(interface.batch).ok()).flatten();
+            let follows = graph
+                .nodes
+                .iter()
+                .all(|node| node.derived != Derived::Shapes);
+            let graph = follows
+                .then(|| graph.with_batch(interface.batch).ok())
+                .flatten();
             graph.filter(|graph| interface.mismatch(graph).is_none())
         };
         let made = self.convert(interface, interface.open_batch())?;
@@ -241,7 +270,11 @@ impl<'a> File<'a> {
     }
 
     /// The graph for a batch; the file says more than one batch in `build`.
-    fn convert(&self, interface: &Interface<'a>, build: Build) -> std::result::Result<Made, Failure> {
+    fn convert(
+        &self,
+        interface: &Interface<'a>,
+        build: Build,
+    ) -> std::result::Result<Made, Failure> {
         self.warnings.borrow_mut().clear();
         let mut making = Making {
             file: self,
@@ -249,9 +282,13 @@ impl<'a> File<'a> {
             names: HashMap::new(),
             refused: Vec::new(),
         };
-        interface.add_to(&mut making.build, &mut making.names).map_err(Failure::Model)?;
+        interface
+            .add_to(&mut making.build, &mut making.names)
+            .map_err(Failure::Model)?;
         for &index in &self.order.nodes {
-            making.node(&self.model.graph().node[index]).map_err(Failure::Model)?;
+            making
+                .node(&self.model.graph().node[index])
+                .map_err(Failure::Model)?;
         }
         match making.refused.is_empty() {
             true => making.finish().map_err(Failure::Model),
@@ -304,7 +341,10 @@ impl<'a> Making<'a, '_> {
         while inputs.last().is_some_and(Option::is_none) {
             inputs.pop();
         }
-        let outputs = proto.output.iter().rposition(|output| self.file.order.is_used(output));
+        let outputs = proto
+            .output
+            .iter()
+            .rposition(|output| self.file.order.is_used(output));
         let outputs = outputs.map_or(0, |last| last + 1);
         let begin = self.build.graph.nodes.len();
         match self.convert(proto, name, inputs, outputs) {
@@ -326,7 +366,10 @@ impl<'a> Making<'a, '_> {
     ) -> Result<Vec<Known>> {
         let row = operator(self.file.model, proto)?;
         let attributes = Attributes::of(proto, row.attributes)?;
-        let constants = inputs.iter().flatten().all(|input| matches!(input, Known::Constant(_)));
+        let constants = inputs
+            .iter()
+            .flatten()
+            .all(|input| matches!(input, Known::Constant(_)));
         let mut node = Node {
             name,
             opset: self.file.opset,
@@ -363,7 +406,10 @@ impl<'a> Making<'a, '_> {
             domain => format!("{domain}.{}", proto.op_type()),
         };
         let field = error.field.clone().unwrap_or_default();
-        let expected = error.expected.as_deref().map(|text| format!(", expected {text}"));
+        let expected = error
+            .expected
+            .as_deref()
+            .map(|text| format!(", expected {text}"));
         let why = format!("found {}{}", error.found, expected.unwrap_or_default());
         let dot = if field.is_empty() { "" } else { "." };
         let full = format!("{op}{dot}{field}");
@@ -399,7 +445,10 @@ impl<'a> Making<'a, '_> {
             }
             graph.values[node.output.0 as usize].name = format!("{name}/{}", index + 1);
         }
-        let new: Vec<_> = graph.nodes[begin..].iter().map(|node| node.output).collect();
+        let new: Vec<_> = graph.nodes[begin..]
+            .iter()
+            .map(|node| node.output)
+            .collect();
         for (output, result) in proto.output.iter().zip(results) {
             if output.is_empty() {
                 continue;
@@ -434,13 +483,16 @@ impl<'a> Making<'a, '_> {
                 }
             };
             if value.kind != Kind::Float {
-                let text = format!("output \"{name}\" is of integers or conditions: they come as floats");
+                let text =
+                    format!("output \"{name}\" is of integers or conditions: they come as floats");
                 self.file.warnings.borrow_mut().push(Warning::new(text));
             }
             let graph = &self.build.graph;
             let taken = graph.outputs.contains(&value.id) || inputs.contains(&value.id);
             let id = match taken || graph.value(value.id).name != name {
-                true => self.build.add(name, Op::Identity, &[value.id], Default::default())?,
+                true => self
+                    .build
+                    .add(name, Op::Identity, &[value.id], Default::default())?,
                 false => value.id,
             };
             self.build.graph.outputs.push(id);
@@ -457,18 +509,30 @@ impl<'a> Making<'a, '_> {
 fn operator(model: &Model, proto: &NodeProto) -> Result<&'static Row> {
     let op = proto.op_type();
     let is_own = matches!(proto.domain(), "" | "ai.onnx");
-    if model.functions().any(|function| function.name() == op && function.domain() == proto.domain()) {
+    if model
+        .functions()
+        .any(|function| function.name() == op && function.domain() == proto.domain())
+    {
         return Err(Error::new("a function of the file")
             .expected("operators")
             .hint("inline functions before: onnx.inliner.inline_local_functions does it"));
     }
     match table::find(op).filter(|_| is_own) {
         Some(row) => Ok(row),
-        None if proto.attribute.iter().any(|one| one.g.is_some() || !one.graphs.is_empty()) => {
-            Err(Error::new("an operator with a graph inside").expected("operators without control flow"))
+        None if proto
+            .attribute
+            .iter()
+            .any(|one| one.g.is_some() || !one.graphs.is_empty()) =>
+        {
+            Err(Error::new("an operator with a graph inside")
+                .expected("operators without control flow"))
         }
-        None if is_own => Err(Error::new("an operator that is not known").expected("one of SUPPORTED.md's")),
-        None => Err(Error::new(format!("an operator of the domain {:?}", proto.domain()))
-            .expected("operators of ai.onnx")),
+        None if is_own => {
+            Err(Error::new("an operator that is not known").expected("one of SUPPORTED.md's"))
+        }
+        None => Err(
+            Error::new(format!("an operator of the domain {:?}", proto.domain()))
+                .expected("operators of ai.onnx"),
+        ),
     }
 }

@@ -26,13 +26,13 @@ pub(super) fn transpose(node: &mut Node<'_>) -> Result<Vec<Known>> {
 
 pub(super) fn concat(node: &mut Node<'_>) -> Result<Vec<Known>> {
     // Exporters concatenate empty tensors too.
-    let is_empty = |input: &Option<Known>| {
-        matches!(input, Some(Known::Constant(constant)) if constant.count() == 0)
-    };
+    let is_empty = |input: &Option<Known>| matches!(input, Some(Known::Constant(constant)) if constant.count() == 0);
     if node.inputs.iter().any(|input| !is_empty(input)) {
         node.inputs.retain(|input| !is_empty(input));
     }
-    let values: Result<Vec<Value>> = (0..node.inputs.len()).map(|index| node.value(index)).collect();
+    let values: Result<Vec<Value>> = (0..node.inputs.len())
+        .map(|index| node.value(index))
+        .collect();
     let values = values?;
     let Some(&first) = values.first() else {
         return Err(Error::new("no operands").expected("at least one"));
@@ -67,16 +67,25 @@ pub(super) fn split(node: &mut Node<'_>) -> Result<Vec<Known>> {
     let sizes = match node.ints_or_attribute(1, "split")? {
         Some(sizes) => sizes,
         None => {
-            let parts = node.attributes.int("num_outputs")?.unwrap_or(node.outputs as i64);
+            let parts = node
+                .attributes
+                .int("num_outputs")?
+                .unwrap_or(node.outputs as i64);
             if !(1..=size).contains(&parts) {
-                return Err(Error::new(format!("{parts} parts")).field("num_outputs").expected(format!("1 to {size}")));
+                return Err(Error::new(format!("{parts} parts"))
+                    .field("num_outputs")
+                    .expected(format!("1 to {size}")));
             }
             // All of one size, but the last where it does not fit.
             let each = (size + parts - 1) / parts;
-            (0..parts).map(|index| each.min(size - index * each)).collect()
+            (0..parts)
+                .map(|index| each.min(size - index * each))
+                .collect()
         }
     };
-    let total: i64 = sizes.iter().fold(0, |total, size| total.saturating_add(*size));
+    let total: i64 = sizes
+        .iter()
+        .fold(0, |total, size| total.saturating_add(*size));
     if total != size || sizes.iter().any(|&size| size < 1) {
         return Err(Error::new(format!("parts of {sizes:?}"))
             .field("split")
@@ -99,7 +108,10 @@ pub(super) fn slice(node: &mut Node<'_>) -> Result<Vec<Known>> {
     let mut x = node.value(0)?;
     let rank = node.rank(x.id);
     let known = |ints: &[i64]| -> Vec<Int> { ints.iter().map(|&int| Int::known(int)).collect() };
-    let (starts, ends) = match (node.attributes.ints("starts")?, node.attributes.ints("ends")?) {
+    let (starts, ends) = match (
+        node.attributes.ints("starts")?,
+        node.attributes.ints("ends")?,
+    ) {
         (Some(starts), Some(ends)) => (known(starts), known(ends)),
         _ => (node.ints(1)?, node.ints(2)?),
     };
@@ -115,7 +127,9 @@ pub(super) fn slice(node: &mut Node<'_>) -> Result<Vec<Known>> {
         false => vec![1; starts.len()],
     };
     if ends.len() != starts.len() || axes.len() != starts.len() || steps.len() != starts.len() {
-        return Err(Error::new("lists of several lengths").field("starts").expected("one length"));
+        return Err(Error::new("lists of several lengths")
+            .field("starts")
+            .expected("one length"));
     }
     super::node::sorted_axes(&axes, rank, "axes")?;
     for index in 0..starts.len() {
@@ -144,12 +158,21 @@ fn slice_axis(
     }
     let size = i64::from(node.shape(x.id).dim(axis));
     let numbers = node.numbers(&[start, end]);
-    let place = |number: i64| if number < 0 { number.saturating_add(size) } else { number };
+    let place = |number: i64| {
+        if number < 0 {
+            number.saturating_add(size)
+        } else {
+            number
+        }
+    };
     let (first, last) = (place(numbers[0]), place(numbers[1]));
     let empty = || {
-        Err(Error::new(format!("{}..{} with steps of {step}", numbers[0], numbers[1]))
-            .field("starts")
-            .expected(format!("some of the {size} elements of axis {axis}")))
+        Err(Error::new(format!(
+            "{}..{} with steps of {step}",
+            numbers[0], numbers[1]
+        ))
+        .field("starts")
+        .expected(format!("some of the {size} elements of axis {axis}")))
     };
     if step == 1 {
         let (first, last) = (first.clamp(0, size), last.clamp(0, size));
@@ -160,22 +183,33 @@ fn slice_axis(
     }
     let indices: Vec<u32> = match step {
         0 => return empty(),
-        1.. => (first.clamp(0, size)..last.clamp(0, size)).step_by(step as usize).map(|i| i as u32).collect(),
+        1.. => (first.clamp(0, size)..last.clamp(0, size))
+            .step_by(step as usize)
+            .map(|i| i as u32)
+            .collect(),
         _ => {
             let (first, last) = (first.clamp(-1, size - 1), last.clamp(-1, size - 1));
-            let down = (last + 1..=first).rev().step_by(step.unsigned_abs() as usize);
+            let down = (last + 1..=first)
+                .rev()
+                .step_by(step.unsigned_abs() as usize);
             down.map(|index| index as u32).collect()
         }
     };
     if indices.is_empty() {
         return empty();
     }
-    node.from = node.from.max(if dim.images == 0 { Source::Sizes } else { Source::Batch });
+    node.from = node.from.max(if dim.images == 0 {
+        Source::Sizes
+    } else {
+        Source::Batch
+    });
     gather_axis(node, x, axis, indices)
 }
 
 fn gather_axis(node: &mut Node<'_>, x: Value, axis: usize, indices: Vec<u32>) -> Result<Value> {
-    let neighbours = indices.windows(2).all(|two| two[0].checked_add(1) == Some(two[1]));
+    let neighbours = indices
+        .windows(2)
+        .all(|two| two[0].checked_add(1) == Some(two[1]));
     if let (true, Some(&first), Some(&last)) = (neighbours, indices.first(), indices.last()) {
         return part(node, x, axis, first, last + 1);
     }
@@ -192,7 +226,11 @@ fn all_elements(
     ints: &[Int],
 ) -> Result<Option<Value>> {
     let batch = node.build.batch;
-    let in_order = || ints.iter().enumerate().all(|(place, int)| int.at(batch) == place as i64);
+    let in_order = || {
+        ints.iter()
+            .enumerate()
+            .all(|(place, int)| int.at(batch) == place as i64)
+    };
     let shape = node.shape(x.id);
     let all = shape.rank() == 1 && shape.count() == ints.len();
     let Some((_, behind)) = constant.dims.split_first().filter(|_| all) else {
@@ -202,7 +240,9 @@ fn all_elements(
         return Ok(None);
     }
     node.build.assumes = true;
-    let dims: Vec<i64> = std::iter::once(-1).chain(behind.iter().map(|&dim| dim as i64)).collect();
+    let dims: Vec<i64> = std::iter::once(-1)
+        .chain(behind.iter().map(|&dim| dim as i64))
+        .collect();
     let id = node.reshape(x.id, &dims)?;
     Ok(Some(Value { id, ..x }))
 }
@@ -219,12 +259,19 @@ pub(super) fn gather(node: &mut Node<'_>) -> Result<Vec<Known>> {
     let numbers = node.numbers(&ints);
     let size = i64::from(node.shape(x.id).dim(axis));
     let index = |&number: &i64| {
-        let index = if number < 0 { number.saturating_add(size) } else { number };
-        (0..size).contains(&index).then_some(index as u32).ok_or_else(|| {
-            Error::new(number.to_string())
-                .field("input[1]")
-                .expected(format!("-{size} to {}", size - 1))
-        })
+        let index = if number < 0 {
+            number.saturating_add(size)
+        } else {
+            number
+        };
+        (0..size)
+            .contains(&index)
+            .then_some(index as u32)
+            .ok_or_else(|| {
+                Error::new(number.to_string())
+                    .field("input[1]")
+                    .expected(format!("-{size} to {}", size - 1))
+            })
     };
     let indices = numbers.iter().map(index).collect::<Result<Vec<u32>>>()?;
     // Counting from the end means other elements when the size changes.
@@ -232,7 +279,9 @@ pub(super) fn gather(node: &mut Node<'_>) -> Result<Vec<Known>> {
         node.from = node.from.max(Source::Sizes);
     }
     if indices.is_empty() {
-        return Err(Error::new("no indices").field("input[1]").expected("at least one"));
+        return Err(Error::new("no indices")
+            .field("input[1]")
+            .expected("at least one"));
     }
     let y = gather_axis(node, x, axis, indices)?;
     if let [_] = constant.dims[..] {
@@ -258,7 +307,9 @@ pub(super) fn tile(node: &mut Node<'_>) -> Result<Vec<Known>> {
     }
     for (axis, &tiles) in repeats.iter().enumerate() {
         let Some(tiles) = u32::try_from(tiles).ok().filter(|&tiles| tiles > 0) else {
-            return Err(Error::new(tiles.to_string()).field("input[1]").expected("1 or more"));
+            return Err(Error::new(tiles.to_string())
+                .field("input[1]")
+                .expected("1 or more"));
         };
         if tiles > 1 {
             let axis = axis as u32;
@@ -307,11 +358,14 @@ pub(super) fn pad(node: &mut Node<'_>) -> Result<Vec<Known>> {
     }
     let (mut begin, mut end) = (vec![0; rank], vec![0; rank]);
     for (index, &axis) in axes.iter().enumerate() {
-        for (pad, &number) in
-            [(&mut begin[axis], &pads[index]), (&mut end[axis], &pads[index + axes.len()])]
-        {
+        for (pad, &number) in [
+            (&mut begin[axis], &pads[index]),
+            (&mut end[axis], &pads[index + axes.len()]),
+        ] {
             *pad = i32::try_from(number).map_err(|_| {
-                Error::new(number.to_string()).field("pads").expected("a number of 32 bits")
+                Error::new(number.to_string())
+                    .field("pads")
+                    .expected("a number of 32 bits")
             })?;
         }
     }
@@ -321,17 +375,23 @@ pub(super) fn pad(node: &mut Node<'_>) -> Result<Vec<Known>> {
 
 fn block(node: &Node<'_>) -> Result<u32> {
     let block = node.attributes.int("blocksize")?.unwrap_or(0);
-    u32::try_from(block).ok().filter(|&block| block > 0).ok_or_else(|| {
-        Error::new(block.to_string()).field("blocksize").expected("1 or more")
-    })
+    u32::try_from(block)
+        .ok()
+        .filter(|&block| block > 0)
+        .ok_or_else(|| {
+            Error::new(block.to_string())
+                .field("blocksize")
+                .expected("1 or more")
+        })
 }
 
 pub(super) fn depth_to_space(node: &mut Node<'_>) -> Result<Vec<Known>> {
     let x = node.value(0)?;
     let block = block(node)?;
-    let order = node
-        .attributes
-        .choice("mode", &[("DCR", DepthOrder::Dcr), ("CRD", DepthOrder::Crd)])?;
+    let order = node.attributes.choice(
+        "mode",
+        &[("DCR", DepthOrder::Dcr), ("CRD", DepthOrder::Crd)],
+    )?;
     let id = node.add(Op::DepthToSpace { block, order }, &[x.id])?;
     Ok(vec![Known::Value(Value { id, ..x })])
 }
@@ -339,9 +399,10 @@ pub(super) fn depth_to_space(node: &mut Node<'_>) -> Result<Vec<Known>> {
 pub(super) fn space_to_depth(node: &mut Node<'_>) -> Result<Vec<Known>> {
     let x = node.value(0)?;
     let block = block(node)?;
-    let order = node
-        .attributes
-        .choice("mode", &[("DCR", DepthOrder::Dcr), ("CRD", DepthOrder::Crd)])?;
+    let order = node.attributes.choice(
+        "mode",
+        &[("DCR", DepthOrder::Dcr), ("CRD", DepthOrder::Crd)],
+    )?;
     let id = node.add(Op::SpaceToDepth { block }, &[x.id])?;
     let y = Value { id, ..x };
     if order == DepthOrder::Dcr {

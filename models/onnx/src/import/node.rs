@@ -37,13 +37,19 @@ impl Node<'_> {
     }
 
     fn missing(index: usize) -> Error {
-        Error::new("nothing").field(field(index)).expected("an operand")
+        Error::new("nothing")
+            .field(field(index))
+            .expected("an operand")
     }
 
     /// Operand `index` as a value of the graph.
     pub fn value(&mut self, index: usize) -> Result<Value> {
         let name = self.name;
-        match self.input(index).ok_or_else(|| Self::missing(index))?.clone() {
+        match self
+            .input(index)
+            .ok_or_else(|| Self::missing(index))?
+            .clone()
+        {
             Known::Value(value) => Ok(value),
             Known::Constant(constant) => self
                 .build
@@ -57,7 +63,9 @@ impl Node<'_> {
         let value = self.value(index)?;
         match value.kind {
             Kind::Float => Ok(value.id),
-            _ => Err(Error::new("integers or conditions").field(field(index)).expected("floats")),
+            _ => Err(Error::new("integers or conditions")
+                .field(field(index))
+                .expected("floats")),
         }
     }
 
@@ -99,7 +107,9 @@ impl Node<'_> {
     pub fn ints(&self, index: usize) -> Result<Vec<Int>> {
         let constant = self.constant(index)?;
         constant.as_ints().map(<[Int]>::to_vec).ok_or_else(|| {
-            Error::new("floats").field(field(index)).expected("integers")
+            Error::new("floats")
+                .field(field(index))
+                .expected("integers")
         })
     }
 
@@ -211,7 +221,11 @@ pub(crate) fn field(index: usize) -> String {
 /// An axis of so many that may count from the end.
 pub(crate) fn absolute(axis: i64, rank: usize, name: &str) -> Result<usize> {
     let rank = rank as i64;
-    let index = if axis < 0 { axis.saturating_add(rank) } else { axis };
+    let index = if axis < 0 {
+        axis.saturating_add(rank)
+    } else {
+        axis
+    };
     match (0..rank).contains(&index) {
         true => Ok(index as usize),
         false => Err(Error::new(axis.to_string())
@@ -222,11 +236,16 @@ pub(crate) fn absolute(axis: i64, rank: usize, name: &str) -> Result<usize> {
 
 /// Axes of so many that may count from the end, sorted and each once.
 pub(crate) fn sorted_axes(axes: &[i64], rank: usize, name: &str) -> Result<Vec<usize>> {
-    let axes: Result<Vec<usize>> = axes.iter().map(|&axis| absolute(axis, rank, name)).collect();
+    let axes: Result<Vec<usize>> = axes
+        .iter()
+        .map(|&axis| absolute(axis, rank, name))
+        .collect();
     let mut axes = axes?;
     axes.sort_unstable();
     match axes.windows(2).find(|two| two[0] == two[1]) {
-        Some(two) => Err(Error::new(format!("axis {} twice", two[0])).field(name).expected("each once")),
+        Some(two) => Err(Error::new(format!("axis {} twice", two[0]))
+            .field(name)
+            .expected("each once")),
         None => Ok(axes),
     }
 }

@@ -28,7 +28,9 @@ pub(super) fn batch_normalization(node: &mut Node<'_>) -> Result<Vec<Known>> {
     // Up to opset 6, this says that it is not trained, and more results that it is.
     node.attributes.flag("is_test", true)?;
     if !node.attributes.flag("spatial", true)? {
-        return Err(Error::new("0").field("spatial").expected("1, statistics of channels"));
+        return Err(Error::new("0")
+            .field("spatial")
+            .expected("1, statistics of channels"));
     }
     let x = node.float(0)?;
     let channels = node.shape(x).dim(1);
@@ -57,9 +59,14 @@ fn standardize(node: &mut Node<'_>, x: ValueId, axis: usize) -> Result<ValueId> 
 pub(super) fn instance_normalization(node: &mut Node<'_>) -> Result<Vec<Known>> {
     let x = node.float(0)?;
     let channels = node.shape(x).dim(1);
-    let (scale, bias) = (per_channel(node, 1, channels)?, per_channel(node, 2, channels)?);
+    let (scale, bias) = (
+        per_channel(node, 1, channels)?,
+        per_channel(node, 2, channels)?,
+    );
     if node.rank(x) < 3 {
-        return Err(Error::new(format!("{} axes", node.rank(x))).field("input[0]").expected("3 or more"));
+        return Err(Error::new(format!("{} axes", node.rank(x)))
+            .field("input[0]")
+            .expected("3 or more"));
     }
     let y = standardize(node, x, 2)?;
     Ok(floats(node.scale(y, 1, Some(scale), Some(bias))?))
@@ -129,11 +136,15 @@ pub(super) fn group_normalization(node: &mut Node<'_>) -> Result<Vec<Known>> {
     let shape = node.shape(x).clone();
     let channels = shape.dim(1);
     let groups = node.attributes.int("num_groups")?.unwrap_or(0);
-    let groups = u32::try_from(groups).ok().filter(|&groups| groups > 0 && channels.is_multiple_of(groups));
+    let groups = u32::try_from(groups)
+        .ok()
+        .filter(|&groups| groups > 0 && channels.is_multiple_of(groups));
     let (Some(groups), 3..) = (groups, shape.rank()) else {
         return Err(Error::new("groups or axes that do not fit")
             .field("num_groups")
-            .expected(format!("a divisor of {channels} channels, and 3 axes or more")));
+            .expected(format!(
+                "a divisor of {channels} channels, and 3 axes or more"
+            )));
     };
     node.attributes.int("stash_type")?;
     let split = node.reshape(x, &[0, groups.into(), -1])?;
@@ -151,7 +162,10 @@ pub(super) fn group_normalization(node: &mut Node<'_>) -> Result<Vec<Known>> {
         let y = node.scale(normalised, 1, Some(scale), Some(bias))?;
         return node.result(Op::Reshape(whole), &[y]);
     }
-    let (scale, bias) = (per_channel(node, 1, channels)?, per_channel(node, 2, channels)?);
+    let (scale, bias) = (
+        per_channel(node, 1, channels)?,
+        per_channel(node, 2, channels)?,
+    );
     let y = node.add(Op::Reshape(whole), &[normalised])?;
     Ok(floats(node.scale(y, 1, Some(scale), Some(bias))?))
 }
@@ -160,7 +174,9 @@ pub(super) fn lrn(node: &mut Node<'_>) -> Result<Vec<Known>> {
     let x = node.float(0)?;
     let size = node.attributes.int("size")?.unwrap_or(0);
     let size = u32::try_from(size).map_err(|_| {
-        Error::new(size.to_string()).field("size").expected("1 or more")
+        Error::new(size.to_string())
+            .field("size")
+            .expected("1 or more")
     })?;
     let lrn = Lrn {
         size,

@@ -53,8 +53,13 @@ pub(super) fn node_name(node: &NodeProto) -> &str {
 fn initializers(graph: &GraphProto) -> Result<HashMap<&str, Initializer>> {
     let dense = graph.initializer.iter().map(|one| one.name()).enumerate();
     let dense = dense.map(|(index, name)| (name, Initializer::Dense(index)));
-    let values = graph.sparse_initializer.iter().map(|one| one.values.as_ref());
-    let sparse = values.map(|values| values.map_or("", |values| values.name())).enumerate();
+    let values = graph
+        .sparse_initializer
+        .iter()
+        .map(|one| one.values.as_ref());
+    let sparse = values
+        .map(|values| values.map_or("", |values| values.name()))
+        .enumerate();
     let sparse = sparse.map(|(index, name)| (name, Initializer::Sparse(index)));
     let mut found = HashMap::new();
     for (name, place) in dense.chain(sparse) {
@@ -104,7 +109,9 @@ fn needed(graph: &GraphProto, makers: &HashMap<&str, usize>) -> Vec<usize> {
             open.extend(graph.node[maker].input.iter().map(String::as_str));
         }
     }
-    (0..graph.node.len()).filter(|&index| is_needed[index]).collect()
+    (0..graph.node.len())
+        .filter(|&index| is_needed[index])
+        .collect()
 }
 
 /// The nodes, each behind those that make its operands; otherwise as in the file.
@@ -123,8 +130,11 @@ fn sorted(
             }
         }
     }
-    let mut ready: std::collections::BinaryHeap<_> =
-        needed.iter().filter(|&&index| missing[index] == 0).map(|&index| std::cmp::Reverse(index)).collect();
+    let mut ready: std::collections::BinaryHeap<_> = needed
+        .iter()
+        .filter(|&&index| missing[index] == 0)
+        .map(|&index| std::cmp::Reverse(index))
+        .collect();
     let mut order = Vec::with_capacity(needed.len());
     while let Some(std::cmp::Reverse(index)) = ready.pop() {
         order.push(index);

@@ -10,11 +10,17 @@ use skimjit_models::{Error, Op, Result};
 fn pool(node: &mut Node<'_>, method: PoolMethod) -> Result<Vec<Known>> {
     let x = node.float(0)?;
     if !node.attributes.has("kernel_shape") {
-        return Err(Error::new("nothing").field("kernel_shape").expected("sizes"));
+        return Err(Error::new("nothing")
+            .field("kernel_shape")
+            .expected("sizes"));
     }
     let up = node.attributes.flag("ceil_mode", false)?;
     let pooling = Pooling {
-        rounding: if up { Rounding::UpInside } else { Rounding::Down },
+        rounding: if up {
+            Rounding::UpInside
+        } else {
+            Rounding::Down
+        },
         global: false,
         ..whole(method)
     };
@@ -40,7 +46,9 @@ fn pool(node: &mut Node<'_>, method: PoolMethod) -> Result<Vec<Known>> {
 
 pub(super) fn max_pool(node: &mut Node<'_>) -> Result<Vec<Known>> {
     if node.outputs > 1 {
-        return Err(Error::new("a second result, the indices").field("output[1]").expected("one"));
+        return Err(Error::new("a second result, the indices")
+            .field("output[1]")
+            .expected("one"));
     }
     // The order of indices, which nobody gets.
     node.attributes.flag("storage_order", false)?;

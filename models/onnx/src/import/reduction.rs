@@ -77,11 +77,17 @@ fn normalised(node: &mut Node<'_>, op: impl Fn(u32) -> Op) -> Result<Vec<Known>>
     // Up to opset 12, all axes from this one on are one.
     let axis = node.attributes.int("axis")?.unwrap_or(1);
     let axis = node.axis(x, axis, "axis")?;
-    let behind = node.build.shapes(x).map(|shape| shape.count_of(axis + 1, rank));
+    let behind = node
+        .build
+        .shapes(x)
+        .map(|shape| shape.count_of(axis + 1, rank));
     if behind.max() == Some(1) {
         return node.result(op(axis as u32), &[x]);
     }
-    let dims = node.shape(x).dims()[axis..].iter().map(|&dim| i64::from(dim)).collect();
+    let dims = node.shape(x).dims()[axis..]
+        .iter()
+        .map(|&dim| i64::from(dim))
+        .collect();
     let (axis, end_axis) = (axis as u32, rank as u32 - 1);
     let flat = node.add(Op::Flatten { axis, end_axis }, &[x])?;
     let y = node.add(op(axis), &[flat])?;
@@ -143,7 +149,8 @@ fn number(node: &mut Node<'_>, index: usize, name: &str) -> Result<Option<i64>> 
 pub(super) fn top_k(node: &mut Node<'_>) -> Result<Vec<Known>> {
     let x = node.value(0)?;
     let k = number(node, 1, "k")?.unwrap_or(0);
-    let k = u32::try_from(k).map_err(|_| Error::new(k.to_string()).field("k").expected("1 or more"))?;
+    let k =
+        u32::try_from(k).map_err(|_| Error::new(k.to_string()).field("k").expected("1 or more"))?;
     let axis = node.attributes.int("axis")?.unwrap_or(-1);
     let axis = node.axis(x.id, axis, "axis")? as u32;
     let smallest = !node.attributes.flag("largest", true)?;
@@ -159,7 +166,10 @@ pub(super) fn top_k(node: &mut Node<'_>) -> Result<Vec<Known>> {
     };
     let values = node.add(top(TopKOutput::Values), &[x.id])?;
     let indices = node.add(top(TopKOutput::Indices), &[x.id])?;
-    Ok(vec![Known::Value(Value { id: values, ..x }), integers(indices)])
+    Ok(vec![
+        Known::Value(Value { id: values, ..x }),
+        integers(indices),
+    ])
 }
 
 /// Every box that may be chosen has a row; those that are not are −1.

@@ -28,7 +28,9 @@ pub(super) fn upsample(node: &mut Node<'_>) -> Result<Vec<Known>> {
         Mode::Nearest => ResizeMethod::Nearest(NearestRounding::Floor),
         Mode::Linear => ResizeMethod::Linear,
         Mode::Cubic => {
-            return Err(Error::new("cubic").field("mode").expected("nearest or linear"));
+            return Err(Error::new("cubic")
+                .field("mode")
+                .expected("nearest or linear"));
         }
     };
     let scales = match node.attributes.floats("scales")? {
@@ -71,7 +73,10 @@ pub(super) fn resize(node: &mut Node<'_>) -> Result<Vec<Known>> {
         Mode::Cubic => ResizeMethod::Cubic { a },
     };
     let has_elements = |node: &Node<'_>, index: usize| {
-        node.has(index) && node.constant(index).map_or(true, |constant| constant.count() > 0)
+        node.has(index)
+            && node
+                .constant(index)
+                .map_or(true, |constant| constant.count() > 0)
     };
     let sizes = match (has_elements(node, 2), has_elements(node, 3)) {
         (true, false) => node.floats(2)?.into_iter().map(ResizeSize::Scale).collect(),
@@ -89,11 +94,18 @@ pub(super) fn resize(node: &mut Node<'_>) -> Result<Vec<Known>> {
 fn axes(node: &Node<'_>, rank: usize) -> Result<Vec<usize>> {
     match node.attributes.ints("axes")? {
         None => Ok((0..rank).collect()),
-        Some(axes) => axes.iter().map(|&axis| absolute(axis, rank, "axes")).collect(),
+        Some(axes) => axes
+            .iter()
+            .map(|&axis| absolute(axis, rank, "axes"))
+            .collect(),
     }
 }
 
-fn with_sizes(node: &mut Node<'_>, method: ResizeMethod, coordinates: Coordinates) -> Result<Vec<Known>> {
+fn with_sizes(
+    node: &mut Node<'_>,
+    method: ResizeMethod,
+    coordinates: Coordinates,
+) -> Result<Vec<Known>> {
     let x = node.value(0)?;
     let axes = axes(node, node.rank(x.id))?;
     let ints = node.ints(3)?;
@@ -114,7 +126,11 @@ fn with_sizes(node: &mut Node<'_>, method: ResizeMethod, coordinates: Coordinate
         }
         let size = node.numbers(&[int])[0];
         let size = u32::try_from(size).ok().filter(|&size| size > 0);
-        let size = size.ok_or_else(|| Error::new("a size below 1").field("input[3]").expected("sizes"))?;
+        let size = size.ok_or_else(|| {
+            Error::new("a size below 1")
+                .field("input[3]")
+                .expected("sizes")
+        })?;
         sizes.push(ResizeSize::Size(size));
     }
     let sizes = keep_ratio(node, x, &axes, sizes)?;
@@ -130,12 +146,19 @@ fn keep_ratio(
 ) -> Result<Vec<ResizeSize>> {
     let policy = node.attributes.choice(
         "keep_aspect_ratio_policy",
-        &[("stretch", None), ("not_larger", Some(false)), ("not_smaller", Some(true))],
+        &[
+            ("stretch", None),
+            ("not_larger", Some(false)),
+            ("not_smaller", Some(true)),
+        ],
     )?;
     let Some(larger) = policy else {
         return Ok(sizes);
     };
-    let dims: Vec<f64> = axes.iter().map(|&axis| node.shape(x.id).dim(axis).into()).collect();
+    let dims: Vec<f64> = axes
+        .iter()
+        .map(|&axis| node.shape(x.id).dim(axis).into())
+        .collect();
     let scales = sizes.iter().zip(&dims).map(|(size, dim)| match size {
         ResizeSize::Size(size) => f64::from(*size) / dim,
         ResizeSize::Scale(scale) => f64::from(*scale),

@@ -2,9 +2,7 @@
 
 use super::build::Known;
 use super::node::{Node, field, floats};
-use skimjit_models::ops::{
-    Direction, Sequence, SequenceActivation, SequenceCell, SequenceOutput,
-};
+use skimjit_models::ops::{Direction, Sequence, SequenceActivation, SequenceCell, SequenceOutput};
 use skimjit_models::{Error, Op, Result, WeightId};
 use std::sync::Arc;
 
@@ -20,11 +18,32 @@ fn direction(node: &Node<'_>) -> Result<Direction> {
 }
 
 /// The functions of all directions, with their parameters.
-fn activations(node: &Node<'_>, usual: &[&str], directions: usize) -> Result<Vec<SequenceActivation>> {
-    let usual = || usual.iter().copied().cycle().take(usual.len() * directions).collect();
+fn activations(
+    node: &Node<'_>,
+    usual: &[&str],
+    directions: usize,
+) -> Result<Vec<SequenceActivation>> {
+    let usual = || {
+        usual
+            .iter()
+            .copied()
+            .cycle()
+            .take(usual.len() * directions)
+            .collect()
+    };
     let names: Vec<&str> = node.attributes.texts("activations")?.unwrap_or_else(usual);
-    let mut alphas = node.attributes.floats("activation_alpha")?.unwrap_or_default().iter().copied();
-    let mut betas = node.attributes.floats("activation_beta")?.unwrap_or_default().iter().copied();
+    let mut alphas = node
+        .attributes
+        .floats("activation_alpha")?
+        .unwrap_or_default()
+        .iter()
+        .copied();
+    let mut betas = node
+        .attributes
+        .floats("activation_beta")?
+        .unwrap_or_default()
+        .iter()
+        .copied();
     let function = |name: &&str| {
         let mut parameter = |default: f32| alphas.next().unwrap_or(default);
         let mut second = |default: f32| betas.next().unwrap_or(default);
@@ -81,7 +100,11 @@ fn layer(
 ) -> Result<Vec<Known>> {
     let x = node.float(0)?;
     let direction = direction(node)?;
-    let directions = if direction == Direction::Bidirectional { 2 } else { 1 };
+    let directions = if direction == Direction::Bidirectional {
+        2
+    } else {
+        1
+    };
     let weights = node.weights(1)?;
     let hidden = match node.attributes.int("hidden_size")? {
         Some(hidden) => u32::try_from(hidden).unwrap_or(0),
@@ -131,7 +154,11 @@ fn layer(
 fn whole_sequences(node: &mut Node<'_>, x: skimjit_models::ValueId) -> Result<()> {
     let ints = node.ints(4)?;
     let lengths = node.numbers(&ints);
-    let axis = if node.attributes.flag("layout", false)? { 1 } else { 0 };
+    let axis = if node.attributes.flag("layout", false)? {
+        1
+    } else {
+        0
+    };
     let length = i64::from(node.shape(x).dim(axis));
     match lengths.iter().all(|&one| one == length) {
         true => Ok(()),

@@ -11,10 +11,14 @@ use skimjit_models::{Error, Op, Result, Shape};
 /// Dims of the operand as integers that know whether they are the batch.
 fn dims(node: &Node<'_>) -> Result<Vec<Int>> {
     match node.input(0) {
-        None => Err(Error::new("nothing").field("input[0]").expected("an operand")),
-        Some(Known::Constant(constant)) => {
-            Ok(constant.dims.iter().map(|&dim| Int::known(dim as i64)).collect())
-        }
+        None => Err(Error::new("nothing")
+            .field("input[0]")
+            .expected("an operand")),
+        Some(Known::Constant(constant)) => Ok(constant
+            .dims
+            .iter()
+            .map(|&dim| Int::known(dim as i64))
+            .collect()),
         Some(Known::Value(value)) => {
             let axes = 0..node.rank(value.id);
             Ok(axes.map(|axis| node.build.dim(value.id, axis)).collect())
@@ -27,19 +31,29 @@ pub(super) fn shape(node: &mut Node<'_>) -> Result<Vec<Known>> {
     let rank = dims.len() as i64;
     let place = |name, default: i64| -> Result<usize> {
         let place = node.attributes.int(name)?.unwrap_or(default);
-        let place = if place < 0 { place.saturating_add(rank) } else { place };
+        let place = if place < 0 {
+            place.saturating_add(rank)
+        } else {
+            place
+        };
         Ok(place.clamp(0, rank) as usize)
     };
     let (start, end) = (place("start", 0)?, place("end", rank)?);
     let part = dims.get(start..end).unwrap_or_default().to_vec();
-    Ok(vec![Constant::ints(Kind::Int, vec![part.len()], part).into()])
+    Ok(vec![
+        Constant::ints(Kind::Int, vec![part.len()], part).into(),
+    ])
 }
 
 pub(super) fn size(node: &mut Node<'_>) -> Result<Vec<Known>> {
     let dims = dims(node)?;
     let one = Int::known(1);
-    let count = dims.iter().fold(one, |count, &dim| super::fold::times(count, dim, node.build.batch));
-    Ok(vec![Constant::ints(Kind::Int, Vec::new(), vec![count]).into()])
+    let count = dims.iter().fold(one, |count, &dim| {
+        super::fold::times(count, dim, node.build.batch)
+    });
+    Ok(vec![
+        Constant::ints(Kind::Int, Vec::new(), vec![count]).into(),
+    ])
 }
 
 /// What one element of a target shape means for the graph.
@@ -88,7 +102,9 @@ pub(super) fn reshape(node: &mut Node<'_>) -> Result<Vec<Known>> {
             Target::Rest => -1,
             Target::Dim(dim) if dim > 0 => dim,
             Target::Dim(dim) => {
-                return Err(Error::new(dim.to_string()).field("shape").expected("sizes of 1 or more"));
+                return Err(Error::new(dim.to_string())
+                    .field("shape")
+                    .expected("sizes of 1 or more"));
             }
         });
     }
@@ -185,7 +201,9 @@ pub(super) fn constant(node: &mut Node<'_>) -> Result<Vec<Known>> {
     } else if let Some(value) = attributes.sparse_tensor("sparse_value")? {
         tensor::decode_sparse(value, folder).map_err(|error| error.field("sparse_value"))?
     } else {
-        return Err(Error::new("a constant without numbers").field("value").expected(VALUES));
+        return Err(Error::new("a constant without numbers")
+            .field("value")
+            .expected(VALUES));
     };
     Ok(vec![constant.into()])
 }
@@ -197,7 +215,9 @@ pub(super) fn constant_of_shape(node: &mut Node<'_>) -> Result<Vec<Known>> {
     let ints = node.ints(0)?;
     let sizes = node.numbers(&ints);
     let dims = tensor::dims(&sizes)?;
-    let count = dims.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim));
+    let count = dims
+        .iter()
+        .try_fold(1usize, |count, &dim| count.checked_mul(dim));
     let Some(count) = count.filter(|&count| count <= MOST) else {
         return Err(Error::new(format!("a tensor of dims {dims:?}"))
             .field("input[0]")
@@ -208,7 +228,9 @@ pub(super) fn constant_of_shape(node: &mut Node<'_>) -> Result<Vec<Known>> {
         Some(value) => tensor::decode(value, node.folder).map_err(|error| error.field("value"))?,
     };
     if value.count() != 1 {
-        return Err(Error::new(format!("{} elements", value.count())).field("value").expected("one"));
+        return Err(Error::new(format!("{} elements", value.count()))
+            .field("value")
+            .expected("one"));
     }
     skimjit_host::memory::check(24 * count as u64)?;
     let from = node.from;
@@ -227,7 +249,8 @@ pub(super) fn constant_of_shape(node: &mut Node<'_>) -> Result<Vec<Known>> {
 
 pub(super) fn range(node: &mut Node<'_>) -> Result<Vec<Known>> {
     let [start, limit, delta] = [node.constant(0)?, node.constant(1)?, node.constant(2)?];
-    let refuse = |found: String, expected: &str| Err(Error::new(found).expected(expected.to_owned()));
+    let refuse =
+        |found: String, expected: &str| Err(Error::new(found).expected(expected.to_owned()));
     let from = start.source().max(limit.source()).max(delta.source());
     let batch = node.build.batch;
     let Some([start, limit, delta]) = single_ints([&start, &limit, &delta], batch) else {
@@ -239,7 +262,9 @@ pub(super) fn range(node: &mut Node<'_>) -> Result<Vec<Known>> {
         if !(1.0..=1e7).contains(&count) {
             return refuse(format!("{count} elements"), "1 to 10000000");
         }
-        let data = (0..count as u32).map(|index| start + index as f32 * delta).collect();
+        let data = (0..count as u32)
+            .map(|index| start + index as f32 * delta)
+            .collect();
         let floats = Constant::floats(vec![count as usize], data)?;
         return Ok(vec![Constant { from, ..floats }.into()]);
     };
@@ -256,7 +281,9 @@ pub(super) fn range(node: &mut Node<'_>) -> Result<Vec<Known>> {
         ..Int::known(start + index * delta)
     };
     let ints: Vec<Int> = (0..count.max(0) as i64).map(int).collect();
-    Ok(vec![Constant::ints(Kind::Int, vec![ints.len()], ints).into()])
+    Ok(vec![
+        Constant::ints(Kind::Int, vec![ints.len()], ints).into(),
+    ])
 }
 
 fn single_ints(constants: [&Constant; 3], batch: u32) -> Option<[i64; 3]> {
@@ -281,12 +308,15 @@ pub(super) fn expand(node: &mut Node<'_>) -> Result<Vec<Known>> {
         let here = axis.map(|axis| (axis, node.build.dim(x.id, axis)));
         let same = here.is_some_and(|(axis, here)| {
             let same = (here.images, here.rest) == (int.images, int.rest);
-            let written = axis == 0 && int.images == 0 && node.build.written_batch == Some(int.rest);
+            let written =
+                axis == 0 && int.images == 0 && node.build.written_batch == Some(int.rest);
             same || written && node.build.is_batch(x.id, 0)
         });
         let dim = if same { 1 } else { node.numbers(&[*int])[0] };
         dims.push(u32::try_from(dim).map_err(|_| {
-            Error::new(dim.to_string()).field("input[1]").expected("sizes")
+            Error::new(dim.to_string())
+                .field("input[1]")
+                .expected("sizes")
         })?);
     }
     if dims.len() <= rank && dims.iter().all(|&dim| dim == 1) {

@@ -185,7 +185,9 @@ pub(crate) const ROWS: &[Row] = &[
 
 /// The operator of that name.
 pub(crate) fn find(op: &str) -> Option<&'static Row> {
-    ROWS.binary_search_by(|row| row.op.cmp(op)).ok().map(|index| &ROWS[index])
+    ROWS.binary_search_by(|row| row.op.cmp(op))
+        .ok()
+        .map(|index| &ROWS[index])
 }
 
 #[cfg(test)]

@@ -28,7 +28,10 @@ fn axes(node: &Node<'_>) -> Result<[Steps; 3]> {
             .field("auto_pad")
             .expected("NOTSET and pads"));
     }
-    let (strides, dilations) = (steps(node, "strides", 3, 1)?, steps(node, "dilations", 3, 1)?);
+    let (strides, dilations) = (
+        steps(node, "strides", 3, 1)?,
+        steps(node, "dilations", 3, 1)?,
+    );
     let pads = steps(node, "pads", 6, 0)?;
     Ok([0, 1, 2].map(|axis| Steps {
         stride: strides[axis],
@@ -125,7 +128,12 @@ fn outputs(node: &Node<'_>, x: ValueId, kernel: u32, depth: Steps) -> Result<u32
 }
 
 /// One tap along the middle axis of a weight of so many elements along three.
-fn tap_of(weights: &Weight, [outer, taps, inner]: [u32; 3], tap: u32, dims: [u32; 4]) -> Result<Weight> {
+fn tap_of(
+    weights: &Weight,
+    [outer, taps, inner]: [u32; 3],
+    tap: u32,
+    dims: [u32; 4],
+) -> Result<Weight> {
     let data = weights.data();
     let (taps, inner) = (taps as usize, inner as usize);
     let rows = 0..outer as usize;
@@ -140,10 +148,19 @@ pub(super) fn pool(node: &mut Node<'_>, pooling: &Pooling) -> Result<Vec<Known>>
     let kernel = steps(node, "kernel_shape", 3, 1)?;
     let [depth, height, width] = axes(node)?;
     let dims = |node: &Node<'_>, id: ValueId, axis: usize| -> Vec<i64> {
-        node.shape(id).dims()[axis..axis + 2].iter().map(|&dim| i64::from(dim)).collect()
+        node.shape(id).dims()[axis..axis + 2]
+            .iter()
+            .map(|&dim| i64::from(dim))
+            .collect()
     };
     node.from = node.from.max(Source::Sizes);
-    let (before, channels) = (Op::Flatten { axis: 1, end_axis: 2 }, dims(node, x, 1));
+    let (before, channels) = (
+        Op::Flatten {
+            axis: 1,
+            end_axis: 2,
+        },
+        dims(node, x, 1),
+    );
     let planes = node.add(before, &[x])?;
     let over_planes = Pooling {
         window: window([kernel[1], kernel[2]], [height, width]),
@@ -152,7 +169,13 @@ pub(super) fn pool(node: &mut Node<'_>, pooling: &Pooling) -> Result<Vec<Known>>
     let planes = node.add(Op::Pooling(over_planes), &[planes])?;
     let sizes = dims(node, planes, 2);
     let volume = whole(node, planes, channels, 1)?;
-    let columns = node.add(Op::Flatten { axis: 3, end_axis: 4 }, &[volume])?;
+    let columns = node.add(
+        Op::Flatten {
+            axis: 3,
+            end_axis: 4,
+        },
+        &[volume],
+    )?;
     let one = Steps {
         stride: 1,
         dilation: 1,

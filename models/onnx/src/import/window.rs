@@ -2,9 +2,9 @@
 
 use super::node::Node;
 use crate::constant::Source;
+use skimjit_models::ops::Reshape;
 use skimjit_models::ops::Window;
 use skimjit_models::{Error, Op, Result, ValueId, Weight};
-use skimjit_models::ops::Reshape;
 
 /// How the pads are said.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,9 @@ pub(super) fn auto_pad(node: &Node<'_>) -> Result<AutoPad> {
         (AutoPad::No, _) | (_, None) => Ok(auto),
         // Exporters write zeros beside it.
         (_, Some(pads)) if pads.iter().all(|&pad| pad == 0) => Ok(auto),
-        (_, Some(_)) => Err(Error::new("pads and auto_pad").field("pads").expected("one of both")),
+        (_, Some(_)) => Err(Error::new("pads and auto_pad")
+            .field("pads")
+            .expected("one of both")),
     }
 }
 
@@ -60,8 +62,8 @@ pub(super) fn window(node: &mut Node<'_>, x: ValueId, kernel: &[u32]) -> Result<
 /// The pads of `SAME_UPPER` and `SAME_LOWER`: the outputs are the inputs over the stride, rounded up.
 fn pad_same(node: &mut Node<'_>, x: ValueId, window: &mut Window, auto: AutoPad) {
     let sizes = *node.shape(x).dims().last_chunk::<2>().unwrap_or(&[1, 1]);
-    for axis in 0..2 {
-        let (size, stride) = (i64::from(sizes[axis]), i64::from(window.stride[axis].max(1)));
+    for (axis, &size) in sizes.iter().enumerate() {
+        let (size, stride) = (i64::from(size), i64::from(window.stride[axis].max(1)));
         let outputs = (size + stride - 1) / stride;
         let extent = i64::from(window.dilation[axis]) * (i64::from(window.kernel[axis]) - 1) + 1;
         let pads = ((outputs - 1) * stride + extent - size).max(0) as u32;
@@ -88,7 +90,9 @@ pub(super) fn steps(node: &Node<'_>, name: &str, count: usize, default: u32) -> 
     }
     let step = |&value: &i64| {
         u32::try_from(value).map_err(|_| {
-            Error::new(value.to_string()).field(name).expected("sizes, not negative")
+            Error::new(value.to_string())
+                .field(name)
+                .expected("sizes, not negative")
         })
     };
     found.iter().map(step).collect()

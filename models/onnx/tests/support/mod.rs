@@ -42,7 +42,12 @@ pub fn attribute(name: &str, value: Attribute<'_>) -> AttributeProto {
     made
 }
 
-pub fn node(op: &str, inputs: &[&str], outputs: &[&str], attributes: &[AttributeProto]) -> NodeProto {
+pub fn node(
+    op: &str,
+    inputs: &[&str],
+    outputs: &[&str],
+    attributes: &[AttributeProto],
+) -> NodeProto {
     let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
     NodeProto {
         op_type: Some(op.to_owned()),
