@@ -12,6 +12,8 @@ const MOST_RUNS: usize = 1 << 16;
 const ELEMS_PER_RUN: usize = size_of::<Run>() / size_of::<f32>();
 /// Runs may be as many results apart as this: an image whose rows become twice as long has two kinds of results.
 const MOST_PHASES: u32 = 4;
+/// Elements of a run that are enough: nothing better is looked for.
+const LONG_RUN: usize = 64;
 
 /// What an op moves from each of its operands; `None` for an op that computes, or one too large.
 pub(super) fn rearrange(reference: &Reference) -> Option<Vec<Rearranged>> {
@@ -79,26 +81,33 @@ fn fewest_runs(origins: &[Option<u32>]) -> Vec<Run> {
         .zip(origins)
         .filter_map(|(dst, origin)| Some([(*origin)?, dst]))
         .collect();
-    let mut fewest = runs(&pairs);
-    let mut consider = |found: Vec<Run>| {
+    let mut fewest = runs(pairs.iter().copied());
+    for phases in 2..=MOST_PHASES {
+        if fewest.len() * LONG_RUN <= pairs.len() {
+            return fewest;
+        }
+        let phase = |phase: u32| {
+            let pairs = pairs.iter().copied();
+            pairs.filter(move |[_, dst]| dst % phases == phase)
+        };
+        let found = runs((0..phases).flat_map(phase));
         if found.len() < fewest.len() {
             fewest = found;
         }
-    };
-    for phases in 2..=MOST_PHASES {
-        pairs.sort_unstable_by_key(|&[_, dst]| (dst % phases, dst));
-        consider(runs(&pairs));
     }
     pairs.sort_unstable();
-    consider(runs(&pairs));
-    fewest
+    let by_source = runs(pairs.into_iter());
+    match by_source.len() < fewest.len() {
+        true => by_source,
+        false => fewest,
+    }
 }
 
 /// Joins neighbours (source and result) whose distances stay the same and do not go backwards.
-fn runs(pairs: &[[u32; 2]]) -> Vec<Run> {
+fn runs(pairs: impl Iterator<Item = [u32; 2]>) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     let mut last = [0; 2];
-    for &[src, dst] in pairs {
+    for [src, dst] in pairs {
         let steps = [src.checked_sub(last[0]), dst.checked_sub(last[1])];
         last = [src, dst];
         match (runs.last_mut(), steps) {
