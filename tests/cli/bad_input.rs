@@ -178,7 +178,7 @@ fn damaged_files() {
         (skim[..8].to_vec(), &["found"]),
         (skim[..skim.len() / 2].to_vec(), &["found"]),
         (skim[..skim.len() - 64].to_vec(), &["found"]),
-        (changed(8, 4), &["format", "4", "2 to 3"]),
+        (changed(8, 5), &["format", "5", "2 to 4"]),
         (changed(40, 200), &["found"]),
         (changed(data, skim[data] ^ 1), &["checksum", "damaged"]),
         ([&skim[..], b"more"].concat(), &["found"]),
