@@ -88,6 +88,7 @@ const CODE: [&str; 14] = [
     "jit/src",
     "models/src",
     "models/caffe/src",
+    "models/onnx/src",
     "models/data/src",
     "kernels/src",
     "kernels/verifier/src",
@@ -169,6 +170,7 @@ fn dependencies_point_downwards() {
     assert_eq!(ours("aot/Cargo.toml"), set(&aot));
     let format = set(&["skimjit-host", "skimjit-models"]);
     assert_eq!(ours("models/caffe/Cargo.toml"), format);
+    assert_eq!(ours("models/onnx/Cargo.toml"), format);
     let data = set(&["skimjit-caffe", "skimjit-host", "skimjit-models"]);
     assert_eq!(ours("models/data/Cargo.toml"), data);
     let mut engine = set(&[
@@ -177,6 +179,7 @@ fn dependencies_point_downwards() {
         "skimjit-data",
         "skimjit-host",
         "skimjit-models",
+        "skimjit-onnx",
         "skimjit-runtime",
         "skimjit-verifier",
     ]);
@@ -192,6 +195,7 @@ fn dependencies_point_downwards() {
         "skimjit-data",
         "skimjit-host",
         "skimjit-models",
+        "skimjit-onnx",
         "skimjit-program",
     ]);
     assert_eq!(ours("trainer/Cargo.toml"), trainer);
@@ -252,7 +256,7 @@ fn each_outside_crate_has_its_home() {
     for (name, homes) in [
         ("dynasmrt", &["jit/Cargo.toml"][..]),
         ("raw-cpuid", &["jit/Cargo.toml"]),
-        ("prost", &["models/caffe/Cargo.toml"]),
+        ("prost", &["models/caffe/Cargo.toml", "models/onnx/Cargo.toml"]),
         ("rayon", &["runtime/Cargo.toml", "trainer/Cargo.toml"]),
         // Its attributes are the arguments of commands.
         (
@@ -287,7 +291,7 @@ fn each_outside_crate_has_its_home() {
             );
         }
     }
-    assert_none(&["prost::"], &["models/caffe/src/"]);
+    assert_none(&["prost::"], &["models/caffe/src/", "models/onnx/src/"]);
 }
 
 #[test]
