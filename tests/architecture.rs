@@ -192,6 +192,7 @@ fn dependencies_point_downwards() {
         "skimjit-data",
         "skimjit-host",
         "skimjit-models",
+        "skimjit-onnx",
         "skimjit-program",
     ]);
     assert_eq!(ours("trainer/Cargo.toml"), trainer);
