@@ -4,7 +4,8 @@ use crate::engine::Engine;
 use crate::layer::LayerSpec;
 use crate::net::Net;
 use skimjit_models::{
-    Connectivity, Error, Graph, Node, Op, Parameter, Place, Result, Shape, Training, Warning, Weight, WeightId,
+    Connectivity, Error, Graph, Node, Op, Parameter, Place, Result, Shape, Training, Warning,
+    Weight, WeightId,
 };
 use skimjit_onnx::{ExportOptions, ImportOptions, Model};
 use std::collections::{HashMap, HashSet};
@@ -71,22 +72,35 @@ impl OnnxNetwork {
     /// True when statistics can be gathered anew.
     pub fn has_batch_norm(&self) -> bool {
         let nodes = self.graph.nodes.iter();
-        nodes.map(|node| &node.op).any(|op| matches!(op, Op::BatchNorm(_)))
+        nodes
+            .map(|node| &node.op)
+            .any(|op| matches!(op, Op::BatchNorm(_)))
     }
 
     /// How many of so many images are computed together: all runs have the same number, so it divides them.
     pub fn batch_for(&self, images: u32) -> Result<u32> {
-        let values = self.graph.values.iter().map(|value| value.shape.count() as u64);
-        let own = self.graph.inputs.first().map_or(1, |&id| self.graph.shape(id).dim(0));
+        let values = self
+            .graph
+            .values
+            .iter()
+            .map(|value| value.shape.count() as u64);
+        let own = self
+            .graph
+            .inputs
+            .first()
+            .map_or(1, |&id| self.graph.shape(id).dim(0));
         let of_image = 4 * values.sum::<u64>() / u64::from(own.max(1));
         let fits = |batch: u32| batch == 1 || of_image.saturating_mul(batch.into()) <= MOST_BYTES;
         let takes = |batch: u32| self.graph.with_batch(batch).is_ok();
         let mut batches = (1..=images.min(MOST_IMAGES)).rev();
-        let found = batches.find(|&batch| images.is_multiple_of(batch) && fits(batch) && takes(batch));
+        let found =
+            batches.find(|&batch| images.is_multiple_of(batch) && fits(batch) && takes(batch));
         let found = found.or_else(|| images.is_multiple_of(own).then_some(own));
         found.ok_or_else(|| {
             Error::new(format!("{images} images"))
-                .expected(format!("a multiple of {own}, the batch that the network is for"))
+                .expected(format!(
+                    "a multiple of {own}, the batch that the network is for"
+                ))
                 .hint("give other numbers of inputs, or export the network with an open batch")
         })
     }
@@ -163,12 +177,18 @@ fn names(nodes: &[Node], has_parameters: &dyn Fn(usize) -> bool) -> HashMap<usiz
 /// before it: an offset that two layers use, each behind weights of its own, becomes two, as pruning one of them
 /// changes it; and so does what a node uses too that has no parameters.
 fn parameters(graph: &mut Graph, names: &HashMap<usize, String>) -> Vec<Parameter> {
-    let others = graph.nodes.iter().enumerate().filter(|(index, _)| !names.contains_key(index));
+    let others = graph
+        .nodes
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| !names.contains_key(index));
     let mut used: HashSet<WeightId> = others.flat_map(|(_, node)| node.op.weights()).collect();
     let mut known: HashMap<(WeightId, usize, WeightId), usize> = HashMap::new();
     let mut parameters: Vec<Parameter> = Vec::new();
     for index in 0..graph.nodes.len() {
-        let Some(name) = names.get(&index) else { continue };
+        let Some(name) = names.get(&index) else {
+            continue;
+        };
         let ids = graph.nodes[index].op.weights();
         let mut own = Vec::new();
         for (at, &id) in ids.iter().enumerate() {

@@ -15,7 +15,10 @@ pub fn is_onnx(path: &Path) -> bool {
     const START: u64 = 1 << 16;
     let is_file = std::fs::metadata(path).is_ok_and(|found| found.is_file());
     let mut start = Vec::new();
-    let read = is_file && File::open(path).and_then(|file| file.take(START).read_to_end(&mut start)).is_ok();
+    let read = is_file
+        && File::open(path)
+            .and_then(|file| file.take(START).read_to_end(&mut start))
+            .is_ok();
     read && skimjit_onnx::is_model(&start)
 }
 

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 
 /// Endings of the files that are taken from folders.
 const ENDINGS: [&str; 14] = [
-    "bmp", "gif", "jpeg", "jpg", "npy", "pam", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp",
+    "bmp", "gif", "jpeg", "jpg", "npy", "pam", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff",
+    "webp",
 ];
 /// Depth of folders in folders.
 const MOST_DEPTH: usize = 64;
@@ -95,7 +96,10 @@ impl InputArguments {
             (!self.input_shape.is_empty(), "--input-shape"),
         ];
         let mut given = own.iter().filter(|(given, _)| *given);
-        given.next().map(|(_, name)| *name).or_else(|| self.pictures.given())
+        given
+            .next()
+            .map(|(_, name)| *name)
+            .or_else(|| self.pictures.given())
     }
 
     /// Reads the network of a file.
@@ -108,8 +112,11 @@ impl InputArguments {
     /// Reads all inputs: the images of a batch, and the batches.
     pub fn read(&self, network: &OnnxNetwork) -> Result<(u32, Batches)> {
         let graph = network.graph();
-        let named: Vec<(&str, &Shape)> =
-            graph.inputs.iter().map(|&id| (graph.value(id).name.as_str(), graph.shape(id))).collect();
+        let named: Vec<(&str, &Shape)> = graph
+            .inputs
+            .iter()
+            .map(|&id| (graph.value(id).name.as_str(), graph.shape(id)))
+            .collect();
         let ports = match named[..] {
             [(name, shape)] => vec![self.single(name, shape)?],
             _ => self.arrays(&named)?,
@@ -123,7 +130,9 @@ impl InputArguments {
                 .expected("the same number for every input"));
         }
         let images = counts.first().copied().unwrap_or(1);
-        let batch = network.batch_for(images).map_err(|error| error.field("--input"))?;
+        let batch = network
+            .batch_for(images)
+            .map_err(|error| error.field("--input"))?;
         let cut = |at: u32| ports.iter().map(|port| port.batch(at, batch)).collect();
         let batches: Result<Vec<Vec<Tensor>>> = (0..images / batch).map(cut).collect();
         Ok((batch, batches?.into()))
@@ -156,9 +165,11 @@ impl InputArguments {
         let preprocess = self.pictures.preprocess()?;
         match self.pictures.given() {
             Some(name) if pictures == 0 => {
-                return Err(Error::new("only arrays as inputs, which are used as they are")
-                    .field(name)
-                    .expected("a picture"));
+                return Err(
+                    Error::new("only arrays as inputs, which are used as they are")
+                        .field(name)
+                        .expected("a picture"),
+                );
             }
             Some(_) => preprocess.check_against(shape)?,
             None if pictures > 0 => warn(format!(
@@ -175,16 +186,33 @@ impl InputArguments {
         let names: Vec<&str> = ports.iter().map(|(name, _)| *name).collect();
         let wanted = || format!("NAME=FILE.npy for each of: {}", names.join(", "));
         let fault = |found: String| Error::new(found).field("--input").expected(wanted());
-        if let Some(name) = self.input_list.as_ref().map(|_| "--input-list").or_else(|| self.pictures.given()) {
-            return Err(Error::new("a network of several inputs").field(name).expected("one of one input"));
+        if let Some(name) = self
+            .input_list
+            .as_ref()
+            .map(|_| "--input-list")
+            .or_else(|| self.pictures.given())
+        {
+            return Err(Error::new("a network of several inputs")
+                .field(name)
+                .expected("one of one input"));
         }
-        let known = |named: &&NamedFile| named.name.as_deref().is_some_and(|name| names.contains(&name));
+        let known = |named: &&NamedFile| {
+            named
+                .name
+                .as_deref()
+                .is_some_and(|name| names.contains(&name))
+        };
         if let Some(other) = self.input.iter().find(|named| !known(named)) {
             return Err(fault(other.file.display().to_string()));
         }
-        let first = ports.first().map(|(_, shape)| shape.dims().first().copied());
+        let first = ports
+            .first()
+            .map(|(_, shape)| shape.dims().first().copied());
         let port = |&(name, shape): &(&str, &Shape)| {
-            let mut files = self.input.iter().filter(|named| named.name.as_deref() == Some(name));
+            let mut files = self
+                .input
+                .iter()
+                .filter(|named| named.name.as_deref() == Some(name));
             let (Some(named), None) = (files.next(), files.next()) else {
                 return Err(fault(format!("no array, or several, for \"{name}\"")));
             };
@@ -192,7 +220,12 @@ impl InputArguments {
             let (images, data) = array(&named.file, shape, whole)?;
             check_bytes(data.len())?;
             let shape = shape.clone();
-            Ok(Port { shape, images, data, whole })
+            Ok(Port {
+                shape,
+                images,
+                data,
+                whole,
+            })
         };
         ports.iter().map(port).collect()
     }
@@ -202,7 +235,9 @@ impl InputArguments {
         let mut files = Vec::new();
         for named in &self.input {
             if let Some(name) = named.name.as_deref().filter(|&name| name != input) {
-                return Err(Error::new(format!("\"{name}\"")).field("--input").expected(format!("{input:?}, or no name")));
+                return Err(Error::new(format!("\"{name}\""))
+                    .field("--input")
+                    .expected(format!("{input:?}, or no name")));
             }
             match named.file.is_dir() {
                 true => files.extend(folder(&named.file)?),
@@ -231,7 +266,10 @@ impl Port {
         let shape = self.shape.with_batch(batch);
         let count = shape.count();
         let first = at as usize * count;
-        Ok(Tensor::new(Shape::new(shape.dims())?, self.data[first..first + count].to_vec()))
+        Ok(Tensor::new(
+            Shape::new(shape.dims())?,
+            self.data[first..first + count].to_vec(),
+        ))
     }
 }
 
@@ -246,7 +284,8 @@ fn check_bytes(elements: usize) -> Result<()> {
 }
 
 fn is_npy(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end.eq_ignore_ascii_case("npy"))
+    path.extension()
+        .is_some_and(|end| end.eq_ignore_ascii_case("npy"))
 }
 
 fn load(file: &Path, shape: &Shape, preprocess: &Preprocess) -> Result<Vec<f32>> {
@@ -257,12 +296,14 @@ fn load(file: &Path, shape: &Shape, preprocess: &Preprocess) -> Result<Vec<f32>>
     };
     // The reader's own hint names an option of `skimjit run` that is not one here.
     let fitting = |error: Error| match &error.hint {
-        Some(hint) if hint.contains("--reshape") => {
-            error.hint(format!("bring it to that size with --resize {w}x{h}, or with --resize and --crop"))
-        }
+        Some(hint) if hint.contains("--reshape") => error.hint(format!(
+            "bring it to that size with --resize {w}x{h}, or with --resize and --crop"
+        )),
         _ => error,
     };
-    picture::load(file, [c, h, w], preprocess).map(Tensor::into_data).map_err(fitting)
+    picture::load(file, [c, h, w], preprocess)
+        .map(Tensor::into_data)
+        .map_err(fitting)
 }
 
 /// An array of finite numbers: its images, or the `whole` of an input.
@@ -276,7 +317,9 @@ fn array(file: &Path, shape: &Shape, whole: bool) -> Result<(u32, Vec<f32>)> {
             true => shape.to_string(),
             false => format!("N{dims}, N images of the network's input shape"),
         };
-        return Err(Error::new(format!("an array of shape {}", array.shape())).file(file).expected(expected));
+        return Err(Error::new(format!("an array of shape {}", array.shape()))
+            .file(file)
+            .expected(expected));
     }
     let images = found[0];
     match array.data().iter().position(|element| !element.is_finite()) {
@@ -303,12 +346,16 @@ fn folder(path: &Path) -> Result<Vec<PathBuf>> {
 fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<()> {
     let unreadable = |error: io::Error| Error::unreadable(folder, &error, "a folder");
     if depth == 0 {
-        return Err(Error::new(format!("folders more than {MOST_DEPTH} deep")).file(folder).expected("fewer"));
+        return Err(Error::new(format!("folders more than {MOST_DEPTH} deep"))
+            .file(folder)
+            .expected("fewer"));
     }
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
         let path = entry.path();
-        let end = path.extension().map(|end| end.to_string_lossy().to_ascii_lowercase());
+        let end = path
+            .extension()
+            .map(|end| end.to_string_lossy().to_ascii_lowercase());
         if entry.file_name().to_string_lossy().starts_with('.') {
             continue;
         }
@@ -332,10 +379,14 @@ fn listed(list: &Path) -> Result<Vec<PathBuf>> {
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
     let text = text.map_err(unreadable)?;
     let lines = text.lines().filter(|line| !line.trim().is_empty());
-    let files: Vec<PathBuf> = lines.map(|line| named(line.trim_end(), list.parent())).collect();
+    let files: Vec<PathBuf> = lines
+        .map(|line| named(line.trim_end(), list.parent()))
+        .collect();
     match files.is_empty() {
         false => Ok(files),
-        true => Err(Error::new("an empty list").file(list).expected("the name of a file on each line")),
+        true => Err(Error::new("an empty list")
+            .file(list)
+            .expected("the name of a file on each line")),
     }
 }
 
@@ -351,7 +402,9 @@ fn named(line: &str, folder: Option<&Path>) -> PathBuf {
         label.parse::<i64>().ok()?;
         find(name.trim_end())
     };
-    find(line).or_else(without_label).unwrap_or_else(|| line.into())
+    find(line)
+        .or_else(without_label)
+        .unwrap_or_else(|| line.into())
 }
 
 /// A shape, with the name of an input in front where there is one.

@@ -1,6 +1,8 @@
 //! `skimjit-train oneshot`.
 
-use super::trial::{Files, Judge, TrialArguments, Verdict, print, print_json, save, warn_of_shares};
+use super::trial::{
+    Files, Judge, TrialArguments, Verdict, print, print_json, save, warn_of_shares,
+};
 use serde::Serialize;
 use skimjit_caffe::Phase;
 use skimjit_host::printable;
@@ -8,10 +10,10 @@ use skimjit_models::percent::NoPercent;
 use skimjit_models::{Error, Percent, Result};
 use skimjit_program::progress;
 use skimjit_trainer::engine::Engine;
+use skimjit_trainer::onnx::Purpose;
 use skimjit_trainer::param::{Param, Role};
 use skimjit_trainer::prune::allocation::erk;
 use skimjit_trainer::prune::one_shot::{LayerReport, Target, one_shot, prunable};
-use skimjit_trainer::onnx::Purpose;
 use skimjit_trainer::trial::Stream;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -100,9 +102,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let calibration = arguments.calibration(&files, engine.as_mut())?;
     let targets = targets(arguments, engine.as_ref(), &calibration)?;
     let judge = match &files {
-        Files::Caffe(source) => {
-            Judge::labels(source, engine.as_mut(), arguments.test_batches.unwrap_or(10))?
-        }
+        Files::Caffe(source) => Judge::labels(
+            source,
+            engine.as_mut(),
+            arguments.test_batches.unwrap_or(10),
+        )?,
         Files::Onnx(_) => Judge::outputs(engine.as_mut(), calibration.clone())?,
     };
     let layers = prune(arguments, engine.as_mut(), &calibration, &targets)?;
@@ -157,7 +161,13 @@ fn prune(
         bar.set_message(printable::cell(&report.layer).into_owned());
         bar.inc(1);
     };
-    let layers = one_shot(engine, calibration, targets, arguments.damping, &mut progress)?;
+    let layers = one_shot(
+        engine,
+        calibration,
+        targets,
+        arguments.damping,
+        &mut progress,
+    )?;
     bar.finish_and_clear();
     Ok(layers)
 }

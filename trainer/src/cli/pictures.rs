@@ -74,7 +74,9 @@ impl PictureArguments {
 }
 
 fn read_mean(path: &Path) -> Result<Mean> {
-    let is_npy = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("npy"));
+    let is_npy = path
+        .extension()
+        .is_some_and(|end| end.eq_ignore_ascii_case("npy"));
     let mean = match is_npy {
         true => npy::read_npy(path)?,
         false => skimjit_caffe::read_mean(path)?,
@@ -100,13 +102,17 @@ fn parse_order(text: &str) -> std::result::Result<ChannelOrder, String> {
 }
 
 fn side(text: &str) -> Option<u32> {
-    text.parse().ok().filter(|side| (1..=MAX_SIDE).contains(side))
+    text.parse()
+        .ok()
+        .filter(|side| (1..=MAX_SIDE).contains(side))
 }
 
 fn parse_crop(text: &str) -> std::result::Result<Asked<u32>, String> {
     match text {
         "none" => Ok(Err(Nothing)),
-        text => side(text).map(Ok).ok_or_else(|| format!("expected 1 to {MAX_SIDE}, or none")),
+        text => side(text)
+            .map(Ok)
+            .ok_or_else(|| format!("expected 1 to {MAX_SIDE}, or none")),
     }
 }
 
@@ -134,7 +140,10 @@ mod tests {
         assert_eq!(parse_resize("256x128"), Ok(Ok(Resize::Exact(256, 128))));
         assert_eq!(parse_resize("short:224"), Ok(Ok(Resize::Short(224))));
         assert_eq!(parse_resize("none"), Ok(Err(Nothing)));
-        assert_eq!((parse_crop("227"), parse_crop("none")), (Ok(Ok(227)), Ok(Err(Nothing))));
+        assert_eq!(
+            (parse_crop("227"), parse_crop("none")),
+            (Ok(Ok(227)), Ok(Err(Nothing)))
+        );
         assert_eq!(parse_scale("-0.5"), Ok(-0.5));
         for bad in ["", "256", "0x5", "5x", "short:0", "short:-1", "99999x1"] {
             assert!(parse_resize(bad).is_err(), "{bad}");

@@ -53,7 +53,9 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     arguments.trial.machine.start()?;
-    let files = arguments.trial.files(&[(arguments.batches.is_some(), "--batches")])?;
+    let files = arguments
+        .trial
+        .files(&[(arguments.batches.is_some(), "--batches")])?;
     let mut engine = arguments.trial.machine.engine()?;
     let engine = engine.as_mut();
     match &files {
@@ -128,7 +130,11 @@ impl Judged for Change {
             let name = &change.output;
             columns.push((format!("{name} mean"), change.mean));
             columns.push((format!("{name} largest"), change.largest));
-            columns.extend(change.same_class.map(|same| (format!("{name} same class"), same)));
+            columns.extend(
+                change
+                    .same_class
+                    .map(|same| (format!("{name} same class"), same)),
+            );
         }
         columns
     }

@@ -86,15 +86,22 @@ impl TrialArguments {
         ];
         let mut given = own.iter().chain(of_data).filter(|(given, _)| *given);
         if let Some((_, name)) = given.next() {
-            return Err(Error::new("an option for a Caffe network's files and data layers beside an ONNX file")
-                .file(path)
-                .field(*name)
-                .expected("an ONNX file alone: it is the whole network, and has neither data nor labels")
-                .hint("leave the option out; --input says what the network is tried with"));
+            return Err(Error::new(
+                "an option for a Caffe network's files and data layers beside an ONNX file",
+            )
+            .file(path)
+            .field(*name)
+            .expected(
+                "an ONNX file alone: it is the whole network, and has neither data nor labels",
+            )
+            .hint("leave the option out; --input says what the network is tried with"));
         }
         let network = self.inputs.network(path)?;
         WARNINGS.check()?;
-        let (batch, batches) = self.inputs.read(&network).map_err(|error| error.file(path))?;
+        let (batch, batches) = self
+            .inputs
+            .read(&network)
+            .map_err(|error| error.file(path))?;
         WARNINGS.check()?;
         Ok(Files::Onnx(Onnx {
             network,
@@ -111,9 +118,11 @@ impl TrialArguments {
                 .hint("an ONNX file goes alone, as --weights"));
         };
         if let Some(name) = self.inputs.given() {
-            return Err(Error::new("an option for the inputs of an ONNX file beside a Caffe network")
-                .field(name)
-                .expected("none: the data layers of the definition say what its inputs are"));
+            return Err(Error::new(
+                "an option for the inputs of an ONNX file beside a Caffe network",
+            )
+            .field(name)
+            .expected("none: the data layers of the definition say what its inputs are"));
         }
         let definition = Definition::read(model, self.care.care(), &mut |told| warn(told))?;
         WARNINGS.check()?;
@@ -125,7 +134,9 @@ impl TrialArguments {
     }
     /// Refuses, before anything is computed, a result that could not be written under a name.
     pub fn check_output(&self, files: &Files, output: &Path) -> Result<()> {
-        let is_onnx = output.extension().is_some_and(|end| end.eq_ignore_ascii_case("onnx"));
+        let is_onnx = output
+            .extension()
+            .is_some_and(|end| end.eq_ignore_ascii_case("onnx"));
         match files {
             Files::Caffe(_) if is_onnx => Err(Error::new("a name for an ONNX file")
                 .file(output)
@@ -242,7 +253,11 @@ impl Verdict {
         }
         let changes = self.change.iter().flat_map(|change| &change.changes);
         for change in changes {
-            print(&format!("output {}: {}", printable::cell(&change.output), self.describe(change)))?;
+            print(&format!(
+                "output {}: {}",
+                printable::cell(&change.output),
+                self.describe(change)
+            ))?;
         }
         Ok(())
     }

@@ -51,7 +51,10 @@ impl Outputs {
         let mut bytes = 0;
         stream.run(engine, &mut |engine| {
             let outputs = read(engine, stream);
-            bytes += outputs.iter().map(|output| 4 * output.len() as u64).sum::<u64>();
+            bytes += outputs
+                .iter()
+                .map(|output| 4 * output.len() as u64)
+                .sum::<u64>();
             if bytes > MOST_BYTES {
                 return Err(Error::new("outputs of more than 4 GiB")
                     .expected("outputs that fit into 4 GiB")
@@ -74,9 +77,15 @@ impl Outputs {
             let after = read(engine, stream);
             let before = before.next().into_iter().flatten();
             let images = stream.images(engine);
-            for (((sums, (_, shape)), before), after) in sums.iter_mut().zip(&outputs).zip(before).zip(&after) {
+            for (((sums, (_, shape)), before), after) in
+                sums.iter_mut().zip(&outputs).zip(before).zip(&after)
+            {
                 // An output that is not one of each image counts as one.
-                let parts = if shape.dims().first() == Some(&images) { images } else { 1 };
+                let parts = if shape.dims().first() == Some(&images) {
+                    images
+                } else {
+                    1
+                };
                 let part = (before.len() / parts as usize).max(1);
                 let pairs = before.chunks_exact(part).zip(after.chunks_exact(part));
                 pairs.for_each(|(before, after)| sums.add(before, after));
@@ -111,7 +120,11 @@ impl Sums {
         };
         self.inputs += 1.0;
         self.difference += relative;
-        self.largest = if relative > self.largest || relative.is_nan() { relative } else { self.largest };
+        self.largest = if relative > self.largest || relative.is_nan() {
+            relative
+        } else {
+            self.largest
+        };
         self.same += f64::from(u8::from(best(before) == best(after)));
     }
 
@@ -137,7 +150,13 @@ fn looks_like_classes(shape: &Shape) -> bool {
 /// The first of the greatest elements.
 fn best(scores: &[f32]) -> Option<usize> {
     let indices = 0..scores.len();
-    indices.reduce(|best, index| if scores[index] > scores[best] { index } else { best })
+    indices.reduce(|best, index| {
+        if scores[index] > scores[best] {
+            index
+        } else {
+            best
+        }
+    })
 }
 
 #[cfg(test)]
@@ -151,7 +170,10 @@ mod tests {
         sums.add(&[3.0, 4.0], &[6.0, 4.0]);
         sums.add(&[0.0, 0.0], &[0.0, 1.0]);
         let change = sums.change("y".to_owned(), &Shape::new([3, 2, 1, 1]).unwrap());
-        assert!((change.mean - 1.6 / 3.0).abs() < 1e-12 && change.largest == 1.0, "{change:?}");
+        assert!(
+            (change.mean - 1.6 / 3.0).abs() < 1e-12 && change.largest == 1.0,
+            "{change:?}"
+        );
         assert_eq!(change.same_class, Some(1.0 / 3.0));
         let mut sums = Sums::default();
         sums.add(&[1.0], &[f32::NAN]);
