@@ -27,7 +27,7 @@ pub fn read(path: &Path) -> Result<Weights> {
     if is_onnx(path) {
         return Err(Error::new("an ONNX model")
             .file(path)
-            .expected("a caffemodel: an ONNX model has neither losses nor labels to train by")
+            .expected("a caffemodel, of a Caffe network: an ONNX model has neither losses nor labels to train by")
             .hint("skimjit-train oneshot prunes it without training, by some pictures"));
     }
     Weights::read(path)
