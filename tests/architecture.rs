@@ -256,7 +256,10 @@ fn each_outside_crate_has_its_home() {
     for (name, homes) in [
         ("dynasmrt", &["jit/Cargo.toml"][..]),
         ("raw-cpuid", &["jit/Cargo.toml"]),
-        ("prost", &["models/caffe/Cargo.toml", "models/onnx/Cargo.toml"]),
+        (
+            "prost",
+            &["models/caffe/Cargo.toml", "models/onnx/Cargo.toml"],
+        ),
         ("rayon", &["runtime/Cargo.toml", "trainer/Cargo.toml"]),
         // Its attributes are the arguments of commands.
         (

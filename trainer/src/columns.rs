@@ -28,7 +28,8 @@ impl Columns {
     /// True when the matrix is the image itself.
     pub fn is_image(&self) -> bool {
         let w = &self.window;
-        w.kernel == [1, 1] && w.stride == [1, 1] && w.pad_begin == [0, 0]
+        let pads = [w.pad_begin, w.pad_end];
+        w.kernel == [1, 1] && w.stride == [1, 1] && pads == [[0, 0]; 2]
     }
     /// For tap `k` of an axis: first and one past the last output position whose input lies inside the
     /// plane, and the input position of the first.

@@ -168,7 +168,7 @@ impl Kind {
             Op::PRelu(op) => Self::PRelu(net.graph.weight(op.slope).shape().count()),
             Op::Lrn(op) => Self::Lrn(op.clone()),
             Op::BatchNorm(op) => Self::BatchNorm(batch_norm(net, op)),
-            Op::Scale(op) => Self::Scale(scale(net, node, op)),
+            Op::Scale(op) if is_plain_scale(net, node, op) => Self::Scale(scale(net, node, op)),
             Op::Eltwise(op) => {
                 plain(&op.post)?;
                 Self::Eltwise(op.op.clone())
@@ -215,6 +215,10 @@ impl Kind {
         let threshold = matches!(self, Self::Activation(ops::Activation::Threshold { .. }));
         !threshold && !matches!(self, Self::Reference(_))
     }
+    /// True for layers whose weights are parameters: the reference takes them from the graph.
+    pub fn has_parameters(&self) -> bool {
+        !matches!(self, Self::Loss(_) | Self::Reference(_))
+    }
     /// True for operands that have no gradient, like labels.
     pub fn refuses_gradient_of(&self, input: usize) -> bool {
         match self {
@@ -233,6 +237,15 @@ fn plain(post: &PostOps) -> Result<()> {
             .field("type")
             .expected("the plain type, followed by ReLU and Pooling layers")),
     }
+}
+
+/// True where factor and offset are of one shape, as Caffe's are; others only run forward.
+fn is_plain_scale(net: &Net, node: &Node, op: &ops::Scale) -> bool {
+    let operand = node.inputs.get(1).map(|&id| net.graph.shape(id));
+    let weights = op.scale.into_iter().chain(op.bias);
+    let weights = weights.map(|id| net.graph.weight(id).shape());
+    let shapes: Vec<&Shape> = operand.into_iter().chain(weights).collect();
+    shapes.windows(2).all(|pair| pair[0] == pair[1])
 }
 
 /// True for Caffe's poolings; others only run forward.

@@ -1,4 +1,4 @@
-//! Trains, prunes and fine-tunes Caffe networks.
+//! Trains, prunes and fine-tunes Caffe networks; prunes ONNX networks without training.
 //!
 //! A [`net::Net`] is a definition in one phase; [`layer`] and [`plan`] say what its nodes do and in what order. An
 //! [`engine::Engine`] runs it forward and backward and holds its parameters: the [`executor`], on a kind of
@@ -17,6 +17,7 @@ mod host;
 pub mod layer;
 pub mod memory;
 pub mod net;
+pub mod onnx;
 pub mod param;
 pub mod plan;
 pub mod prune;

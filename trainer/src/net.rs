@@ -46,6 +46,16 @@ impl Net {
             is_training: definition.phase() == Phase::Train,
         })
     }
+    /// Of a graph with weights, and what is known of its parameters.
+    pub fn of_graph(graph: Graph, training: Training, is_training: bool) -> Self {
+        Self {
+            graph,
+            training,
+            warnings: Vec::new(),
+            layers: Weights::default(),
+            is_training,
+        }
+    }
     /// True in phase TRAIN.
     pub fn is_training(&self) -> bool {
         self.is_training

@@ -49,7 +49,7 @@ impl Plan {
         for node in &graph.nodes {
             node.inputs.iter().for_each(|id| uses[id.0 as usize] += 1);
         }
-        // Whether the value may be overwritten: nobody reads it but one layer.
+        // Whether the value may be overwritten: nobody reads it but one layer, and it is no result of the network.
         let mut free = vec![false; graph.values.len()];
         let mut plan = Self {
             home: vec![usize::MAX; graph.values.len()],
@@ -73,6 +73,7 @@ impl Plan {
                 plan.settle(net, node.output)
             };
             free[node.output.0 as usize] = !layer.kind.needs_output()
+                && !graph.outputs.contains(&node.output)
                 && !net.training.losses.iter().any(|&(id, _)| id == node.output);
             plan.steps.push(Step {
                 layer,

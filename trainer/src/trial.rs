@@ -8,6 +8,7 @@ use crate::solver::source::{self, order};
 use skimjit_caffe::{Definition, Phase, Weights};
 use skimjit_data::Feed;
 use skimjit_models::{Error, Result, Tensor};
+use std::sync::Arc;
 
 /// Bytes of batches that are held in memory at most.
 const MOST_BYTES: u64 = 4 << 30;
@@ -23,10 +24,14 @@ pub struct Source {
 }
 
 /// A network of an engine, and batches for it.
+#[derive(Clone)]
 pub struct Stream {
     id: NetId,
-    batches: Vec<Vec<Tensor>>,
+    batches: Batches,
 }
+
+/// Values of all inputs, batch by batch; several streams may have the same ones.
+pub type Batches = Arc<[Vec<Tensor>]>;
 
 impl Source {
     /// The network of a phase, and the feed of a phase: layers of phase TEST may see the data of
@@ -66,8 +71,8 @@ impl Source {
             }
             batches.push(batch);
         }
-        let id = engine.add(net).map_err(|error| self.in_file(error))?;
-        Ok(Stream { id, batches })
+        let stream = Stream::new(engine, net, batches.into());
+        stream.map_err(|error| self.in_file(error))
     }
 
     /// The network of phase TEST with so many of its batches; `None` for 0 of them.
@@ -91,6 +96,21 @@ impl Source {
 }
 
 impl Stream {
+    /// Adds a network to an engine.
+    pub fn new(engine: &mut dyn Engine, net: Net, batches: Batches) -> Result<Self> {
+        let id = engine.add(net)?;
+        Ok(Self { id, batches })
+    }
+    /// Images of a batch.
+    pub fn images(&self, engine: &dyn Engine) -> u32 {
+        let graph = &engine.net(self.id).graph;
+        let dims = graph.inputs.first().map(|&id| graph.shape(id).dims());
+        dims.and_then(|dims| dims.first().copied()).unwrap_or(1)
+    }
+    /// Its batches.
+    pub fn batches(&self) -> &[Vec<Tensor>] {
+        &self.batches
+    }
     /// The network.
     pub fn id(&self) -> NetId {
         self.id

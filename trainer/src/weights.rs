@@ -3,10 +3,35 @@
 use crate::net::Net;
 use skimjit_caffe::Weights;
 use skimjit_models::{Error, Result};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 /// Names that a message lists at most.
 const MOST_NAMES: usize = 8;
+
+/// Whether a file is an ONNX model, as its first bytes tell. What cannot be read is told by who reads all of it.
+pub fn is_onnx(path: &Path) -> bool {
+    const START: u64 = 1 << 16;
+    let is_file = std::fs::metadata(path).is_ok_and(|found| found.is_file());
+    let mut start = Vec::new();
+    let read = is_file
+        && File::open(path)
+            .and_then(|file| file.take(START).read_to_end(&mut start))
+            .is_ok();
+    read && skimjit_onnx::is_model(&start)
+}
+
+/// Reads a caffemodel of any form.
+pub fn read(path: &Path) -> Result<Weights> {
+    if is_onnx(path) {
+        return Err(Error::new("an ONNX model")
+            .file(path)
+            .expected("a caffemodel, of a Caffe network: an ONNX model has neither losses nor labels to train by")
+            .hint("skimjit-train oneshot prunes it without training, by some pictures"));
+    }
+    Weights::read(path)
+}
 
 /// Compares the weights of files with the parameters of a network. A file of which no layer matches is an
 /// error; what matches in part is told: layers that are left to their fillers, and layers of files that

@@ -11,6 +11,7 @@ pub mod idx;
 pub mod image_list;
 pub mod leveldb;
 pub mod lmdb;
+pub mod npy;
 pub mod picture;
 mod random;
 mod source;

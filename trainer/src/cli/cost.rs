@@ -9,6 +9,7 @@ use skimjit_data::{Feed, FeedOptions};
 use skimjit_models::{Error, Percent, Result};
 use skimjit_trainer::prune::allocation::smallest;
 use skimjit_trainer::prune::guided::{CostTable, LayerCost};
+use skimjit_trainer::weights::read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -97,7 +98,7 @@ fn network(arguments: &Arguments) -> Result<(Weights, String)> {
     WARNINGS.check()?;
     // The networks that are measured would lack them.
     definition.refuse_unknown()?;
-    let weights = Weights::read(&arguments.weights)?;
+    let weights = read(&arguments.weights)?;
     let net = definition.clone().with_weights(weights).ok_or_else(|| {
         Error::new("weights of which no layer is in the network")
             .file(&arguments.weights)

@@ -3,8 +3,10 @@
 
 mod console;
 mod cost;
+mod inputs;
 mod net;
 mod oneshot;
+mod pictures;
 mod plot;
 mod quick;
 mod recalibrate;
@@ -17,9 +19,11 @@ mod train;
 mod trial;
 
 use clap::Subcommand;
+use inputs::NamedFile;
 use skimjit_host::memory;
 use skimjit_models::Result;
 use skimjit_program::{FileArguments, Program};
+use std::any::TypeId;
 use std::process::ExitCode;
 
 /// There are no options of all commands that others do not have.
@@ -29,12 +33,14 @@ struct Options {}
 const PROGRAM: Program = Program {
     name: "skimjit-train",
     version: env!("SKIMJIT_VERSION"),
-    about: "Trains, prunes and fine-tunes Caffe networks for skimjit",
+    about: "Trains, prunes and fine-tunes Caffe networks for skimjit, and prunes ONNX networks",
     after_help: AFTER_HELP,
     files: FileArguments {
         written: &[("output", &[]), ("solver_out", &[])],
         replacing: &[],
-        own: None,
+        own: Some((TypeId::of::<NamedFile>(), |text| {
+            NamedFile::parse(text).ok().map(|named| named.file)
+        })),
     },
 };
 

@@ -1,6 +1,8 @@
 //! `skimjit-train oneshot`.
 
-use super::trial::{TrialArguments, print, print_json, print_judgements, save, warn_of_shares};
+use super::trial::{
+    Files, Judge, TrialArguments, Verdict, print, print_json, save, warn_of_shares,
+};
 use serde::Serialize;
 use skimjit_caffe::Phase;
 use skimjit_host::printable;
@@ -8,10 +10,11 @@ use skimjit_models::percent::NoPercent;
 use skimjit_models::{Error, Percent, Result};
 use skimjit_program::progress;
 use skimjit_trainer::engine::Engine;
+use skimjit_trainer::onnx::Purpose;
 use skimjit_trainer::param::{Param, Role};
 use skimjit_trainer::prune::allocation::erk;
 use skimjit_trainer::prune::one_shot::{LayerReport, Target, one_shot, prunable};
-use skimjit_trainer::trial::{Judgement, Stream};
+use skimjit_trainer::trial::Stream;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -23,10 +26,15 @@ use std::path::PathBuf;
 /// earlier ones have become. The moments of a layer take at most 340 MB (filters of 9216 inputs), and
 /// about three times that is needed while it is pruned; filters that see more are cut into blocks.
 /// Batches are held in memory. After it, `recalibrate` networks with BatchNorm.
+///
+/// The network is a Caffe definition with weights, or an ONNX file with pictures or arrays (--input) of what it will
+/// see. An ONNX file has no labels: how much its outputs on these inputs have changed is told instead of loss and
+/// accuracy, ‖after − before‖ / ‖before‖ of each input.
 #[derive(clap::Args)]
-#[command(after_help = "Example:
+#[command(after_help = "Examples:
   skimjit-train oneshot --prototxt train_val.prototxt --weights net.caffemodel --sparsity 80% --erk -o pruned.caffemodel
-  skimjit-train oneshot --prototxt train_val.prototxt --weights net.caffemodel --layers conv2=70%,ip1=95% -o pruned.caffemodel")]
+  skimjit-train oneshot --prototxt train_val.prototxt --weights net.caffemodel --layers conv2=70%,ip1=95% -o pruned.caffemodel
+  skimjit-train oneshot --weights net.onnx --input photos --resize 32x32 --mean-value 127.5 --scale 0.0078125 --channel-order rgb --sparsity 70% -o pruned.onnx")]
 pub struct Arguments {
     #[command(flatten)]
     trial: TrialArguments,
@@ -42,20 +50,20 @@ pub struct Arguments {
     /// Only these layers, instead of all convolutions and inner products; each may have a percentage of its own
     #[arg(long, value_name = "LAYER[=PERCENT],...", value_delimiter = ',', value_parser = layer)]
     layers: Vec<(String, Option<Percent>)>,
-    /// Batches to calibrate by
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    batches: u32,
-    /// Phase whose data it is calibrated by
-    #[arg(long, alias = "data", value_name = "PHASE", default_value = "train", value_parser = ["train", "test"])]
-    phase: String,
-    /// Batches of phase TEST to judge the network by, before and after
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    test_batches: u32,
+    /// Batches to calibrate by [default: 10; of an ONNX network all inputs]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    batches: Option<u32>,
+    /// Phase whose data it is calibrated by [default: train]
+    #[arg(long, alias = "data", value_name = "PHASE", value_parser = ["train", "test"])]
+    phase: Option<String>,
+    /// Batches of phase TEST to judge the network by, before and after [default: 10]
+    #[arg(long, value_name = "N")]
+    test_batches: Option<u32>,
     /// What is added to the second moments, as a part of their mean
     #[arg(long, value_name = "FACTOR", default_value_t = 0.01)]
     damping: f32,
-    /// Weights to write
-    #[arg(short, long, value_name = "CAFFEMODEL")]
+    /// Weights to write, or the network as an ONNX file where it is read from one
+    #[arg(short, long, value_name = "CAFFEMODEL|ONNX")]
     output: PathBuf,
     /// Print the result as one JSON document
     #[arg(long)]
@@ -74,8 +82,8 @@ fn layer(text: &str) -> std::result::Result<(String, Option<Percent>), String> {
 struct Summary {
     layers: Vec<LayerReport>,
     sparsity: f64,
-    before: Option<Judgement>,
-    after: Option<Judgement>,
+    #[serde(flatten)]
+    verdict: Verdict,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -85,57 +93,83 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             .expected("more than 0"));
     }
     arguments.trial.machine.start()?;
-    let source = arguments.trial.source()?;
-    arguments.trial.check_writable(&source)?;
+    let files = arguments.files()?;
+    arguments.trial.check_output(&files, &arguments.output)?;
     let mut engine = arguments.trial.machine.engine()?;
-    let phase = match arguments.phase.as_str() {
-        "train" => Phase::Train,
-        _ => Phase::Test,
-    };
     warn_of_shares("--sparsity", [&arguments.sparsity]);
     let own = arguments.layers.iter().filter_map(|(_, own)| own.as_ref());
     warn_of_shares("--layers", own);
-    let calibration = source.add(engine.as_mut(), [Phase::Test, phase], arguments.batches)?;
-    let net = engine.net(calibration.id());
-    arguments.trial.compare(&source, net)?;
-    let test = source.add_test(engine.as_mut(), arguments.test_batches)?;
-    let judge = |engine: &mut dyn Engine| test.as_ref().map(|test| test.judge(engine)).transpose();
+    let calibration = arguments.calibration(&files, engine.as_mut())?;
     let targets = targets(arguments, engine.as_ref(), &calibration)?;
-    let before = judge(engine.as_mut())?;
-    let bar = progress::bar("", targets.len() as u64);
-    let mut progress = |report: &LayerReport| {
-        bar.set_message(printable::cell(&report.layer).into_owned());
-        bar.inc(1);
+    let judge = match &files {
+        Files::Caffe(source) => Judge::labels(
+            source,
+            engine.as_mut(),
+            arguments.test_batches.unwrap_or(10),
+        )?,
+        Files::Onnx(_) => Judge::outputs(engine.as_mut(), calibration.clone())?,
     };
-    let layers = one_shot(
-        engine.as_mut(),
-        &calibration,
-        &targets,
-        arguments.damping,
-        &mut progress,
-    )?;
-    bar.finish_and_clear();
-    let after = judge(engine.as_mut())?;
-    save(
-        &source.saved(engine.as_mut(), calibration.id()),
-        &arguments.output,
-    )?;
-    let zeros: f64 = layers
-        .iter()
-        .map(|one| one.sparsity * one.weights as f64)
-        .sum();
+    let layers = prune(arguments, engine.as_mut(), &calibration, &targets)?;
+    let verdict = judge.after(engine.as_mut())?;
+    save(&files, engine.as_mut(), calibration.id(), &arguments.output)?;
+    let zeros = layers.iter().map(|one| one.sparsity * one.weights as f64);
     let count: usize = layers.iter().map(|one| one.weights).sum();
     let summary = Summary {
-        sparsity: zeros / count.max(1) as f64,
+        sparsity: zeros.sum::<f64>() / count.max(1) as f64,
         layers,
-        before,
-        after,
+        verdict,
     };
     let norms = engine
         .params()
         .iter()
         .any(|param| param.role == Role::Statistic);
     tell(arguments, &summary, norms)
+}
+
+impl Arguments {
+    fn files(&self) -> Result<Files> {
+        self.trial.files(&[
+            (self.batches.is_some(), "--batches"),
+            (self.phase.is_some(), "--phase"),
+            (self.test_batches.is_some(), "--test-batches"),
+        ])
+    }
+    /// Adds the network as it computes in use, with what it is calibrated by.
+    fn calibration(&self, files: &Files, engine: &mut dyn Engine) -> Result<Stream> {
+        let source = match files {
+            Files::Caffe(source) => source,
+            Files::Onnx(onnx) => return onnx.stream(engine, Purpose::Use),
+        };
+        let phase = match self.phase.as_deref() {
+            Some("test") => Phase::Test,
+            _ => Phase::Train,
+        };
+        let stream = source.add(engine, [Phase::Test, phase], self.batches.unwrap_or(10))?;
+        self.trial.compare(source, engine.net(stream.id()))?;
+        Ok(stream)
+    }
+}
+
+fn prune(
+    arguments: &Arguments,
+    engine: &mut dyn Engine,
+    calibration: &Stream,
+    targets: &[Target],
+) -> Result<Vec<LayerReport>> {
+    let bar = progress::bar("", targets.len() as u64);
+    let mut progress = |report: &LayerReport| {
+        bar.set_message(printable::cell(&report.layer).into_owned());
+        bar.inc(1);
+    };
+    let layers = one_shot(
+        engine,
+        calibration,
+        targets,
+        arguments.damping,
+        &mut progress,
+    )?;
+    bar.finish_and_clear();
+    Ok(layers)
 }
 
 fn targets(arguments: &Arguments, engine: &dyn Engine, stream: &Stream) -> Result<Vec<Target>> {
@@ -205,7 +239,7 @@ fn tell(arguments: &Arguments, summary: &Summary, norms: bool) -> Result<()> {
         ))?;
     }
     print(&format!("sparsity {:.2}%", 100.0 * summary.sparsity))?;
-    print_judgements(&summary.before, &summary.after)?;
+    summary.verdict.print()?;
     print(&format!("wrote {}", arguments.output.display()))?;
     if norms {
         print(

@@ -9,7 +9,7 @@ use skimjit_trainer::solver::report::Report;
 use skimjit_trainer::solver::settings::Settings;
 use skimjit_trainer::solver::snapshot::Resumed;
 use skimjit_trainer::solver::{Request, Solver, Start};
-use skimjit_trainer::weights::compare;
+use skimjit_trainer::weights::{compare, read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -116,7 +116,7 @@ impl CareArguments {
 
 /// Reads weights.
 pub fn read_weights(paths: &[PathBuf]) -> Result<Vec<Weights>> {
-    paths.iter().map(|path| Weights::read(path)).collect()
+    paths.iter().map(|path| read(path)).collect()
 }
 
 /// What a run starts from.

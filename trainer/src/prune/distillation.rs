@@ -5,6 +5,7 @@ use crate::engine::{Engine, NetId};
 use crate::net::Net;
 use crate::solver::method::{Context, Method};
 use crate::solver::report::Metrics;
+use crate::weights;
 use serde::Deserialize;
 use skimjit_caffe::{Definition, Phase, Weights};
 use skimjit_data::Blob;
@@ -91,7 +92,7 @@ impl Distillation {
 
     fn open(&self, student: &Net, mut engine: Box<dyn Engine>) -> Result<Teacher> {
         let path = self.options.teacher.clone().unwrap_or_default();
-        let weights = Weights::read(&path)?;
+        let weights = weights::read(&path)?;
         let blobs: Vec<Blob> = student
             .graph
             .inputs

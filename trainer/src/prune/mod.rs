@@ -2,7 +2,8 @@
 
 pub mod acdc;
 pub mod allocation;
-mod calibration;
+pub mod calibration;
+pub mod change;
 mod cholesky;
 pub mod connectivity;
 pub mod distillation;

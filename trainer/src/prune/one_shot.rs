@@ -92,19 +92,22 @@ fn find(engine: &dyn Engine, stream: &Stream, param: usize) -> Option<Use> {
         let shape = |id: ValueId| net.graph.shape(id);
         let input = *node.inputs.first()?;
         let layout = Layout::of(&node.op, shape(input), shape(node.output))?;
+        let of = |&id: &WeightId| {
+            let mut all = engine.params().iter();
+            all.position(|param| weight_of(net, param) == Some(id))
+        };
+        let bias = weights.get(1).and_then(of);
         match &mut found {
-            Some(found) => found.inputs.push(input),
+            Some(found) => {
+                found.inputs.push(input);
+                // One offset cannot make up for what several layers lose.
+                found.bias = found.bias.filter(|&one| bias == Some(one));
+            }
             None => {
-                let of = |&id: &WeightId| {
-                    let all = engine.params().iter();
-                    all.enumerate()
-                        .find(|(_, param)| weight_of(net, param) == Some(id))
-                        .map(|(index, _)| index)
-                };
                 found = Some(Use {
                     layout,
                     inputs: vec![input],
-                    bias: weights.get(1).and_then(of),
+                    bias,
                 });
             }
         }

@@ -4,8 +4,9 @@
 use crate::engine::{Engine, NetId};
 use crate::param::Role;
 use crate::solver::source::order;
+use crate::trial::Stream;
 use skimjit_data::Feed;
-use skimjit_models::{Error, Result, Tensor};
+use skimjit_models::{Result, Tensor};
 use std::collections::BTreeMap;
 
 /// Sums of one layer.
@@ -81,6 +82,19 @@ impl Recalibration {
         }
     }
 
+    fn run(
+        &mut self,
+        engine: &mut dyn Engine,
+        net: NetId,
+        inputs: &[&Tensor],
+        turn: u32,
+    ) -> Result<()> {
+        self.before_batch(engine);
+        engine.forward(net, inputs, turn.into())?;
+        self.after_batch(engine);
+        Ok(())
+    }
+
     /// Sets the new statistics; the number of layers that have some.
     pub fn finish(self, engine: &mut dyn Engine) -> usize {
         let mut changed = 0;
@@ -113,18 +127,34 @@ pub fn recalibrate(
     batches: u32,
 ) -> Result<usize> {
     let order = order(engine.net(net), feed)?;
-    let mut recalibration = Recalibration::new(engine);
-    let mut run = || {
+    gather(engine, &mut |engine, recalibration| {
         for turn in 0..batches {
             let batch = feed.next()?;
             let inputs: Vec<&Tensor> = order.iter().map(|&index| &batch[index]).collect();
-            recalibration.before_batch(engine);
-            engine.forward(net, &inputs, turn.into())?;
-            recalibration.after_batch(engine);
+            recalibration.run(engine, net, &inputs, turn)?;
         }
-        Ok::<(), Error>(())
-    };
-    let result = run();
+        Ok(())
+    })
+}
+
+/// The same from all batches of a stream, whose network normalises by the statistics of its batch.
+pub fn recalibrate_by(engine: &mut dyn Engine, stream: &Stream) -> Result<usize> {
+    gather(engine, &mut |engine, recalibration| {
+        for (turn, batch) in (0..).zip(stream.batches()) {
+            let inputs: Vec<&Tensor> = batch.iter().collect();
+            recalibration.run(engine, stream.id(), &inputs, turn)?;
+        }
+        Ok(())
+    })
+}
+
+/// Statistics are what they were where a run fails before it gave any.
+fn gather(
+    engine: &mut dyn Engine,
+    run: &mut dyn FnMut(&mut dyn Engine, &mut Recalibration) -> Result<()>,
+) -> Result<usize> {
+    let mut recalibration = Recalibration::new(engine);
+    let result = run(engine, &mut recalibration);
     let changed = recalibration.finish(engine);
     result.map(|()| changed)
 }

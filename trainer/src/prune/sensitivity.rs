@@ -8,7 +8,7 @@ use skimjit_models::Result;
 
 /// A layer at a level.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Point {
+pub struct Point<J = Judgement> {
     /// Layer.
     pub layer: String,
     /// Index of the blob.
@@ -21,16 +21,16 @@ pub struct Point {
     pub sparsity: f64,
     /// What became of the network.
     #[serde(flatten)]
-    pub judgement: Judgement,
+    pub judgement: J,
 }
 
 /// All layers at all levels.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Sensitivity {
+pub struct Sensitivity<J = Judgement> {
     /// The network as it is.
-    pub baseline: Judgement,
+    pub baseline: J,
     /// Layers in order, each with the levels in order.
-    pub points: Vec<Point>,
+    pub points: Vec<Point<J>>,
 }
 
 /// Judges the network with each of the parameters pruned alone, by magnitude, at each level. All
@@ -42,8 +42,20 @@ pub fn scan(
     levels: &[f64],
     progress: &mut dyn FnMut(&Point),
 ) -> Result<Sensitivity> {
+    let mut judge = |engine: &mut dyn Engine| stream.judge(engine);
+    scan_by(engine, params, levels, &mut judge, progress)
+}
+
+/// As [`scan`], judged in another way.
+pub fn scan_by<J>(
+    engine: &mut dyn Engine,
+    params: &[usize],
+    levels: &[f64],
+    judge: &mut dyn FnMut(&mut dyn Engine) -> Result<J>,
+    progress: &mut dyn FnMut(&Point<J>),
+) -> Result<Sensitivity<J>> {
     let mut sensitivity = Sensitivity {
-        baseline: stream.judge(engine)?,
+        baseline: judge(engine)?,
         points: Vec::new(),
     };
     for &param in params {
@@ -57,7 +69,7 @@ pub fn scan(
                 let zeros = state.data.iter().filter(|w| **w == 0.0).count();
                 sparsity = zeros as f64 / dense.len().max(1) as f64;
             });
-            let judged = stream.judge(engine);
+            let judged = judge(engine);
             engine.edit(param, &mut |_, state| state.data.clone_from(&dense));
             let of = &engine.params()[param];
             let point = Point {

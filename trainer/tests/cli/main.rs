@@ -6,6 +6,7 @@ mod hdf5;
 mod help;
 mod interruption;
 mod nets;
+mod onnx;
 mod quick;
 mod recipes;
 mod refusals;
