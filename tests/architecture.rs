@@ -83,7 +83,7 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     paths.into_iter().map(read).collect()
 }
 
-const CODE: [&str; 14] = [
+const CODE: [&str; 15] = [
     "host/src",
     "jit/src",
     "models/src",
