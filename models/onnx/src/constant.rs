@@ -66,6 +66,29 @@ impl Int {
     }
 }
 
+/// A function of the values for one batch.
+pub(crate) fn at<const N: usize>(ints: &[Int; N], batch: u32, of: impl Fn([i64; N]) -> i64) -> Int {
+    let from = ints.iter().map(Int::source).max().unwrap_or_default();
+    Int {
+        from,
+        ..Int::known(of(ints.map(|int| int.at(batch))))
+    }
+}
+
+/// The product, for a batch where it depends on that in another way.
+pub(crate) fn times(a: Int, b: Int, batch: u32) -> Int {
+    let (factor, of) = match (a.images, b.images) {
+        (0, _) => (a, b),
+        (_, 0) => (b, a),
+        _ => return at(&[a, b], batch, |[a, b]| a.saturating_mul(b)),
+    };
+    Int {
+        images: of.images.saturating_mul(factor.rest),
+        rest: of.rest.saturating_mul(factor.rest),
+        from: a.from.max(b.from),
+    }
+}
+
 impl Constant {
     pub fn ints(kind: Kind, dims: Vec<usize>, ints: Vec<Int>) -> Self {
         Self {

@@ -10,6 +10,7 @@ mod element;
 mod export;
 mod external;
 mod import;
+mod message;
 mod model;
 #[rustfmt::skip]
 #[allow(missing_docs, clippy::doc_markdown, clippy::enum_variant_names)]
@@ -29,5 +30,5 @@ pub use supported::supported_markdown;
 /// of operators, messages.
 pub fn is_model(start: &[u8]) -> bool {
     let has = |number, kind| wire::keys(start).any(|key| key == (number, kind));
-    has(1, wire::VARINT) && (has(7, wire::LENGTH) || has(8, wire::LENGTH))
+    has(1, message::VARINT) && (has(7, message::LENGTH) || has(8, message::LENGTH))
 }

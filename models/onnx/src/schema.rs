@@ -1,7 +1,7 @@
 // This file is @generated from proto/onnx.proto.
 
 use super::proto;
-use super::wire::{Field, Kind::*, Message};
+use super::message::{Field, Kind::*, Message};
 use std::mem::size_of;
 
 pub static MODEL: &Message = &MESSAGES[0];

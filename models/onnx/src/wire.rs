@@ -4,42 +4,10 @@
 //! A message of two bytes can become a struct of hundreds, so a file of a few megabytes could ask for gigabytes.
 //! No message of the tables contains itself, so that nesting needs no limit.
 
+use super::message::{FIXED32, FIXED64, Kind, LENGTH, Message, VARINT};
 use super::schema::{MESSAGES, MODEL};
 use skimjit_host::memory;
 use skimjit_models::{Error, Result};
-
-/// What the tables say of a message.
-pub(super) struct Message {
-    pub name: &'static str,
-    /// Bytes of the decoded struct.
-    pub size: usize,
-    pub fields: &'static [Field],
-}
-
-/// What the tables say of a field.
-pub(super) struct Field {
-    pub number: u64,
-    pub kind: Kind,
-}
-
-/// How a field is encoded.
-pub(super) enum Kind {
-    /// One of [`MESSAGES`].
-    Message(usize),
-    Bytes,
-    ManyBytes,
-    Varint,
-    Fixed32,
-    /// Integers of so many bytes when decoded, packed or one by one.
-    Varints(u64),
-    /// Floats of so many bytes, packed or one by one.
-    Numbers(u64),
-}
-
-pub(super) const VARINT: u64 = 0;
-const FIXED64: u64 = 1;
-pub(super) const LENGTH: u64 = 2;
-const FIXED32: u64 = 5;
 
 /// Bookkeeping of one heap allocation, and the unused part of the list that holds it.
 const ALLOCATION: u64 = 32;
@@ -119,19 +87,6 @@ fn unknown(key: u64, message: &Message, at: usize) -> Error {
     Error::new(found)
         .expected("fields whose meaning is known: those of ONNX's IR version 14 and older")
         .hint("the file is damaged, not an ONNX model, or of a newer format: export it for an older one")
-}
-
-impl Kind {
-    fn takes(&self, wire_type: u64) -> bool {
-        match self {
-            Self::Message(_) | Self::Bytes | Self::ManyBytes => wire_type == LENGTH,
-            Self::Varint => wire_type == VARINT,
-            Self::Fixed32 => wire_type == FIXED32,
-            Self::Varints(_) => matches!(wire_type, VARINT | LENGTH),
-            Self::Numbers(4) => matches!(wire_type, FIXED32 | LENGTH),
-            Self::Numbers(_) => matches!(wire_type, FIXED64 | LENGTH),
-        }
-    }
 }
 
 fn varint(bytes: &mut &[u8]) -> Option<u64> {

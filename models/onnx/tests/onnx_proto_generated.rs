@@ -58,7 +58,7 @@ fn schema() {
     let messages: Vec<_> = pool.all_messages().collect();
     let mut text = String::from(
         "// This file is @generated from proto/onnx.proto.\n\n\
-         use super::proto;\nuse super::wire::{Field, Kind::*, Message};\nuse std::mem::size_of;\n\n",
+         use super::proto;\nuse super::message::{Field, Kind::*, Message};\nuse std::mem::size_of;\n\n",
     );
     let index = |wanted: &MessageDescriptor| messages.iter().position(|one| one == wanted).unwrap();
     let model = pool.get_message_by_name("onnx.ModelProto").unwrap();

@@ -1,6 +1,6 @@
 //! Functions of several operands, and reductions.
 
-use super::functions::{condition, truth};
+use super::functions::{condition, post, truth};
 use super::writer::{Value, Writer};
 use Value::Int;
 use skimjit_models::ops::{
@@ -77,7 +77,7 @@ pub(super) fn eltwise(to: &mut Writer<'_>, op: &Eltwise, node: &Node) -> Result<
     for term in &terms[1..] {
         y = to.add(kind, &[&y, term], &[]);
     }
-    to.post(y, op.post)
+    post(to, y, op.post)
 }
 
 pub(super) fn binary(to: &mut Writer<'_>, op: &Binary, node: &Node) -> Result<String> {
@@ -97,7 +97,7 @@ pub(super) fn binary(to: &mut Writer<'_>, op: &Binary, node: &Node) -> Result<St
             let floor = to.add("Floor", &[&quotient], &[]);
             let product = to.add("Mul", &[&floor, &b], &[]);
             let y = to.add("Sub", &[&a, &product], &[]);
-            return to.post(y, op.post);
+            return post(to, y, op.post);
         }
         BinaryOp::Less => ("Less", vec![]),
         BinaryOp::LessOrEqual => ("LessOrEqual", vec![]),
@@ -117,7 +117,7 @@ pub(super) fn binary(to: &mut Writer<'_>, op: &Binary, node: &Node) -> Result<St
         "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "Equal" | "And" | "Or" | "Xor"
     );
     let y = if is_truth { truth(to, &y) } else { y };
-    to.post(y, op.post)
+    post(to, y, op.post)
 }
 
 pub(super) fn select(to: &mut Writer<'_>, node: &Node) -> String {

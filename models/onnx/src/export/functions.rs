@@ -3,7 +3,7 @@
 use super::writer::{Value, Writer};
 use Value::{Float, Int};
 use skimjit_models::Result;
-use skimjit_models::ops::{Activation, PRelu};
+use skimjit_models::ops::{Activation, PRelu, PostOps};
 
 /// Element types that casts go by.
 const BOOL: i64 = 9;
@@ -46,6 +46,14 @@ fn log_base(base: f32) -> f32 {
         1.0
     } else {
         f64::from(base).ln() as f32
+    }
+}
+
+/// What is fused behind a layer.
+pub(super) fn post(to: &mut Writer<'_>, y: String, post: PostOps) -> Result<String> {
+    match post.activation {
+        None => Ok(y),
+        Some(function) => activation(to, function, &y),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Layers with weights, poolings and normalisations.
 
+use super::functions::post;
 use super::writer::{Value, Writer};
 use Value::{Float, Int, Ints};
 use skimjit_models::ops::{
@@ -42,7 +43,7 @@ pub(super) fn convolution(
     let mut attributes = window(&op.window);
     attributes.push(("group", Int(op.groups.into())));
     let y = to.add(kind, &[x, &weights, &bias], &attributes);
-    to.post(y, op.post)
+    post(to, y, op.post)
 }
 
 /// A Gemm of the axes that are summed over as one; of more axes in front a MatMul.
@@ -82,7 +83,7 @@ pub(super) fn inner_product(
             None => y,
         }
     };
-    to.post(y, op.post)
+    post(to, y, op.post)
 }
 
 pub(super) fn pooling(to: &mut Writer<'_>, op: &Pooling, x: &str) -> Result<String> {

@@ -4,8 +4,7 @@ use super::{ExportOptions, Written};
 use crate::element::{FLOAT, INT64};
 use crate::proto::attribute_proto::AttributeType;
 use crate::proto::{AttributeProto, GraphProto, NodeProto, SparseTensorProto, TensorProto};
-use skimjit_models::ops::PostOps;
-use skimjit_models::{Graph, Node, Result, ValueId, Weight, WeightId};
+use skimjit_models::{Graph, Node, ValueId, Weight, WeightId};
 use std::collections::{HashMap, HashSet};
 
 /// A value of an attribute.
@@ -135,14 +134,6 @@ impl<'a> Writer<'a> {
             .position(|one| one.output == node.output);
         let next = next.and_then(|index| self.graph.nodes.get(index + 1));
         self.node = (next.map_or_else(String::new, |next| next.name.clone()), 0);
-    }
-
-    /// What is fused behind a layer.
-    pub fn post(&mut self, y: String, post: PostOps) -> Result<String> {
-        match post.activation {
-            None => Ok(y),
-            Some(activation) => super::functions::activation(self, activation, &y),
-        }
     }
 
     /// An initializer of a weight of the graph, as it is.

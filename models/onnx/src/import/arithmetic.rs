@@ -1,13 +1,10 @@
 //! Functions of several operands, element by element, with numpy's broadcasting.
 
 use super::build::{Known, Value};
-use super::elementwise::affine;
-use super::node::Node;
+use super::node::{Node, affine};
 use crate::constant::{Constant, Elements};
 use crate::element::Kind;
-use skimjit_models::ops::{
-    Activation, Binary, BinaryOp, Eltwise, EltwiseOp, PostOps, Reshape, Scale,
-};
+use skimjit_models::ops::{Activation, BinaryOp, Eltwise, EltwiseOp, PostOps, Reshape, Scale};
 use skimjit_models::{Error, Op, Result, ValueId, Weight};
 use std::sync::Arc;
 
@@ -44,7 +41,7 @@ pub(super) fn pow(node: &mut Node<'_>) -> Result<Vec<Known>> {
     }
     let base = node.value(0)?;
     let exponent = node.value(1)?;
-    let id = binary(node, BinaryOp::Pow, base.id, exponent.id)?;
+    let id = node.binary(BinaryOp::Pow, base.id, exponent.id)?;
     // The result is of the base's type.
     let id = match base.kind {
         Kind::Float => id,
@@ -59,11 +56,6 @@ pub(super) fn modulo(node: &mut Node<'_>) -> Result<Vec<Known>> {
         false => BinaryOp::Mod,
     };
     Ok(vec![Known::Value(pair(node, op, 0, 1)?)])
-}
-
-pub(super) fn binary(node: &mut Node<'_>, op: BinaryOp, a: ValueId, b: ValueId) -> Result<ValueId> {
-    let post = PostOps::default();
-    node.add(Op::Binary(Binary { op, post }), &[a, b])
 }
 
 /// Combines operands `a` and `b`, in the plainest op that does it.
@@ -134,7 +126,7 @@ fn combine(node: &mut Node<'_>, op: BinaryOp, a: Value, b: Value) -> Result<Valu
         Some(id) => id,
         None => match channel_factors(node, op, a.id, b.id)? {
             Some(id) => id,
-            None => binary(node, op, a.id, b.id)?,
+            None => node.binary(op, a.id, b.id)?,
         },
     };
     let kind = match op {

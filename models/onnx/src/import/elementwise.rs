@@ -1,7 +1,7 @@
 //! Functions of one operand, element by element.
 
 use super::build::{Known, Value};
-use super::node::{Node, floats};
+use super::node::{Node, affine, floats};
 use crate::element::{Element, Kind};
 use skimjit_models::ops::{Activation, BinaryOp, PRelu};
 use skimjit_models::{Error, Op, Result, ValueId};
@@ -73,15 +73,6 @@ pub(super) fn sign(node: &mut Node<'_>) -> Result<Vec<Known>> {
 
 pub(super) fn neg(node: &mut Node<'_>) -> Result<Vec<Known>> {
     apply_any(node, affine(-1.0, 0.0))
-}
-
-/// scale·x + shift.
-pub(super) fn affine(scale: f32, shift: f32) -> Activation {
-    Activation::Power {
-        power: 1.0,
-        scale,
-        shift,
-    }
 }
 
 pub(super) fn leaky_relu(node: &mut Node<'_>) -> Result<Vec<Known>> {
@@ -197,9 +188,9 @@ pub(super) fn prelu(node: &mut Node<'_>) -> Result<Vec<Known>> {
     let slope = node.float(1)?;
     let (min, max) = (f32::MIN, 0.0);
     let negative = node.add(Op::Activation(Activation::Clip { min, max }), &[x])?;
-    let scaled = super::arithmetic::binary(node, BinaryOp::Mul, negative, slope)?;
+    let scaled = node.binary(BinaryOp::Mul, negative, slope)?;
     let positive = node.add(Op::Activation(Activation::ReLU { slope: 0.0 }), &[x])?;
-    let id = super::arithmetic::binary(node, BinaryOp::Add, positive, scaled)?;
+    let id = node.binary(BinaryOp::Add, positive, scaled)?;
     Ok(floats(id))
 }
 

@@ -3,7 +3,7 @@
 use super::build::{Build, Known};
 use super::node::Node;
 use super::table::{Fold, Row};
-use crate::constant::{Constant, Int, Source};
+use crate::constant::{Constant, Int, Source, at, times};
 use crate::element::{Element, Kind};
 use skimjit_models::interpreter;
 use skimjit_models::{Error, Result};
@@ -168,32 +168,10 @@ fn pair(op: &str) -> Option<Pair> {
     })
 }
 
-/// A function of the values for one batch.
-fn at<const N: usize>(ints: &[Int; N], batch: u32, of: impl Fn([i64; N]) -> i64) -> Int {
-    let from = ints.iter().map(Int::source).max().unwrap_or_default();
-    Int {
-        from,
-        ..Int::known(of(ints.map(|int| int.at(batch))))
-    }
-}
-
 fn plus(a: Int, b: Int, _batch: u32) -> Int {
     Int {
         images: a.images.saturating_add(b.images),
         rest: a.rest.saturating_add(b.rest),
-        from: a.from.max(b.from),
-    }
-}
-
-pub(super) fn times(a: Int, b: Int, batch: u32) -> Int {
-    let (factor, of) = match (a.images, b.images) {
-        (0, _) => (a, b),
-        (_, 0) => (b, a),
-        _ => return at(&[a, b], batch, |[a, b]| a.saturating_mul(b)),
-    };
-    Int {
-        images: of.images.saturating_mul(factor.rest),
-        rest: of.rest.saturating_mul(factor.rest),
         from: a.from.max(b.from),
     }
 }

@@ -1,8 +1,7 @@
 //! Gemm and MatMul.
 
 use super::build::Known;
-use super::elementwise::affine;
-use super::node::{Node, floats};
+use super::node::{Node, affine, floats};
 use skimjit_models::ops::{Binary, BinaryOp, InnerProduct, PostOps};
 use skimjit_models::{Error, Op, Result, ValueId, WeightId};
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use super::build::{Build, Known, Value};
 use crate::constant::{Constant, Int, Source};
 use crate::element::Kind;
 use crate::external::Folder;
-use skimjit_models::ops::{Reshape, Scale};
+use skimjit_models::ops::{Activation, Binary, BinaryOp, PostOps, Reshape, Scale};
 use skimjit_models::{Error, Op, Result, Shape, ValueId, Weight, WeightId};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -187,6 +187,12 @@ impl Node<'_> {
         self.add(Op::Reshape(reshape), &[id])
     }
 
+    /// A function of two operands.
+    pub fn binary(&mut self, op: BinaryOp, a: ValueId, b: ValueId) -> Result<ValueId> {
+        let post = PostOps::default();
+        self.add(Op::Binary(Binary { op, post }), &[a, b])
+    }
+
     /// factor·x + offset along an axis.
     pub fn scale(
         &mut self,
@@ -202,6 +208,15 @@ impl Node<'_> {
             add_operand: false,
         };
         self.add(Op::Scale(scale), &[id])
+    }
+}
+
+/// scale·x + shift.
+pub(crate) fn affine(scale: f32, shift: f32) -> Activation {
+    Activation::Power {
+        power: 1.0,
+        scale,
+        shift,
     }
 }
 

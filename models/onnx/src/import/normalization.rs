@@ -114,7 +114,7 @@ fn statistics(node: &mut Node<'_>, x: ValueId, axis: usize) -> Result<Vec<Known>
         })
     };
     let mean = node.add(mean_of(&axes), &[x])?;
-    let centred = super::arithmetic::binary(node, BinaryOp::Sub, x, mean)?;
+    let centred = node.binary(BinaryOp::Sub, x, mean)?;
     let square = Activation::Power {
         power: 2.0,
         scale: 1.0,

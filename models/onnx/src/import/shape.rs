@@ -2,7 +2,7 @@
 
 use super::build::{Known, Value};
 use super::node::{Node, absolute, sorted_axes};
-use crate::constant::{Constant, Int, Source};
+use crate::constant::{Constant, Int, Source, times};
 use crate::element::Kind;
 use crate::tensor;
 use skimjit_models::ops::Reshape;
@@ -48,9 +48,9 @@ pub(super) fn shape(node: &mut Node<'_>) -> Result<Vec<Known>> {
 pub(super) fn size(node: &mut Node<'_>) -> Result<Vec<Known>> {
     let dims = dims(node)?;
     let one = Int::known(1);
-    let count = dims.iter().fold(one, |count, &dim| {
-        super::fold::times(count, dim, node.build.batch)
-    });
+    let count = dims
+        .iter()
+        .fold(one, |count, &dim| times(count, dim, node.build.batch));
     Ok(vec![
         Constant::ints(Kind::Int, Vec::new(), vec![count]).into(),
     ])
