@@ -23,7 +23,7 @@ pub mod ahead_of_time {
     pub use skimjit_aot::{AheadOfTime, Error, Interface, Program, identifier};
 }
 pub mod any_shape;
-pub mod array;
+pub use skimjit_data::npy as array;
 pub mod code_info;
 pub mod engine;
 pub mod error;
