@@ -385,7 +385,7 @@ static ROWS: &[Row] = &[
         44,
         Core,
         "learning rate policies",
-        Tests(&["trainer/src/solver/rate.rs::curves"]),
+        Tests(&["models/caffe/src/solver/rate.rs::curves"]),
     ),
     (
         45,

@@ -38,8 +38,8 @@ impl Model {
         let start = start_of(path)?;
         if onnx::is_model(&start) {
             room_to_load(std::fs::metadata(path).map_or(0, |found| found.len()))?;
-            let model = onnx::Model::read(path)?;
-            return Self::from_onnx(&model, path, options);
+            let options = options.onnx(path)?;
+            return Self::from_onnx(&onnx::Model::read(path)?, &options);
         }
         let model = Self::load_sized(path, &start, options)?;
         let shapes: Vec<(&str, Shape)> = options
@@ -128,8 +128,8 @@ impl Model {
                         .into(),
                 ));
             }
-            let model = onnx::Model::from_bytes(bytes.to_vec(), name)?;
-            return Self::from_onnx(&model, name, options);
+            let options = options.onnx(name)?;
+            return Self::from_onnx(&onnx::Model::from_bytes(bytes.to_vec(), name)?, &options);
         }
         let file = options.prototxt.as_deref().map(import::Prototxt::File);
         let prototxt = prototxt.map(import::Prototxt::Text).or(file);
@@ -147,9 +147,8 @@ impl Model {
         Ok(Self::from_imported(imported))
     }
 
-    fn from_onnx(model: &onnx::Model, path: &Path, options: &LoadOptions) -> Result<Self> {
-        let imported = onnx::import(model, &options.onnx(path)?)?;
-        Ok(Self::from_imported(imported))
+    fn from_onnx(model: &onnx::Model, options: &onnx::ImportOptions) -> Result<Self> {
+        Ok(Self::from_imported(onnx::import(model, options)?))
     }
 
     fn from_imported(imported: Imported) -> Self {

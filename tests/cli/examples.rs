@@ -176,6 +176,7 @@ fn networks(place: &Workplace) {
         place.path("bvlc_v1.caffemodel"),
     )
     .unwrap();
+    place.ok(&["export", "net.caffemodel", "net.onnx"]);
 }
 
 /// Pictures for `convert-imageset`, and small MNIST and CIFAR-10 files.

@@ -138,8 +138,7 @@ const ONNX: &[u8] = b"\x08\x07\x12\x07pytorch\x3a\x00\x42\x00";
 fn files_of_other_programs_are_named() {
     let place = Workplace::with_tiny_network();
     place.write("net.prototxt", PROTOTXT);
-    let files: [(&str, &[u8], &str); 4] = [
-        ("net.onnx", ONNX, "an ONNX model"),
+    let files: [(&str, &[u8], &str); 3] = [
         ("net.tflite", b"\x1c\0\0\0TFL3", "a TFLite model"),
         ("yolo.cfg", b"[net]\nbatch=1\n", "a Darknet network"),
         ("net.engine", b"ftrt\0\0", "a TensorRT engine"),
@@ -160,10 +159,41 @@ fn files_of_other_programs_are_named() {
         }
     }
     // As the C interface reads it.
-    let error = Model::from_bytes(ONNX, None, &LoadOptions::default())
+    let bytes = b"\x1c\0\0\0TFL3";
+    let error = Model::from_bytes(bytes, None, &LoadOptions::default())
         .err()
         .unwrap();
-    says(&error.to_string(), &["an ONNX model", "convert"]);
+    says(&error.to_string(), &["a TFLite model", "ONNX"]);
+}
+
+/// ONNX models are networks, but neither a definition nor weights for one.
+#[test]
+fn an_onnx_model_is_told_from_what_goes_with_caffes_files() {
+    let place = Workplace::with_tiny_network();
+    place.write("net.prototxt", PROTOTXT);
+    place.write("net.onnx", ONNX);
+    let as_prototxt = ["inspect", "tiny.caffemodel", "--prototxt", "net.onnx"];
+    says(
+        &refusal(&place, &as_prototxt),
+        &["net.onnx: found an ONNX model", "as MODEL"],
+    );
+    let as_weights = [
+        "time",
+        "--prototxt",
+        "net.prototxt",
+        "--weights",
+        "net.onnx",
+    ];
+    says(
+        &refusal(&place, &as_weights),
+        &["net.onnx: found an ONNX model", "as MODEL"],
+    );
+    let with_prototxt = place.skimjit(&["inspect", "net.onnx", "--prototxt", "net.prototxt"]);
+    says(&with_prototxt.stderr, &["another topology", "ONNX model"]);
+    says(
+        &refusal(&place, &["inspect", "net.onnx"]),
+        &["without outputs"],
+    );
 }
 
 #[test]

@@ -25,7 +25,7 @@ use skimjit_runtime::recipe::Recipe;
 use skimjit_runtime::{Basis, Choice};
 use std::path::PathBuf;
 
-/// Generates and verifies the kernels of a Caffe network and writes a .skim artifact, or code that runs
+/// Generates and verifies the kernels of a network and writes a .skim artifact, or code that runs
 /// without skimjit.
 ///
 /// Where several kernels can compute a layer, those with good estimates are timed on this machine,
