@@ -256,7 +256,7 @@ def write(text):
     page = path.read_text()
     begin, end = "<!-- conformance -->", "<!-- end -->"
     before, rest = page.split(begin)
-    after = rest.split(end)[1]
+    after = rest.split(end, 1)[1]
     path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
 
 
