@@ -414,7 +414,7 @@ fn files_of_other_programs_are_named() {
     let path = |file: &str| place.path(file);
     std::fs::write(path("net.onnx"), b"\x08\x07\x12\x07pytorch\x3a\x00\x42\x00").unwrap();
     std::fs::write(path("yolo.weights"), [0, 0, 0, 0, 2, 0, 0, 0]).unwrap();
-    let onnx = ["net.onnx", "an ONNX model", "Caffe"];
+    let onnx = ["net.onnx", "an ONNX model", "ONNX model"];
     assert_refused(&train(&place, &["--weights", "net.onnx"]), 3, &onnx);
     assert_refused(&train(&place, &["--snapshot", "net.onnx"]), 3, &onnx);
     let darknet = ["yolo.weights", "Darknet weights"];
