@@ -105,10 +105,10 @@ fn from_raw(
     };
     let bits = move |piece: &[u8]| u64::from_le_bytes(of(piece, element.bytes));
     match element.kind {
-        Kind::Float => Constant::floats(
-            dims,
-            pieces.map(|piece| float(element, bits(piece))).collect(),
-        ),
+        Kind::Float => {
+            let floats: Result<_> = pieces.map(|piece| float(element, bits(piece))).collect();
+            Constant::floats(dims, floats?)
+        }
         _ => {
             let ints: Result<_> = pieces.map(|piece| int(element, bits(piece))).collect();
             Ok(Constant::ints(element.kind, dims, ints?))
@@ -117,12 +117,12 @@ fn from_raw(
 }
 
 /// A float of its bits.
-fn float(element: Element, bits: u64) -> f32 {
+fn float(element: Element, bits: u64) -> Result<f32> {
     match element.name {
-        "float" => f32::from_bits(bits as u32),
-        "float16" => f16::from_bits(bits as u16).to_f32(),
-        "bfloat16" => bf16::from_bits(bits as u16).to_f32(),
-        _ => f64::from_bits(bits) as f32,
+        "float" => Ok(f32::from_bits(bits as u32)),
+        "float16" => Ok(f16::from_bits(bits as u16).to_f32()),
+        "bfloat16" => Ok(bf16::from_bits(bits as u16).to_f32()),
+        _ => narrowed(f64::from_bits(bits)),
     }
 }
 
@@ -177,6 +177,7 @@ fn from_typed(
         }
     }
     let narrow = || tensor.int32_data.iter().map(|&bits| u64::from(bits as u32));
+    check_range(element, tensor)?;
     let bits = || -> Box<dyn Iterator<Item = u64> + '_> {
         match list {
             "int64_data" => Box::new(tensor.int64_data.iter().map(|&value| value as u64)),
@@ -187,16 +188,58 @@ fn from_typed(
     match (element.name, element.kind) {
         ("float", _) => Constant::floats(dims, tensor.float_data.clone()),
         ("double", _) => {
-            let data = tensor.double_data.iter().map(|&value| value as f32);
-            Constant::floats(dims, data.collect())
+            let data: Result<_> = tensor
+                .double_data
+                .iter()
+                .map(|&value| narrowed(value))
+                .collect();
+            Constant::floats(dims, data?)
         }
         (_, Kind::Float) => {
-            Constant::floats(dims, narrow().map(|bits| float(element, bits)).collect())
+            let floats: Result<_> = narrow().map(|bits| float(element, bits)).collect();
+            Constant::floats(dims, floats?)
         }
         _ => {
             let ints: Result<_> = bits().map(|bits| int(element, bits)).collect();
             Ok(Constant::ints(element.kind, dims, ints?))
         }
+    }
+}
+
+/// Refuses typed elements that are no numbers of their type: a list of integers also holds what has fewer bits.
+fn check_range(element: Element, tensor: &TensorProto) -> Result<()> {
+    let (least, most): (i64, i64) = match element.name {
+        "int8" => (i8::MIN.into(), i8::MAX.into()),
+        "uint8" => (0, u8::MAX.into()),
+        "int16" => (i16::MIN.into(), i16::MAX.into()),
+        "uint16" | "float16" | "bfloat16" => (0, u16::MAX.into()),
+        "bool" => (0, 1),
+        "uint32" => (0, u32::MAX.into()),
+        _ => return Ok(()),
+    };
+    let narrow = tensor.int32_data.iter().map(|&value| i64::from(value));
+    let wide = tensor
+        .uint64_data
+        .iter()
+        .map(|&value| i64::try_from(value).unwrap_or(i64::MAX));
+    match narrow
+        .chain(wide)
+        .find(|value| !(least..=most).contains(value))
+    {
+        None => Ok(()),
+        Some(value) => Err(Error::new(value.to_string()).expected(format!(
+            "{least} to {most}, elements of type {}",
+            element.name
+        ))),
+    }
+}
+
+/// A double as a single float; what is too large is refused, not made an infinity.
+fn narrowed(value: f64) -> Result<f32> {
+    let single = value as f32;
+    match single.is_finite() == value.is_finite() {
+        true => Ok(single),
+        false => Err(Error::new(value.to_string()).expected("numbers that single floats hold")),
     }
 }
 

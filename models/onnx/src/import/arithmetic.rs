@@ -228,6 +228,11 @@ fn with_constant(node: &mut Node<'_>, op: BinaryOp, a: usize, b: usize) -> Resul
     if swapped && op == BinaryOp::Div {
         return Ok(None);
     }
+    // Of numbers near zero, the reciprocal is not a number that a factor can be.
+    let usual = |value: &f32| (1.0 / f64::from(*value)).abs() <= f64::from(f32::MAX);
+    if op == BinaryOp::Div && !weight.data().iter().all(usual) {
+        return Ok(None);
+    }
     node.from = node.from.max(constant.source());
     let id = match weight.data() {
         &[number] if weight.shape().rank() <= node.rank(x.id) => {

@@ -5,6 +5,8 @@ use super::node::Node;
 use super::table::{Fold, Row};
 use crate::constant::{Constant, Int, Source, at, times};
 use crate::element::{Element, Kind};
+use half::{bf16, f16};
+use skimjit_host::memory;
 use skimjit_models::interpreter;
 use skimjit_models::{Error, Result};
 use std::rc::Rc;
@@ -33,6 +35,14 @@ pub(super) fn fold(node: Node<'_>, row: &Row) -> Result<Vec<Known>> {
         }
     }
     scratch.graph.outputs = outputs;
+    room(
+        scratch
+            .graph
+            .values
+            .iter()
+            .map(|value| value.shape.count())
+            .sum(),
+    )?;
     let mut evaluated = interpreter::run_outputs(&scratch.graph, &[])?.into_iter();
     results
         .into_iter()
@@ -44,6 +54,12 @@ pub(super) fn fold(node: Node<'_>, row: &Row) -> Result<Vec<Known>> {
             }
         })
         .collect()
+}
+
+/// Refuses so many elements where there is no memory for them, as floats and as integers that know their source.
+fn room(elements: usize) -> Result<()> {
+    const EACH: u64 = (size_of::<Int>() + size_of::<f32>()) as u64;
+    memory::check((elements as u64).saturating_mul(EACH)).map_err(Error::from)
 }
 
 fn constant(input: &Option<Known>) -> Option<Rc<Constant>> {
@@ -179,7 +195,7 @@ fn plus(a: Int, b: Int, _batch: u32) -> Int {
 /// The quotient, rounded towards zero.
 fn over(a: Int, b: Int, batch: u32) -> Int {
     let from = a.from.max(b.from);
-    let exact = |a: i64, b: i64| (b != 0 && a % b == 0).then(|| a / b);
+    let exact = |a: i64, b: i64| (a.checked_rem(b) == Some(0)).then(|| a / b);
     if b.images == 0
         && let (Some(images), Some(rest)) = (exact(a.images, b.rest), exact(a.rest, b.rest))
     {
@@ -264,8 +280,19 @@ fn cast(node: &Node<'_>, operands: &[Rc<Constant>], batch: u32) -> Result<Option
             let ints = operand.to_floats(batch).iter().map(int).collect();
             Ok(Some(Constant::ints(to.kind, dims, ints)))
         }
-        // Numbers of the file are single floats here, whatever they were.
-        (None, Kind::Float) => Ok(Some(operand.as_ref().clone())),
+        // Numbers of the file are single floats here, but rounded to what has fewer bits.
+        (None, Kind::Float) => {
+            let rounded = |value: f32| match to.name {
+                "float16" => f16::from_f32(value).to_f32(),
+                "bfloat16" => bf16::from_f32(value).to_f32(),
+                _ => value,
+            };
+            let floats = operand.to_floats(batch).into_iter().map(rounded).collect();
+            Ok(Some(Constant {
+                from,
+                ..Constant::floats(dims, floats)?
+            }))
+        }
         (_, Kind::Other) => Ok(None),
     }
 }
@@ -321,7 +348,11 @@ fn broadcast<const N: usize>(
             }
         }
     }
-    let count: usize = dims.iter().product();
+    let count = dims
+        .iter()
+        .try_fold(1usize, |count, &dim| count.checked_mul(dim));
+    let count = count.unwrap_or(usize::MAX);
+    room(count)?;
     let element = |index: usize| {
         let mut found = [Int::known(0); N];
         for (slot, operand) in found.iter_mut().zip(operands) {

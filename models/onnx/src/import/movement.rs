@@ -181,6 +181,7 @@ fn slice_axis(
             false => empty(),
         };
     }
+    skimjit_host::memory::check(4 * size as u64)?;
     let indices: Vec<u32> = match step {
         0 => return empty(),
         1.. => (first.clamp(0, size)..last.clamp(0, size))
@@ -410,6 +411,7 @@ pub(super) fn space_to_depth(node: &mut Node<'_>) -> Result<Vec<Known>> {
     }
     // The places within a block come last instead of first.
     let (channels, places) = (node.shape(x.id).dim(1), block.saturating_mul(block));
+    skimjit_host::memory::check(4 * u64::from(channels) * u64::from(places))?;
     let indices = (0..channels).flat_map(|c| (0..places).map(move |place| place * channels + c));
     let indices = indices.collect();
     Ok(vec![Known::Value(gather_axis(node, y, 1, indices)?)])

@@ -111,14 +111,28 @@ pub(super) fn log_softmax(node: &mut Node<'_>) -> Result<Vec<Known>> {
 fn extreme(node: &mut Node<'_>, smallest: bool) -> Result<Vec<Known>> {
     let x = node.value(0)?;
     let axis = node.attributes.int("axis")?.unwrap_or(0);
+    let axis = node.axis(x.id, axis, "axis")?;
+    countable(node, x.id, axis)?;
     let extreme = ArgExtreme {
-        axis: node.axis(x.id, axis, "axis")? as u32,
+        axis: axis as u32,
         keep: node.attributes.flag("keepdims", true)?,
         last: node.attributes.flag("select_last_index", false)?,
         smallest,
     };
     let id = node.add(Op::ArgExtreme(extreme), &[x.id])?;
     Ok(vec![integers(id)])
+}
+
+/// Refuses axes of more elements than floats can count.
+fn countable(node: &Node<'_>, x: ValueId, axis: usize) -> Result<()> {
+    const MOST: u32 = 1 << 24;
+    let size = node.shape(x).dim(axis);
+    match size <= MOST {
+        true => Ok(()),
+        false => Err(Error::new(format!("{size} elements along axis {axis}"))
+            .field("input[0]")
+            .expected(format!("at most {MOST}, so that indices are exact"))),
+    }
 }
 
 pub(super) fn arg_max(node: &mut Node<'_>) -> Result<Vec<Known>> {
@@ -152,7 +166,9 @@ pub(super) fn top_k(node: &mut Node<'_>) -> Result<Vec<Known>> {
     let k =
         u32::try_from(k).map_err(|_| Error::new(k.to_string()).field("k").expected("1 or more"))?;
     let axis = node.attributes.int("axis")?.unwrap_or(-1);
-    let axis = node.axis(x.id, axis, "axis")? as u32;
+    let axis = node.axis(x.id, axis, "axis")?;
+    countable(node, x.id, axis)?;
+    let axis = axis as u32;
     let smallest = !node.attributes.flag("largest", true)?;
     // Unsorted results may be in any order, so in this one too.
     node.attributes.flag("sorted", true)?;

@@ -278,7 +278,7 @@ pub(super) fn range(node: &mut Node<'_>) -> Result<Vec<Known>> {
     }
     let int = |index: i64| Int {
         from,
-        ..Int::known(start + index * delta)
+        ..Int::known((i128::from(start) + i128::from(index) * i128::from(delta)) as i64)
     };
     let ints: Vec<Int> = (0..count.max(0) as i64).map(int).collect();
     Ok(vec![
