@@ -508,7 +508,7 @@ uint32_t skimjit_team_threads(const skimjit_team *team);
 // Frees a team; null is allowed.
 void skimjit_team_free(skimjit_team *team);
 
-// Loads a network from a .skim, .caffemodel or .caffemodel.h5 file (the contents decide), and
+// Loads a network from a .skim, .onnx, .caffemodel or .caffemodel.h5 file (the contents decide), and
 // generates its code. `options` may be null.
 //
 // The caller owns `*model`, and frees it with `skimjit_model_free`. Nothing is written to `*model` when

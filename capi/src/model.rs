@@ -124,7 +124,7 @@ pub struct Preprocess {
 
 growing!(Preprocess, "skimjit_preprocess", 64);
 
-/// Loads a network from a .skim, .caffemodel or .caffemodel.h5 file (the contents decide), and
+/// Loads a network from a .skim, .onnx, .caffemodel or .caffemodel.h5 file (the contents decide), and
 /// generates its code. `options` may be null.
 ///
 /// The caller owns `*model`, and frees it with `skimjit_model_free`. Nothing is written to `*model` when

@@ -61,17 +61,21 @@ fn c_and_cpp_examples_say_what_the_command_line_says() {
     let place = tiny();
     let expected = expected(&place, &["tiny.caffemodel", "--input", "in.npy"]);
     assert_eq!(expected.len(), 15);
+    // The same network, and so the same scores.
+    place.json(&["export", "tiny.caffemodel", "tiny.onnx"]);
     for link in [Link::Shared, Link::Static] {
         for source in ["examples/c/classify.c", "examples/cpp/classify.cpp"] {
             let Some(program) = compile(source, &place.path(""), link, false) else {
                 continue;
             };
-            let mut command = Command::new(&program);
-            command
-                .arg(place.path("tiny.caffemodel"))
-                .arg(place.path("in.npy"))
-                .args(cap());
-            assert_eq!(parse(&ok(&mut command)), expected, "{source}");
+            for network in ["tiny.caffemodel", "tiny.onnx"] {
+                let mut command = Command::new(&program);
+                command
+                    .arg(place.path(network))
+                    .arg(place.path("in.npy"))
+                    .args(cap());
+                assert_eq!(parse(&ok(&mut command)), expected, "{source} {network}");
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 /// Draws a network: a box per layer with type, kernel, shape and density, from the input at the top to the
 /// results at the bottom.
 ///
-/// MODEL is a prototxt, with or without weights, a caffemodel, or a .skim file. Layers that only change the
+/// MODEL is a prototxt, with or without weights, a caffemodel, an ONNX model, or a .skim file. Layers that only change the
 /// elements of one blob (ReLU, BatchNorm, Dropout) are lines in the box of the layer that makes it. The name
 /// of the file decides what is written: .svg for any browser, .dot for Graphviz.
 #[derive(clap::Args)]
@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
   skimjit draw net.caffemodel -o net.svg
   skimjit draw train_val.prototxt --phase train -o net.dot")]
 pub struct Arguments {
-    /// Network: a prototxt, .caffemodel, .caffemodel.h5 or .skim file
+    /// Network: a prototxt, .caffemodel, .caffemodel.h5, .onnx or .skim file
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// Weights for a prototxt, so that densities can be shown

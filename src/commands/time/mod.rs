@@ -35,7 +35,7 @@ use std::time::Duration;
   skimjit time net.skim --streams 2 --threads 1
   skimjit time net.skim --trace trace.json")]
 pub struct Arguments {
-    /// Network: a .skim, .caffemodel or .caffemodel.h5 file
+    /// Network: a .skim, .onnx, .caffemodel or .caffemodel.h5 file
     #[arg(
         value_name = "MODEL",
         required_unless_present_any = ["definition", "prototxt"],

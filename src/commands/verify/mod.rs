@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
   skimjit verify net.skim --kernels --isa avx2
   skimjit verify --kernel sparse_conv.baked --problem g2mb1ic96ih27oc256oh27kh5ph2 --density 15")]
 pub struct Arguments {
-    /// Network: a .skim, .caffemodel or .caffemodel.h5 file
+    /// Network: a .skim, .onnx, .caffemodel or .caffemodel.h5 file
     #[arg(value_name = "MODEL", required_unless_present = "kernel")]
     model: Option<PathBuf>,
     #[command(flatten)]
