@@ -1,6 +1,7 @@
 //! Makes padding a part of the convolution behind it.
 
 use super::dead;
+use super::uses::Uses;
 use crate::ops::{Pad, PadMode};
 use crate::{Graph, Node, Op};
 
@@ -8,6 +9,7 @@ use crate::{Graph, Node, Op};
 /// layers read the padding too, it stays for them.
 #[must_use]
 pub fn run(mut graph: Graph) -> Graph {
+    let uses = Uses::of(&graph);
     for index in 0..graph.nodes.len() {
         let node = &graph.nodes[index];
         let (Op::Pad(pad), &[x]) = (&node.op, node.inputs.as_slice()) else {
@@ -17,8 +19,8 @@ pub fn run(mut graph: Graph) -> Graph {
             continue;
         };
         let output = node.output;
-        for reader in &mut graph.nodes[index + 1..] {
-            absorb(reader, output, x, [begin, end]);
+        for &reader in uses.readers(output) {
+            absorb(&mut graph.nodes[reader], output, x, [begin, end]);
         }
     }
     dead(graph)

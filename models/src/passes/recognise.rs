@@ -18,27 +18,19 @@ use crate::{Graph, Node, Op, ValueId};
 pub fn run(mut graph: Graph) -> Graph {
     // Each finds what the one before it made.
     for rule in [affine_chain, hard_sigmoid, gate, gelu] {
-        loop {
-            let uses = Uses::of(&graph);
-            let found = (0..graph.nodes.len()).find_map(|index| {
-                Some((
-                    index,
-                    rule(
-                        &Sight {
-                            graph: &graph,
-                            uses: &uses,
-                        },
-                        index,
-                    )?,
-                ))
-            });
-            let Some((index, (op, x))) = found else {
-                break;
+        let uses = Uses::of(&graph);
+        // What a rule takes away was read by the node that it writes alone, so that the uses hold for all others.
+        for index in 0..graph.nodes.len() {
+            let sight = Sight {
+                graph: &graph,
+                uses: &uses,
             };
-            let node = &mut graph.nodes[index];
-            (node.op, node.inputs) = (Op::Activation(op), vec![x]);
-            graph = dead(graph);
+            if let Some((op, x)) = rule(&sight, index) {
+                let node = &mut graph.nodes[index];
+                (node.op, node.inputs) = (Op::Activation(op), vec![x]);
+            }
         }
+        graph = dead(graph);
     }
     graph
 }

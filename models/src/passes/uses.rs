@@ -44,6 +44,11 @@ impl Uses {
         }
     }
 
+    /// Nodes that read the value, in their order; one that reads it twice is there twice.
+    pub fn readers(&self, id: ValueId) -> &[usize] {
+        &self.readers[id.0 as usize]
+    }
+
     /// True for network outputs.
     pub fn is_output(&self, id: ValueId) -> bool {
         self.is_output[id.0 as usize]

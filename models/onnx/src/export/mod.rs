@@ -67,6 +67,7 @@ pub fn model(graph: &Graph, options: ExportOptions) -> Result<(ModelProto, Writt
     let graph = &passes::fold_constants(graph.clone());
     let mut writer = Writer::new(graph, options);
     for node in &graph.nodes {
+        writer.begin(node);
         op(&mut writer, node).map_err(|error| error.layer(node.name.clone()))?;
     }
     let info = |id: ValueId| info(graph, id);

@@ -21,9 +21,9 @@ pub(super) struct Writer<'a> {
     options: ExportOptions,
     made: GraphProto,
     names: HashMap<ValueId, String>,
-    used: HashSet<String>,
+    used: HashMap<String, usize>,
     /// Names of operators, which are a matter of their own.
-    operators: HashSet<String>,
+    operators: HashMap<String, usize>,
     /// Initializers of the graph's weights, by the dims that they were written with.
     weights: HashMap<(WeightId, Vec<u32>), String>,
     /// Of each weight once.
@@ -40,8 +40,8 @@ impl<'a> Writer<'a> {
             options,
             made: GraphProto::default(),
             names: HashMap::new(),
-            used: HashSet::new(),
-            operators: HashSet::new(),
+            used: HashMap::new(),
+            operators: HashMap::new(),
             weights: HashMap::new(),
             counted: HashSet::new(),
             written: Written::default(),
@@ -51,9 +51,6 @@ impl<'a> Writer<'a> {
         for (index, value) in graph.values.iter().enumerate().rev() {
             let name = writer.free(&value.name);
             writer.names.insert(ValueId(index as u32), name);
-        }
-        if let Some(node) = graph.nodes.first() {
-            writer.node = (node.name.clone(), 0);
         }
         writer
     }
@@ -111,6 +108,11 @@ impl<'a> Writer<'a> {
         &self.node.0
     }
 
+    /// Begins a node of the graph.
+    pub fn begin(&mut self, node: &Node) {
+        self.node = (node.name.clone(), 0);
+    }
+
     /// Ends a node of the graph: its result gets its name, and the last operator that of the node.
     pub fn end(&mut self, result: String, node: &Node) {
         let wanted = self.name(node.output).to_owned();
@@ -127,13 +129,6 @@ impl<'a> Writer<'a> {
         if let Some(last) = self.made.node.last_mut() {
             last.name = Some(name);
         }
-        let next = self
-            .graph
-            .nodes
-            .iter()
-            .position(|one| one.output == node.output);
-        let next = next.and_then(|index| self.graph.nodes.get(index + 1));
-        self.node = (next.map_or_else(String::new, |next| next.name.clone()), 0);
     }
 
     /// An initializer of a weight of the graph, as it is.
@@ -205,12 +200,15 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// A name that is not among those that are used, and is from then on.
-fn free(used: &mut HashSet<String>, name: &str) -> String {
-    let numbered = (1..).map(|number| format!("{name}_{number}"));
-    let mut names = std::iter::once(name.to_owned()).chain(numbered);
-    let free = names.find(|name| !used.contains(name)).unwrap_or_default();
-    used.insert(free.clone());
+/// A name that is not among those that are used, and is from then on. Of each, the next number is kept.
+fn free(used: &mut HashMap<String, usize>, name: &str) -> String {
+    let mut free = name.to_owned();
+    while used.contains_key(&free) {
+        let next = used.entry(name.to_owned()).or_default();
+        *next += 1;
+        free = format!("{name}_{next}");
+    }
+    used.insert(free.clone(), 0);
     free
 }
 

@@ -5,7 +5,7 @@ use super::{BATCHES, ImportOptions};
 use crate::element::{self, Element, Kind};
 use crate::proto::{GraphProto, ValueInfoProto};
 use skimjit_models::{Error, Graph, Result, Shape};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A dim as the file has it.
 #[derive(Clone, PartialEq, Debug)]
@@ -39,11 +39,12 @@ impl<'a> Interface<'a> {
             .sparse_initializer
             .iter()
             .filter_map(|one| one.values.as_ref());
-        let initializers: Vec<&str> = initializers.chain(sparse.map(|one| one.name())).collect();
+        let initializers: HashSet<&str> =
+            initializers.chain(sparse.map(|one| one.name())).collect();
         let infos = graph
             .input
             .iter()
-            .filter(|input| !initializers.contains(&input.name()));
+            .filter(|input| !initializers.contains(input.name()));
         let infos: Vec<&ValueInfoProto> = infos.collect();
         check_names(&infos, options)?;
         let mut written = Vec::new();
@@ -160,14 +161,10 @@ impl Dim {
 
 /// Refuses inputs of one name, and shapes for inputs that there are not.
 fn check_names(infos: &[&ValueInfoProto], options: &ImportOptions) -> Result<()> {
-    for (index, info) in infos.iter().enumerate() {
-        if infos[..index]
-            .iter()
-            .any(|other| other.name() == info.name())
-        {
-            return Err(Error::new(format!("two inputs \"{}\"", info.name()))
-                .expected("names of their own"));
-        }
+    let mut names = HashSet::new();
+    if let Some(info) = infos.iter().find(|info| !names.insert(info.name())) {
+        let found = format!("two inputs \"{}\"", info.name());
+        return Err(Error::new(found).expected("names of their own"));
     }
     for (name, _) in &options.input_shapes {
         let Some(name) = name else {

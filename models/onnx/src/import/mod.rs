@@ -37,9 +37,11 @@ use build::{Build, Known, Value};
 use interface::Interface;
 use node::Node;
 use order::Order;
-use skimjit_models::{Derived, Error, Graph, Imported, Op, Result, Shape, Training, Warning};
+use skimjit_models::{
+    Derived, Error, Graph, Imported, Op, Result, Shape, Training, ValueId, Warning,
+};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use table::{Fold, Row};
@@ -465,7 +467,7 @@ impl<'a> Making<'a, '_> {
 
     /// Adds the outputs.
     fn finish(mut self) -> Result<Made> {
-        let inputs = self.build.graph.inputs.clone();
+        let mut taken: HashSet<ValueId> = self.build.graph.inputs.iter().copied().collect();
         for output in &self.file.model.graph().output {
             let name = output.name();
             let at = |error: Error| error.field(format!("output \"{name}\""));
@@ -488,8 +490,7 @@ impl<'a> Making<'a, '_> {
                 self.file.warnings.borrow_mut().push(Warning::new(text));
             }
             let graph = &self.build.graph;
-            let taken = graph.outputs.contains(&value.id) || inputs.contains(&value.id);
-            let id = match taken || graph.value(value.id).name != name {
+            let id = match !taken.insert(value.id) || graph.value(value.id).name != name {
                 true => self
                     .build
                     .add(name, Op::Identity, &[value.id], Default::default())?,
