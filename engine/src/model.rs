@@ -41,34 +41,13 @@ impl Model {
             let options = options.onnx(path)?;
             return Self::from_onnx(&onnx::Model::read(path)?, &options);
         }
-        let model = Self::load_sized(path, &start, options)?;
-        let shapes: Vec<(&str, Shape)> = options
-            .input_shapes
-            .iter()
-            .map(|(name, shape)| (name.as_str(), shape.clone()))
-            .collect();
-        match shapes.is_empty() {
-            true => Ok(model),
-            false => model
-                .with_input_shapes(&shapes)
-                .map_err(|error| error.in_file(path)),
-        }
-    }
-
-    /// [`Model::load`] of what is no ONNX model, shapes of inputs by name not yet applied.
-    fn load_sized(path: &Path, start: &[u8], options: &LoadOptions) -> Result<Self> {
-        if options.prototxt.is_none() && caffe::is_definition(start) {
+        if options.prototxt.is_none() && caffe::is_definition(&start) {
             return Self::from_definition(path, options);
         }
         if start.starts_with(&artifact::container::MAGIC) {
             options.refuse_for_artifact(path)?;
             let model = Self::from_artifact(path)?;
-            return match &options.input_shape {
-                None => Ok(model),
-                Some(shape) => model
-                    .with_input_shape(shape)
-                    .map_err(|error| error.in_file(path)),
-            };
+            return model.sized(options).map_err(|error| error.in_file(path));
         }
         Self::from_caffe(&[path.to_owned()], options)
     }
@@ -115,11 +94,7 @@ impl Model {
             if prototxt.is_some() {
                 return Err(artifact_with(name, "another topology"));
             }
-            let model = Self::read_artifact(bytes, name)?;
-            return match &options.input_shape {
-                None => Ok(model),
-                Some(shape) => model.with_input_shape(shape),
-            };
+            return Self::read_artifact(bytes, name)?.sized(options);
         }
         if onnx::is_model(bytes) {
             if prototxt.is_some() {
@@ -135,7 +110,27 @@ impl Model {
         let prototxt = prototxt.map(import::Prototxt::Text).or(file);
         let import = options.import(prototxt.is_some());
         let imported = import::load_bytes(prototxt, bytes.to_vec(), &import)?;
-        Ok(Self::from_imported(imported))
+        Self::from_imported(imported).named_inputs_sized(options)
+    }
+
+    /// With the shapes that the options say.
+    fn sized(self, options: &LoadOptions) -> Result<Self> {
+        match &options.input_shape {
+            None => self.named_inputs_sized(options),
+            Some(shape) => self.with_input_shape(shape)?.named_inputs_sized(options),
+        }
+    }
+
+    /// With the shapes that the options say of inputs by name.
+    fn named_inputs_sized(self, options: &LoadOptions) -> Result<Self> {
+        if options.input_shapes.is_empty() {
+            return Ok(self);
+        }
+        let shapes = options.input_shapes.iter();
+        let shapes: Vec<(&str, Shape)> = shapes
+            .map(|(name, shape)| (name.as_str(), shape.clone()))
+            .collect();
+        self.with_input_shapes(&shapes)
     }
 
     /// Reads a Caffe network; several weight files are applied in order.
@@ -144,7 +139,7 @@ impl Model {
         let size = |file: &PathBuf| std::fs::metadata(file).map_or(0, |found| found.len());
         room_to_load(weights.iter().map(size).sum())?;
         let imported = import::load(prototxt, weights, &options.import(prototxt.is_some()))?;
-        Ok(Self::from_imported(imported))
+        Self::from_imported(imported).named_inputs_sized(options)
     }
 
     fn from_onnx(model: &onnx::Model, options: &onnx::ImportOptions) -> Result<Self> {

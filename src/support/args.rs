@@ -86,7 +86,7 @@ impl ModelArguments {
     pub fn load_unchanged(&self) -> Result<Model> {
         let options = LoadOptions {
             zero_below: None,
-            ..self.reading.options()
+            ..self.reading.options()?
         };
         Model::load(&self.model, &options)
     }
@@ -97,8 +97,21 @@ impl ModelArguments {
 }
 
 impl ReadingArguments {
-    fn options(&self) -> LoadOptions {
-        LoadOptions {
+    fn options(&self) -> Result<LoadOptions> {
+        for (index, (name, _)) in self.input_shape.iter().enumerate() {
+            if self.input_shape[..index]
+                .iter()
+                .any(|(other, _)| other == name)
+            {
+                let of = name
+                    .as_ref()
+                    .map_or_else(String::new, |name| format!(" for {name:?}"));
+                return Err(Error::Usage(format!(
+                    "--input-shape: found two shapes{of}, expected one for each input"
+                )));
+            }
+        }
+        Ok(LoadOptions {
             prototxt: self.prototxt.clone(),
             input_shape: self
                 .input_shape
@@ -115,7 +128,7 @@ impl ReadingArguments {
             ignore_unknown_fields: self.care.ignore_unknown_fields,
             caffe_in_place: self.caffe_in_place,
             ..LoadOptions::default()
-        }
+        })
     }
     /// Reads a definition with the weights of several files, or with made-up ones, and prints warnings.
     pub fn load_definition(&self, definition: &Path, weights: &[PathBuf]) -> Result<Model> {
@@ -123,7 +136,7 @@ impl ReadingArguments {
             prototxt: Some(definition.to_owned()),
             allow_missing_weights: self.allow_missing_weights || weights.is_empty(),
             random_weights: weights.is_empty(),
-            ..self.options()
+            ..self.options()?
         };
         let model = progress::spin("reading", || Model::from_caffe(weights, &options))?;
         if weights.is_empty() {
@@ -135,7 +148,7 @@ impl ReadingArguments {
     }
     /// Reads the network and prints its warnings.
     pub fn load(&self, model: &Path) -> Result<Model> {
-        let options = self.options();
+        let options = self.options()?;
         let model = progress::spin("reading", || Model::load(model, &options))?;
         warned(model)
     }

@@ -145,7 +145,37 @@ fn what_is_only_caffes_is_refused() {
 fn a_name_of_an_input_goes_before_its_shape() {
     let place = workplace("squeezenet", [1, 3, 227, 227]);
     write_npy(&place.path("small.npy"), &ramp([1, 3, 64, 96], 0.01)).unwrap();
-    for shape in ["1,3,64,96", "data=1,3,64,96"] {
-        place.ok(&["run", "net.onnx", "small.npy", "--input-shape", shape]);
+    place.ok(&[
+        "compile",
+        "net.onnx",
+        "--no-tune",
+        "--no-verify",
+        "-o",
+        "net.skim",
+    ]);
+    for net in ["net.onnx", "net.caffemodel", "net.skim"] {
+        for shape in ["1,3,64,96", "data=1,3,64,96"] {
+            place.ok(&[
+                "run",
+                net,
+                "small.npy",
+                "--input-shape",
+                shape,
+                "--top",
+                "1",
+            ]);
+        }
+    }
+    for second in ["1,3,32,32", "data=1,3,32,32"] {
+        let name = second.split("1,3").next().unwrap();
+        let first = format!("{name}1,3,64,96");
+        let shapes = ["--input-shape", &first, "--input-shape", second];
+        let outcome = place.skimjit(&[&["run", "net.onnx", "small.npy"], &shapes[..]].concat());
+        assert_eq!(outcome.code, Some(2));
+        assert!(
+            outcome.stderr.contains("found two shapes"),
+            "{}",
+            outcome.stderr
+        );
     }
 }
