@@ -164,6 +164,9 @@ fn r64(reg: Gp) -> Operand {
 fn r32(reg: Gp) -> Operand {
     Reg(Register::EAX + reg as u32)
 }
+fn r16(reg: Gp) -> Operand {
+    Reg(Register::AX + reg as u32)
+}
 fn x(v: V) -> Operand {
     Reg(Register::XMM0 + u32::from(v.0))
 }
@@ -296,6 +299,7 @@ fn general_purpose<A: VectorAsm>(o: Draw) {
     check::<A, 1>(|s| s.load32(g, mem), [ins(Mov, [r32(g), at(mem)])]);
     check::<A, 1>(|s| s.load_i32(g, mem), [ins(Movsxd, [r64(g), at(mem)])]);
     check::<A, 1>(|s| s.load16(g, mem), [ins(Movzx, [r32(g), at(mem)])]);
+    check::<A, 1>(|s| s.low16(g, h), [ins(Movzx, [r32(g), r16(h)])]);
     check::<A, 1>(|s| s.load8(g, mem), [ins(Movzx, [r32(g), at(mem)])]);
     check::<A, 1>(|s| s.store64(mem, g), [ins(Mov, [at(mem), r64(g)])]);
     check::<A, 1>(|s| s.lea(g, mem), [ins(Lea, [r64(g), at(mem)])]);
@@ -473,6 +477,12 @@ fn only_avx2(o: Draw) {
     );
     let lanes = imm as u8;
     let shuffled = ins(Vshufps, [y(d), y(a), y(b), Imm(lanes.into())]);
+    let selected = ins(Vpermilps, [y(d), y(a), Imm(lanes.into())]);
+    check::<A, 1>(|s| s.select_in_quads(d, a, lanes), [selected]);
+    check::<A, 1>(
+        |s| s.broadcast_quad(d, mem),
+        [ins(Vbroadcastf128, [y(d), at(mem)])],
+    );
     check::<A, 1>(|s| s.shuffle(d, a, b, lanes), [shuffled]);
     let parts = |which| [ins(Vperm2f128, [y(d), y(a), y(b), Imm(which)])];
     check::<A, 1>(|s| s.even_parts(d, a, b), parts(0x20));
@@ -540,6 +550,13 @@ fn only_avx512(o: Draw) {
     check::<A, 1>(
         |s| s.fma_bcast(d, a, mem, b),
         [ins(Vfmadd231ps, [z(d), z(a), at(mem)]).broadcast()],
+    );
+    let lanes = imm as u8;
+    let selected = ins(Vpermilps, [z(d), z(a), Imm(lanes.into())]);
+    check::<A, 1>(|s| s.select_in_quads(d, a, lanes), [selected]);
+    check::<A, 1>(
+        |s| s.broadcast_quad(d, mem),
+        [ins(Vbroadcastf32x4, [z(d), at(mem)])],
     );
     let address = Operand::Mem {
         base: Register::RAX + g as u32,

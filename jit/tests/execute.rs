@@ -247,6 +247,24 @@ fn halving_sum(lanes: &[f32]) -> f32 {
     halving_sum(&sums)
 }
 
+/// In 128-bit parts.
+fn quads<S: VectorAsm>() {
+    const LAST_TO_FIRST: u8 = 0b00_01_10_11;
+    let mut io = sample();
+    let before = io.clone();
+    let ran = run::<S>(&mut io, |s| {
+        s.load(V(1), at(A));
+        s.select_in_quads(V(0), V(1), LAST_TO_FIRST);
+        s.store(at(OUT), V(0));
+        s.broadcast_quad(V(2), at(B + 4));
+        s.store(at(OUT + 64), V(2));
+    });
+    for i in (0..S::LANES).filter(|_| ran) {
+        assert_eq!(io.out[i], before.a[i / 4 * 4 + 3 - i % 4], "lane {i}");
+        assert_eq!(io.out[16 + i], before.b[1 + i % 4], "lane {i}");
+    }
+}
+
 fn widening_loads<S: VectorAsm>() {
     let mut io = sample();
     let bytes: Vec<u8> = (0..32u8).map(|i| i.wrapping_mul(37)).collect();
@@ -284,7 +302,7 @@ fn general_purpose_instructions() {
     const START: u64 = 0x1234_5678_9ABC_DEF0;
     const WORD: u64 = 0x8070_6050_4030_2010;
     let index = |s: &mut Avx2Asm| s.mov_imm(R12, 2);
-    let cases: [(Option<u64>, u64); 26] = [
+    let cases: [(Option<u64>, u64); 27] = [
         (scalar(|_| ()), START),
         (scalar(|s| s.mov_imm(Rax, 0)), 0),
         (scalar(|s| s.mov_imm(Rax, 0xFFFF_FFFF)), 0xFFFF_FFFF),
@@ -310,6 +328,7 @@ fn general_purpose_instructions() {
             0xFFFF_FFFF_8070_6050,
         ),
         (scalar(|s| s.load16(Rax, at(WORDS + 6))), 0x8070),
+        (scalar(|s| s.low16(Rax, R8)), 0xFFFB),
         (scalar(|s| s.load8(Rax, at(WORDS + 7))), 0x80),
         (
             scalar(|s| {
@@ -507,7 +526,7 @@ macro_rules! on_both {
         }
     };
 }
-on_both! { arithmetic broadcasts masked masked_lanes_do_not_fault lanes widening_loads splices }
+on_both! { arithmetic broadcasts masked masked_lanes_do_not_fault lanes quads widening_loads splices }
 
 /// Generated detection agrees with the library's.
 #[test]

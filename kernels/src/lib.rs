@@ -22,6 +22,7 @@ mod planes;
 pub mod pool;
 mod problem;
 pub mod registry;
+pub mod resample;
 pub mod softmax;
 pub mod sparse_conv;
 pub mod stage;
@@ -32,7 +33,7 @@ pub use layout::{Planes, gap};
 pub use problem::{
     BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Family,
     FamilyProblem, FcProblem, FunctionProblem, Fused, LrnProblem, Operands, PoolProblem, Problem,
-    SoftmaxProblem,
+    ResampleProblem, SoftmaxProblem,
 };
 pub use skimjit_jit as jit;
 pub use variant::{

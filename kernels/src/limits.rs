@@ -12,3 +12,5 @@ pub const POOL_LINE: u32 = 1 << 16;
 pub const OPERAND_ELEMS: u64 = 1 << 28;
 /// Largest across-channel LRN window kept in registers.
 pub const LRN_SIZE: u32 = 9;
+/// Most rows and columns of planes that are resized (a table has what counts for each).
+pub const RESAMPLED: u32 = 1 << 15;

@@ -2,7 +2,7 @@
 
 use crate::variant::Unsupported;
 use crate::{Planes, limits};
-use skimjit_models::ops::{Activation, BinaryOp, PoolMethod, Window};
+use skimjit_models::ops::{Activation, BinaryOp, PoolMethod, Resize, Window};
 use std::fmt;
 
 /// An activation that is cheap enough to follow a sum in its registers, and is 0 at 0: gaps stay zero. Floats are
@@ -230,6 +230,17 @@ pub struct SoftmaxProblem {
     pub planes: Planes,
 }
 
+/// Resizing of planes of one image, along height and width.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ResampleProblem {
+    /// Input planes.
+    pub src: Planes,
+    /// Output planes, as many.
+    pub dst: Planes,
+    /// How axes 2 and 3 change.
+    pub op: Resize,
+}
+
 /// A problem of one family.
 pub trait FamilyProblem: Sized {
     /// The problem, if it is of this family.
@@ -281,6 +292,7 @@ families! {
     Eltwise(EltwiseProblem) = "elementwise combinations";
     Binary(BinaryProblem) = "functions of two operands";
     Softmax(SoftmaxProblem) = "softmax";
+    Resample(ResampleProblem) = "resizing";
 }
 
 /// How the operands of a problem lie in memory.
@@ -308,6 +320,7 @@ impl Problem {
             Self::Eltwise(p) => (vec![row(p.elems); p.operands as usize], row(p.elems)),
             Self::Binary(p) => (vec![p.part, p.dst], p.dst),
             Self::Softmax(p) => (vec![p.planes], p.planes),
+            Self::Resample(p) => (vec![p.src], p.dst),
         };
         let residual = match self {
             Self::Conv(p) => p.residual,

@@ -3,7 +3,7 @@
 
 use crate::variant::{Cost, Unsupported, Variant};
 use crate::{
-    Problem, binary, channelwise, dense_conv, eltwise, fc, function, lrn, pool, softmax,
+    Problem, binary, channelwise, dense_conv, eltwise, fc, function, lrn, pool, resample, softmax,
     sparse_conv,
 };
 use skimjit_jit::Isa;
@@ -11,12 +11,13 @@ use skimjit_models::Pattern;
 
 /// Version of the kernels: measured times are remembered with it. Add one whenever a change may make
 /// any kernel faster or slower, or splits its work differently.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// All variants; of equal estimates the first wins.
 pub static VARIANTS: &[&dyn Variant] = &[
     &dense_conv::channels::Channels,
     &dense_conv::rolled::Rolled,
+    &dense_conv::depthwise::Depthwise,
     &sparse_conv::baked::Baked,
     &sparse_conv::streamed::Streamed,
     &sparse_conv::spmm::Spmm,
@@ -32,6 +33,7 @@ pub static VARIANTS: &[&dyn Variant] = &[
     &eltwise::Eltwise,
     &binary::Binary,
     &softmax::Softmax,
+    &resample::Resample,
 ];
 
 /// A variant with its estimate.

@@ -2,8 +2,8 @@
 
 use skimjit_kernels::jit::{Isa, SpecHash, SpecHasher};
 use skimjit_kernels::{
-    CompiledKernel, EltwiseKind, EltwiseProblem, FunctionProblem, LrnProblem, Problem, Values,
-    Weights,
+    CompiledKernel, EltwiseKind, EltwiseProblem, FunctionProblem, LrnProblem, Problem,
+    ResampleProblem, Values, Weights,
 };
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -125,6 +125,9 @@ pub fn hash_problem(problem: &Problem, hasher: &mut SpecHasher) {
         // Printed floats are different where floats are.
         Problem::Function(FunctionProblem { src, dst, function }) => {
             (src, dst, format!("{function:?}")).hash(hasher);
+        }
+        Problem::Resample(ResampleProblem { src, dst, op }) => {
+            (src, dst, format!("{op:?}")).hash(hasher);
         }
         Problem::Softmax(problem) => problem.hash(hasher),
         Problem::Binary(problem) => problem.hash(hasher),

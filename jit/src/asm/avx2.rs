@@ -117,6 +117,9 @@ impl VectorAsm for Avx2Asm {
         let inst = vex::encode(op::VSHUFPS, Length::L1, y(dst), y(a), &Rm::Reg(y(b)));
         self.scalar.put(inst.imm8(lanes));
     }
+    fn select_in_quads(&mut self, dst: V, src: V, lanes: u8) {
+        x64!(self.scalar, vpermilps Ry(y(dst)), Ry(y(src)), lanes as i8);
+    }
     fn even_parts(&mut self, dst: V, a: V, b: V) {
         x64!(self.scalar, vperm2f128 Ry(y(dst)), Ry(y(a)), Ry(y(b)), LOW_HALVES);
     }
@@ -154,6 +157,9 @@ impl VectorAsm for Avx2Asm {
     #[inline]
     fn broadcast(&mut self, dst: V, mem: Mem) {
         self.mem2(op::VBROADCASTSS, y(dst), mem);
+    }
+    fn broadcast_quad(&mut self, dst: V, mem: Mem) {
+        self.mem2(op::VBROADCAST_QUAD, y(dst), mem);
     }
     fn broadcast_imm(&mut self, dst: V, value: f32, tmp: Gp) {
         self.broadcast_imm_i32(dst, value.to_bits() as i32, tmp);

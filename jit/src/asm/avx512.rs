@@ -147,6 +147,9 @@ impl VectorAsm for Avx512Asm {
     fn shuffle(&mut self, dst: V, a: V, b: V, lanes: u8) {
         self.reg3_imm(op::VSHUFPS, Mode::PLAIN, [dst, a, b], lanes);
     }
+    fn select_in_quads(&mut self, dst: V, src: V, lanes: u8) {
+        self.reg2_imm(op::VPERMILPS_IMM, dst, src, lanes);
+    }
     fn even_parts(&mut self, dst: V, a: V, b: V) {
         self.reg3_imm(op::VSHUFF32X4, Mode::PLAIN, [dst, a, b], EVEN_QUARTERS);
     }
@@ -184,6 +187,9 @@ impl VectorAsm for Avx512Asm {
     #[inline]
     fn broadcast(&mut self, dst: V, mem: Mem) {
         self.mem2(op::VBROADCASTSS, Mode::PLAIN, dst, mem);
+    }
+    fn broadcast_quad(&mut self, dst: V, mem: Mem) {
+        self.mem2(op::VBROADCAST_QUAD, Mode::PLAIN, dst, mem);
     }
     fn broadcast_imm(&mut self, dst: V, value: f32, tmp: Gp) {
         self.broadcast_imm_i32(dst, value.to_bits() as i32, tmp);

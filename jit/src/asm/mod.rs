@@ -175,6 +175,8 @@ pub trait VectorAsm: Sized {
     fn load_i32(&mut self, dst: Gp, mem: Mem);
     /// 16-bit load, zero-extended to 64.
     fn load16(&mut self, dst: Gp, mem: Mem);
+    /// `dst` = the low 16 bits of `src`, zero-extended to 64.
+    fn low16(&mut self, dst: Gp, src: Gp);
     /// 8-bit load, zero-extended to 64.
     fn load8(&mut self, dst: Gp, mem: Mem);
     /// 64-bit store.
@@ -242,6 +244,8 @@ pub trait VectorAsm: Sized {
     fn load_lane0(&mut self, dst: V, mem: Mem);
     /// One `f32` from memory to all lanes.
     fn broadcast(&mut self, dst: V, mem: Mem);
+    /// Four `f32` from memory to each 128-bit part.
+    fn broadcast_quad(&mut self, dst: V, mem: Mem);
     /// A constant to all lanes, through `tmp` (two or three instructions).
     fn broadcast_imm(&mut self, dst: V, value: f32, tmp: Gp);
     /// A 32-bit integer constant to all lanes, through `tmp` (two or three instructions).
@@ -303,6 +307,8 @@ pub trait VectorAsm: Sized {
     fn max_lanes(&mut self, dst: V, src: V, tmp: V);
     /// Lane 0 to all lanes.
     fn broadcast_lane0(&mut self, dst: V, src: V);
+    /// In each 128-bit part: four lanes of `src`, chosen by the 2-bit fields of `lanes` (`vpermilps`).
+    fn select_in_quads(&mut self, dst: V, src: V, lanes: u8);
     /// In each 128-bit part: lanes 0 and 1 of `a` and `b`, alternating (`vunpcklps`).
     fn unpack_low(&mut self, dst: V, a: V, b: V);
     /// In each 128-bit part: lanes 2 and 3 of `a` and `b`, alternating (`vunpckhps`).

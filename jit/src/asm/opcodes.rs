@@ -38,6 +38,7 @@ pub(super) const VMOVAPS: Opcode = op(M0F, NP, 0x28, FULL);
 pub(super) const VMOVSS_LOAD: Opcode = op(M0F, F3, 0x10, LANE);
 pub(super) const VMOVSS_STORE: Opcode = op(M0F, F3, 0x11, LANE);
 pub(super) const VBROADCASTSS: Opcode = op(M0F38, P66, 0x18, LANE);
+pub(super) const VBROADCAST_QUAD: Opcode = op(M0F38, P66, 0x1A, QUARTER);
 pub(super) const VPBROADCASTD_GP: Opcode = op(M0F38, P66, 0x7C, LANE);
 pub(super) const VMASKMOVPS_LOAD: Opcode = op(M0F38, P66, 0x2C, FULL);
 pub(super) const VMASKMOVPS_STORE: Opcode = op(M0F38, P66, 0x2E, FULL);

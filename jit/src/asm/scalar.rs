@@ -249,6 +249,11 @@ impl Scalar {
     }
 
     #[inline]
+    pub fn low16(&mut self, dst: Gp, src: Gp) {
+        x64!(self, movzx Rd(g(dst)), Rw(g(src)));
+    }
+
+    #[inline]
     pub fn load8(&mut self, dst: Gp, mem: Mem) {
         self.memory(false, &[0x0F, 0xB6], g(dst), mem);
     }
@@ -380,6 +385,7 @@ macro_rules! forward_to_scalar {
             load32(dst: Gp, mem: Mem);
             load_i32(dst: Gp, mem: Mem);
             load16(dst: Gp, mem: Mem);
+            low16(dst: Gp, src: Gp);
             load8(dst: Gp, mem: Mem);
             store64(mem: Mem, src: Gp);
             lea(dst: Gp, mem: Mem);

@@ -99,6 +99,11 @@ fn softmaxes() {
 }
 
 #[test]
+fn resizings() {
+    run(table::resamples());
+}
+
+#[test]
 fn every_variant_has_cases() {
     let specs = table::all();
     for variant in registry::VARIANTS {

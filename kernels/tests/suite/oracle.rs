@@ -8,7 +8,8 @@ use crate::function;
 use crate::spec::Spec;
 use skimjit_kernels::{
     BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
-    FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, SoftmaxProblem,
+    FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
+    SoftmaxProblem,
 };
 use skimjit_models::ops::{
     Activation, Binary, BinaryOp, Convolution, Eltwise, EltwiseOp, InnerProduct, Lrn, PRelu,
@@ -92,6 +93,7 @@ fn values(spec: &Spec, data: &Data) -> Expected {
         Problem::Eltwise(p) => eltwise(p, data),
         Problem::Binary(p) => binary(p, data),
         Problem::Softmax(p) => softmax(p, data),
+        Problem::Resample(p) => resample(p, data),
     }
 }
 
@@ -466,4 +468,36 @@ fn softmax(p: &SoftmaxProblem, data: &Data) -> Expected {
         }
     }
     Expected::new(value, tolerance)
+}
+
+fn resample(p: &ResampleProblem, data: &Data) -> Expected {
+    let (from, to) = (image(&p.src), image(&p.dst));
+    let src = &data.src[0].1;
+    let value = evaluate(&Op::Resize(p.op.clone()), &[(&from, src)], &[], &to);
+    let elements = |axis, input, output: u32| -> Vec<Vec<(u32, f32)>> {
+        let elements = |to| p.op.elements(axis, input, to as usize);
+        (0..output).map(elements).collect()
+    };
+    let rows = elements(2, p.src.h, p.dst.h);
+    let columns = elements(3, p.src.w, p.dst.w);
+    let mut tolerance = Vec::new();
+    for plane in src.chunks_exact(p.src.hw() as usize) {
+        for (rows, columns) in rows
+            .iter()
+            .flat_map(|row| columns.iter().map(move |c| (row, c)))
+        {
+            let mut magnitude = 0.0;
+            for (&(y, a), &(x, b)) in rows
+                .iter()
+                .flat_map(|r| columns.iter().map(move |c| (r, c)))
+            {
+                let value = plane[(y * p.src.w + x) as usize];
+                magnitude += f64::from(a).abs() * f64::from(b).abs() * f64::from(value).abs();
+            }
+            // Weights are rounded, too, and filled up to at most twice as many terms.
+            let terms = (rows.len() + 2 * columns.len() + 4) as f64;
+            tolerance.push(terms * U * magnitude + TINY);
+        }
+    }
+    Expected::new(value.into_iter().map(f64::from).collect(), tolerance)
 }

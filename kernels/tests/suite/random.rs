@@ -2,15 +2,15 @@
 
 use crate::function;
 use crate::harness::check;
-use crate::spec::{BINARY_OPS, Spec};
-use crate::table::{Dims, Layout, POOLINGS, conv, pool};
+use crate::spec::{BINARY_OPS, COORDINATES, METHODS, Spec};
+use crate::table::{Dims, Layout, POOLINGS, conv, pool, resample};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 use skimjit_kernels::{
     BinaryProblem, ChannelwiseProblem, EltwiseKind, EltwiseProblem, FcProblem, FunctionProblem,
     Fused, LrnProblem, Problem, SoftmaxProblem,
 };
-use skimjit_models::ops::{Activation, PoolMethod, Rounding, Window};
+use skimjit_models::ops::{Activation, PoolMethod, ResizeSize, Rounding, Window};
 
 fn config(cases: u32) -> Config {
     // Failures are repeated from their line, not from files.
@@ -110,6 +110,16 @@ fn input(window: &Window, more: [u32; 2]) -> [u32; 2] {
     })
 }
 
+/// How an axis is resized.
+fn resizing() -> impl Strategy<Value = Option<ResizeSize>> {
+    prop_oneof![
+        Just(None),
+        (1..=60u32).prop_map(|size| Some(ResizeSize::Size(size))),
+        (0.1..5.0f32).prop_map(|scale| Some(ResizeSize::Scale(scale))),
+        (1..=4u32).prop_map(|scale| Some(ResizeSize::Scale(scale as f32))),
+    ]
+}
+
 fn conv_case(
     window: Window,
     more: [u32; 2],
@@ -162,6 +172,26 @@ proptest! {
         layouts in [layout(), layout()], post in (post(), any::<bool>()), data in data(),
     ) {
         verdict(&conv_case(window, more, channels, layouts, post, data))?;
+    }
+
+    #[test]
+    fn any_depthwise_convolution(
+        window in prop_oneof![any_window(), same_window()], more in pair(0..=40), channels in 1..=20u32,
+        layouts in [layout(), layout()], post in (post(), any::<bool>()), data in data(),
+    ) {
+        verdict(&conv_case(window, more, (channels, 1, 1), layouts, post, data))?;
+    }
+
+    #[test]
+    fn any_resizing(
+        size in (1..=20u32, pair(1..=40)), sizes in [resizing(), resizing()],
+        method in prop::sample::select(&METHODS[..]), coordinates in prop::sample::select(&COORDINATES[..]),
+        flags in [any::<bool>(), any::<bool>()], layouts in [layout(), layout()], seed in 0..1_000_000u64,
+    ) {
+        let (c, [h, w]) = size;
+        if let Some(problem) = resample([c, h, w], sizes, (method, coordinates), flags, layouts) {
+            verdict(&Spec::new(Problem::Resample(problem)).seed(seed))?;
+        }
     }
 
     #[test]

@@ -4,9 +4,13 @@ use crate::table::{Dims, Layout, conv};
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{
     BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
-    FunctionProblem, LrnProblem, Planes, PoolProblem, Problem, SoftmaxProblem, limits, registry,
+    FunctionProblem, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem, SoftmaxProblem,
+    limits, registry,
 };
-use skimjit_models::ops::{Activation, BinaryOp, PoolMethod, Window};
+use skimjit_models::ops::{
+    Activation, BinaryOp, Coordinates, PoolMethod, Resize, ResizeAxis, ResizeMethod, ResizeSize,
+    Window,
+};
 
 const HUGE: Planes = Planes {
     c: 1 << 20,
@@ -240,8 +244,32 @@ fn others() -> Vec<Problem> {
             post: None,
         })
     };
+    let resample = |src, dst: Planes, axis, coordinates| {
+        let axis = ResizeAxis {
+            axis,
+            size: ResizeSize::Size(dst.h),
+            roi: [0.0, 1.0],
+        };
+        Problem::Resample(ResampleProblem {
+            src,
+            dst,
+            op: Resize {
+                axes: vec![axis],
+                method: ResizeMethod::Linear,
+                coordinates,
+                antialias: false,
+                exclude_outside: false,
+                extrapolation: 0.0,
+            },
+        })
+    };
     let good = Planes::compact(4, 8, 8);
+    let long = Planes::compact(1, limits::RESAMPLED + 1, 1);
     let mut wrong = vec![
+        resample(good, good, 1, Coordinates::HalfPixel),
+        resample(good, good, 2, Coordinates::TfCropAndResize),
+        resample(good, Planes::compact(4, 8, 9), 2, Coordinates::HalfPixel),
+        resample(long, long, 2, Coordinates::HalfPixel),
         fc(0, 4),
         fc(4, 0),
         fc(u32::MAX, 4),
@@ -269,6 +297,8 @@ fn others() -> Vec<Problem> {
         wrong.push(binary(good, planes, BinaryOp::Mul));
         wrong.push(function(planes, good, Activation::Sigmoid));
         wrong.push(Problem::Softmax(SoftmaxProblem { planes }));
+        wrong.push(resample(planes, good, 2, Coordinates::HalfPixel));
+        wrong.push(resample(good, planes, 2, Coordinates::HalfPixel));
     }
     wrong
 }

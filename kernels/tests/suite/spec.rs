@@ -3,10 +3,14 @@
 use crate::function;
 use skimjit_kernels::{
     BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
-    FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, SoftmaxProblem,
+    FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
+    SoftmaxProblem,
 };
 use skimjit_models::ElementType;
-use skimjit_models::ops::{Activation, BinaryOp, PoolMethod, Window};
+use skimjit_models::ops::{
+    Activation, BinaryOp, Coordinates, NearestRounding, PoolMethod, Resize, ResizeAxis,
+    ResizeMethod, ResizeSize, Window,
+};
 use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
@@ -186,6 +190,10 @@ impl fmt::Display for Spec {
                 write!(f, "{}{}", flag("swap", p.part_first), post(&p.post))
             }
             Problem::Softmax(p) => write!(f, "softmax src={}", planes(&p.planes)),
+            Problem::Resample(p) => {
+                write!(f, "resample src={} dst={}", planes(&p.src), planes(&p.dst))?;
+                write!(f, " {}", resizing(&p.op))
+            }
         }?;
         write!(f, " density={}", self.density)?;
         write!(
@@ -203,6 +211,44 @@ impl fmt::Display for Spec {
         write!(f, " scale={} seed={}", self.scale, self.seed)
     }
 }
+
+fn resizing(op: &Resize) -> String {
+    let method = match op.method {
+        ResizeMethod::Nearest(rounding) => format!("{rounding:?}"),
+        ResizeMethod::Linear => "linear".to_owned(),
+        ResizeMethod::Cubic { a } => format!("{a}"),
+    };
+    let axes = op.axes.iter().map(|resized| {
+        let name = [" y", " x"][resized.axis as usize - 2];
+        match resized.size {
+            ResizeSize::Scale(scale) => format!("{name}={scale}"),
+            ResizeSize::Size(size) => format!("{name}n={size}"),
+        }
+    });
+    let axes: String = axes.collect();
+    let flags = flag("antialias", op.antialias) + &flag("inside", op.exclude_outside);
+    format!("m={method} at={:?}{axes}{flags}", op.coordinates)
+}
+
+/// How coordinates are mapped in problems that there is a kernel for.
+pub const COORDINATES: [Coordinates; 5] = [
+    Coordinates::HalfPixel,
+    Coordinates::HalfPixelSymmetric,
+    Coordinates::PytorchHalfPixel,
+    Coordinates::AlignCorners,
+    Coordinates::Asymmetric,
+];
+
+/// Methods of resizing.
+pub const METHODS: [ResizeMethod; 7] = [
+    ResizeMethod::Linear,
+    ResizeMethod::Nearest(NearestRounding::RoundPreferFloor),
+    ResizeMethod::Nearest(NearestRounding::RoundPreferCeil),
+    ResizeMethod::Nearest(NearestRounding::Floor),
+    ResizeMethod::Nearest(NearestRounding::Ceil),
+    ResizeMethod::Cubic { a: -0.75 },
+    ResizeMethod::Cubic { a: -0.5 },
+];
 
 /// Functions of two operands that there are kernels for.
 pub const BINARY_OPS: [BinaryOp; 4] = [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul, BinaryOp::Div];
@@ -275,6 +321,41 @@ impl Words<'_> {
             });
         };
         list(text).map(EltwiseKind::Sum)
+    }
+
+    fn resizing(&self) -> Result<Resize, String> {
+        let (method, coordinates): (String, String) = (self.get("m")?, self.get("at")?);
+        let named = |one: &ResizeMethod| match one {
+            ResizeMethod::Nearest(rounding) => format!("{rounding:?}") == method,
+            ResizeMethod::Linear => method == "linear",
+            ResizeMethod::Cubic { a } => method == format!("{a}"),
+        };
+        let coordinate = |one: &Coordinates| format!("{one:?}") == coordinates;
+        let mut axes = Vec::new();
+        for (axis, scale, size) in [(2, "y", "yn"), (3, "x", "xn")] {
+            let size = match (self.has(scale), self.has(size)) {
+                (true, _) => ResizeSize::Scale(self.get(scale)?),
+                (false, true) => ResizeSize::Size(self.get(size)?),
+                (false, false) => continue,
+            };
+            axes.push(ResizeAxis {
+                axis,
+                size,
+                roi: [0.0, 1.0],
+            });
+        }
+        let unknown = |text: &str| format!("{text} is unknown");
+        Ok(Resize {
+            axes,
+            method: METHODS.into_iter().find(named).ok_or(unknown(&method))?,
+            coordinates: COORDINATES
+                .into_iter()
+                .find(coordinate)
+                .ok_or(unknown(&coordinates))?,
+            antialias: self.has("antialias"),
+            exclude_outside: self.has("inside"),
+            extrapolation: 0.0,
+        })
     }
 
     fn problem(&self, family: &str) -> Result<Problem, String> {
@@ -360,6 +441,11 @@ impl Words<'_> {
                 })
             }
             "softmax" => Problem::Softmax(SoftmaxProblem { planes: src()? }),
+            "resample" => Problem::Resample(ResampleProblem {
+                src: src()?,
+                dst: dst()?,
+                op: self.resizing()?,
+            }),
             other => return Err(format!("unknown family {other}")),
         })
     }

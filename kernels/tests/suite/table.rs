@@ -2,14 +2,18 @@
 
 use crate::function;
 use crate::oracle::pooling;
-use crate::spec::{BINARY_OPS, Spec};
+use crate::spec::{BINARY_OPS, COORDINATES, METHODS, Spec};
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{
     BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
-    FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, SoftmaxProblem, Variant, gap,
-    registry,
+    FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
+    SoftmaxProblem, Variant, gap, registry,
 };
-use skimjit_models::ops::{Activation, PoolMethod, Rounding, Window};
+use skimjit_models::ops::{
+    Activation, Coordinates, PoolMethod, Resize, ResizeAxis, ResizeMethod, ResizeSize, Rounding,
+    Window,
+};
+use skimjit_models::{Op, Shape};
 
 /// How planes of a convolution lie.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -625,6 +629,70 @@ pub fn softmaxes() -> Vec<Spec> {
     specs
 }
 
+/// Resizing with the output size that the op infers; none where that is 0.
+pub fn resample(
+    [c, h, w]: [u32; 3],
+    sizes: [Option<ResizeSize>; 2],
+    (method, coordinates): (ResizeMethod, Coordinates),
+    [antialias, exclude_outside]: [bool; 2],
+    [src, dst]: [Layout; 2],
+) -> Option<ResampleProblem> {
+    let axis = |(axis, size): (u32, Option<ResizeSize>)| {
+        size.map(|size| ResizeAxis {
+            axis,
+            size,
+            roi: [0.0, 1.0],
+        })
+    };
+    let nearest = matches!(method, ResizeMethod::Nearest(_));
+    let op = Resize {
+        axes: [2, 3].into_iter().zip(sizes).filter_map(axis).collect(),
+        method,
+        coordinates,
+        antialias: antialias && !nearest,
+        // There may be nothing else.
+        exclude_outside: exclude_outside && !nearest,
+        extrapolation: 0.0,
+    };
+    let shape = Shape::new([1, c, h, w]).expect("a valid shape");
+    let to = Op::Resize(op.clone()).infer_shape(&[&shape], &[]).ok()?;
+    let (to_h, to_w) = (to.dims()[2], to.dims()[3]);
+    Some(ResampleProblem {
+        src: src.planes(c, h, w, w + 1),
+        dst: dst.planes(c, to_h, to_w, to_w + 1),
+        op,
+    })
+}
+
+/// Resizing, up, down and to the same size.
+pub fn resamples() -> Vec<Spec> {
+    use ResizeSize::{Scale, Size};
+    let sizes = [
+        [Some(Scale(2.0)), Some(Scale(2.0))],
+        [Some(Scale(1.5)), Some(Scale(0.6))],
+        [Some(Size(40)), Some(Size(37))],
+        [Some(Size(3)), Some(Size(2))],
+        [None, Some(Scale(4.0))],
+        [Some(Scale(0.3)), None],
+        [Some(Size(1)), Some(Size(1))],
+        [None, None],
+    ];
+    let planes = [[3, 4, 4], [20, 7, 5], [1, 13, 33], [2, 16, 16], [1, 1, 1]];
+    let mut specs = Vec::new();
+    for (sizes, planes) in sizes.iter().flat_map(|s| planes.map(|p| (*s, p))) {
+        for method in METHODS {
+            let i = specs.len();
+            let coordinates = COORDINATES[i % 5];
+            let flags = [i % 3 == 0, i % 4 == 0];
+            let layouts = [i % 4, i / 3 % 4].map(|i| Layout::ALL[i]);
+            let problem = resample(planes, sizes, (method, coordinates), flags, layouts);
+            let spec = problem.map(|p| Spec::new(Problem::Resample(p)).seed(i as u64));
+            specs.extend(spec.map(|spec| if i % 5 == 4 { spec.special() } else { spec }));
+        }
+    }
+    specs
+}
+
 /// Everything above.
 pub fn all() -> Vec<Spec> {
     [
@@ -638,6 +706,7 @@ pub fn all() -> Vec<Spec> {
         binaries(),
         eltwises(),
         softmaxes(),
+        resamples(),
     ]
     .concat()
 }

@@ -111,6 +111,8 @@ pub enum Meaning {
     BroadcastGeneral,
     /// Memory or lane 0 to all lanes.
     BroadcastLane,
+    /// Four lanes of memory to each 128-bit part.
+    BroadcastQuad,
     MultiplyAdd,
     NegatedMultiplyAdd,
     Lanewise(Lanewise),
@@ -164,6 +166,12 @@ pub enum Action {
         from: Address,
         bytes: u8,
         signed: bool,
+    },
+    /// The others become zero.
+    LowBits {
+        to: u8,
+        from: u8,
+        bits: u8,
     },
     /// 8 bytes.
     Store {

@@ -6,7 +6,8 @@ use crate::value::{Lane, opaque};
 use skimjit_kernels::stage::Staging;
 use skimjit_kernels::{
     BinaryProblem, Built, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Extent,
-    FcProblem, FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, Weights,
+    FcProblem, FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
+    Weights,
 };
 use skimjit_models::ops::{Activation, BinaryOp, PoolMethod, Pooling, Rounding};
 
@@ -102,6 +103,7 @@ pub fn expected(problem: &Problem, weights: Weights<'_>) -> Expected {
             Some(values) => values,
             None => return Expected::Defined,
         },
+        Problem::Resample(p) => resizing(p),
         Problem::Softmax(_) => return Expected::Defined,
     })
 }
@@ -366,6 +368,34 @@ fn binary(p: &BinaryProblem, extremes: &mut Extremes) -> Vec<Lane> {
                 op => opaque(&format!("{op:?}"), &[a, b]),
             };
             result.push(activated(value, p.post, extremes));
+        }
+    }
+    result
+}
+
+fn resizing(p: &ResampleProblem) -> Vec<Lane> {
+    let elements = |axis, input, output: u32| -> Vec<Vec<(u32, f32)>> {
+        let elements = |to| p.op.elements(axis, input, to as usize);
+        (0..output).map(elements).collect()
+    };
+    let rows = elements(2, p.src.h, p.dst.h);
+    let columns = elements(3, p.src.w, p.dst.w);
+    let mut result = Vec::new();
+    for c in 0..p.dst.c {
+        for (rows, columns) in rows
+            .iter()
+            .flat_map(|row| columns.iter().map(move |c| (row, c)))
+        {
+            let column = |x: u32| {
+                let sum = |sum: Lane, &(y, weight): &(u32, f32)| {
+                    sum.plus(Lane::float(weight).times(input(0, c, y * p.src.w + x)))
+                };
+                rows.iter().fold(Lane::ZERO, sum)
+            };
+            let sum = |sum: Lane, &(x, weight): &(u32, f32)| {
+                sum.plus(Lane::float(weight).times(column(x)))
+            };
+            result.push(columns.iter().fold(Lane::ZERO, sum));
         }
     }
     result

@@ -200,6 +200,12 @@ impl<'p, 'm, 'b> Machine<'p, 'm, 'b> {
                 bytes,
                 signed,
             } => self.load(to, from, bytes, signed),
+            Action::LowBits { to, from, bits } => {
+                let mask = Value::Number((1 << bits) - 1);
+                let value = and(self.register(from), mask);
+                self.set(to, value);
+                Ok(())
+            }
             Action::Store { to, from } => {
                 let slot = self.slot(self.pointer(&to)?)?;
                 self.stack[slot] = self.register(from);

@@ -131,6 +131,7 @@ fn general(i: &Instruction) -> Option<Result<Action, Reason>> {
         C::Mov_r64_rm64 | C::Mov_rm64_r64 => movement(i),
         C::Mov_r32_rm32 => load(i, 4, false),
         C::Movsxd_r64_rm32 => load(i, 4, true),
+        C::Movzx_r32_rm16 if i.op1_kind() == OpKind::Register => low_bytes(i),
         C::Movzx_r32_rm16 => load(i, 2, false),
         C::Movzx_r32_rm8 => load(i, 1, false),
         C::Lea_r64_m => address_of(i),
@@ -174,6 +175,16 @@ fn load(i: &Instruction, bytes: u8, signed: bool) -> Result<Action, Reason> {
         from: address(i)?,
         bytes,
         signed,
+    })
+}
+
+/// The low 16 bits of a register.
+fn low_bytes(i: &Instruction) -> Result<Action, Reason> {
+    let full = i.op1_register().full_register();
+    Ok(Action::LowBits {
+        to: target(narrow(i.op0_register())?)?,
+        from: wide(full)?,
+        bits: 16,
     })
 }
 
@@ -411,6 +422,7 @@ static RULES: &[Rule] = rules! {
     VEX_Vmovss_m32_xmm: Avx2, 1, Memory, Never, None, M::MoveLane;
     VEX_Vmovd_xmm_rm32: Avx2, 1, Register, Never, None, M::FromGeneral;
     VEX_Vbroadcastss_ymm_m32: Avx2, 8, Memory, Never, None, M::BroadcastLane;
+    VEX_Vbroadcastf128_ymm_m128: Avx2, 8, Memory, Never, None, M::BroadcastQuad;
     VEX_Vbroadcastss_ymm_xmm: Avx2, 8, Register, Never, None, M::BroadcastLane;
     VEX_Vfmadd231ps_ymm_ymm_ymmm256: Avx2, 8, Either, Never, None, M::MultiplyAdd;
     VEX_Vfnmadd231ps_ymm_ymm_ymmm256: Avx2, 8, Either, Never, None, M::NegatedMultiplyAdd;
@@ -449,6 +461,7 @@ static RULES: &[Rule] = rules! {
     EVEX_Vmovss_xmm_k1z_m32: Avx512, 1, Memory, Never, None, M::MoveLane;
     EVEX_Vmovss_m32_k1_xmm: Avx512, 1, Memory, Never, None, M::MoveLane;
     EVEX_Vbroadcastss_zmm_k1z_xmmm32: Avx512, 16, Either, Never, None, M::BroadcastLane;
+    EVEX_Vbroadcastf32x4_zmm_k1z_m128: Avx512, 16, Memory, Never, None, M::BroadcastQuad;
     EVEX_Vpbroadcastd_zmm_k1z_r32: Avx512, 16, Register, Never, None, M::BroadcastGeneral;
     EVEX_Vfmadd231ps_zmm_k1z_zmm_zmmm512b32_er: Avx512, 16, Broadcast, Never, None, M::MultiplyAdd;
     EVEX_Vfnmadd231ps_zmm_k1z_zmm_zmmm512b32_er: Avx512, 16, Broadcast, Never, None, M::NegatedMultiplyAdd;

@@ -52,6 +52,14 @@ impl Machine<'_, '_, '_> {
                 };
                 self.write(i, active, &[lane; LANES])
             }
+            Meaning::BroadcastQuad => {
+                let Place::Memory(address) = i.a else {
+                    return Err(unmodelled());
+                };
+                let four = self.memory.load_lanes(self.pointer(&address)?, first(4))?;
+                let lanes = std::array::from_fn(|lane| four[lane % 4]);
+                self.write(i, active, &lanes)
+            }
             Meaning::MultiplyAdd => self.multiply_add(i, active, Lane::plus),
             Meaning::NegatedMultiplyAdd => self.multiply_add(i, active, Lane::minus),
             Meaning::Lanewise(what) => self.lanewise(i, what, active),

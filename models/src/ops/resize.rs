@@ -200,6 +200,18 @@ impl Resize {
         nearest && !extrapolates && !self.exclude_outside
     }
 
+    /// Elements along an axis of `input` that count for index `to` of the result, and how much; one at an end
+    /// also in place of those outside. For [`Coordinates::TfCropAndResize`] as if all were inside.
+    pub fn elements(&self, axis: usize, input: u32, to: usize) -> Vec<(u32, f32)> {
+        let Some(change) = self.change(axis, input) else {
+            return vec![(to as u32, 1.0)];
+        };
+        let taps = self.taps(&change, change.coordinate(self.coordinates, to));
+        let element = |tap| (taps.index(tap) as u32, self.weight(&taps, tap) as f32);
+        let elements = (0..taps.count()).map(element);
+        elements.filter(|&(_, weight)| weight != 0.0).collect()
+    }
+
     /// How `axis` changes; `None` for one that stays.
     fn change(&self, axis: usize, input: u32) -> Option<Change> {
         let resized = self

@@ -3,7 +3,8 @@
 use super::analysis::Analysis;
 use skimjit_kernels::{
     BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
-    FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, SoftmaxProblem, Values,
+    FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
+    SoftmaxProblem, Values,
 };
 use skimjit_models::ops::{Activation, EltwiseOp, PostOps, Window};
 use skimjit_models::{ElementType, Elements, Op, Pattern, ValueId, Weight, WeightId, ops};
@@ -121,6 +122,7 @@ impl<'g> Analysis<'g> {
             Op::Activation(op) => self.activation(node, *op),
             Op::Binary(op) => self.binary(node, op),
             Op::PRelu(op) => Some(self.prelu(node, op.slope)),
+            Op::Resize(op) => self.resize(node, op),
             Op::Scale(op) => self.scale(node, op),
             _ => None,
         }
@@ -287,6 +289,20 @@ impl<'g> Analysis<'g> {
             operands: vec![part, operands[whole]],
             ..self.plain(node, Problem::Binary(problem))
         })
+    }
+
+    /// Of height and width; other axes are resized by the reference.
+    fn resize(&self, node: usize, op: &ops::Resize) -> Option<Job<'g>> {
+        let rank = self.graph.shape(self.operand(node, 0)).rank();
+        if rank != 4 || op.axes.iter().any(|resized| resized.axis < 2) {
+            return None;
+        }
+        let problem = ResampleProblem {
+            src: self.source(node),
+            dst: self.target(node),
+            op: op.clone(),
+        };
+        Some(self.plain(node, Problem::Resample(problem)))
     }
 
     fn activation(&self, node: usize, op: Activation) -> Option<Job<'g>> {

@@ -1,0 +1,289 @@
+//! Code of a tile.
+
+use super::{Cuts, sums};
+use crate::ConvProblem;
+use crate::KernelArgs;
+use crate::emit::{
+    AUX, BIAS, COUNT, DST, RES, SRC, TMP, WEI, load_arg, load_args, store, vector_bytes,
+};
+use crate::epilogue::Epilogue;
+use skimjit_jit::asm::{Cond, Gp, Mem, V, VectorAsm};
+use std::mem::offset_of;
+
+/// Non-zeros of a trip.
+pub const TRIP: usize = 8;
+/// Bytes of a group's header.
+pub const GROUP_BYTES: i32 = 16;
+/// Bytes of a row's record.
+const RECORD_BYTES: i32 = 8;
+/// Bytes in front of a task's records.
+pub const MASK_BYTES: i32 = 64;
+/// Bytes of the units that offsets may have: elements, pairs, cache lines.
+pub const UNITS: [u32; 3] = [4, 8, 64];
+
+/// Which part of its sums a block adds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// Everything, from the bias to the result.
+    Only,
+    /// From the bias; the sums wait in scratch memory.
+    First,
+    /// To what waits there.
+    Middle,
+    /// What remains, to the result.
+    Last,
+}
+
+impl Mode {
+    /// That of a block.
+    pub fn of(block: u32, blocks: u32) -> Self {
+        match (block, block + 1 == blocks) {
+            (0, true) => Self::Only,
+            (0, false) => Self::First,
+            (_, false) => Self::Middle,
+            (_, true) => Self::Last,
+        }
+    }
+
+    fn begins(self) -> bool {
+        matches!(self, Self::Only | Self::First)
+    }
+
+    fn ends(self) -> bool {
+        matches!(self, Self::Only | Self::Last)
+    }
+
+    /// Words of a row: where its sums come from (bias, or bytes into scratch memory), and where they go (bytes
+    /// from the first row's result, or into scratch memory).
+    pub fn record(self, slot: u32, bias: u32, result: u32) -> [u32; 2] {
+        [
+            if self.begins() { bias } else { slot },
+            if self.ends() { result } else { slot },
+        ]
+    }
+}
+
+/// One entry: code for a number of vectors, the last of them partly used or not.
+#[derive(Clone, Copy, PartialEq)]
+pub struct Entry {
+    pub vectors: u32,
+    pub partial: bool,
+}
+
+const SCRATCH: Gp = Gp::Rbp;
+/// Offsets, moving.
+const OFFSETS: Gp = WEI;
+/// Weights, moving.
+const VALUES: Gp = BIAS;
+/// Records, moving.
+const RECORDS: Gp = AUX;
+/// Trips of the rows of this group, trips left, rows left.
+const TRIPS: Gp = Gp::R9;
+const LEFT: Gp = COUNT;
+const ROWS: Gp = Gp::R15;
+/// Offsets that are used next, and words of those behind them.
+const NEXT: [Gp; 4] = [TMP, Gp::R12, Gp::R13, Gp::R14];
+const WORDS: [Gp; 2] = [Gp::Rbx, RES];
+const SAVED: [Gp; 6] = [Gp::Rbx, SCRATCH, Gp::R12, Gp::R13, Gp::R14, ROWS];
+
+pub fn entry<A: VectorAsm>(asm: &mut A, problem: &ConvProblem, cuts: &Cuts, entry: Entry) -> usize {
+    let emitter = Emitter {
+        problem,
+        cuts,
+        entry,
+        sums: sums(A::ISA, entry.vectors),
+    };
+    crate::emit::entry(asm, &SAVED, |asm| emitter.emit(asm))
+}
+
+struct Emitter<'a> {
+    problem: &'a ConvProblem,
+    cuts: &'a Cuts,
+    entry: Entry,
+    sums: u32,
+}
+
+impl Emitter<'_> {
+    fn emit<A: VectorAsm>(&self, asm: &mut A) {
+        load_arg(asm, SCRATCH, Gp::Rdi, offset_of!(KernelArgs, scratch));
+        load_args(asm);
+        asm.push(AUX);
+        asm.push(RES);
+        asm.add_imm(RECORDS, MASK_BYTES);
+        let block = (self.cuts.channels * self.problem.src.pitch) as i32 * 4;
+        let middle = self.cuts.blocks.saturating_sub(2);
+        self.block(asm, Mode::of(0, self.cuts.blocks));
+        if middle > 0 {
+            asm.mov_imm(TMP, i64::from(middle));
+            let top = asm.new_label();
+            asm.bind(top);
+            asm.push(TMP);
+            asm.add_imm(SRC, block);
+            self.block(asm, Mode::Middle);
+            asm.pop(TMP);
+            asm.dec(TMP);
+            asm.jcc(Cond::NotEqual, top);
+        }
+        if self.cuts.blocks > 1 {
+            asm.add_imm(SRC, block);
+            self.block(asm, Mode::Last);
+        }
+        asm.pop(RES);
+        asm.pop(AUX);
+    }
+
+    /// All groups of a block. Rows whose last trip is as long have the same code.
+    fn block<A: VectorAsm>(&self, asm: &mut A, mode: Mode) {
+        let (top, done) = (asm.new_label(), asm.new_label());
+        let rests = [(); TRIP].map(|()| asm.new_label());
+        asm.bind(top);
+        asm.load32(TRIPS, Mem::new(RECORDS, 0));
+        asm.load32(TMP, Mem::new(RECORDS, 4));
+        asm.load32(ROWS, Mem::new(RECORDS, 8));
+        asm.add_imm(RECORDS, GROUP_BYTES);
+        asm.cmp_imm(ROWS, 0);
+        asm.jcc(Cond::Equal, done);
+        for (rest, &label) in rests.iter().enumerate().skip(1) {
+            asm.cmp_imm(TMP, rest as i32);
+            asm.jcc(Cond::Equal, label);
+        }
+        for (rest, label) in rests.into_iter().enumerate() {
+            asm.bind(label);
+            asm.counted_loop(ROWS, |asm| self.row(asm, mode, rest));
+            asm.jmp(top);
+        }
+        asm.bind(done);
+    }
+
+    fn sum(&self, sum: u32, vector: u32) -> V {
+        V((sum * self.entry.vectors + vector) as u8)
+    }
+
+    fn row<A: VectorAsm>(&self, asm: &mut A, mode: Mode, rest: usize) {
+        self.begin(asm, mode);
+        asm.load64(WORDS[1], Mem::new(OFFSETS, 0));
+        NEXT.iter().for_each(|&next| self.take(asm, next, WORDS[1]));
+        asm.load64(WORDS[0], Mem::new(OFFSETS, 8));
+        asm.load64(WORDS[1], Mem::new(OFFSETS, 16));
+        let done = asm.new_label();
+        asm.mov(LEFT, TRIPS);
+        asm.cmp_imm(TRIPS, 0);
+        asm.jcc(Cond::Equal, done);
+        asm.counted_loop(LEFT, |asm| {
+            self.products(asm, TRIP);
+            self.advance(asm);
+        });
+        asm.bind(done);
+        if rest > 0 {
+            self.products(asm, rest);
+            self.advance(asm);
+        }
+        self.end(asm, mode);
+        asm.add_imm(RECORDS, RECORD_BYTES);
+    }
+
+    /// The next offset of a word.
+    fn take<A: VectorAsm>(&self, asm: &mut A, to: Gp, word: Gp) {
+        asm.low16(to, word);
+        asm.shr_imm(word, 16);
+        if self.cuts.unit == 64 {
+            asm.shl_imm(to, 3);
+        }
+    }
+
+    fn advance<A: VectorAsm>(&self, asm: &mut A) {
+        asm.add_imm(OFFSETS, 2 * TRIP as i32);
+        asm.add_imm(VALUES, 4 * TRIP as i32);
+    }
+
+    /// The products of some non-zeros of a trip. Offsets are taken out of their words four ahead.
+    fn products<A: VectorAsm>(&self, asm: &mut A, count: usize) {
+        let (four, weight) = (V(A::VREGS - 2), V(A::VREGS - 1));
+        let scale = if self.cuts.unit == 4 { 4 } else { 8 };
+        for k in 0..count {
+            if k % 4 == 0 {
+                asm.broadcast_quad(four, Mem::new(VALUES, 4 * k as i32));
+            }
+            asm.select_in_quads(weight, four, (k % 4) as u8 * 0x55);
+            let next = NEXT[k % 4];
+            for t in 0..self.entry.vectors {
+                let pixels = Mem::indexed(SRC, next, scale, t as i32 * vector_bytes::<A>());
+                asm.fma_mem(self.sum(k as u32 % self.sums, t), weight, pixels);
+            }
+            if k + 4 < count || count == TRIP {
+                self.take(asm, next, WORDS[k / 4]);
+            }
+            if k % 4 == 3 && count == TRIP {
+                asm.load64(WORDS[k / 4], Mem::new(OFFSETS, 24 + k as i32 / 4 * 8));
+            }
+        }
+    }
+
+    /// Sums = bias, or what waits in scratch memory.
+    fn begin<A: VectorAsm>(&self, asm: &mut A, mode: Mode) {
+        let vectors = 0..self.entry.vectors;
+        if mode.begins() {
+            asm.broadcast(self.sum(0, 0), Mem::new(RECORDS, 0));
+            vectors
+                .skip(1)
+                .for_each(|t| asm.vmov(self.sum(0, t), self.sum(0, 0)));
+        } else {
+            asm.load32(TMP, Mem::new(RECORDS, 0));
+            for t in vectors {
+                let slot = Mem::indexed(SCRATCH, TMP, 1, t as i32 * vector_bytes::<A>());
+                asm.load(self.sum(0, t), slot);
+            }
+        }
+        for sum in 1..self.sums {
+            (0..self.entry.vectors).for_each(|t| asm.zero(self.sum(sum, t)));
+        }
+    }
+
+    /// Sums to scratch memory, or with residual and activation to the result.
+    fn end<A: VectorAsm>(&self, asm: &mut A, mode: Mode) {
+        const TO: Gp = NEXT[1];
+        const RESIDUAL: Gp = NEXT[2];
+        let mut sums = self.sums;
+        while sums > 1 {
+            let half = sums.div_ceil(2);
+            for (sum, t) in (half..sums).flat_map(|s| (0..self.entry.vectors).map(move |t| (s, t)))
+            {
+                let to = self.sum(sum - half, t);
+                asm.vadd(to, to, self.sum(sum, t));
+            }
+            sums = half;
+        }
+        asm.load32(TO, Mem::new(RECORDS, 4));
+        let bytes = |t: u32| t as i32 * vector_bytes::<A>();
+        if !mode.ends() {
+            for t in 0..self.entry.vectors {
+                asm.store(Mem::indexed(SCRATCH, TO, 1, bytes(t)), self.sum(0, t));
+            }
+            return;
+        }
+        let [tmp, constant] = [2, 1].map(|back| V(A::VREGS - back));
+        // Either there are other sums, which are added by now, or registers behind them.
+        let zero = V(self.entry.vectors as u8);
+        let mask = A::mask(7, tmp);
+        if self.problem.residual {
+            asm.load64(RESIDUAL, Mem::new(Gp::Rsp, 0));
+            asm.add(RESIDUAL, TO);
+        }
+        let epilogue = Epilogue::new(self.problem.post, [zero, tmp, constant]);
+        epilogue.prepare(asm);
+        for t in 0..self.entry.vectors {
+            let residual = self
+                .problem
+                .residual
+                .then_some(Mem::new(RESIDUAL, bytes(t)));
+            epilogue.apply(asm, self.sum(0, t), residual);
+            let partial = self.entry.partial && t + 1 == self.entry.vectors;
+            if partial {
+                asm.load64(TMP, Mem::new(Gp::Rsp, 8));
+                asm.load_mask(mask, Mem::new(TMP, 0));
+            }
+            let to = Mem::indexed(DST, TO, 1, bytes(t));
+            store(asm, to, self.sum(0, t), partial.then_some(mask));
+        }
+    }
+}
