@@ -3,7 +3,7 @@
 use crate::plan::{Operand, Place};
 use skimjit_kernels::{Extent, Planes};
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap};
 
 /// Index into [`Buffers`].
 pub type BufferId = usize;
@@ -59,22 +59,21 @@ pub struct Buffers {
 /// Element offsets of every buffer, and the arenas' sizes.
 pub struct Placement {
     places: Vec<Place>,
+    /// Buffers whose gaps hold what others left there, by the first step that touches them.
+    unclean: HashMap<usize, Vec<BufferId>>,
     /// Elements of an image arena.
     pub image_elems: usize,
     /// Elements of the batch arena.
     pub batch_elems: usize,
 }
 
-/// Buffers may share memory only when their zero gaps coincide.
+/// Buffers that may share memory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Class {
-    Gapped {
-        home: Home,
-        hw: u32,
-        pitch: u32,
-    },
-    /// Rows of one image.
+    /// Of one image, with any layout: a gap is cleared before it is used.
     Image,
+    /// Planes of a batch whose zero gaps coincide.
+    Gapped { home: Home, hw: u32, pitch: u32 },
     /// Rows of all images as one array, or a value of the batch as a whole: any of them may follow another.
     Batch,
     /// The user's.
@@ -82,50 +81,58 @@ enum Class {
 }
 
 /// A piece of an arena that buffers of one class use one after the other.
+#[derive(Default)]
 struct Slot {
     before: usize,
     after: usize,
+    users: Vec<BufferId>,
 }
 
 /// The slots of one class.
 #[derive(Default)]
 struct Slots {
     list: Vec<Slot>,
-    /// Those that nobody uses, by size.
-    free: BTreeSet<(usize, usize)>,
+    /// Those that nobody uses, the one that was used last at the end.
+    free: Vec<usize>,
     /// Those in use, by the step after which they are free.
     used: BinaryHeap<Reverse<(usize, usize)>>,
 }
 
 impl Slots {
     /// A slot for steps `first..=last`, grown where it is too small. Steps must not go backwards.
-    fn take(&mut self, (first, last): (usize, usize), before: usize, after: usize) -> usize {
+    fn take(
+        &mut self,
+        (id, class): (BufferId, Class),
+        (first, last): Span,
+        before: usize,
+        after: usize,
+    ) -> usize {
         while let Some(&Reverse((step, index))) = self.used.peek() {
             if step > first {
                 break;
             }
             self.used.pop();
-            self.free.insert((self.list[index].after, index));
+            self.free.push(index);
         }
-        // The smallest that is large enough, else the largest.
-        let mut enough = self.free.range((after, 0)..);
-        let found = enough.next().or_else(|| self.free.last()).copied();
+        let size = |&free: &usize| self.list[self.free[free]].after;
+        let mut enough = (0..self.free.len()).filter(|free| size(free) >= after);
+        let found = match class {
+            // What was used last is still in the caches.
+            Class::Image => enough.next_back(),
+            _ => enough.min_by_key(size),
+        };
+        let found = found.or_else(|| (0..self.free.len()).max_by_key(size));
         let index = match found {
-            Some(found) => {
-                self.free.remove(&found);
-                found.1
-            }
+            Some(free) => self.free.remove(free),
             None => {
-                self.list.push(Slot {
-                    before: 0,
-                    after: 0,
-                });
+                self.list.push(Slot::default());
                 self.list.len() - 1
             }
         };
         let slot = &mut self.list[index];
         slot.before = slot.before.max(before);
         slot.after = slot.after.max(after);
+        slot.users.push(id);
         self.used.push(Reverse((last + 1, index)));
         index
     }
@@ -194,12 +201,12 @@ impl Buffers {
         let Buffer { planes, home, .. } = &self.list[id];
         match home {
             Home::Input(_) | Home::Output(_) => Class::Outside,
+            Home::Image => Class::Image,
             _ if planes.gap() > 0 => Class::Gapped {
                 home: *home,
                 hw: planes.hw(),
                 pitch: planes.pitch,
             },
-            Home::Image => Class::Image,
             Home::Batch | Home::Whole => Class::Batch,
         }
     }
@@ -252,9 +259,27 @@ impl Buffers {
                 Slots::default()
             });
             let (before, after) = (self.list[id].extent.before, self.after(id, batch));
-            slot_of.insert(id, (class, list.take(alive, before, after)));
+            slot_of.insert(id, (class, list.take((id, class), alive, before, after)));
         }
         self.lay_out(batch, &classes, &slots, &slot_of)
+    }
+
+    /// Buffers of an image that follow one of another layout in their slot; the first follows the last.
+    fn unclean(&self, slots: Option<&Slots>) -> HashMap<usize, Vec<BufferId>> {
+        let mut unclean: HashMap<usize, Vec<BufferId>> = HashMap::new();
+        for slot in slots.iter().flat_map(|slots| &slots.list) {
+            let before = slot.users.iter().cycle().skip(slot.users.len() - 1);
+            for (&id, &before) in slot.users.iter().zip(before) {
+                let [planes, left] = [id, before].map(|id| self.list[id].planes);
+                // Nobody writes into the gaps of a buffer that is all there is.
+                let coincide = (left.hw(), left.pitch) == (planes.hw(), planes.pitch);
+                if planes.gap() > 0 && !(coincide && left.c >= planes.c) {
+                    let first = self.list[id].alive.unwrap_or_default().0;
+                    unclean.entry(first).or_default().push(id);
+                }
+            }
+        }
+        unclean
     }
 
     fn lay_out(
@@ -270,7 +295,6 @@ impl Buffers {
             // Parts of images where they must not touch each other's.
             let (arena, images) = match class {
                 Class::Image => (0, 1),
-                Class::Gapped { home, .. } if *home == Home::Image => (0, 1),
                 Class::Gapped { home, .. } if *home == Home::Batch => (1, batch),
                 _ => (1, 1),
             };
@@ -311,6 +335,7 @@ impl Buffers {
             .collect();
         Placement {
             places,
+            unclean: self.unclean(slots.get(&Class::Image)),
             image_elems: sizes[0],
             batch_elems: sizes[1],
         }
@@ -318,6 +343,11 @@ impl Buffers {
 }
 
 impl Placement {
+    /// Planes whose gaps have to become zero before a step.
+    pub fn unclean(&self, buffers: &Buffers, step: usize) -> Vec<Operand> {
+        let ids = self.unclean.get(&step).into_iter().flatten();
+        ids.map(|&id| self.operand(buffers, id)).collect()
+    }
     /// Operand of a buffer.
     pub fn operand(&self, buffers: &Buffers, id: BufferId) -> Operand {
         Operand {

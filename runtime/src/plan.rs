@@ -135,6 +135,9 @@ pub struct Step {
     pub label: &'static str,
     /// What it does.
     pub work: Work,
+    /// Planes of an image that are written from here on, and whose gaps hold what others left there: they
+    /// become zero before anything else, while nobody reads them.
+    pub unclean: Vec<Operand>,
     /// Sources.
     pub src: Vec<Operand>,
     /// Result.

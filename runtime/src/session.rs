@@ -329,6 +329,11 @@ impl Region<'_> {
 
     /// This member's part of a step for one image.
     fn image_step(&self, step: &Step, image: usize, team: Team, member: usize) {
+        if team.member == 0 {
+            for operand in &step.unclean {
+                clear_gaps(&operand.planes, self.address(operand, image, team));
+            }
+        }
         let tasks = if team.members == 1 {
             0..step.cumulated.len()
         } else {
@@ -437,6 +442,15 @@ fn from_columns(step: &Step, image: usize, src: *const f32, dst: *mut f32, eleme
     for e in elements {
         // SAFETY: as in `to_columns`, with the roles exchanged.
         unsafe { write(dst, e, 1)[0] = read(src, e * pitch + image, 1)[0] };
+    }
+}
+
+/// Zeros behind every plane.
+fn clear_gaps(planes: &Planes, base: *mut f32) {
+    for channel in 0..planes.c as usize {
+        let at = channel * planes.pitch as usize + planes.hw() as usize;
+        // SAFETY: the gap lies inside the buffer; other members write pixels only, and nobody reads it.
+        unsafe { write(base, at, planes.gap() as usize).fill(0.0) };
     }
 }
 

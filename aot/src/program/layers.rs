@@ -23,6 +23,8 @@ pub(super) struct Layer<'p> {
 
 /// What is done between two barriers.
 pub(super) enum Action<'p> {
+    /// Zeros in the gaps of planes.
+    Clear(&'p Operand),
     /// A layer, by its index.
     Layer(usize),
     /// A copy, or an op that only moves data: what of each operand.
@@ -47,6 +49,7 @@ impl<'p> Layers<'p> {
             let mut actions = Vec::new();
             let mut staged = None;
             for step in &segment.steps {
+                actions.extend(step.unclean.iter().map(Action::Clear));
                 match &step.work {
                     Work::Stage(staging) => staged = Some((staging, step.src[0])),
                     Work::Kernel(kernel) => {

@@ -116,6 +116,18 @@ pub(super) fn runs_table<A: VectorAsm>(runs: &[Run]) -> Vec<u8> {
     table::<A>(1, [0, 0], &rows)
 }
 
+/// Zeros behind every plane.
+pub(super) fn gaps_table<A: VectorAsm>(planes: Planes) -> Vec<u8> {
+    let row = Row {
+        dst: planes.hw(),
+        src: 0,
+        len: planes.gap(),
+        kind: Kind::Zeros,
+        strides: [1, 1],
+    };
+    table::<A>(planes.c.into(), [0, planes.pitch.into()], &[row])
+}
+
 /// A padded copy.
 pub(super) fn staging_table<A: VectorAsm>(staging: &Staging) -> Vec<u8> {
     let (lanes, stride) = (A::LANES as u32, staging.line_stride());

@@ -227,6 +227,7 @@ impl Parts<'_> {
         }
         for action in actions {
             let loops = match action {
+                Action::Clear(_) => Loops::Images,
                 Action::Layer(index) => self.layers.list[*index].loops,
                 Action::Move(step, _) => step.loops,
             };
@@ -297,6 +298,14 @@ impl Parts<'_> {
                 self.operands(emitter, &self.layers.list[*index]);
                 emitter.asm.mov(Gp::Rdx, SCRATCH);
                 emitter.asm.call(labels.layers[*index]);
+            }
+            Action::Clear(operand) => {
+                for &(_, table) in moves.next().expect("a table per action") {
+                    self.operand(emitter, Gp::Rdi, operand);
+                    emitter.asm.mov(Gp::Rsi, Gp::Rdi);
+                    emitter.address(Gp::Rdx, table);
+                    emitter.asm.call(labels.moves);
+                }
             }
             Action::Move(step, _) => {
                 for &(operand, table) in moves.next().expect("tables per move") {
@@ -390,6 +399,7 @@ const MOST_SOURCES: i32 = skimjit_kernels::MAX_OPERANDS as i32;
 /// The tables of a move, each with the operand that it reads.
 fn move_tables<A: VectorAsm>(action: &Action<'_>) -> Option<Vec<(usize, Vec<u8>)>> {
     match action {
+        Action::Clear(operand) => Some(vec![(0, moves::gaps_table::<A>(operand.planes))]),
         Action::Layer(_) => None,
         Action::Move(step, None) => Some(vec![(0, copy_table::<A>(step))]),
         Action::Move(_, Some(moved)) => {

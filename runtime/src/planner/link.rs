@@ -64,9 +64,10 @@ pub(super) fn link(
         buffers: &drafts.buffers,
         placement: &placement,
     };
-    for draft in drafts.steps {
+    for (index, draft) in drafts.steps.into_iter().enumerate() {
         let segment = &mut plan.segments[draft.segment];
-        segment.steps.push(linker.step(draft, segment.per_image)?);
+        let step = linker.step(index, draft, segment.per_image)?;
+        segment.steps.push(step);
     }
     Ok(plan)
 }
@@ -107,7 +108,7 @@ struct Linker<'a, B> {
 }
 
 impl<B: Iterator<Item = usize>> Linker<'_, B> {
-    fn step(&mut self, draft: Draft<'_>, per_image: bool) -> Result<Step, PlanError> {
+    fn step(&mut self, index: usize, draft: Draft<'_>, per_image: bool) -> Result<Step, PlanError> {
         let (loops, cumulated) = (self.loops(&draft, per_image), draft.cumulated());
         let layer = draft.subject.layer;
         let work = match draft.work {
@@ -120,6 +121,7 @@ impl<B: Iterator<Item = usize>> Linker<'_, B> {
             node: draft.subject.node,
             label: draft.label,
             work,
+            unclean: self.placement.unclean(self.buffers, index),
             src: draft.src.iter().map(operand).collect(),
             dst: operand(&draft.dst),
             cumulated,
