@@ -363,6 +363,7 @@ fn vectors<A: VectorAsm>(o: Draw) {
     check::<A, 1>(|s| s.vmax(d, a, b), three(Vmaxps));
     check::<A, 1>(|s| s.vmin(d, a, b), three(Vminps));
     check::<A, 1>(|s| s.add_i32(d, a, b), three(Vpaddd));
+    check::<A, 1>(|s| s.sub_i32(d, a, b), three(Vpsubd));
     check::<A, 1>(|s| s.permute(d, a, b), three(Vpermps));
     check::<A, 1>(|s| s.fma_mem(d, a, mem), from_memory(Vfmadd231ps));
     check::<A, 1>(|s| s.vadd_mem(d, a, mem), from_memory(Vaddps));

@@ -105,6 +105,8 @@ fn arithmetic<S: VectorAsm>() {
     );
     let add = |a, b, _| float(bits(a).wrapping_add(bits(b)));
     lanewise::<S>("add_i32", |s| s.add_i32(v0, v1, v2), add);
+    let sub: Expected = |a, b, _| float(bits(a).wrapping_sub(bits(b)));
+    lanewise::<S>("sub_i32", |s| s.sub_i32(v0, v1, v2), sub);
     lanewise::<S>(
         "shl_i32",
         |s| s.shl_i32(v0, v1, 3),

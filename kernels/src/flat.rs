@@ -112,6 +112,11 @@ impl Flat {
         }
     }
 
+    /// Cycles that this copy takes.
+    pub fn staging_cycles(&self) -> f64 {
+        self.staging().map_or(0.0, |staging| staging.cycles())
+    }
+
     /// Steps of the loop over the plane.
     pub fn steps(&self) -> u32 {
         self.segments.last().map_or(0, |segment| segment.end)

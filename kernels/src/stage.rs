@@ -125,6 +125,12 @@ impl Staging {
         self.channel as usize * self.src.c as usize
     }
 
+    /// Cycles that the copy takes: of an element, and of a line.
+    pub(crate) fn cycles(&self) -> f64 {
+        let lines = f64::from(self.src.c * self.rows * self.phases[0] * self.phases[1]);
+        0.6 * self.elems() as f64 + 15.0 * lines
+    }
+
     /// Elements of the source plane from one element of a line to the next.
     pub fn line_stride(&self) -> u32 {
         self.stride[1]

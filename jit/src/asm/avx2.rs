@@ -107,6 +107,7 @@ impl VectorAsm for Avx2Asm {
         vmin = vminps;
         vand = vandps;
         add_i32 = vpaddd;
+        sub_i32 = vpsubd;
         permute = vpermps;
         unpack_low = vunpcklps;
         unpack_high = vunpckhps;

@@ -139,6 +139,7 @@ impl VectorAsm for Avx512Asm {
         vmin = VMINPS;
         vand = VPANDD;
         add_i32 = VPADDD;
+        sub_i32 = VPSUBD;
         permute = VPERMPS;
         unpack_low = VUNPCKLPS;
         unpack_high = VUNPCKHPS;

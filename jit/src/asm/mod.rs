@@ -288,6 +288,8 @@ pub trait VectorAsm: Sized {
     fn vand(&mut self, dst: V, a: V, b: V);
     /// `i32` lanes: `dst = a + b`.
     fn add_i32(&mut self, dst: V, a: V, b: V);
+    /// `i32` lanes: `dst = a − b`.
+    fn sub_i32(&mut self, dst: V, a: V, b: V);
     /// `i32` lanes: `dst = a << bits`.
     fn shl_i32(&mut self, dst: V, a: V, bits: u8);
 

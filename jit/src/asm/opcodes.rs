@@ -58,6 +58,7 @@ pub(super) const VCVTPS2DQ: Opcode = op(M0F, P66, 0x5B, FULL);
 pub(super) const VPANDD: Opcode = op(M0F, P66, 0xDB, FULL);
 pub(super) const VPXORD: Opcode = op(M0F, P66, 0xEF, FULL);
 pub(super) const VPADDD: Opcode = op(M0F, P66, 0xFE, FULL);
+pub(super) const VPSUBD: Opcode = op(M0F, P66, 0xFA, FULL);
 /// Shift by an immediate; [`VPSLLD_IMM_EXT`] goes into the reg field.
 pub(super) const VPSLLD_IMM: Opcode = op(M0F, P66, 0x72, FULL);
 pub(super) const VPSLLD_IMM_EXT: u8 = 6;

@@ -73,7 +73,8 @@ impl Tile {
         let code = f64::from(problem.taps()) * rows * vectors * 7.0;
         let weights = f64::from(problem.cols()) * f64::from(problem.dst.c) * 4.0;
         Cost {
-            cycles: at_least_memory(chunks * per_step * f64::from(flat.steps()), weights),
+            cycles: at_least_memory(chunks * per_step * f64::from(flat.steps()), weights)
+                + flat.staging_cycles(),
             code_bytes: (code + 512.0) as u64,
         }
     }

@@ -75,7 +75,9 @@ impl TypedVariant for Baked {
         let fetch = if bytes > CACHED_CODE_BYTES { 1.6 } else { 0.05 };
         let segments = f64::from(flat.steps().div_ceil(PASS_STEPS));
         Cost {
-            cycles: step * f64::from(flat.steps()) + segments * bytes * fetch,
+            cycles: step * f64::from(flat.steps())
+                + segments * bytes * fetch
+                + flat.staging_cycles(),
             code_bytes: bytes as u64,
         }
     }

@@ -48,7 +48,7 @@ impl TypedVariant for Streamed {
         let step = f64::from(pattern.nnz()) * (vectors * per_vector).max(5.0)
             + f64::from(problem.dst.c) * (30.0 + 3.0 * vectors);
         Cost {
-            cycles: step * f64::from(flat.steps()),
+            cycles: step * f64::from(flat.steps()) + flat.staging_cycles(),
             code_bytes: 2048,
         }
     }

@@ -77,6 +77,7 @@ pub enum Lanewise {
     And,
     Xor,
     AddIntegers,
+    SubtractIntegers,
     ShiftLeft,
     EqualIntegers,
 }

@@ -438,6 +438,7 @@ static RULES: &[Rule] = rules! {
     VEX_Vandps_ymm_ymm_ymmm256: Avx2, 8, Register, Never, None, M::Lanewise(L::And);
     VEX_Vxorps_ymm_ymm_ymmm256: Avx2, 8, Register, Never, None, M::Lanewise(L::Xor);
     VEX_Vpaddd_ymm_ymm_ymmm256: Avx2, 8, Register, Never, None, M::Lanewise(L::AddIntegers);
+    VEX_Vpsubd_ymm_ymm_ymmm256: Avx2, 8, Register, Never, None, M::Lanewise(L::SubtractIntegers);
     VEX_Vpslld_ymm_ymm_imm8: Avx2, 8, Register, Never, Any, M::Lanewise(L::ShiftLeft);
     VEX_Vpcmpeqd_ymm_ymm_ymmm256: Avx2, 8, Register, Never, None, M::Lanewise(L::EqualIntegers);
     VEX_Vunpcklps_ymm_ymm_ymmm256: Avx2, 8, Register, Never, None, M::Shuffle(S::UnpackLow);
@@ -477,6 +478,7 @@ static RULES: &[Rule] = rules! {
     EVEX_Vpandd_zmm_k1z_zmm_zmmm512b32: Avx512, 16, Register, Never, None, M::Lanewise(L::And);
     EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32: Avx512, 16, Register, Never, None, M::Lanewise(L::Xor);
     EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32: Avx512, 16, Register, Never, None, M::Lanewise(L::AddIntegers);
+    EVEX_Vpsubd_zmm_k1z_zmm_zmmm512b32: Avx512, 16, Register, Never, None, M::Lanewise(L::SubtractIntegers);
     EVEX_Vpslld_zmm_k1z_zmmm512b32_imm8: Avx512, 16, Register, Never, Any, M::Lanewise(L::ShiftLeft);
     EVEX_Vunpcklps_zmm_k1z_zmm_zmmm512b32: Avx512, 16, Register, Never, None, M::Shuffle(S::UnpackLow);
     EVEX_Vunpckhps_zmm_k1z_zmm_zmmm512b32: Avx512, 16, Register, Never, None, M::Shuffle(S::UnpackHigh);

@@ -380,6 +380,8 @@ fn computed(what: Lanewise, a: Lane, b: Lane, immediate: u8) -> Lane {
         (L::And, ..) => opaque("and", &[a, b]),
         (L::AddIntegers, Some(a), Some(b)) => Lane::bits(a.wrapping_add(b)),
         (L::AddIntegers, ..) => opaque("add integers", &[a, b]),
+        (L::SubtractIntegers, Some(a), Some(b)) => Lane::bits(a.wrapping_sub(b)),
+        (L::SubtractIntegers, ..) => opaque("subtract integers", &[a, b]),
         (L::ShiftLeft, Some(a), _) => {
             Lane::bits(a.checked_shl(immediate.into()).unwrap_or_default())
         }

@@ -6,7 +6,7 @@ use skimjit_kernels::{
     FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
     SoftmaxProblem, Values,
 };
-use skimjit_models::ops::{Activation, EltwiseOp, PostOps, Window};
+use skimjit_models::ops::{Activation, BinaryOp, EltwiseOp, PostOps, Window};
 use skimjit_models::{ElementType, Elements, Op, Pattern, ValueId, Weight, WeightId, ops};
 use std::borrow::Cow;
 
@@ -353,14 +353,17 @@ impl<'g> Analysis<'g> {
         self.channelwise(node, constants, false, true)
     }
 
-    /// Learned factors and offsets, one per channel; other Scale layers run on the reference.
+    /// Learned factors and offsets, one per channel, or those of an operand; other Scale layers run on the
+    /// reference.
     fn scale(&self, node: usize, op: &ops::Scale) -> Option<Job<'g>> {
         let graph = self.graph;
+        if graph.nodes[node].inputs.len() == 2 {
+            return self.scale_by_operand(node, op);
+        }
         let channels = self.source(node).c as usize;
         let per_channel =
             |id: Option<WeightId>| id.is_none_or(|id| graph.weight(id).data().len() == channels);
-        let learned = graph.nodes[node].inputs.len() == 1 && op.axis == 1;
-        if !learned || !per_channel(op.scale) || !per_channel(op.bias) {
+        if op.axis != 1 || !per_channel(op.scale) || !per_channel(op.bias) {
             return None;
         }
         let constant = |id: Option<WeightId>, c: usize, default: f32| {
@@ -370,6 +373,32 @@ impl<'g> Analysis<'g> {
             .flat_map(|c| [constant(op.scale, c, 1.0), constant(op.bias, c, 0.0), 0.0])
             .collect();
         Some(self.channelwise(node, constants, true, false))
+    }
+
+    /// A factor or summand for each channel of each image, or for all of its elements.
+    fn scale_by_operand(&self, node: usize, op: &ops::Scale) -> Option<Job<'g>> {
+        let operands = [0, 1].map(|index| self.operand(node, index));
+        let [whole, part] = operands.map(|id| self.graph.shape(id).dims());
+        let dst = self.target(node);
+        let [of_whole, of_part] = operands.map(|id| self.info(id));
+        let per_channel = op.axis == 0 && matches!(part.len(), 1 | 2) && whole.len() == 4;
+        if op.bias.is_some() || !per_channel || of_whole.planes != dst {
+            return None;
+        }
+        let problem = BinaryProblem {
+            part: of_part.planes,
+            dst,
+            op: match op.add_operand {
+                true => BinaryOp::Add,
+                false => BinaryOp::Mul,
+            },
+            part_first: false,
+            post: None,
+        };
+        Some(Job {
+            operands: vec![operands[1], operands[0]],
+            ..self.plain(node, Problem::Binary(problem))
+        })
     }
 
     fn channelwise(&self, node: usize, constants: Vec<f32>, affine: bool, leaky: bool) -> Job<'g> {

@@ -81,7 +81,7 @@ impl TypedVariant for Depthwise {
             .sum();
         let read = f64::from(problem.src.h.min(problem.dst.h * window.stride[0])) * loads;
         let taps = f64::from(problem.taps()) * f64::from(problem.dst.h);
-        let strip = 0.55 * taps + 0.8 * read + 3.0 * f64::from(problem.dst.h) + 10.0;
+        let strip = 0.5 * taps + 0.5 * read + 1.5 * f64::from(problem.dst.h) + 15.0;
         let period = accumulators(problem) * window.stride[0];
         Cost {
             cycles: f64::from(problem.dst.c) * (vectors * strip + 20.0),

@@ -86,6 +86,20 @@ const NEXT: [Gp; 4] = [TMP, Gp::R12, Gp::R13, Gp::R14];
 const WORDS: [Gp; 2] = [Gp::Rbx, RES];
 const SAVED: [Gp; 6] = [Gp::Rbx, SCRATCH, Gp::R12, Gp::R13, Gp::R14, ROWS];
 
+/// On the stack: blocks and rest of a row that are left, the residual, and the mask in front of the records.
+const BLOCKS_LEFT: Mem = on_stack(0);
+const REST: Mem = on_stack(8);
+const RESIDUALS: Mem = on_stack(16);
+const MASK: Mem = on_stack(24);
+
+const fn on_stack(disp: i32) -> Mem {
+    Mem {
+        base: Gp::Rsp,
+        index: None,
+        disp,
+    }
+}
+
 pub fn entry<A: VectorAsm>(asm: &mut A, problem: &ConvProblem, cuts: &Cuts, entry: Entry) -> usize {
     let emitter = Emitter {
         problem,
@@ -107,8 +121,9 @@ impl Emitter<'_> {
     fn emit<A: VectorAsm>(&self, asm: &mut A) {
         load_arg(asm, SCRATCH, Gp::Rdi, offset_of!(KernelArgs, scratch));
         load_args(asm);
-        asm.push(AUX);
-        asm.push(RES);
+        // The last two are room for what the code counts.
+        let kept = [AUX, RES, TMP, TMP];
+        kept.iter().for_each(|&register| asm.push(register));
         asm.add_imm(RECORDS, MASK_BYTES);
         let block = (self.cuts.channels * self.problem.src.pitch) as i32 * 4;
         let middle = self.cuts.blocks.saturating_sub(2);
@@ -117,10 +132,10 @@ impl Emitter<'_> {
             asm.mov_imm(TMP, i64::from(middle));
             let top = asm.new_label();
             asm.bind(top);
-            asm.push(TMP);
+            asm.store64(BLOCKS_LEFT, TMP);
             asm.add_imm(SRC, block);
             self.block(asm, Mode::Middle);
-            asm.pop(TMP);
+            asm.load64(TMP, BLOCKS_LEFT);
             asm.dec(TMP);
             asm.jcc(Cond::NotEqual, top);
         }
@@ -128,30 +143,22 @@ impl Emitter<'_> {
             asm.add_imm(SRC, block);
             self.block(asm, Mode::Last);
         }
-        asm.pop(RES);
-        asm.pop(AUX);
+        kept.iter().rev().for_each(|&register| asm.pop(register));
     }
 
-    /// All groups of a block. Rows whose last trip is as long have the same code.
+    /// All groups of a block.
     fn block<A: VectorAsm>(&self, asm: &mut A, mode: Mode) {
         let (top, done) = (asm.new_label(), asm.new_label());
-        let rests = [(); TRIP].map(|()| asm.new_label());
         asm.bind(top);
         asm.load32(TRIPS, Mem::new(RECORDS, 0));
         asm.load32(TMP, Mem::new(RECORDS, 4));
         asm.load32(ROWS, Mem::new(RECORDS, 8));
         asm.add_imm(RECORDS, GROUP_BYTES);
+        asm.store64(REST, TMP);
         asm.cmp_imm(ROWS, 0);
         asm.jcc(Cond::Equal, done);
-        for (rest, &label) in rests.iter().enumerate().skip(1) {
-            asm.cmp_imm(TMP, rest as i32);
-            asm.jcc(Cond::Equal, label);
-        }
-        for (rest, label) in rests.into_iter().enumerate() {
-            asm.bind(label);
-            asm.counted_loop(ROWS, |asm| self.row(asm, mode, rest));
-            asm.jmp(top);
-        }
+        asm.counted_loop(ROWS, |asm| self.row(asm, mode));
+        asm.jmp(top);
         asm.bind(done);
     }
 
@@ -159,25 +166,19 @@ impl Emitter<'_> {
         V((sum * self.entry.vectors + vector) as u8)
     }
 
-    fn row<A: VectorAsm>(&self, asm: &mut A, mode: Mode, rest: usize) {
+    fn row<A: VectorAsm>(&self, asm: &mut A, mode: Mode) {
         self.begin(asm, mode);
         asm.load64(WORDS[1], Mem::new(OFFSETS, 0));
         NEXT.iter().for_each(|&next| self.take(asm, next, WORDS[1]));
         asm.load64(WORDS[0], Mem::new(OFFSETS, 8));
         asm.load64(WORDS[1], Mem::new(OFFSETS, 16));
-        let done = asm.new_label();
+        let rest = asm.new_label();
         asm.mov(LEFT, TRIPS);
         asm.cmp_imm(TRIPS, 0);
-        asm.jcc(Cond::Equal, done);
-        asm.counted_loop(LEFT, |asm| {
-            self.products(asm, TRIP);
-            self.advance(asm);
-        });
-        asm.bind(done);
-        if rest > 0 {
-            self.products(asm, rest);
-            self.advance(asm);
-        }
+        asm.jcc(Cond::Equal, rest);
+        asm.counted_loop(LEFT, |asm| self.trip(asm));
+        asm.bind(rest);
+        self.rest(asm);
         self.end(asm, mode);
         asm.add_imm(RECORDS, RECORD_BYTES);
     }
@@ -191,31 +192,56 @@ impl Emitter<'_> {
         }
     }
 
-    fn advance<A: VectorAsm>(&self, asm: &mut A) {
-        asm.add_imm(OFFSETS, 2 * TRIP as i32);
-        asm.add_imm(VALUES, 4 * TRIP as i32);
+    fn advance<A: VectorAsm>(&self, asm: &mut A, count: usize) {
+        asm.add_imm(OFFSETS, 2 * count as i32);
+        asm.add_imm(VALUES, 4 * count as i32);
     }
 
-    /// The products of some non-zeros of a trip. Offsets are taken out of their words four ahead.
-    fn products<A: VectorAsm>(&self, asm: &mut A, count: usize) {
-        let (four, weight) = (V(A::VREGS - 2), V(A::VREGS - 1));
-        let scale = if self.cuts.unit == 4 { 4 } else { 8 };
-        for k in 0..count {
-            if k % 4 == 0 {
-                asm.broadcast_quad(four, Mem::new(VALUES, 4 * k as i32));
-            }
-            asm.select_in_quads(weight, four, (k % 4) as u8 * 0x55);
-            let next = NEXT[k % 4];
-            for t in 0..self.entry.vectors {
-                let pixels = Mem::indexed(SRC, next, scale, t as i32 * vector_bytes::<A>());
-                asm.fma_mem(self.sum(k as u32 % self.sums, t), weight, pixels);
-            }
-            if k + 4 < count || count == TRIP {
-                self.take(asm, next, WORDS[k / 4]);
-            }
-            if k % 4 == 3 && count == TRIP {
+    /// Eight products. Offsets are taken out of their words four ahead.
+    fn trip<A: VectorAsm>(&self, asm: &mut A) {
+        for k in 0..TRIP {
+            self.product(asm, k);
+            self.take(asm, NEXT[k % 4], WORDS[k / 4]);
+            if k % 4 == 3 {
                 asm.load64(WORDS[k / 4], Mem::new(OFFSETS, 24 + k as i32 / 4 * 8));
             }
+        }
+        self.advance(asm, TRIP);
+    }
+
+    /// Four, two and one more, as far as there are: the same for all rows of a group.
+    fn rest<A: VectorAsm>(&self, asm: &mut A) {
+        asm.load64(LEFT, REST);
+        for count in [4, 2, 1] {
+            let fewer = asm.new_label();
+            asm.cmp_imm(LEFT, count as i32);
+            asm.jcc(Cond::Below, fewer);
+            for k in 0..count {
+                self.product(asm, k);
+                if count == 4 {
+                    self.take(asm, NEXT[k], WORDS[0]);
+                }
+            }
+            if count == 2 {
+                asm.mov(NEXT[0], NEXT[2]);
+            }
+            asm.sub_imm(LEFT, count as i32);
+            self.advance(asm, count);
+            asm.bind(fewer);
+        }
+    }
+
+    /// Product `k` of those whose weights come next.
+    fn product<A: VectorAsm>(&self, asm: &mut A, k: usize) {
+        let (four, weight) = (V(A::VREGS - 2), V(A::VREGS - 1));
+        let scale = if self.cuts.unit == 4 { 4 } else { 8 };
+        if k.is_multiple_of(4) {
+            asm.broadcast_quad(four, Mem::new(VALUES, 4 * k as i32));
+        }
+        asm.select_in_quads(weight, four, (k % 4) as u8 * 0x55);
+        for t in 0..self.entry.vectors {
+            let pixels = Mem::indexed(SRC, NEXT[k % 4], scale, t as i32 * vector_bytes::<A>());
+            asm.fma_mem(self.sum(k as u32 % self.sums, t), weight, pixels);
         }
     }
 
@@ -266,7 +292,7 @@ impl Emitter<'_> {
         let zero = V(self.entry.vectors as u8);
         let mask = A::mask(7, tmp);
         if self.problem.residual {
-            asm.load64(RESIDUAL, Mem::new(Gp::Rsp, 0));
+            asm.load64(RESIDUAL, RESIDUALS);
             asm.add(RESIDUAL, TO);
         }
         let epilogue = Epilogue::new(self.problem.post, [zero, tmp, constant]);
@@ -279,7 +305,7 @@ impl Emitter<'_> {
             epilogue.apply(asm, self.sum(0, t), residual);
             let partial = self.entry.partial && t + 1 == self.entry.vectors;
             if partial {
-                asm.load64(TMP, Mem::new(Gp::Rsp, 8));
+                asm.load64(TMP, MASK);
                 asm.load_mask(mask, Mem::new(TMP, 0));
             }
             let to = Mem::indexed(DST, TO, 1, bytes(t));

@@ -117,7 +117,7 @@ fn within<'p>(cols: &'p [u32], block: &Range<u32>) -> &'p [u32] {
     &cols[start..end]
 }
 
-/// Appends a row's offsets and weights, filled up.
+/// Appends a row's offsets and weights.
 fn extend(
     offsets: &mut Vec<u16>,
     values: &mut Vec<f32>,
@@ -132,6 +132,4 @@ fn extend(
         offsets.push((bytes / u64::from(cuts.unit)) as u16);
         values.push(weights.value(line.row, col));
     }
-    offsets.resize(offsets.len().next_multiple_of(TRIP), 0);
-    values.resize(values.len().next_multiple_of(TRIP), 0.0);
 }
