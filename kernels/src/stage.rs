@@ -236,9 +236,23 @@ impl Staging {
     }
 }
 
-/// Strided copy with the stride known to the compiler.
+/// Strided copy with the stride known to the compiler, in blocks that become vectors.
 fn copy_strided<const S: usize>(line: &[f32], out: &mut [f32]) {
-    for (o, x) in out.iter_mut().zip(line.iter().step_by(S)) {
+    const BLOCK: usize = 8;
+    let mut blocks = out.chunks_exact_mut(BLOCK);
+    let mut from = line;
+    for block in &mut blocks {
+        // The last element of a line has nothing behind it.
+        let Some((now, later)) = from.split_at_checked(BLOCK * S) else {
+            break;
+        };
+        for (i, o) in block.iter_mut().enumerate() {
+            *o = now[i * S];
+        }
+        from = later;
+    }
+    let done = (line.len() - from.len()) / S;
+    for (o, x) in out[done..].iter_mut().zip(from.iter().step_by(S)) {
         *o = *x;
     }
 }
