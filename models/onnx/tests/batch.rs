@@ -67,7 +67,7 @@ fn states_of_zeros_leave_the_batch_open() {
     let alone = [run(&[0.5, -1.0]), run(&[2.0, 0.25]), run(&[-0.75, 1.5])].concat();
     assert_eq!(together, alone);
     // The equations of the operator in double precision.
-    assert!((alone[0] - -0.095671821).abs() < 1e-6, "{}", alone[0]);
+    assert!((alone[0] - -0.095_671_82).abs() < 1e-6, "{}", alone[0]);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn other_states_are_used_for_the_batch_that_is_asked_for() {
     let x = Tensor::new(Shape::new([1, 2, 1]).unwrap(), vec![0.5, -1.0]);
     let found = interpreter::run_outputs(&imported.graph, &[x]).unwrap();
     assert!(
-        (found[0].data()[0] - 0.075923382).abs() < 1e-6,
+        (found[0].data()[0] - 0.075_923_38).abs() < 1e-6,
         "{:?}",
         found[0].data()
     );
