@@ -3,10 +3,11 @@
 
     pip install onnx onnxruntime torch torchvision onnxscript ultralytics
     python benches/onnx/exports.py [--folder exports] [--only NAME] [--full]
+    python benches/onnx/exports.py --packages [--only NAME]
 
-For each network of networks.py (and each trained one of a package, with --packages) and each exporter: the largest
-difference over the largest output, for batches of 1, 3 and 8, both instruction sets, one thread and two. More than
-1e-4 is a failure. Without --full: batch 1 and 3, the best instruction set, one thread.
+For each network of networks.py and each exporter, or with --packages for each trained network that a package carries:
+the largest difference over the largest output, for batches of 1, 3 and 8, both instruction sets, one thread and two.
+More than 1e-4 is a failure. Exports without --full: batch 1 and 3, the best instruction set, one thread.
 """
 
 import argparse
@@ -23,15 +24,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 LIMIT = 1e-4
 
 
-def inputs_of(session, batch):
-    """Numbers of 0 to 1 for every input; what is open and no batch is 224."""
-    numbers = numpy.random.default_rng(7)
+def inputs_of(session, batch, sizes=None, numbers=(0, 1), shows=networks.pictures):
+    """What is shown to every input, as numbers in a range; `sizes` are those behind the batch."""
+    low, high = numbers
     feed = {}
     for one in session.get_inputs():
-        shape = [batch] + [dim if isinstance(dim, int) else 224 for dim in one.shape[1:]]
-        if isinstance(one.shape[0], int):
-            shape[0] = one.shape[0]
-        feed[one.name] = numbers.random(shape, dtype=numpy.float32)
+        written = [dim if isinstance(dim, int) else None for dim in one.shape]
+        shape = [written[0] or batch, *(sizes or written[1:])]
+        feed[one.name] = low + (high - low) * shows(numpy.random.default_rng(7), shape)
     return feed
 
 
@@ -53,56 +53,93 @@ def skimjit(program, path, feed, names, folder, batch, isa, threads, shapes):
     return [numpy.load(file) for file in files]
 
 
-def compare(program, path, options, folder):
-    """The largest difference over the largest output, of all runs."""
+def difference(expected, found):
+    """The largest difference over the largest output; a number that is none is infinitely far off."""
+    if expected.shape != found.shape:
+        raise RuntimeError(f"an output of {found.shape} instead of {expected.shape}")
+    largest = float(numpy.abs(expected - found).max() / max(numpy.abs(expected).max(), 1e-30))
+    return largest if numpy.isfinite(largest) else float("inf")
+
+
+def compare(program, path, full, folder, **given):
+    """The batches that were run, and the largest difference of all runs."""
     import onnxruntime
 
+    onnxruntime.set_default_logger_severity(3)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [one.name for one in session.get_outputs()]
     is_open = not isinstance(session.get_inputs()[0].shape[0], int)
     shapes = any(not isinstance(dim, int) for one in session.get_inputs() for dim in one.shape[1:])
+    batches = ((1, 3, 8) if full else (1, 3)) if is_open else (1,)
     worst = 0.0
-    for batch in (1, 3, 8) if options.full else (1, 3):
-        if not is_open and batch > 1:
-            continue
-        feed = inputs_of(session, batch)
+    for batch in batches:
+        feed = inputs_of(session, batch, **given)
         expected = session.run(names, feed)
-        for isa in ("avx2", "avx512") if options.full else ("auto",):
-            for threads in (1, 2) if options.full else (1,):
+        for isa in ("avx2", "avx512") if full else ("auto",):
+            for threads in (1, 2) if full else (1,):
                 found = skimjit(program, path, feed, names, folder, batch, isa, threads, shapes)
-                for want, got in zip(expected, found):
-                    scale = max(numpy.abs(want).max(), 1e-30)
-                    got = got.reshape(want.shape)
-                    worst = max(worst, float(numpy.abs(want - got).max() / scale))
-    return worst
+                worst = max([worst, *map(difference, expected, found)])
+    return batches, worst
+
+
+class Table:
+    """Rows, printed as they come; `failed` counts what is too far off or not run."""
+
+    def __init__(self, *heads):
+        self.failed = 0
+        print(f"| {' | '.join(heads)} |\n|{'|'.join(['---'] + ['--:'] * (len(heads) - 1))}|", flush=True)
+
+    def result(self, run):
+        """The batches of a comparison, and what came of it as text."""
+        try:
+            batches, worst = run()
+        except Exception as error:
+            self.failed += 1
+            return "", f"{type(error).__name__}: {error}"
+        self.failed += worst > LIMIT
+        return ", ".join(map(str, batches)), f"{worst:.1e}" + (" too large" if worst > LIMIT else "")
+
+    def row(self, *cells):
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def exports(options, folder):
+    exporters = [one for one in networks.EXPORTERS if options.exporter in (None, one)]
+    table = Table("network", "zeros", *exporters)
+    for name, (share, _) in networks.NAMES.items():
+        if not name.startswith(options.only):
+            continue
+        cells = []
+        for exporter in exporters:
+            exported = lambda: networks.exported(options.folder, name, exporter)
+            cells.append(table.result(lambda: compare(options.skimjit, exported(), options.full, folder))[1])
+        table.row(name, f"{share:.0%}", *cells)
+    return table.failed
+
+
+def packages(options, folder):
+    table = Table("network", "package", "batches", "difference")
+    for name, network in networks.TRAINED.items():
+        if not name.startswith(options.only):
+            continue
+        fetched = lambda: networks.fetched(pathlib.Path(options.folder) / "packages", name)
+        given = {"sizes": network.sizes, "numbers": network.numbers, "shows": network.shows}
+        batches, result = table.result(lambda: compare(options.skimjit, fetched(), True, folder, **given))
+        table.row(name, f"{network.package} {network.version}", batches, result)
+    return table.failed
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--skimjit", default=str(ROOT / "target/release/skimjit"))
     parser.add_argument("--folder", default=str(ROOT / "target/exports"))
-    parser.add_argument("--only", help="networks whose name has this in it")
+    parser.add_argument("--only", default="", help="networks whose name begins so")
     parser.add_argument("--exporter", help="legacy or dynamo")
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--packages", action="store_true", help="trained networks of packages instead of exports")
     options = parser.parse_args()
-    failed = 0
-    print("| network | zeros | exporter | largest difference / largest output |\n|---|--:|---|--:|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        for name, (share, _) in networks.NAMES.items():
-            if options.only and options.only not in name:
-                continue
-            for exporter in networks.EXPORTERS:
-                if options.exporter and options.exporter != exporter:
-                    continue
-                try:
-                    path = networks.exported(options.folder, name, exporter)
-                    worst = compare(options.skimjit, path, options, pathlib.Path(folder))
-                    failed += worst > LIMIT
-                    result = f"{worst:.1e}" + (" too large" if worst > LIMIT else "")
-                except Exception as error:
-                    failed += 1
-                    result = f"{type(error).__name__}: {error}"
-                print(f"| {name} | {share:.0%} | {exporter} | {result} |", flush=True)
+        failed = (packages if options.packages else exports)(options, pathlib.Path(folder))
     return 1 if failed else 0
 
 

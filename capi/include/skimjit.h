@@ -94,6 +94,16 @@ typedef struct skimjit_session skimjit_session;
 // not survive fork(): make it in the child.
 typedef struct skimjit_team skimjit_team;
 
+// A shape for an input.
+typedef struct {
+  // Name of the input; null: the only one. In skimjit_options, a name.
+  const char *name;
+  // Dims, N, C, H, W for pictures.
+  const uint32_t *dims;
+  // Number of dims.
+  size_t rank;
+} skimjit_shape;
+
 // How a network is loaded. Set `size` to sizeof(skimjit_options) and leave 0 what should be as usual.
 // Nothing of it is needed after the call. No environment variable changes what it says.
 typedef struct {
@@ -132,17 +142,11 @@ typedef struct {
   uint32_t caffe_in_place;
   // Bytes of memory that what is in the files, and a session of the model, may take; 0: what is free.
   uint64_t memory_limit;
+  // Shapes of inputs by name, where the network has several; null: none.
+  const skimjit_shape *input_shapes;
+  // Number of shapes in `input_shapes`.
+  size_t input_shape_count;
 } skimjit_options;
-
-// A shape for an input.
-typedef struct {
-  // Name of the input; null: the only one.
-  const char *name;
-  // Dims, N, C, H, W for pictures.
-  const uint32_t *dims;
-  // Number of dims.
-  size_t rank;
-} skimjit_shape;
 
 // What a model is. Set `size` to sizeof(skimjit_model_info).
 typedef struct {

@@ -1,8 +1,8 @@
 //! Networks, ready to run.
 
 use super::failure::{Failure, Outcome, Status, c_text, guard, guard_value, needed};
-use super::memory::{Element, In, Out, Text, growing};
-use super::options::{MAX_RANK, Options, isa_number, shape};
+use super::memory::{In, Out, Text, growing};
+use super::options::{MAX_RANK, Options, Shape, isa_number, shape};
 use engine::Shared;
 use engine::{CompileOptions, Engine, LoadOptions, Model as Network};
 use skimjit_host::memory;
@@ -73,20 +73,6 @@ pub struct Port {
 }
 
 growing!(Port, "skimjit_port", 72);
-
-/// A shape for an input.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Shape {
-    /// Name of the input; null: the only one.
-    pub name: Text,
-    /// Dims, N, C, H, W for pictures.
-    pub dims: In<u32>,
-    /// Number of dims.
-    pub rank: usize,
-}
-
-impl Element for Shape {}
 
 /// How a picture becomes the input of a model, in this order: resize, cut out the centre, subtract the mean,
 /// scale; pixels are 0 to 255. Set `size` to sizeof(skimjit_preprocess).

@@ -1,11 +1,10 @@
 //! How a network is loaded.
 
-use super::failure::{Failure, Outcome};
-use super::memory::{In, Text, growing};
+use super::failure::{Failure, Outcome, needed};
+use super::memory::{Element, In, Text, growing};
 use super::team::{Team, pool};
 use engine::tune::{TuneCache, Tuning};
 use engine::{CompileOptions, Keep, LoadOptions};
-use skimjit_models::Shape;
 use skimjit_runtime::ThreadPool;
 use skimjit_runtime::jit::Isa;
 use std::sync::Arc;
@@ -67,9 +66,27 @@ pub struct Options {
     pub caffe_in_place: u32,
     /// Bytes of memory that what is in the files, and a session of the model, may take; 0: what is free.
     pub memory_limit: u64,
+    /// Shapes of inputs by name, where the network has several; null: none.
+    pub input_shapes: In<Shape>,
+    /// Number of shapes in `input_shapes`.
+    pub input_shape_count: usize,
 }
 
 growing!(Options, "skimjit_options", 88);
+
+/// A shape for an input.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Shape {
+    /// Name of the input; null: the only one. In skimjit_options, a name.
+    pub name: Text,
+    /// Dims, N, C, H, W for pictures.
+    pub dims: In<u32>,
+    /// Number of dims.
+    pub rank: usize,
+}
+
+impl Element for Shape {}
 
 impl Options {
     pub fn load_options(&self) -> Outcome<LoadOptions> {
@@ -79,17 +96,29 @@ impl Options {
                 true => None,
                 false => Some(shape("input_shape", self.input_shape, self.input_rank)?),
             },
+            input_shapes: self.named_shapes()?,
             ignore_unknown_fields: self.ignore_unknown_fields != 0,
             caffe_in_place: self.caffe_in_place != 0,
             ..LoadOptions::default()
         })
     }
 
+    fn named_shapes(&self) -> Outcome<Vec<(String, skimjit_models::Shape)>> {
+        let given = self.input_shapes;
+        let given = given.array("input_shapes", self.input_shape_count)?;
+        let named = |one: &Shape| {
+            let name = needed("input_shapes.name", one.name.get("input_shapes.name")?)?;
+            let dims = shape("input_shapes.dims", one.dims, one.rank)?;
+            Ok((name.to_owned(), dims))
+        };
+        given.iter().map(named).collect()
+    }
+
     pub fn compile_options(&self) -> Outcome<CompileOptions> {
         let keep = self.keep.array("keep", self.keep_count)?;
         let names = keep.iter().map(|name| {
             let name = name.get("keep")?;
-            Ok(super::failure::needed("keep", name)?.to_owned())
+            Ok(needed("keep", name)?.to_owned())
         });
         Ok(CompileOptions {
             batch: (self.batch > 0).then_some(self.batch),
@@ -156,14 +185,14 @@ pub fn isa_number(isa: Isa) -> u32 {
 }
 
 /// A shape from its dims.
-pub fn shape(what: &str, dims: In<u32>, rank: usize) -> Outcome<Shape> {
+pub fn shape(what: &str, dims: In<u32>, rank: usize) -> Outcome<skimjit_models::Shape> {
     if rank > MAX_RANK {
         return Err(Failure::argument(format!(
             "{what}: found {rank} dims, expected at most {MAX_RANK}"
         )));
     }
-    let shape = Shape::new(dims.array(what, rank)?);
+    let shape = skimjit_models::Shape::new(dims.array(what, rank)?);
     Ok(shape.map_err(|error| engine::Error::from(error.field(what)))?)
 }
 
-const _: () = assert!(MAX_RANK == Shape::MAX_RANK);
+const _: () = assert!(MAX_RANK == skimjit_models::Shape::MAX_RANK);

@@ -126,6 +126,16 @@ impl Model {
         if options.input_shapes.is_empty() {
             return Ok(self);
         }
+        let first = self.graph.inputs.first();
+        let first = first.map(|&id| &self.graph.value(id).name);
+        let named = |name| options.input_shapes.iter().any(|(given, _)| given == name);
+        if let (Some(name), Some(_)) = (first, &options.input_shape)
+            && named(name)
+        {
+            let found = skimjit_models::Error::new("two shapes");
+            let found = found.field(format!("input \"{name}\""));
+            return Err(found.expected("one").into());
+        }
         let shapes = options.input_shapes.iter();
         let shapes: Vec<(&str, Shape)> = shapes
             .map(|(name, shape)| (name.as_str(), shape.clone()))

@@ -110,14 +110,15 @@ static void loading(const char *path, const char *prototxt)
 /* Structs of older programs are shorter; behind them there is no memory. */
 static void older_programs(const char *path, const char *prototxt)
 {
-    static const size_t sizes[2] = {88, 96};
+    static const size_t sizes[3] = {88, 96, 104};
     skimjit_options options = options_for(prototxt);
     skimjit_model *model = NULL;
     int i;
     if (offsetof(skimjit_options, ignore_unknown_fields) != 88 ||
-        offsetof(skimjit_options, memory_limit) != 96)
+        offsetof(skimjit_options, memory_limit) != 96 ||
+        offsetof(skimjit_options, input_shapes) != 104)
         failures++;
-    for (i = 0; i < 2; i++) {
+    for (i = 0; i < 3; i++) {
         skimjit_options *older = malloc(sizes[i]);
         if (!older)
             exit(9);
@@ -163,6 +164,43 @@ static float behind_in_place(uint32_t as_caffe)
     skimjit_session_free(session);
     skimjit_model_free(model);
     return in[0];
+}
+
+/* Two inputs whose sizes the caller says. */
+static const char two_inputs_text[] =
+    "input: 'a' input_shape { dim: 1 dim: 2 dim: 1 dim: 1 }"
+    "input: 'b' input_shape { dim: 1 dim: 2 dim: 1 dim: 1 }"
+    "layer { name: 's' type: 'Eltwise' bottom: 'a' bottom: 'b' top: 's' }";
+
+/* Shapes of several inputs, by name. */
+static void named_shapes(void)
+{
+    skimjit_options options = options_for(NULL);
+    skimjit_model *model = NULL;
+    skimjit_port port;
+    uint32_t dims[4] = {1, 2, 3, 4};
+    skimjit_shape shapes[2] = {{"b", dims, 4}, {"a", dims, 4}};
+    options.prototxt_text = two_inputs_text;
+    options.input_shapes = shapes, options.input_shape_count = 2;
+    OK(skimjit_model_load_memory(no_weights, sizeof no_weights, &options, &model));
+    memset(&port, 0, sizeof port);
+    port.size = sizeof port;
+    OK(skimjit_model_get_output(model, 0, &port));
+    if (port.row_elems != 24 || port.dims[3] != 4)
+        failures++;
+    skimjit_model_free(model);
+    options.input_shape_count = 1;
+    FAILS(skimjit_model_load_memory(no_weights, sizeof no_weights, &options, &model), INPUT, "\"s\"");
+    options.input_shape_count = 2, shapes[1].name = "b";
+    FAILS(skimjit_model_load_memory(no_weights, sizeof no_weights, &options, &model), INPUT, "two shapes");
+    shapes[1].name = "nobody";
+    FAILS(skimjit_model_load_memory(no_weights, sizeof no_weights, &options, &model), INPUT, "nobody");
+    shapes[1].name = NULL;
+    FAILS(skimjit_model_load_memory(no_weights, sizeof no_weights, &options, &model), ARGUMENT, "input_shapes.name");
+    shapes[1].name = "a", shapes[1].rank = 9;
+    FAILS(skimjit_model_load_memory(no_weights, sizeof no_weights, &options, &model), ARGUMENT, "input_shapes.dims");
+    options.input_shapes = NULL;
+    FAILS(skimjit_model_load_memory(no_weights, sizeof no_weights, &options, &model), ARGUMENT, "input_shapes");
 }
 
 /* A limit holds for a model and what is made from it, and for nothing else. */
@@ -513,6 +551,7 @@ int main(int count, char **texts)
     older_programs(texts[1], texts[2]);
     if (behind_in_place(0) != -2 || behind_in_place(1) != 0)
         printf("line %d: in-place layers\n", __LINE__), failures++;
+    named_shapes();
     limits(texts[1], texts[2]);
     warnings_before_errors(texts[1], texts[2]);
     options = options_for(texts[2]);

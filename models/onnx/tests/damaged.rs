@@ -192,17 +192,18 @@ fn all_nodes_that_cannot_be_read_are_named_at_once() {
     conv_with(&mut model, &[attribute("group", Int(2))]);
     let made = [
         node("Foo", &["x"], &["f"], &[]),
-        node("Bar", &["f"], &["z"], &[]),
+        node("Relu", &["f"], &["g"], &[]),
+        node("Relu", &["g"], &["h"], &[attribute("slope", Int(2))]),
+        node("Bar", &["h"], &["z"], &[]),
     ];
     graph(&mut model).node.extend(made);
     graph(&mut model).output.push(info("z", &[0]));
     let text = error(&model).to_string();
-    // Bar's operand is not there because of Foo, which is said already.
-    assert!(
-        text.contains("2 nodes") && text.contains("Conv.group") && text.contains("Foo"),
-        "{text}"
-    );
-    assert!(!text.contains("Bar"), "{text}");
+    for words in ["4 nodes", "Conv.group", "(Foo)", "Relu.slope", "(Bar)"] {
+        assert!(text.contains(words), "no {words} in {text}");
+    }
+    // Of the first Relu nothing is wrong but its operand, which is said already.
+    assert!(!text.contains("g_Relu"), "{text}");
 }
 
 #[test]

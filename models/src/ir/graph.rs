@@ -2,6 +2,7 @@
 
 use super::{ElementType, Shape, Weight};
 use crate::{Error, Op, Result};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -175,6 +176,11 @@ impl Graph {
     /// other shapes follow by the layers' own rules, a layer that
     /// cannot follow is named by the error.
     pub fn with_input_shapes(&self, shapes: &[(&str, Shape)]) -> Result<Self> {
+        let mut taken = HashSet::new();
+        if let Some((name, _)) = shapes.iter().find(|(name, _)| !taken.insert(name)) {
+            let found = Error::new("two shapes").field(format!("input \"{name}\""));
+            return Err(found.expected("one"));
+        }
         let named = |(name, shape): &(&str, Shape)| {
             let mut inputs = self.inputs.iter().copied();
             let id = inputs.find(|&id| self.value(id).name == *name);

@@ -13,6 +13,7 @@ mod lower_binary;
 mod merge_pads;
 mod recognise;
 mod round_weights;
+mod sink_permutes;
 mod split_deconvolution;
 mod uses;
 
@@ -25,6 +26,7 @@ pub use lower_binary::run as lower_binary;
 pub use merge_pads::run as merge_pads;
 pub use recognise::run as recognise;
 pub use round_weights::{Rounded, inner_products_to_bf16};
+pub use sink_permutes::run as sink_permutes;
 pub use split_deconvolution::run as split_deconvolution;
 
 use crate::{Graph, Result};
@@ -36,6 +38,7 @@ pub fn optimize(mut graph: Graph) -> Result<Graph> {
     // Without copies in between, the layers that belong together are neighbours; and a ReLU can
     // only be fused behind a convolution once the normalisation between them is folded.
     let graph = recognise(lower_binary(drop_identity(fold_constants(graph))));
+    let graph = sink_permutes(graph);
     let graph = merge_pads(fold_batch_norm(graph));
     let mut graph = dead(split_deconvolution(fuse_activations(graph)));
     graph.infer_shapes()?;

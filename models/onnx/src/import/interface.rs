@@ -166,10 +166,16 @@ fn check_names(infos: &[&ValueInfoProto], options: &ImportOptions) -> Result<()>
         let found = format!("two inputs \"{}\"", info.name());
         return Err(Error::new(found).expected("names of their own"));
     }
+    let first = infos.first().map(|info| info.name());
+    let mut shaped = HashSet::new();
     for (name, _) in &options.input_shapes {
-        let Some(name) = name else {
+        let Some(name) = name.as_deref().or(first) else {
             continue;
         };
+        if !shaped.insert(name) {
+            let found = Error::new("two shapes").field(format!("input \"{name}\""));
+            return Err(found.expected("one"));
+        }
         if !infos.iter().any(|info| info.name() == name) {
             let names: Vec<&str> = infos.iter().map(|info| info.name()).collect();
             return Err(Error::new(format!("no input \"{name}\""))

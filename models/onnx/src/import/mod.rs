@@ -324,32 +324,24 @@ impl<'a> Making<'a, '_> {
     /// Converts a node, or notes why it is refused. An error: the file is damaged.
     fn node(&mut self, proto: &'a NodeProto) -> Result<()> {
         let name = order::node_name(proto);
-        let mut inputs = Vec::new();
-        for (index, input) in proto.input.iter().enumerate() {
-            inputs.push(match input.as_str() {
-                "" => None,
-                input => {
-                    let at = |error: Error| error.layer(name).field(node::field(index));
-                    match self.known(input).map_err(at)? {
-                        Some(known) => Some(known),
-                        None => {
-                            self.forget(proto);
-                            return Ok(());
-                        }
-                    }
-                }
-            });
-        }
-        while inputs.last().is_some_and(Option::is_none) {
-            inputs.pop();
-        }
-        let outputs = proto
-            .output
-            .iter()
-            .rposition(|output| self.file.order.is_used(output));
-        let outputs = outputs.map_or(0, |last| last + 1);
+        // Before its operands: behind a node that is refused, the others have to be in the same table.
+        let known = operator(self.file.model, proto).and_then(|row| {
+            let attributes = Attributes::of(proto, row.attributes)?;
+            Ok((row, attributes))
+        });
+        let operands = self.operands(proto, name)?;
         let begin = self.build.graph.nodes.len();
-        match self.convert(proto, name, inputs, outputs) {
+        let converted = match (known, operands) {
+            (Err(error), _) => Err(error),
+            (Ok((row, attributes)), Some(inputs)) => {
+                self.convert(proto, name, row, attributes, inputs)
+            }
+            (Ok(_), None) => {
+                self.forget(proto);
+                return Ok(());
+            }
+        };
+        match converted {
             Ok(results) => self.name(proto, name, begin, results),
             Err(error) => {
                 self.refuse(proto, name, error);
@@ -359,15 +351,40 @@ impl<'a> Making<'a, '_> {
         }
     }
 
+    /// What the operands of a node stand for; `None`: a node that makes one is refused.
+    fn operands(&self, proto: &'a NodeProto, name: &str) -> Result<Option<Vec<Option<Known>>>> {
+        let mut inputs = Vec::new();
+        for (index, input) in proto.input.iter().enumerate() {
+            if input.is_empty() {
+                inputs.push(None);
+                continue;
+            }
+            let known = self.known(input);
+            match known.map_err(|error| error.layer(name).field(node::field(index)))? {
+                Some(known) => inputs.push(Some(known)),
+                None => return Ok(None),
+            }
+        }
+        while inputs.last().is_some_and(Option::is_none) {
+            inputs.pop();
+        }
+        Ok(Some(inputs))
+    }
+
     fn convert(
         &mut self,
         proto: &NodeProto,
         name: &str,
+        row: &Row,
+        attributes: Attributes<'_>,
         inputs: Vec<Option<Known>>,
-        outputs: usize,
     ) -> Result<Vec<Known>> {
-        let row = operator(self.file.model, proto)?;
-        let attributes = Attributes::of(proto, row.attributes)?;
+        let used = |output: &String| self.file.order.is_used(output);
+        let outputs = proto
+            .output
+            .iter()
+            .rposition(used)
+            .map_or(0, |last| last + 1);
         let constants = inputs
             .iter()
             .flatten()

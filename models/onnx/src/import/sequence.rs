@@ -3,7 +3,7 @@
 use super::build::Known;
 use super::node::{Node, field, floats};
 use skimjit_models::ops::{Direction, Sequence, SequenceActivation, SequenceCell, SequenceOutput};
-use skimjit_models::{Error, Op, Result, WeightId};
+use skimjit_models::{Error, Op, Result, ValueId, Weight, WeightId};
 use std::sync::Arc;
 
 fn direction(node: &Node<'_>) -> Result<Direction> {
@@ -114,12 +114,17 @@ fn layer(
         whole_sequences(node, x)?;
     }
     let is_lstm = matches!(cell, SequenceCell::Lstm { .. });
-    let mut inputs = vec![x];
-    for index in [5, 6] {
-        if node.has(index) {
-            inputs.push(node.float(index)?);
-        }
-    }
+    let batch_first = node.attributes.flag("layout", false)?;
+    let batch = node.shape(x).dim(if batch_first { 0 } else { 1 });
+    let states = match batch_first {
+        true => [batch, directions as u32, hidden],
+        false => [directions as u32, batch, hidden],
+    };
+    let (hidden_state, cell_state) = (state(node, 5, states)?, state(node, 6, states)?);
+    let inputs: Vec<ValueId> = [Some(x), hidden_state, cell_state]
+        .into_iter()
+        .flatten()
+        .collect();
     let clip = match node.attributes.has("clip") {
         true => Some(node.attributes.float("clip", 0.0)?),
         false => None,
@@ -135,9 +140,9 @@ fn layer(
         peepholes: if is_lstm { optional(node, 7)? } else { None },
         clip,
         activations: activations(node, usual, directions)?,
-        initial_hidden: node.has(5),
-        initial_cell: is_lstm && node.has(6),
-        batch_first: node.attributes.flag("layout", false)?,
+        initial_hidden: hidden_state.is_some(),
+        initial_cell: is_lstm && cell_state.is_some(),
+        batch_first,
     };
     let mut results = Vec::new();
     for &output in outputs.iter().take(node.outputs.max(1)) {
@@ -150,8 +155,26 @@ fn layer(
     Ok(results)
 }
 
+/// Operand `index`, a state to begin with; none where it is the zeros that it is without one. Exporters write these, for
+/// the batch that they saw or made of the operand's shape: as an operand of the graph they would be for one batch only.
+fn state(node: &mut Node<'_>, index: usize, dims: [u32; 3]) -> Result<Option<ValueId>> {
+    let is_zeros = match node.input(index) {
+        None => true,
+        Some(Known::Value(_)) => false,
+        Some(Known::Constant(state)) => {
+            let zeros = |state: &Arc<Weight>| state.data().iter().all(|&value| value == 0.0);
+            state.dims.iter().copied().eq(dims.map(|dim| dim as usize))
+                && state.as_weight().is_some_and(zeros)
+        }
+    };
+    match is_zeros {
+        true => Ok(None),
+        false => node.float(index).map(Some),
+    }
+}
+
 /// Lengths of the sequences must be that of the longest.
-fn whole_sequences(node: &mut Node<'_>, x: skimjit_models::ValueId) -> Result<()> {
+fn whole_sequences(node: &mut Node<'_>, x: ValueId) -> Result<()> {
     let ints = node.ints(4)?;
     let lengths = node.numbers(&ints);
     let axis = if node.attributes.flag("layout", false)? {
