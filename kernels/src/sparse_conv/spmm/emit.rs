@@ -216,10 +216,10 @@ impl Emitter<'_> {
             let fewer = asm.new_label();
             asm.cmp_imm(LEFT, count as i32);
             asm.jcc(Cond::Below, fewer);
-            for k in 0..count {
+            for (k, &next) in NEXT.iter().enumerate().take(count) {
                 self.product(asm, k);
-                if count == 4 {
-                    self.take(asm, NEXT[k], WORDS[0]);
+                if count == NEXT.len() {
+                    self.take(asm, next, WORDS[0]);
                 }
             }
             if count == 2 {

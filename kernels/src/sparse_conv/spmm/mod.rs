@@ -124,7 +124,7 @@ fn units(pitch: u32, channels: u32) -> (u32, u32) {
     let exact = |&unit: &u32| (u64::from(pitch) * 4).is_multiple_of(unit.into());
     let units = emit::UNITS.into_iter().filter(exact);
     let found = units.clone().find(|&unit| planes(unit) >= channels);
-    let unit = found.or(units.last()).expect("the smallest unit is exact");
+    let unit = found.or(units.max()).expect("the smallest unit is exact");
     (unit, planes(unit))
 }
 
