@@ -49,6 +49,7 @@ def explain(engine: Engine) -> Table:
         row["time_us"] = times.get(row["kernel"], 0.0) / 1e3 or None
         others = [time for name, time in times.items() if name != row["kernel"]]
         row["next_us"] = min(others) / 1e3 if others else None
+        row["shape"] = row["shape"].replace("x", "×")
     columns = (
         Column("layer", "layer"),
         Column("kind", "kind"),
@@ -62,8 +63,11 @@ def explain(engine: Engine) -> Table:
         Column("weight_bytes", "weights", ",d"),
     )
     title = f"{engine.model.name}: kernels for {engine.isa}, {engine.threads} threads, batch {engine.batch}"
-    notes = () if any(row["time_us"] for row in rows) else ("chosen by estimates; compile(model, tune=True) times them",)
-    return Table(title, columns, rows, notes)
+    timed = any(row["time_us"] for row in rows)
+    shown = tuple(column for column in columns if timed or not column.title.endswith("µs"))
+    estimated = any(row["basis"] == "estimated" for row in rows)
+    notes = ("chosen by estimates; compile(model, tune=True) times candidates",) if estimated else ()
+    return Table(title, shown, rows, notes)
 
 
 def verify(engine: Engine, x: Optional[Feed] = None, *, tolerance: float = 1e-4) -> Verification:

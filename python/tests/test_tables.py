@@ -1,7 +1,7 @@
 """inspect, explain, verify, benchmark, report."""
 
 import skimjit
-from conftest import TWO_OUTPUTS
+from conftest import SLOW, TWO_OUTPUTS
 
 
 def test_inspect(lenet, engine):
@@ -23,7 +23,14 @@ def test_explain(engine):
     assert {row["layer"] for row in table} >= {"conv1", "conv2", "ip1"}
     assert any(row["kernel"].startswith("sparse") for row in table)
     assert any(row["candidates"] for row in table) and engine.isa in table.title
-    assert "estimated" in str(table) or "named" in str(table)
+    assert "named" in str(table) and "µs" not in str(table) and "estimates" not in str(table)
+
+
+def test_explain_what_was_timed(network):
+    model = network(SLOW)
+    assert "tune=True" in str(skimjit.explain(skimjit.compile(model, threads=1)))
+    table = skimjit.explain(skimjit.compile(model, threads=1, tune=True))
+    assert "next best µs" in str(table) and any(row["time_us"] for row in table)
 
 
 def test_verify(engine, digits, network):
