@@ -55,6 +55,23 @@ pub fn target<'py>(label: Label<'_>, given: &Bound<'py, PyAny>) -> PyResult<Arra
     }
 }
 
+/// Elements up to which there is memory for an array.
+const SMALL: usize = 1 << 20;
+
+/// A new array of zeros.
+pub fn zeros<'py>(py: Python<'py>, dims: &[usize]) -> PyResult<Array<'py>> {
+    let elems = dims
+        .iter()
+        .try_fold(1usize, |all, &dim| all.checked_mul(dim));
+    if elems.is_some_and(|elems| elems <= SMALL) {
+        return Ok(PyArrayDyn::zeros(py, dims, false));
+    }
+    // Slower, with an exception where there is no memory.
+    let numpy = py.import(intern!(py, "numpy"))?;
+    let made = numpy.call_method1(intern!(py, "zeros"), (dims, intern!(py, "float32")))?;
+    Ok(made.cast_into()?)
+}
+
 /// An array of numpy over the memory of another library's.
 fn exported<'py>(label: Label<'_>, given: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = given.py();

@@ -1,9 +1,9 @@
 //! A compiled network as Python sees it: inputs and outputs by name, and the arrays of a run.
 
-use crate::arrays::{Array, Label, Named, USUAL, array, target};
+use crate::arrays::{Array, Label, Named, USUAL, array, target, zeros};
 use crate::errors::{ArrayError, ShapeError};
 use crate::forks;
-use numpy::{PyArrayDyn, PyUntypedArrayMethods};
+use numpy::PyUntypedArrayMethods;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use skimjit::Port;
@@ -243,7 +243,7 @@ fn result<'n, 'py>(
     let label = Label("output", &slot.name);
     let Some(given) = given else {
         let dims = slot.shape(images);
-        return Ok((label, PyArrayDyn::zeros(py, &dims[..], false)));
+        return Ok((label, zeros(py, &dims)?));
     };
     let array = target(label, given)?;
     check(label, slot, &array, images)?;
@@ -273,12 +273,11 @@ fn known(what: &str, arrays: &Bound<'_, PyDict>, slots: &[Slot], found: usize) -
         let name = key.extract::<String>();
         name.is_ok_and(|name| slots.iter().any(|slot| slot.name == name))
     };
-    let unknown = arrays.keys().iter().find(|key| !is_name(key));
+    let keys = arrays.keys();
+    let unknown = keys.iter().find(|key| !is_name(key));
     Err(ArrayError::new_err(format!(
         "found {what} of the name {}, expected {}",
-        unknown.map_or(Ok(String::new()), |key| Ok::<_, PyErr>(
-            key.repr()?.to_string()
-        ))?,
+        unknown.unwrap_or(keys.into_any()).repr()?,
         names(slots)
     )))
 }

@@ -1,6 +1,8 @@
 """Every error is a Python exception of a class that the documentation names."""
 
 import pickle
+import subprocess
+import sys
 import threading
 
 import numpy
@@ -210,6 +212,28 @@ def test_too_large(network):
     for side in (3000, 8000, 40000):
         with pytest.raises((skimjit.CompileError, skimjit.ModelError, MemoryError)):
             skimjit.compile(network(SLOW, input_shapes=(1, 32, side, side)), threads=1, batch=200)
+
+
+def test_no_memory_for_a_result(tmp_path):
+    definition = tmp_path / "net.prototxt"
+    definition.write_text(SLOW)
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import numpy, resource, sys, warnings\n"
+        "import skimjit\n"
+        "warnings.simplefilter('ignore')\n"
+        "engine = skimjit.compile(skimjit.Model(sys.argv[1], allow_missing_weights=True), batch=1, threads=1)\n"
+        "x = numpy.zeros((1000, 32, 64, 64), numpy.float32)\n"
+        "engine.run(x[:1])\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (300 << 20), -1))\n"
+        "try:\n"
+        "    engine.run(x)\n"
+        "except MemoryError:\n"
+        "    print('no memory', engine.run(x[:1]).shape)\n"
+    )
+    done = subprocess.run([sys.executable, program, definition], capture_output=True, text=True)
+    assert done.stdout == "no memory (1, 64, 64, 64)\n", done.stdout + done.stderr
 
 
 def test_closed_sessions(engine, x):
