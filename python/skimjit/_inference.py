@@ -128,6 +128,6 @@ class InferenceSession:
 def _contiguous(array: Any) -> Any:
     import numpy
 
-    if isinstance(array, numpy.ndarray) and not array.flags.c_contiguous and not numpy.ma.isMaskedArray(array):
+    if isinstance(array, numpy.ndarray) and not array.flags.c_contiguous and not isinstance(array, numpy.ma.MaskedArray):
         return numpy.ascontiguousarray(array)
     return array

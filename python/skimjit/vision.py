@@ -236,4 +236,5 @@ def _smoothed(pixels: Pixels, size: int, axis: int) -> Pixels:
     weights = numpy.maximum(0.0, 1.0 - abs(places - centres[:, None]) / width)
     weights /= weights.sum(axis=1, keepdims=True)
     resized = numpy.moveaxis(numpy.tensordot(weights, pixels, (1, axis)), 0, axis)
-    return numpy.clip(numpy.floor(resized + 0.5), 0, 255).astype(numpy.uint8)
+    rounded: Pixels = numpy.clip(numpy.floor(resized + 0.5), 0, 255).astype(numpy.uint8)
+    return rounded
