@@ -83,7 +83,7 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     paths.into_iter().map(read).collect()
 }
 
-const CODE: [&str; 15] = [
+const CODE: [&str; 16] = [
     "host/src",
     "jit/src",
     "models/src",
@@ -96,6 +96,7 @@ const CODE: [&str; 15] = [
     "aot/src",
     "engine/src",
     "capi/src",
+    "python/src",
     "cli/src",
     "src",
     "trainer/src",
@@ -186,6 +187,7 @@ fn dependencies_point_downwards() {
     assert_eq!(ours("engine/Cargo.toml"), engine);
     let capi = set(&["skimjit-host", "skimjit-models", "skimjit-runtime"]);
     assert_eq!(ours("capi/Cargo.toml"), capi);
+    assert_eq!(ours("python/Cargo.toml"), set(&["skimjit"]));
     let cli = set(&["skimjit-host", "skimjit-models"]);
     assert_eq!(ours("cli/Cargo.toml"), cli);
     engine.extend(["skimjit", "skimjit-program"].map(str::to_owned));
@@ -269,6 +271,8 @@ fn each_outside_crate_has_its_home() {
         ("clap_complete", &["cli/Cargo.toml"]),
         ("clap_mangen", &["cli/Cargo.toml"]),
         ("indicatif", &["cli/Cargo.toml"]),
+        ("pyo3", &["python/Cargo.toml"]),
+        ("numpy", &["python/Cargo.toml"]),
         ("heed", &["models/data/Cargo.toml"]),
         ("rusty-leveldb", &["models/data/Cargo.toml"]),
     ] {
@@ -282,6 +286,7 @@ fn each_outside_crate_has_its_home() {
             "aot/Cargo.toml",
             "engine/Cargo.toml",
             "capi/Cargo.toml",
+            "python/Cargo.toml",
             "cli/Cargo.toml",
             "trainer/Cargo.toml",
             "Cargo.toml",
@@ -398,6 +403,8 @@ fn unsafe_code_is_where_the_list_says() {
         "trainer/src/cuda/tests.rs",
         // What C passes: pointers, and structs of other versions.
         "capi/src/memory.rs",
+        // Memory of numpy's arrays.
+        "python/src/arrays.rs",
         // Generated code on the arrays of a caller.
         "engine/src/kernel/call.rs",
     ];

@@ -511,7 +511,7 @@ static ROWS: &[Row] = &[
         62,
         Secondary,
         "Python interface",
-        NotPlanned("embedding has an issue of its own"),
+        NotPlanned("not pycaffe's classes: docs/PYTHON.md is another one, tested by python/tests"),
     ),
     (
         63,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const HEAD: &str = "\
-What skimjit, skimjit-train and the C library are made of beside skimjit itself, whose terms are in LICENSE:
+What skimjit, skimjit-train, the C library and the Python package are made of beside skimjit itself, whose terms are in LICENSE:
 the crates below, and Rust's standard library (MIT or Apache-2.0, The Rust Project Developers).
 Texts that several crates have in common stand once, at the end, by number.
 This file is made by tests/notices.rs; SKIMJIT_BLESS=1 records.

@@ -446,21 +446,31 @@ impl Model {
 
     /// Writes an artifact: the graph, its weights in compressed form, and what the planner chose.
     pub fn write_artifact(&self, engine: &Engine, path: &Path) -> Result<()> {
+        let writer = self.artifact_of(Some(engine))?;
+        let written = whole::write_with(path, |out| writer.write_to(out));
+        written.map_err(|error: io::Error| skimjit_models::Error::unwritable(path, &error).into())
+    }
+
+    /// What [`Model::write_artifact`] writes, in memory; without an engine, what the model's own artifact chose, if it
+    /// comes from one.
+    pub fn artifact(&self, engine: Option<&Engine>) -> Result<Vec<u8>> {
+        Ok(self.artifact_of(engine)?.to_bytes())
+    }
+
+    fn artifact_of(&self, engine: Option<&Engine>) -> Result<Writer<'_>> {
         let mut writer = Writer::new();
         artifact::write_graph(&mut writer, &self.graph)?;
-        writer.add(
-            Kind::PLAN,
-            recipe::SECTION,
-            Recipe::of(&engine.plan).encode(),
-        )?;
+        let chosen = engine.map(|engine| Recipe::of(&engine.plan));
+        if let Some(recipe) = chosen.or_else(|| self.recipe.clone()) {
+            writer.add(Kind::PLAN, recipe::SECTION, recipe.encode())?;
+        }
         if let Some(preprocess) = &self.preprocess {
             artifact::pictures::write_preprocess(&mut writer, preprocess)?;
         }
         if !self.labels.is_empty() {
             artifact::pictures::write_labels(&mut writer, &self.labels)?;
         }
-        let written = whole::write_with(path, |out| writer.write_to(out));
-        written.map_err(|error: io::Error| skimjit_models::Error::unwritable(path, &error).into())
+        Ok(writer)
     }
 }
 

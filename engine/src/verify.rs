@@ -1,7 +1,7 @@
 //! The engine against the reference interpreter, layer by layer.
 
 use crate::error::Result;
-use crate::{CompileOptions, Engine, Keep, Model};
+use crate::{CompileOptions, Engine, Keep, Model, Shared};
 use serde::Serialize;
 use skimjit_models::{Graph, Op, Tensor, ValueId, interpreter};
 
@@ -54,17 +54,28 @@ pub fn verify(
     inputs: &[Tensor],
     tolerance: f64,
 ) -> Result<Verification> {
+    verify_with(model, options, &Shared::alone(options)?, inputs, tolerance)
+}
+
+/// [`verify`] on the threads of other engines.
+pub fn verify_with(
+    model: &Model,
+    options: &CompileOptions,
+    shared: &Shared,
+    inputs: &[Tensor],
+    tolerance: f64,
+) -> Result<Verification> {
     let n = inputs.first().map_or(1, |input| input.shape().dim(0));
     let keep = CompileOptions {
         keep: Keep::Optimized,
         ..options.clone()
     };
-    let kept = model.compile(&keep)?;
+    let kept = model.compile_with(&keep, shared)?;
     let reference = interpreter::run(&kept.graph().with_batch(n)?, inputs)?;
     let mut layers = compare(&kept, inputs, &outputs_of(&kept, &reference), tolerance)?;
     note_overflows(&mut layers, kept.graph(), &reference);
     drop(kept);
-    let engine = model.compile(options)?;
+    let engine = model.compile_with(options, shared)?;
     // With the same layers fused, the values are the same ones.
     let expected = match options.keep {
         Keep::Outputs | Keep::Optimized => outputs_of(&engine, &reference),
