@@ -1,4 +1,4 @@
-//! skimjit runs pruned Caffe networks fast on x86 CPUs.
+//! skimjit runs pruned convolutional networks, of Caffe or ONNX, fast on x86 CPUs.
 //!
 //! When a model is compiled, the sparsity pattern of each pruned layer becomes AVX2 or AVX-512
 //! machine code; a thin runtime schedules these kernels over a team of threads.

@@ -84,8 +84,6 @@ def test_conformance(tmp_path, monkeypatch):
     cases.exclude("_cuda$")
     # Its results were computed with float16, of which one unit in the last place is more than the tolerance.
     cases.exclude("test_attention_4d_causal_fp16_expanded_cpu$")
-    # Of integers that are known when a model is read, the importer computes the remainder of fmod=0.
-    cases.exclude("test_mod_int64_fmod_cpu$")
     suite = cases.enable_report().test_suite
     result = unittest.TestResult()
     suite.run(result)

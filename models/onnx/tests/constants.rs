@@ -67,6 +67,14 @@ fn integers_at_the_ends_of_their_range() {
     assert_eq!(found[0].data()[1..], [-3.0, -3.0]);
 }
 
+#[test]
+fn remainders_have_the_sign_of_the_divisor_or_with_fmod_of_the_dividend() {
+    let initializers = || vec![ints("a", &[3], &[-7, 7, -6]), ints("b", &[3], &[3, -3, 3])];
+    let rest = |fmod| node("Mod", &["a", "b"], &["r"], &[attribute("fmod", Int(fmod))]);
+    check(&[rest(0), to_float("r")], initializers(), [2.0, -2.0, 0.0]);
+    check(&[rest(1), to_float("r")], initializers(), [-1.0, 1.0, 0.0]);
+}
+
 /// The reciprocal of such a number is an infinity, while the quotient is none.
 #[test]
 fn quotients_of_numbers_near_zero() {

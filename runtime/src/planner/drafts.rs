@@ -93,6 +93,9 @@ impl<'a> Drafts<'a> {
             let staged = self.buffers.add(planes, home);
             let work = DraftWork::Other(Work::Stage(staging), staging.src.c as usize);
             self.push(subject, "stage", work, vec![src[0]], staged);
+            // A program ahead of time makes the copy behind the clearing of the result's gaps.
+            let kernel_step = self.steps.len();
+            self.buffers.touch(src[0], kernel_step, Extent::default());
             src[0] = staged;
         }
         self.push(subject, label, DraftWork::Kernel(kernel), src, dst);

@@ -113,6 +113,10 @@ fn integers(
         let kind = kind.unwrap_or(operand.kind());
         return broadcast([operand], kind, |[one]| of(one, batch)).map(Some);
     }
+    let op = match op {
+        "Mod" if node.attributes.flag("fmod", false)? => "Fmod",
+        op => op,
+    };
     let Some((kind, of)) = pair(op) else {
         return reduced(op, node, &operands);
     };
@@ -163,6 +167,10 @@ fn pair(op: &str) -> Option<Pair> {
                     }
                 })
             })
+        }),
+        // That of the dividend.
+        "Fmod" => (None, |a, b, batch| {
+            at(&[a, b], batch, |[a, b]| a.checked_rem(b).unwrap_or(0))
         }),
         "Min" => (None, |a, b, batch| choose(a, b, batch, |a, b| a <= b)),
         "Max" => (None, |a, b, batch| choose(a, b, batch, |a, b| a >= b)),
