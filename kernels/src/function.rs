@@ -339,7 +339,7 @@ impl Emitter {
         asm.vadd(x, x, N);
     }
 
-    /// [`N`] = 1 / (1 + eˣ), which takes half of the cycles that a division does: a first guess is 12 % off,
+    /// [`N`] = 1 / (1 + eˣ) without a division, which other instructions wait for: a first guess is 12 % off,
     /// and each of two steps leaves the third power of what it finds. Overwrites x.
     fn logistic<A: VectorAsm>(&mut self, asm: &mut A, x: V) {
         self.clamp(asm, x, LOGISTIC_RANGE);

@@ -99,7 +99,7 @@ fn staged(plan: &Plan) -> usize {
 /// Of the batch, every value once, in a second form while it is converted; gaps and slots that are larger
 /// than who uses them take the rest.
 const BATCH_FACTOR: usize = 3;
-/// Of an image, whose planes have gaps that stay zero: planes of one size share no memory with others.
+/// Of an image, whose planes have gaps, and whose buffers take what was freed last where it is large enough.
 const IMAGE_FACTOR: usize = 4;
 /// Slack of slots, in elements.
 const SLACK: usize = 1 << 16;

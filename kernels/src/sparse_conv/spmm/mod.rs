@@ -90,7 +90,7 @@ impl Cuts {
         self.vectors * lanes * 4
     }
 
-    /// Cycles of an image, measured on Zen 5: design/kernels-2.md has the terms.
+    /// Cycles of an image; terms fitted on Zen 5: products, rows that begin, wait and end, pixels from L2.
     fn cycles(&self, problem: &ConvProblem, pattern: &Pattern, isa: Isa) -> f64 {
         let tile = f64::from(self.vectors);
         let all = problem.dst.hw().div_ceil(isa.lanes());
