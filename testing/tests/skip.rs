@@ -1,4 +1,4 @@
-//! What is skipped leaves a trace. The programs that skip here are copies of this one, in a folder of their own, so
+//! What is skipped leaves a trace. The programs that skip here are this one in a folder of their own, so
 //! that nothing is said to be skipped that is not.
 
 use skimjit_testing::{data, has, runs, skip};
@@ -29,12 +29,13 @@ fn looks_for_what_is_missing() {
     assert!(!runs(skimjit_jit::Isa::Avx512));
 }
 
-/// A target folder with this program in it.
+/// A target folder with this program in it: a link, as a copy is open for writing in the processes that other tests
+/// start meanwhile, and cannot be run until they let go of it.
 fn target() -> TempDir {
-    let target = tempfile::tempdir().unwrap();
-    std::fs::create_dir(target.path().join("deps")).unwrap();
     let program = std::env::current_exe().unwrap();
-    std::fs::copy(program, target.path().join("deps/skip-0123abcd")).unwrap();
+    let target = tempfile::tempdir_in(program.parent().unwrap()).unwrap();
+    std::fs::create_dir(target.path().join("deps")).unwrap();
+    std::fs::hard_link(&program, target.path().join("deps/skip-0123abcd")).unwrap();
     target
 }
 

@@ -2,18 +2,27 @@
 
 use crate::support::Workplace;
 use serde_json::Value;
-use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 fn measured(report: &str) -> (Workplace, crate::support::Outcome) {
     let place = Workplace::with_tiny_network();
     place.solver("max_iter: 1 snapshot: 0 test_interval: 50");
     place.ok(&["train", "--solver", "solver.prototxt"]);
-    place.write(
-        "skimjit",
-        &format!("#!/bin/sh\ncat <<'END'\n{report}\nEND\n"),
-    );
+    let script = format!("#!/bin/sh\ncat <<'END'\n{report}\nEND\n");
+    place.write("script", &script);
     let program = place.path("skimjit");
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Another process writes it: what this one has open for writing, the processes that other tests start have too,
+    // and none can run it until they let go of it.
+    let mut install = Command::new("install");
+    let paths = [place.path("script"), program.clone()];
+    assert!(
+        install
+            .args(["-m", "755"])
+            .args(paths)
+            .status()
+            .unwrap()
+            .success()
+    );
     let weights = [
         "--prototxt",
         "net.prototxt",
