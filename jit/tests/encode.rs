@@ -366,6 +366,7 @@ fn vectors<A: VectorAsm>(o: Draw) {
     check::<A, 1>(|s| s.sub_i32(d, a, b), three(Vpsubd));
     check::<A, 1>(|s| s.permute(d, a, b), three(Vpermps));
     check::<A, 1>(|s| s.fma_mem(d, a, mem), from_memory(Vfmadd231ps));
+    check::<A, 1>(|s| s.fma_then_mem(d, a, mem), from_memory(Vfmadd213ps));
     check::<A, 1>(|s| s.vadd_mem(d, a, mem), from_memory(Vaddps));
     check::<A, 1>(|s| s.vmul_mem(d, a, mem), from_memory(Vmulps));
     check::<A, 1>(|s| s.vmax_mem(d, a, mem), from_memory(Vmaxps));
@@ -698,6 +699,34 @@ fn addresses_outside_are_distances() {
         assert_eq!(lea.ip_rel_memory_address(), target as u64);
         assert_eq!(lea.next_ip() as usize, at + 4);
     }
+}
+
+#[test]
+fn constants_follow_the_code() {
+    fn check<A: VectorAsm>() {
+        let mut asm = A::new();
+        asm.lea_constants(Gp::R9);
+        let places = [7, 8, 7].map(|bits| asm.constant(Gp::R9, bits));
+        asm.ret_near();
+        let code = asm.finish();
+        let vector = 4 * A::LANES;
+        let expected = [0, vector, 0].map(|disp| Mem::new(Gp::R9, disp as i32));
+        assert_eq!((places, code.constants().len()), (expected, 2 * vector));
+        let (instructions, constants) = (code.instructions(), code.constants());
+        assert_eq!(instructions.len(), 64);
+        let words = constants
+            .chunks(4)
+            .map(|word| u32::from_le_bytes(word.try_into().unwrap()));
+        assert!(words.eq([7, 8].into_iter().flat_map(|bits| vec![bits; A::LANES])));
+        let lea = Decoder::with_ip(64, instructions, 0, DecoderOptions::NONE).decode();
+        assert_eq!(
+            (lea.mnemonic(), lea.op0_register()),
+            (Mnemonic::Lea, Register::R9)
+        );
+        assert_eq!(lea.ip_rel_memory_address(), 64);
+    }
+    check::<Avx2Asm>();
+    check::<Avx512Asm>();
 }
 
 #[test]

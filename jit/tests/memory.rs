@@ -61,7 +61,7 @@ fn regions_are_executable_and_never_writable() {
     let small = CodeRegion::publish(&answer(1)).expect("published");
     let big = Code {
         bytes: vec![0xC3; 5 << 20],
-        entries: Vec::new(),
+        ..Code::default()
     };
     let big = CodeRegion::publish(&big).expect("published");
     for region in [&small, &big] {

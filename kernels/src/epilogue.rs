@@ -2,6 +2,7 @@
 //! left out.
 
 use crate::emit::TMP;
+use crate::exponential::Exponential;
 use crate::problem::Fused;
 use skimjit_jit::asm::{Cond, Mem, V, VectorAsm};
 use skimjit_models::ops::Activation;
@@ -10,14 +11,14 @@ use skimjit_models::ops::Activation;
 #[derive(Clone, Copy)]
 pub struct Epilogue {
     activation: Option<Activation>,
-    /// 0 where there is an activation.
+    /// 0 where an activation compares with it.
     zero: V,
     scratch: [V; 2],
 }
 
 impl Epilogue {
-    /// With three registers of its own: one that holds 0, and two that activations overwrite, but for a ReLU
-    /// of slope 0.
+    /// With three registers of its own: one that holds 0 or is overwritten, and two that activations overwrite, but
+    /// for a ReLU of slope 0.
     pub fn new(activation: Option<Fused>, [zero, tmp, constant]: [V; 3]) -> Self {
         Self {
             activation: activation.map(Fused::activation),
@@ -33,7 +34,7 @@ impl Epilogue {
 
     /// Sets the register that holds 0, where it is needed.
     pub fn prepare<A: VectorAsm>(&self, asm: &mut A) {
-        if self.activation.is_some() {
+        if !matches!(self.activation, None | Some(Activation::Swish { .. })) {
             asm.zero(self.zero);
         }
     }
@@ -69,6 +70,11 @@ impl Epilogue {
                 asm.broadcast_imm(constant, 1.0, TMP);
                 asm.vmin(tmp, constant, tmp);
                 asm.vmul(x, x, tmp);
+            }
+            Some(Activation::Swish { beta }) => {
+                asm.lea_constants(TMP);
+                let exponential = Exponential { base: TMP };
+                exponential.swish(asm, x, beta, [self.zero, tmp, constant]);
             }
             Some(other) => unreachable!("{other:?} is not fused"),
         }

@@ -1,19 +1,19 @@
 //! Elementwise functions of one operand.
 //!
-//! What is smooth is made of one exponential: eˣ = 2ⁿ·(1 + p), n being the integer nearest to x/ln 2 and
-//! p = eʳ − 1 a polynomial of the rest r, |r| ≤ ln 2 / 2. Both eˣ and eˣ − 1 follow without cancellation.
-//! Nothing is compared: where a function is made of pieces, minima and maxima with 0 choose between them.
+//! What is smooth is made of one exponential. Nothing is compared: where a function is made of pieces, minima and
+//! maxima with 0 choose between them.
 
-use crate::emit::{AUX, COUNT, DST, SRC, entry, load, load_args, store, vector_bytes};
+use crate::emit::{AUX, COUNT, DST, SRC, WEI, entry, load, load_args, store, vector_bytes};
+use crate::exponential::{EXP_RANGE, Exponential};
 use crate::planes::{emit_planes, same_dims};
 use crate::problem::refuse;
 use crate::variant::{
     Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights, balanced,
-    index_of, last_lanes, vector_tasks,
+    last_lanes, vector_tasks,
 };
 use crate::{AlignedBuf, Extent, Footprint, FunctionProblem, Planes};
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{Mem, V, VectorAsm};
+use skimjit_jit::asm::{M, Mem, V, VectorAsm};
 use skimjit_models::Pattern;
 use skimjit_models::ops::Activation;
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
@@ -64,16 +64,15 @@ impl TypedVariant for Function {
     ) -> Result<Built, KernelError> {
         let (src, dst) = (&problem.src, &problem.dst);
         let mut asm = A::new();
-        let mut emitter = Emitter::default();
         let has_gaps = |planes: &Planes| planes.pitch != planes.hw() && planes.c > 1;
         let (entries, tasks, last) = if has_gaps(src) || has_gaps(dst) {
-            emitter.planes(&mut asm, problem);
+            emit_all_planes(&mut asm, problem);
             let channels = balanced(dst.c, dst.c.div_ceil(TASKS));
             let tasks = channels.map(|channels| Task::of_channels(channels, src, dst));
             (vec![0], tasks.collect(), dst.hw() % A::LANES as u32)
         } else {
             let elems = dst.c * dst.hw();
-            let entries = [false, true].map(|last| emitter.row(&mut asm, problem, last));
+            let entries = [false, true].map(|last| emit_row(&mut asm, problem, last));
             let (lanes, entries) = (A::LANES as u32, entries.to_vec());
             (
                 entries,
@@ -82,7 +81,8 @@ impl TypedVariant for Function {
             )
         };
         let footprint = Footprint::new(Extent::of(src), Extent::of(dst));
-        let packed = emitter.table::<A>(last);
+        let mut packed = AlignedBuf::new();
+        packed.extend(&A::first_lanes(last));
         Ok(Built::new(asm, entries, packed, tasks, footprint))
     }
 }
@@ -132,24 +132,6 @@ fn exponent(base: f32, scale: f32, shift: f32) -> [f32; 2] {
     [scale, shift].map(|part| (log * f64::from(part)) as f32)
 }
 
-/// Arguments between which eˣ is neither 0 nor infinite, with some distance.
-const EXP_RANGE: [f32; 2] = [-87.3, 88.3];
-/// The same, of which 1/(1 + eˣ) is no denormal number.
-const LOGISTIC_RANGE: [f32; 2] = [-87.3, 87.0];
-/// These bits minus those of a positive number are about its reciprocal.
-const RECIPROCAL_GUESS: u32 = 0x7EF3_11C3;
-/// Coefficients of (eʳ − 1 − r) / r², highest power first: Taylor terms 1/7! … 1/2!. The rest is below
-/// 2⁻²⁷.
-const EXP: [f32; 6] = [
-    1.984_127e-4,
-    1.388_888_9e-3,
-    8.333_334e-3,
-    4.166_666_8e-2,
-    1.666_666_7e-1,
-    0.5,
-];
-/// ln 2, of which the first part times an integer below 2¹⁴ is exact.
-const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
 /// Coefficients of atanh(s) / s in s², highest power first: 1/15 … 1.
 const ATANH: [f32; 8] = [
     1.0 / 15.0,
@@ -196,367 +178,244 @@ const P: V = V(2);
 const Q: V = V(3);
 /// Overwritten by constants.
 const T: V = V(4);
+/// There are no weights.
+const MATH: Exponential = Exponential { base: WEI };
 
-/// Emits a function, and collects its constants.
-#[derive(Default)]
-struct Emitter {
-    /// Bits of constants, each of which is repeated over a vector behind the mask.
-    constants: Vec<u32>,
+/// What every entry begins with; returns the mask of the last vector, loaded if that is wanted.
+fn begin<A: VectorAsm>(asm: &mut A, masked: bool) -> M {
+    let mask = A::mask(1, V(8));
+    load_args(asm);
+    asm.zero(ZERO);
+    asm.lea_constants(MATH.base);
+    if masked {
+        asm.load_mask(mask, Mem::new(AUX, 0));
+    }
+    mask
 }
 
-/// Bytes of the table before the constants.
-const MASK_BYTES: usize = 64;
+fn emit_all_planes<A: VectorAsm>(asm: &mut A, problem: &FunctionProblem) {
+    let mask = begin(asm, true);
+    let layouts = [&problem.src, &problem.dst];
+    let compute = |asm: &mut A| emit(asm, problem.function);
+    emit_planes(asm, layouts, (X, mask), |_| {}, compute);
+    asm.ret();
+}
 
-impl Emitter {
-    /// Mask of the last vector's lanes, then the constants.
-    fn table<A: VectorAsm>(&self, last: u32) -> AlignedBuf {
-        let mut packed = AlignedBuf::new();
-        packed.extend(&A::first_lanes(last));
-        packed.align(MASK_BYTES);
-        for bits in &self.constants {
-            (0..A::LANES).for_each(|_| packed.extend(&bits.to_le_bytes()));
-        }
-        packed
-    }
-
-    fn planes<A: VectorAsm>(&mut self, asm: &mut A, problem: &FunctionProblem) {
-        let mask = A::mask(1, V(8));
-        load_args(asm);
-        asm.zero(ZERO);
-        asm.load_mask(mask, Mem::new(AUX, 0));
-        let layouts = [&problem.src, &problem.dst];
-        emit_planes(
-            asm,
-            layouts,
-            (X, mask),
-            |_| {},
-            |asm| self.function(asm, problem.function),
-        );
-        asm.ret();
-    }
-
-    fn row<A: VectorAsm>(&mut self, asm: &mut A, problem: &FunctionProblem, last: bool) -> usize {
-        let mask = A::mask(1, V(8));
+fn emit_row<A: VectorAsm>(asm: &mut A, problem: &FunctionProblem, last: bool) -> usize {
+    entry(asm, &[], |asm| {
+        let mask = begin(asm, last);
         let masked = last.then_some(mask);
-        entry(asm, &[], |asm| {
-            load_args(asm);
-            asm.zero(ZERO);
-            if last {
-                asm.load_mask(mask, Mem::new(AUX, 0));
-            }
-            asm.counted_loop(COUNT, |asm| {
-                load(asm, X, Mem::new(SRC, 0), masked);
-                self.function(asm, problem.function);
-                store(asm, Mem::new(DST, 0), X, masked);
-                asm.add_imm(SRC, vector_bytes::<A>());
-                asm.add_imm(DST, vector_bytes::<A>());
-            });
-        })
-    }
+        asm.counted_loop(COUNT, |asm| {
+            load(asm, X, Mem::new(SRC, 0), masked);
+            emit(asm, problem.function);
+            store(asm, Mem::new(DST, 0), X, masked);
+            asm.add_imm(SRC, vector_bytes::<A>());
+            asm.add_imm(DST, vector_bytes::<A>());
+        });
+    })
+}
 
-    /// Where a constant is.
-    fn bits<A: VectorAsm>(&mut self, bits: u32) -> Mem {
-        let index = index_of(&mut self.constants, bits);
-        let at = MASK_BYTES as i32 + index as i32 * vector_bytes::<A>();
-        Mem::new(AUX, at)
-    }
+fn multiply<A: VectorAsm>(asm: &mut A, x: V, value: f64) {
+    let at = MATH.number(asm, value);
+    asm.vmul_mem(x, x, at);
+}
 
-    fn number<A: VectorAsm>(&mut self, value: f64) -> Mem {
-        self.bits::<A>((value as f32).to_bits())
-    }
+fn add<A: VectorAsm>(asm: &mut A, x: V, value: f64) {
+    let at = MATH.number(asm, value);
+    asm.vadd_mem(x, x, at);
+}
 
-    fn load<A: VectorAsm>(&mut self, asm: &mut A, to: V, value: f64) {
-        let at = self.number::<A>(value);
-        asm.load(to, at);
-    }
+fn clamp<A: VectorAsm>(asm: &mut A, x: V, range: [f32; 2]) {
+    MATH.clamp(asm, x, range, T);
+}
 
-    fn multiply<A: VectorAsm>(&mut self, asm: &mut A, x: V, value: f64) {
-        let at = self.number::<A>(value);
-        asm.vmul_mem(x, x, at);
-    }
-
-    fn add<A: VectorAsm>(&mut self, asm: &mut A, x: V, value: f64) {
-        let at = self.number::<A>(value);
-        asm.vadd_mem(x, x, at);
-    }
-
-    /// x = min(max(x, low), high); NaN stays.
-    fn clamp<A: VectorAsm>(&mut self, asm: &mut A, x: V, [low, high]: [f32; 2]) {
-        self.load(asm, T, low.into());
-        asm.vmax(x, T, x);
-        self.load(asm, T, high.into());
-        asm.vmin(x, T, x);
-    }
-
-    /// `to` = the polynomial of `x` with these coefficients; overwrites [`T`].
-    fn polynomial<A: VectorAsm>(&mut self, asm: &mut A, to: V, x: V, coefficients: &[f32]) {
-        // Each step needs the register of the next coefficient: the last one ends in `to`.
-        let mut registers = [to, T];
-        if coefficients.len().is_multiple_of(2) {
-            registers.reverse();
+fn emit<A: VectorAsm>(asm: &mut A, function: Activation) {
+    use Activation::*;
+    match function {
+        Sigmoid => {
+            asm.vsub(X, ZERO, X);
+            MATH.logistic(asm, X, [N, P]);
+            asm.vmov(X, P);
         }
-        for (i, &coefficient) in coefficients.iter().enumerate() {
-            let next = registers[i % 2];
-            self.load(asm, next, coefficient.into());
-            if i > 0 {
-                asm.fma(next, registers[(i + 1) % 2], x);
-            }
+        TanH => {
+            // (e²ˣ − 1) / (e²ˣ + 1).
+            asm.vadd(X, X, X);
+            MATH.exp_m1(asm, X, [-40.0, 40.0], [N, P]);
+            MATH.load(asm, N, 2.0);
+            asm.vadd(N, N, X);
+            asm.vdiv(X, X, N);
         }
-    }
-
-    /// [`N`] = 2ⁿ and x = p, where eˣ = 2ⁿ·(1 + p). Overwrites [`P`] and [`T`].
-    fn exp_parts<A: VectorAsm>(&mut self, asm: &mut A, x: V) {
-        let log2_e = self.number::<A>(std::f64::consts::LOG2_E);
-        asm.vmul_mem(N, x, log2_e);
-        asm.vround(N, N);
-        for part in LN2 {
-            self.load(asm, T, part.into());
-            asm.fnma(x, N, T);
+        Elu { alpha } => elu(asm, [1.0, 1.0, alpha.into()]),
+        Celu { alpha } => elu(asm, [alpha.into(), 1.0, alpha.into()]),
+        Selu { alpha, gamma } => {
+            let (alpha, gamma) = (f64::from(alpha), f64::from(gamma));
+            elu(asm, [1.0, gamma, gamma * alpha]);
         }
-        self.polynomial(asm, P, x, &EXP);
-        asm.vmul(P, P, x);
-        asm.fma(x, P, x);
-        asm.cvt_i32(N, N);
-        let bias = self.bits::<A>(127);
-        asm.load(T, bias);
-        asm.add_i32(N, N, T);
-        asm.shl_i32(N, N, 23);
+        Swish { beta } => MATH.swish(asm, X, beta, [N, P, Q]),
+        Mish => mish(asm),
+        Bnll => softplus(asm),
+        Erf => erf(asm),
+        Gelu { tanh } => gelu(asm, tanh),
+        Exp { base, scale, shift } => exponential(asm, exponent(base, scale, shift)),
+        Power {
+            power,
+            scale,
+            shift,
+        } => raised(asm, power, [scale, shift]),
+        function => plain(asm, function),
     }
+}
 
-    /// [`N`] = eˣ of an argument that is clamped; overwrites x.
-    fn exp<A: VectorAsm>(&mut self, asm: &mut A, x: V) {
-        self.clamp(asm, x, EXP_RANGE);
-        self.exp_parts(asm, x);
-        asm.fma(N, N, x);
+/// x = max(x, 0)·above + (e^min(x/unit, 0) − 1)·below.
+fn elu<A: VectorAsm>(asm: &mut A, [unit, above, below]: [f64; 3]) {
+    asm.vmax(OPERAND, ZERO, X);
+    asm.vmin(X, ZERO, X);
+    if unit != 1.0 {
+        MATH.load(asm, T, unit);
+        asm.vdiv(X, X, T);
     }
+    MATH.exp_m1(asm, X, EXP_RANGE, [N, P]);
+    multiply(asm, X, below);
+    MATH.load(asm, T, above);
+    asm.fma(X, OPERAND, T);
+}
 
-    /// x = eˣ − 1 of an argument that is clamped at `range`.
-    fn exp_m1<A: VectorAsm>(&mut self, asm: &mut A, x: V, range: [f32; 2]) {
-        self.clamp(asm, x, range);
-        self.exp_parts(asm, x);
-        asm.vmul(x, x, N);
-        self.add(asm, N, -1.0);
-        asm.vadd(x, x, N);
-    }
+/// x·w/(w + 2) with w = eˣ·(eˣ + 2): the tangent's squares are those of 1 + eˣ.
+fn mish<A: VectorAsm>(asm: &mut A) {
+    asm.vmov(OPERAND, X);
+    // Beyond, the quotient is 1, and w must not overflow.
+    MATH.load(asm, T, 40.0);
+    asm.vmin(X, T, X);
+    MATH.exp(asm, X, [N, P]);
+    MATH.load(asm, P, 2.0);
+    asm.vadd(Q, N, P);
+    asm.vmul(N, N, Q);
+    asm.vmul(X, OPERAND, N);
+    asm.vadd(N, N, P);
+    asm.vdiv(X, X, N);
+}
 
-    /// [`N`] = 1 / (1 + eˣ) without a division, which other instructions wait for: a first guess is 12 % off,
-    /// and each of two steps leaves the third power of what it finds. Overwrites x.
-    fn logistic<A: VectorAsm>(&mut self, asm: &mut A, x: V) {
-        self.clamp(asm, x, LOGISTIC_RANGE);
-        self.exp_parts(asm, x);
-        asm.fma(N, N, x);
-        self.add(asm, N, 1.0);
-        let guess = self.bits::<A>(RECIPROCAL_GUESS);
-        asm.load(P, guess);
-        asm.sub_i32(P, P, N);
-        for _ in 0..2 {
-            self.load(asm, T, 1.0);
-            asm.fnma(T, N, P);
-            asm.vmov(Q, T);
-            asm.fma(Q, T, T);
-            asm.fma(P, P, Q);
-        }
-        asm.vmov(N, P);
-    }
+/// max(x, 0) + log(1 + e) with e = e^−|x|; the logarithm is 2·atanh(e / (2 + e)).
+fn softplus<A: VectorAsm>(asm: &mut A) {
+    asm.vmax(OPERAND, ZERO, X);
+    asm.vsub(N, ZERO, X);
+    asm.vmin(X, N, X);
+    MATH.exp(asm, X, [N, P]);
+    MATH.load(asm, T, 2.0);
+    asm.vadd(T, T, N);
+    asm.vdiv(N, N, T);
+    asm.vmul(P, N, N);
+    MATH.polynomial(asm, X, P, &ATANH);
+    asm.vadd(N, N, N);
+    asm.fma(OPERAND, X, N);
+    asm.vmov(X, OPERAND);
+}
 
-    /// x = max(x, 0)·above + (e^min(x/unit, 0) − 1)·below.
-    fn elu<A: VectorAsm>(&mut self, asm: &mut A, [unit, above, below]: [f64; 3]) {
-        asm.vmax(OPERAND, ZERO, X);
-        asm.vmin(X, ZERO, X);
-        if unit != 1.0 {
-            self.load(asm, T, unit);
-            asm.vdiv(X, X, T);
-        }
-        self.exp_m1(asm, X, EXP_RANGE);
-        self.multiply(asm, X, below);
-        self.load(asm, T, above);
-        asm.fma(X, OPERAND, T);
-    }
+fn erf<A: VectorAsm>(asm: &mut A) {
+    clamp(asm, X, [-4.0, 4.0]);
+    asm.vmul(N, X, X);
+    MATH.polynomial(asm, P, N, ERF[0]);
+    MATH.polynomial(asm, Q, N, ERF[1]);
+    asm.vmul(X, X, P);
+    asm.vdiv(X, X, Q);
+}
 
-    fn function<A: VectorAsm>(&mut self, asm: &mut A, function: Activation) {
-        use Activation::*;
-        match function {
-            Sigmoid => {
-                asm.vsub(X, ZERO, X);
-                self.logistic(asm, X);
-                asm.vmov(X, N);
-            }
-            TanH => {
-                // (e²ˣ − 1) / (e²ˣ + 1).
-                asm.vadd(X, X, X);
-                self.exp_m1(asm, X, [-40.0, 40.0]);
-                self.load(asm, N, 2.0);
-                asm.vadd(N, N, X);
-                asm.vdiv(X, X, N);
-            }
-            Elu { alpha } => self.elu(asm, [1.0, 1.0, alpha.into()]),
-            Celu { alpha } => self.elu(asm, [alpha.into(), 1.0, alpha.into()]),
-            Selu { alpha, gamma } => {
-                let (alpha, gamma) = (f64::from(alpha), f64::from(gamma));
-                self.elu(asm, [1.0, gamma, gamma * alpha]);
-            }
-            Swish { beta } => {
-                asm.vmov(OPERAND, X);
-                self.multiply(asm, X, -f64::from(beta));
-                self.logistic(asm, X);
-                asm.vmul(X, OPERAND, N);
-            }
-            Mish => self.mish(asm),
-            Bnll => self.softplus(asm),
-            Erf => self.erf(asm),
-            Gelu { tanh } => self.gelu(asm, tanh),
-            Exp { base, scale, shift } => self.exponential(asm, exponent(base, scale, shift)),
-            Power {
-                power,
-                scale,
-                shift,
-            } => self.power(asm, power, [scale, shift]),
-            function => self.plain(asm, function),
-        }
-    }
-
-    /// x·w/(w + 2) with w = eˣ·(eˣ + 2): the tangent's squares are those of 1 + eˣ.
-    fn mish<A: VectorAsm>(&mut self, asm: &mut A) {
-        asm.vmov(OPERAND, X);
-        // Beyond, the quotient is 1, and w must not overflow.
-        self.load(asm, T, 40.0);
-        asm.vmin(X, T, X);
-        self.exp(asm, X);
-        self.load(asm, P, 2.0);
-        asm.vadd(Q, N, P);
-        asm.vmul(N, N, Q);
-        asm.vmul(X, OPERAND, N);
-        asm.vadd(N, N, P);
-        asm.vdiv(X, X, N);
-    }
-
-    /// max(x, 0) + log(1 + e) with e = e^−|x|; the logarithm is 2·atanh(e / (2 + e)).
-    fn softplus<A: VectorAsm>(&mut self, asm: &mut A) {
-        asm.vmax(OPERAND, ZERO, X);
-        asm.vsub(N, ZERO, X);
-        asm.vmin(X, N, X);
-        self.exp(asm, X);
-        self.load(asm, T, 2.0);
-        asm.vadd(T, T, N);
-        asm.vdiv(N, N, T);
-        asm.vmul(P, N, N);
-        self.polynomial(asm, X, P, &ATANH);
-        asm.vadd(N, N, N);
-        asm.fma(OPERAND, X, N);
-        asm.vmov(X, OPERAND);
-    }
-
-    fn erf<A: VectorAsm>(&mut self, asm: &mut A) {
-        self.clamp(asm, X, [-4.0, 4.0]);
+fn gelu<A: VectorAsm>(asm: &mut A, tanh: bool) {
+    asm.vmov(OPERAND, X);
+    if tanh {
+        // (1 + tanh u) / 2 is 1 / (1 + e^−2u).
+        let factor = -2.0 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
         asm.vmul(N, X, X);
-        self.polynomial(asm, P, N, ERF[0]);
-        self.polynomial(asm, Q, N, ERF[1]);
-        asm.vmul(X, X, P);
-        asm.vdiv(X, X, Q);
+        MATH.load(asm, T, factor);
+        multiply(asm, N, factor * 0.044715);
+        asm.vadd(N, N, T);
+        asm.vmul(X, X, N);
+        MATH.logistic(asm, X, [N, P]);
+        asm.vmul(X, OPERAND, P);
+        return;
     }
+    multiply(asm, X, FRAC_1_SQRT_2);
+    erf(asm);
+    add(asm, X, 1.0);
+    multiply(asm, OPERAND, 0.5);
+    asm.vmul(X, X, OPERAND);
+}
 
-    fn gelu<A: VectorAsm>(&mut self, asm: &mut A, tanh: bool) {
-        asm.vmov(OPERAND, X);
-        if tanh {
-            // (1 + tanh u) / 2 is 1 / (1 + e^−2u).
-            let factor = -2.0 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
-            asm.vmul(N, X, X);
-            self.load(asm, T, factor);
-            self.multiply(asm, N, factor * 0.044715);
-            asm.vadd(N, N, T);
-            asm.vmul(X, X, N);
-            self.logistic(asm, X);
-            asm.vmul(X, OPERAND, N);
-            return;
+/// e^(factor·x + offset), which overflows where it should.
+fn exponential<A: VectorAsm>(asm: &mut A, [factor, offset]: [f32; 2]) {
+    multiply(asm, X, factor.into());
+    add(asm, X, offset.into());
+    // 2¹²⁸ is no float.
+    MATH.half_exp(asm, X, [N, P]);
+    asm.vadd(X, N, N);
+}
+
+fn raised<A: VectorAsm>(asm: &mut A, power: f32, [scale, shift]: [f32; 2]) {
+    multiply(asm, X, scale.into());
+    add(asm, X, shift.into());
+    if power.abs() == 0.5 {
+        asm.vsqrt(X, X);
+    }
+    if power < 0.0 {
+        MATH.load(asm, T, 1.0);
+        asm.vdiv(X, T, X);
+    }
+    if power >= 2.0 {
+        asm.vmul(N, X, X);
+        match power == 3.0 {
+            true => asm.vmul(X, X, N),
+            false => asm.vmov(X, N),
         }
-        self.multiply(asm, X, FRAC_1_SQRT_2);
-        self.erf(asm);
-        self.add(asm, X, 1.0);
-        self.multiply(asm, OPERAND, 0.5);
-        asm.vmul(X, X, OPERAND);
     }
+}
 
-    /// e^(factor·x + offset), which overflows where it should.
-    fn exponential<A: VectorAsm>(&mut self, asm: &mut A, [factor, offset]: [f32; 2]) {
-        self.multiply(asm, X, factor.into());
-        self.add(asm, X, offset.into());
-        self.clamp(asm, X, [EXP_RANGE[0], 89.0]);
-        // Half of it, and twice: 2¹²⁸ is no float.
-        self.exp_parts(asm, X);
-        let half = self.bits::<A>((-1i32 << 23) as u32);
-        asm.load(T, half);
-        asm.add_i32(N, N, T);
-        asm.fma(N, N, X);
-        asm.vadd(X, N, N);
-    }
-
-    fn power<A: VectorAsm>(&mut self, asm: &mut A, power: f32, [scale, shift]: [f32; 2]) {
-        self.multiply(asm, X, scale.into());
-        self.add(asm, X, shift.into());
-        if power.abs() == 0.5 {
-            asm.vsqrt(X, X);
+/// What takes a few instructions.
+fn plain<A: VectorAsm>(asm: &mut A, function: Activation) {
+    use Activation::*;
+    match function {
+        Clip { min, max } => clamp(asm, X, [min, max]),
+        AbsVal => {
+            asm.vsub(N, ZERO, X);
+            asm.vmax(X, N, X);
         }
-        if power < 0.0 {
-            self.load(asm, T, 1.0);
+        HardSigmoid { alpha, beta } => {
+            multiply(asm, X, alpha.into());
+            add(asm, X, beta.into());
+            clamp(asm, X, [0.0, 1.0]);
+        }
+        HardSwish => {
+            asm.vmov(OPERAND, X);
+            multiply(asm, X, 1.0 / 6.0);
+            add(asm, X, 0.5);
+            clamp(asm, X, [0.0, 1.0]);
+            asm.vmul(X, X, OPERAND);
+        }
+        Softsign => {
+            asm.vsub(N, ZERO, X);
+            asm.vmax(N, N, X);
+            add(asm, N, 1.0);
+            asm.vdiv(X, X, N);
+        }
+        Sqrt => asm.vsqrt(X, X),
+        Reciprocal => {
+            MATH.load(asm, T, 1.0);
             asm.vdiv(X, T, X);
         }
-        if power >= 2.0 {
-            asm.vmul(N, X, X);
-            match power == 3.0 {
-                true => asm.vmul(X, X, N),
-                false => asm.vmov(X, N),
-            }
+        Round => asm.vround(X, X),
+        Sign => steepen(asm, -1.0),
+        Threshold { threshold } => {
+            add(asm, X, -f64::from(threshold));
+            // NaN is not greater than the threshold.
+            asm.vmax(X, X, ZERO);
+            steepen(asm, 0.0);
         }
+        function => unreachable!("{function:?} is not supported"),
     }
+}
 
-    /// What takes a few instructions.
-    fn plain<A: VectorAsm>(&mut self, asm: &mut A, function: Activation) {
-        use Activation::*;
-        match function {
-            Clip { min, max } => self.clamp(asm, X, [min, max]),
-            AbsVal => {
-                asm.vsub(N, ZERO, X);
-                asm.vmax(X, N, X);
-            }
-            HardSigmoid { alpha, beta } => {
-                self.multiply(asm, X, alpha.into());
-                self.add(asm, X, beta.into());
-                self.clamp(asm, X, [0.0, 1.0]);
-            }
-            HardSwish => {
-                asm.vmov(OPERAND, X);
-                self.multiply(asm, X, 1.0 / 6.0);
-                self.add(asm, X, 0.5);
-                self.clamp(asm, X, [0.0, 1.0]);
-                asm.vmul(X, X, OPERAND);
-            }
-            Softsign => {
-                asm.vsub(N, ZERO, X);
-                asm.vmax(N, N, X);
-                self.add(asm, N, 1.0);
-                asm.vdiv(X, X, N);
-            }
-            Sqrt => asm.vsqrt(X, X),
-            Reciprocal => {
-                self.load(asm, T, 1.0);
-                asm.vdiv(X, T, X);
-            }
-            Round => asm.vround(X, X),
-            Sign => self.steepen(asm, -1.0),
-            Threshold { threshold } => {
-                self.add(asm, X, -f64::from(threshold));
-                // NaN is not greater than the threshold.
-                asm.vmax(X, X, ZERO);
-                self.steepen(asm, 0.0);
-            }
-            function => unreachable!("{function:?} is not supported"),
-        }
-    }
-
-    /// x = 0 where it is 0, else 1 or `low` by its sign: the smallest number times 2¹⁴⁹ is 1.
-    fn steepen<A: VectorAsm>(&mut self, asm: &mut A, low: f32) {
-        self.multiply(asm, X, 2f64.powi(127));
-        self.multiply(asm, X, 2f64.powi(22));
-        self.clamp(asm, X, [low, 1.0]);
-    }
+/// x = 0 where it is 0, else 1 or `low` by its sign: the smallest number times 2¹⁴⁹ is 1.
+fn steepen<A: VectorAsm>(asm: &mut A, low: f32) {
+    multiply(asm, X, 2f64.powi(127));
+    multiply(asm, X, 2f64.powi(22));
+    clamp(asm, X, [low, 1.0]);
 }

@@ -11,6 +11,7 @@ pub mod dense_conv;
 pub mod eltwise;
 mod emit;
 mod epilogue;
+mod exponential;
 pub mod fc;
 mod flat;
 pub mod function;

@@ -15,6 +15,7 @@ enum Kind {
     Relu(u32),
     Clip([u32; 2]),
     HardSwish,
+    Swish(u32),
 }
 
 impl Fused {
@@ -30,6 +31,9 @@ impl Fused {
                 Some(Self(Kind::Clip([min, max].map(f32::to_bits))))
             }
             Activation::HardSwish => Some(Self(Kind::HardSwish)),
+            Activation::Swish { beta } if beta.is_finite() => {
+                Some(Self(Kind::Swish(beta.to_bits())))
+            }
             _ => None,
         }
     }
@@ -44,6 +48,9 @@ impl Fused {
                 Activation::Clip { min, max }
             }
             Kind::HardSwish => Activation::HardSwish,
+            Kind::Swish(beta) => Activation::Swish {
+                beta: f32::from_bits(beta),
+            },
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Softmax over channels.
 
-use crate::emit::{AUX, COUNT, DST, SRC, TMP, entry, load, load_args, store, vector_bytes};
+use crate::emit::{AUX, COUNT, DST, SRC, TMP, WEI, entry, load, load_args, store, vector_bytes};
+use crate::exponential::Exponential;
 use crate::problem::check_planes;
 use crate::variant::{
     Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights, last_lanes,
@@ -20,30 +21,8 @@ pub struct Softmax;
 
 const TASKS: u32 = 16;
 
-/// Constants of [`emit_exp`], each repeated over a vector: log₂e, ln 2 in two parts, the lowest
-/// argument, 127, then the polynomial of eʳ on |r| ≤ ln 2 / 2, highest power first (Taylor terms
-/// 1/7! … 1; the remainder is below 2⁻²⁷).
-const CONSTANTS: [f32; 13] = [
-    std::f32::consts::LOG2_E,
-    0.693_359_4,
-    -2.121_944_4e-4,
-    -87.0,
-    0.0,
-    1.984_127e-4,
-    1.388_888_9e-3,
-    8.333_334e-3,
-    4.166_666_8e-2,
-    1.666_666_7e-1,
-    0.5,
-    1.0,
-    1.0,
-];
-const LOG2E: usize = 0;
-const LN2_HIGH: usize = 1;
-const LN2_LOW: usize = 2;
-const LOWEST: usize = 3;
-const EXPONENT_BIAS: usize = 4;
-const POLYNOMIAL: std::ops::Range<usize> = 5..13;
+/// There are no weights.
+const MATH: Exponential = Exponential { base: WEI };
 
 impl TypedVariant for Softmax {
     type Problem = SoftmaxProblem;
@@ -88,59 +67,25 @@ impl TypedVariant for Softmax {
     }
 }
 
-/// Offset of constant `i` in the tables.
-fn constant<A: VectorAsm>(i: usize) -> Mem {
-    Mem::new(AUX, i as i32 * vector_bytes::<A>())
-}
-
 /// Offset of the tail's mask, then of its additive mask (0 inside, lowest outside).
-fn tail<A: VectorAsm>() -> (Mem, Mem) {
-    let at = CONSTANTS.len() as i32 * vector_bytes::<A>();
-    (Mem::new(AUX, at), Mem::new(AUX, at + 64))
+fn tail() -> [Mem; 2] {
+    [0, 64].map(|at| Mem::new(AUX, at))
 }
 
 fn write_tables<A: VectorAsm>(packed: &mut AlignedBuf, tail_lanes: u32) {
-    for (i, &value) in CONSTANTS.iter().enumerate() {
-        let bits = if i == EXPONENT_BIAS {
-            127
-        } else {
-            value.to_bits()
-        };
-        (0..A::LANES).for_each(|_| packed.extend(&bits.to_ne_bytes()));
-    }
     packed.extend(&A::first_lanes(tail_lanes));
-    while packed.len() != CONSTANTS.len() * A::LANES * 4 + 64 {
-        packed.extend(&[0]);
-    }
+    packed.align(64);
     packed.extend_f32(
         (0..A::LANES as u32).map(|lane| if lane < tail_lanes { 0.0 } else { -f32::MAX }),
     );
 }
 
-/// `x = eˣ` for x ≤ 0; clobbers `n`, `r`, `p`.
-fn emit_exp<A: VectorAsm>(asm: &mut A, x: V, [n, r, p]: [V; 3]) {
-    // The second operand wins when either is NaN: NaN stays.
-    asm.load(n, constant::<A>(LOWEST));
-    asm.vmax(x, n, x);
-    asm.vmul_mem(n, x, constant::<A>(LOG2E));
-    asm.vround(n, n);
-    asm.load(p, constant::<A>(LN2_HIGH));
-    asm.fnma(x, n, p);
-    asm.load(p, constant::<A>(LN2_LOW));
-    asm.fnma(x, n, p);
-    let mut polynomial = [p, r];
-    asm.load(p, constant::<A>(POLYNOMIAL.start));
-    for i in POLYNOMIAL.skip(1) {
-        let [now, next] = polynomial;
-        asm.load(next, constant::<A>(i));
-        asm.fma(next, now, x);
-        polynomial = [next, now];
-    }
-    asm.cvt_i32(n, n);
-    asm.load(x, constant::<A>(EXPONENT_BIAS));
-    asm.add_i32(n, n, x);
-    asm.shl_i32(n, n, 23);
-    asm.vmul(x, polynomial[0], n);
+/// `x = e^(x − most)`; overwrites others.
+fn emit_exp<A: VectorAsm>(asm: &mut A, [x, most]: [V; 2]) {
+    let (n, t) = (V(4), V(5));
+    asm.vsub(x, x, most);
+    MATH.exp(asm, x, [n, t]);
+    asm.vmov(x, n);
 }
 
 /// Walks `whole` vectors and the tail of a row: loads each (outside lanes lowest), calls `body` with
@@ -154,7 +99,7 @@ fn emit_walk<A: VectorAsm>(
     body: impl Fn(&mut A),
 ) {
     const AT: Gp = Gp::R9;
-    let (mask_mem, lowest) = tail::<A>();
+    let [mask_mem, lowest] = tail();
     let mask = A::mask(1, V(15));
     asm.mov_imm(AT, 0);
     if whole > 0 {
@@ -180,14 +125,14 @@ fn emit_walk<A: VectorAsm>(
 fn emit_row<A: VectorAsm>(asm: &mut A, whole: u32) -> usize {
     let (x, most, sum, tmp) = (V(0), V(1), V(2), V(3));
     load_args(asm);
+    asm.lea_constants(MATH.base);
     asm.broadcast_imm(most, f32::NEG_INFINITY, TMP);
     emit_walk(asm, whole, SRC, x, false, |asm| asm.vmax(most, most, x));
     asm.max_lanes(most, most, tmp);
     asm.broadcast_lane0(most, most);
     asm.zero(sum);
     emit_walk(asm, whole, SRC, x, true, |asm| {
-        asm.vsub(x, x, most);
-        emit_exp(asm, x, [V(4), V(5), V(6)]);
+        emit_exp(asm, [x, most]);
         asm.vadd(sum, sum, x);
     });
     asm.sum_lanes(sum, sum, tmp);
@@ -221,16 +166,16 @@ fn emit_pixels<A: VectorAsm>(asm: &mut A, problem: &SoftmaxProblem, last: bool) 
     };
     entry(asm, &[], |asm| {
         load_args(asm);
+        asm.lea_constants(MATH.base);
         if last {
-            asm.load_mask(mask, tail::<A>().0);
+            asm.load_mask(mask, tail()[0]);
         }
         asm.counted_loop(COUNT, |asm| {
             asm.broadcast_imm(most, f32::NEG_INFINITY, TMP);
             channels(asm, SRC, false, &|asm| asm.vmax(most, most, x));
             asm.zero(sum);
             channels(asm, SRC, true, &|asm| {
-                asm.vsub(x, x, most);
-                emit_exp(asm, x, [V(4), V(5), V(6)]);
+                emit_exp(asm, [x, most]);
                 asm.vadd(sum, sum, x);
             });
             channels(asm, DST, true, &|asm| asm.vdiv(x, x, sum));

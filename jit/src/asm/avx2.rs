@@ -176,6 +176,10 @@ impl VectorAsm for Avx2Asm {
         self.mem3(op::VFMADD231PS, y(acc), y(a), mem);
     }
     #[inline]
+    fn fma_then_mem(&mut self, x: V, a: V, mem: Mem) {
+        self.mem3(op::VFMADD213PS, y(x), y(a), mem);
+    }
+    #[inline]
     fn fma_bcast(&mut self, acc: V, a: V, mem: Mem, tmp: V) {
         assert!(
             tmp != acc && tmp != a,

@@ -212,6 +212,10 @@ impl VectorAsm for Avx512Asm {
         self.mem3(op::VFMADD231PS, Mode::PLAIN, acc, a, mem);
     }
     #[inline]
+    fn fma_then_mem(&mut self, x: V, a: V, mem: Mem) {
+        self.mem3(op::VFMADD213PS, Mode::PLAIN, x, a, mem);
+    }
+    #[inline]
     fn fma_bcast(&mut self, acc: V, a: V, mem: Mem, _tmp: V) {
         self.mem3(op::VFMADD231PS, Mode::BROADCAST, acc, a, mem);
     }

@@ -38,5 +38,5 @@ pub fn detection() -> Code {
     scalar.bind(done);
     x64!(scalar, mov eax, edi; pop rbx);
     scalar.ret_near();
-    scalar.finish()
+    scalar.finish(0)
 }

@@ -208,6 +208,11 @@ pub trait VectorAsm: Sized {
     /// Compares with an immediate (64-bit, sign-extended).
     fn cmp_imm(&mut self, a: Gp, imm: i32);
 
+    /// `dst` = the address of this code's constants.
+    fn lea_constants(&mut self, dst: Gp);
+    /// A vector that holds `bits` in every lane, behind the code; `base` holds the address of the constants.
+    fn constant(&mut self, base: Gp, bits: u32) -> Mem;
+
     /// Runs `body` `count` (in a register) times; `count` is 0 afterwards. `count` must not be 0.
     fn counted_loop(&mut self, count: Gp, body: impl FnOnce(&mut Self)) {
         let top = self.new_label();
@@ -255,6 +260,8 @@ pub trait VectorAsm: Sized {
     fn fma(&mut self, acc: V, a: V, b: V);
     /// `acc += a · [mem]`.
     fn fma_mem(&mut self, acc: V, a: V, mem: Mem);
+    /// `x = x · a + [mem]`.
+    fn fma_then_mem(&mut self, x: V, a: V, mem: Mem);
     /// `acc += a · broadcast [mem]`; AVX2 loads the broadcast into `tmp` first (two instructions),
     /// AVX-512 uses an embedded broadcast and leaves `tmp` alone.
     fn fma_bcast(&mut self, acc: V, a: V, mem: Mem, tmp: V);

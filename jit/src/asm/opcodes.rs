@@ -43,6 +43,7 @@ pub(super) const VPBROADCASTD_GP: Opcode = op(M0F38, P66, 0x7C, LANE);
 pub(super) const VMASKMOVPS_LOAD: Opcode = op(M0F38, P66, 0x2C, FULL);
 pub(super) const VMASKMOVPS_STORE: Opcode = op(M0F38, P66, 0x2E, FULL);
 
+pub(super) const VFMADD213PS: Opcode = op(M0F38, P66, 0xA8, FULL);
 pub(super) const VFMADD231PS: Opcode = op(M0F38, P66, 0xB8, FULL);
 pub(super) const VFNMADD231PS: Opcode = op(M0F38, P66, 0xBC, FULL);
 pub(super) const VADDPS: Opcode = op(M0F, NP, 0x58, FULL);

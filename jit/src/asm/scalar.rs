@@ -10,6 +10,8 @@ use crate::Code;
 /// Bytes reserved at the start, so that small kernels never grow their buffer.
 const INITIAL_CODE_BYTES: usize = 4096;
 const INITIAL_LABELS: usize = 32;
+/// A cache line.
+const CONSTANTS_ALIGNMENT: usize = 64;
 
 /// Recommended multi-byte no-ops; entry `n` is `n + 1` bytes long.
 const NOPS: [&[u8]; 9] = [
@@ -62,6 +64,9 @@ pub(super) struct Scalar {
     pub ops: VecAssembler<X64Relocation>,
     labels: Vec<LabelState>,
     entries: Vec<(String, usize)>,
+    /// Bits of constants, each of which fills a vector, and where they will be.
+    constants: Vec<u32>,
+    pool: Option<DynamicLabel>,
 }
 
 impl Scalar {
@@ -78,16 +83,28 @@ impl Scalar {
             ),
             labels: Vec::with_capacity(INITIAL_LABELS),
             entries: Vec::new(),
+            constants: Vec::new(),
+            pool: None,
         }
     }
 
-    pub fn finish(self) -> Code {
+    /// `lanes` of a vector, which a constant fills.
+    pub fn finish(mut self, lanes: usize) -> Code {
+        let constant_bytes = self.constants.len() * lanes * 4;
+        if let Some(pool) = self.pool {
+            self.align(CONSTANTS_ALIGNMENT);
+            x64!(self, =>pool);
+            for bits in std::mem::take(&mut self.constants) {
+                (0..lanes).for_each(|_| self.ops.extend(&bits.to_le_bytes()));
+            }
+        }
         let bytes = match self.ops.finalize() {
             Ok(bytes) => bytes,
             Err(error) => panic!("a jump cannot be resolved: {error}"),
         };
         Code {
             bytes,
+            constant_bytes,
             entries: self.entries,
         }
     }
@@ -190,6 +207,22 @@ impl Scalar {
         inst.extend(&[0; 4]);
         self.put(inst);
         self.offset() - 4
+    }
+
+    /// `lea dst, [rip + distance]` of the constants.
+    pub fn lea_constants(&mut self, dst: Gp) {
+        let new = || self.ops.new_dynamic_label();
+        let pool = *self.pool.get_or_insert_with(new);
+        x64!(self, lea Rq(g(dst)), [=>pool]);
+    }
+
+    /// Number of the constant with these bits.
+    pub fn constant(&mut self, bits: u32) -> usize {
+        let known = self.constants.iter().position(|&other| other == bits);
+        known.unwrap_or_else(|| {
+            self.constants.push(bits);
+            self.constants.len() - 1
+        })
     }
 
     pub fn push(&mut self, reg: Gp) {
@@ -404,16 +437,21 @@ macro_rules! forward_to_scalar {
             prefetch(mem: Mem);
             prefetch_l2(mem: Mem);
             prefetch_write(mem: Mem);
+            lea_constants(dst: Gp);
         }
         fn new() -> Self {
             Self { scalar: Scalar::new() }
         }
         fn finish(self) -> Code {
-            self.scalar.finish()
+            self.scalar.finish(Self::LANES)
         }
         #[inline]
         fn offset(&self) -> usize {
             self.scalar.offset()
+        }
+        fn constant(&mut self, base: Gp, bits: u32) -> Mem {
+            let index = self.scalar.constant(bits);
+            Mem::new(base, (index * Self::LANES * 4) as i32)
         }
         fn new_label(&mut self) -> Label {
             self.scalar.new_label()

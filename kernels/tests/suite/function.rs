@@ -45,7 +45,7 @@ pub fn all([a, b, c]: [f32; 3]) -> Vec<Activation> {
 
 /// Names of those that are proved for their values, not only for their bounds.
 #[allow(dead_code, reason = "for the proofs")]
-pub const PLAIN: [&str; 11] = [
+pub const PROVED: [&str; 13] = [
     "Clip",
     "AbsVal",
     "HardSigmoid",
@@ -57,6 +57,8 @@ pub const PLAIN: [&str; 11] = [
     "Round",
     "Threshold",
     "Power",
+    "Sigmoid",
+    "Swish",
 ];
 
 pub fn name(function: &Activation) -> &'static str {

@@ -32,7 +32,7 @@ fn listing(variant: &dyn Variant, isa: Isa) -> Option<String> {
         .expect("a small problem");
     let mut text = format!("; {line}\n");
     describe(&mut text, &built);
-    disassemble(&mut text, &built);
+    disassemble(&mut text, &built, isa);
     Some(text)
 }
 
@@ -49,8 +49,8 @@ fn describe(text: &mut String, built: &Built) {
     .expect("strings take everything");
 }
 
-fn disassemble(text: &mut String, built: &Built) {
-    let bytes = &built.code.bytes;
+fn disassemble(text: &mut String, built: &Built, isa: Isa) {
+    let bytes = built.code.instructions();
     let decode = || Decoder::with_ip(64, bytes, 0, DecoderOptions::NONE).into_iter();
     let targets: Vec<u64> = decode()
         .filter(|i| i.is_jmp_short_or_near() || i.is_jcc_short_or_near() || i.is_call_near())
@@ -68,6 +68,16 @@ fn disassemble(text: &mut String, built: &Built) {
         assert!(!instruction.is_invalid(), "no instruction at {at:#x}");
         formatter.format(&instruction, &mut words);
         writeln!(text, "    {}", shorten(&instruction, words)).expect("strings take everything");
+    }
+    constants(text, built.code.constants(), isa);
+}
+
+/// The first lane of each.
+fn constants(text: &mut String, bytes: &[u8], isa: Isa) {
+    for vector in bytes.chunks(4 * isa.lanes() as usize) {
+        let bits = u32::from_le_bytes([vector[0], vector[1], vector[2], vector[3]]);
+        let number = f32::from_bits(bits);
+        writeln!(text, "; {bits:#010x} {number:e}").expect("strings take everything");
     }
 }
 

@@ -135,8 +135,10 @@ fn post(value: f64, tolerance: f64, post: Option<Fused>) -> (f64, f64) {
     let y = activation.apply(value);
     let more = match activation {
         Activation::ReLU { slope } => tolerance * f64::from(slope).abs().max(1.0),
-        // Its steepest slope is 1.5.
-        Activation::HardSwish => 1.5 * tolerance + function::tolerance(activation, value, y),
+        // The steepest slope is 1.5, or 1.1 with a factor of 1.
+        Activation::HardSwish | Activation::Swish { .. } => {
+            1.5 * tolerance + function::tolerance(activation, value, y)
+        }
         _ => tolerance,
     };
     (y, more)

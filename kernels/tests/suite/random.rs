@@ -45,6 +45,8 @@ fn post() -> impl Strategy<Value = Option<Fused>> {
         clip(0.0, 6.0),
         clip(-0.5, 0.25),
         Fused::of(Activation::HardSwish),
+        Fused::of(Activation::Swish { beta: 1.0 }),
+        Fused::of(Activation::Swish { beta: -0.5 }),
     ];
     prop::sample::select(all)
 }

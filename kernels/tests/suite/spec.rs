@@ -112,6 +112,7 @@ fn post(post: &Option<Fused>) -> String {
         None => String::new(),
         Some(Activation::ReLU { slope }) => format!(" relu={slope}"),
         Some(Activation::Clip { min, max }) => format!(" clip={min},{max}"),
+        Some(Activation::Swish { beta }) => format!(" swish={beta}"),
         Some(_) => " hardswish=1".to_owned(),
     }
 }
@@ -300,6 +301,10 @@ impl Words<'_> {
     fn post(&self) -> Result<Option<Fused>, String> {
         if self.has("hardswish") {
             return Ok(Fused::of(Activation::HardSwish));
+        }
+        if self.has("swish") {
+            let beta = self.get("swish")?;
+            return Ok(Fused::of(Activation::Swish { beta }));
         }
         if let Some(text) = self.0.get("clip") {
             let bounds = list(text)?;

@@ -271,7 +271,7 @@ pub fn fc() -> Vec<Spec> {
 }
 
 /// What can be fused, a ReLU of some slope among them.
-fn posts(slope: f32) -> [Option<Fused>; 5] {
+fn posts(slope: f32) -> [Option<Fused>; 6] {
     let clip = Activation::Clip { min: 0.0, max: 0.5 };
     [
         None,
@@ -279,6 +279,7 @@ fn posts(slope: f32) -> [Option<Fused>; 5] {
         Some(Fused::relu(slope)),
         Fused::of(clip),
         Fused::of(Activation::HardSwish),
+        Fused::of(Activation::Swish { beta: 1.0 }),
     ]
 }
 

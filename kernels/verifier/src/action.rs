@@ -115,6 +115,8 @@ pub enum Meaning {
     /// Four lanes of memory to each 128-bit part.
     BroadcastQuad,
     MultiplyAdd,
+    /// The target is a factor.
+    MultiplyThenAdd,
     NegatedMultiplyAdd,
     Lanewise(Lanewise),
     Shuffle(Shuffle),
@@ -182,6 +184,11 @@ pub enum Action {
     AddressOf {
         to: u8,
         from: Address,
+    },
+    /// A register becomes the address of an offset of the code.
+    Constants {
+        to: u8,
+        from: u64,
     },
     Arithmetic {
         what: Arithmetic,

@@ -41,7 +41,7 @@ pub fn annotate(
     weights: Weights<'_>,
     built: &Built,
 ) -> Vec<Line> {
-    let program = Program::decode(&built.code.bytes, isa);
+    let program = Program::decode(&built.code, isa);
     let factors = factors(variant, isa, problem, weights, built, &program).unwrap_or_default();
     let line = |(offset, text): (u64, String)| {
         let weight = factors.get(&offset).and_then(|bits| {
@@ -98,7 +98,12 @@ fn walk(problem: &Problem, built: &Built, program: &Program<'_>) -> HashMap<u64,
     let footprint = &built.footprint;
     let operands = layer::operands(problem, built);
     let packed = built.packed.bytes();
-    let mut memory = Memory::new(&operands, footprint.dst, footprint.scratch_bytes, packed);
+    let mut memory = Memory::new(
+        &operands,
+        footprint.dst,
+        footprint.scratch_bytes,
+        [packed, built.code.constants()],
+    );
     let mut extremes = Extremes::default();
     let mut seen = HashSet::new();
     let mut all = HashMap::new();

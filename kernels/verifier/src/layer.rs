@@ -108,6 +108,39 @@ pub fn expected(problem: &Problem, weights: Weights<'_>) -> Expected {
     })
 }
 
+/// The formula that kernels follow; all but its polynomials are functions that are known by their names.
+///
+/// e^a = 2ⁿ·(1 + p), and 1/(1 + e^a) by Newton's method from a guess.
+fn logistic(a: Lane, extremes: &mut Extremes) -> Lane {
+    let number = |value: f64| Lane::float(value as f32);
+    let a = extremes.max(number(-87.3), a);
+    let a = extremes.min(number(87.0), a);
+    let whole = number(12_582_912.0 + 127.0);
+    let n = whole.plus(a.times(number(std::f64::consts::LOG2_E)));
+    let ln2 = [0.693_359_4, -2.121_944_4e-4];
+    let rest = |r: Lane, part: f64| r.minus(n.minus(whole).times(number(part)));
+    let r = ln2.into_iter().fold(a, rest);
+    let taylor = [
+        1.984_127e-4,
+        1.388_888_9e-3,
+        8.333_334e-3,
+        4.166_666_8e-2,
+        1.666_666_7e-1,
+        0.5,
+    ];
+    let next = |sum: Lane, coefficient: f64| sum.times(r).plus(number(coefficient));
+    let p = r.plus(taylor.into_iter().fold(Lane::ZERO, next).times(r).times(r));
+    let power = opaque("shift", &[n, Lane::bits(23)]);
+    let one = number(1.0);
+    let sum = power.plus(power.times(p)).plus(one);
+    let guess = opaque("subtract integers", &[Lane::bits(0x7EF3_11C3), sum]);
+    let step = |y: Lane, _| {
+        let e = one.minus(sum.times(y));
+        y.plus(y.times(e.plus(e.times(e))))
+    };
+    [(); 2].into_iter().fold(guess, step)
+}
+
 /// NaN stays NaN, as everywhere below where the input is the second operand.
 fn activated(value: Lane, post: Option<Fused>, extremes: &mut Extremes) -> Lane {
     match post.map(Fused::activation) {
@@ -121,7 +154,7 @@ fn activated(value: Lane, post: Option<Fused>, extremes: &mut Extremes) -> Lane 
             positive.plus(below.times(Lane::float(slope)))
         }
         Some(activation) => {
-            plain(activation, value, extremes).expect("what is fused is made of few instructions")
+            plain(activation, value, extremes).expect("what is fused has a formula")
         }
     }
 }
@@ -263,7 +296,7 @@ fn channelwise(p: &ChannelwiseProblem, weights: Weights<'_>, extremes: &mut Extr
     result
 }
 
-/// `None` for a function with exponentials or of which only a polynomial comes near.
+/// `None` for a function of which only bounds are proved.
 fn function(p: &FunctionProblem, extremes: &mut Extremes) -> Option<Vec<Lane>> {
     let mut result = Vec::new();
     for c in 0..p.dst.c {
@@ -278,6 +311,14 @@ fn function(p: &FunctionProblem, extremes: &mut Extremes) -> Option<Vec<Lane>> {
 fn plain(function: Activation, x: Lane, extremes: &mut Extremes) -> Option<Lane> {
     use Activation::*;
     let number = |value: f64| Lane::float(value as f32);
+    match function {
+        Sigmoid => return Some(logistic(Lane::ZERO.minus(x), extremes)),
+        Swish { beta } => {
+            let exponent = x.times(Lane::float(-beta));
+            return Some(x.times(logistic(exponent, extremes)));
+        }
+        _ => {}
+    }
     let mut clamp = |x: Lane, [low, high]: [f32; 2]| {
         let raised = extremes.max(Lane::float(low), x);
         extremes.min(Lane::float(high), raised)

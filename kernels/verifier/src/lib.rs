@@ -32,9 +32,10 @@
 //!
 //! # What is not proved
 //!
-//! * **Softmax and functions with exponentials: bounds only** ([`Scope::BoundsOnly`]). All of the above but the values: that every
-//!   result is written, from defined values. An exponential that is computed wrongly is not noticed;
-//!   the engine's own comparison with the reference is what looks at it.
+//! * **Softmax and functions with exponentials other than Sigmoid and Swish: bounds only** ([`Scope::BoundsOnly`]).
+//!   All of the above but the values: that every result is written, from defined values. An exponential that is
+//!   computed wrongly is not noticed; the engine's own comparison with the reference is what looks at it. (Of Sigmoid
+//!   and Swish the formula is proved, steps on the bits of floats as functions that are known by their names.)
 //! * Rounding: the order of additions, and whether a multiplication and an addition are fused.
 //! * The sign of zeros, and what infinities and NaN do in sums and products: a weight of zero times an
 //!   infinity, say. (Which operand of a maximum wins over NaN is proved.)
@@ -119,12 +120,12 @@ impl<'a> Definition<'a> {
                 "the kernel has other operands".to_owned(),
             ));
         }
-        let program = Program::decode(&built.code.bytes, isa);
+        let program = Program::decode(&built.code, isa);
         let mut memory = Memory::new(
             &self.operands,
             built.footprint.dst,
             built.footprint.scratch_bytes,
-            built.packed.bytes(),
+            [built.packed.bytes(), built.code.constants()],
         );
         let executed = self.walk(built, &program, &mut memory)?;
         Ok(Proof {

@@ -216,6 +216,11 @@ impl<'p, 'm, 'b> Machine<'p, 'm, 'b> {
                 self.set(to, value);
                 Ok(())
             }
+            Action::Constants { to, from } if from == self.program.end() => {
+                self.set(to, Value::Pointer(Pointer::new(Region::Constants, 0)));
+                Ok(())
+            }
+            Action::Constants { .. } => Err(Wrong::refused("takes an address inside the code")),
             Action::Arithmetic { what, to, a, b } => {
                 self.arithmetic(what, to, a, b);
                 Ok(())

@@ -22,6 +22,8 @@ pub enum Region {
     Scratch,
     /// Packed weights and tables.
     Packed,
+    /// What lies behind the instructions.
+    Constants,
     Arguments,
     Stack,
 }
@@ -32,7 +34,7 @@ impl Region {
     pub fn alignment(self) -> i64 {
         match self {
             Self::Source(_) | Self::Result => 4,
-            Self::Scratch | Self::Packed => 64,
+            Self::Scratch | Self::Packed | Self::Constants => 64,
             Self::Arguments => 8,
             Self::Stack => 16,
         }
@@ -47,6 +49,7 @@ impl fmt::Display for Region {
             Self::Result => f.write_str("the result"),
             Self::Scratch => f.write_str("the scratch memory"),
             Self::Packed => f.write_str("the packed weights"),
+            Self::Constants => f.write_str("the constants"),
             Self::Arguments => f.write_str("the arguments"),
             Self::Stack => f.write_str("the stack"),
         }
@@ -133,6 +136,7 @@ pub struct Memory<'a> {
     pub result: Cells,
     scratch: Cells,
     packed: &'a [u8],
+    constants: &'a [u8],
     /// In words of 8 bytes.
     arguments: Vec<Value>,
     /// Which task wrote each element of the result.
@@ -148,7 +152,7 @@ impl<'a> Memory<'a> {
         sources: &'a [Cells],
         result: Extent,
         scratch_bytes: usize,
-        packed: &'a [u8],
+        [packed, constants]: [&'a [u8]; 2],
     ) -> Self {
         let after = scratch_bytes.div_ceil(4);
         let result = Cells::new(result);
@@ -158,6 +162,7 @@ impl<'a> Memory<'a> {
             result,
             scratch: Cells::new(Extent { before: 0, after }),
             packed,
+            constants,
             arguments: Vec::new(),
             task: NOBODY,
         }
@@ -173,7 +178,7 @@ impl<'a> Memory<'a> {
     /// A word or less into a general-purpose register.
     pub fn load_word(&self, from: Pointer, bytes: u8) -> Checked<Value> {
         match from.region {
-            Region::Packed => self.packed_bytes(from, bytes).map(Value::Number),
+            Region::Packed => self.table_bytes(from, bytes).map(Value::Number),
             Region::Arguments => self.argument(from, bytes),
             region => Err(Wrong::access(format!(
                 "{region} is read into a general-purpose register"
@@ -191,12 +196,14 @@ impl<'a> Memory<'a> {
     }
 
     /// Bytes of tables, the lowest first.
-    fn packed_bytes(&self, from: Pointer, count: u8) -> Checked<u64> {
+    fn table_bytes(&self, from: Pointer, count: u8) -> Checked<u64> {
+        let table = match from.region {
+            Region::Constants => self.constants,
+            _ => self.packed,
+        };
         let start = usize::try_from(from.offset).ok();
-        let bytes = start.and_then(|start| {
-            self.packed
-                .get(start..start.checked_add(usize::from(count))?)
-        });
+        let bytes =
+            start.and_then(|start| table.get(start..start.checked_add(usize::from(count))?));
         let bytes = bytes.ok_or_else(|| outside("reads", count, from))?;
         let joined = bytes
             .iter()
@@ -217,15 +224,15 @@ impl<'a> Memory<'a> {
     /// Bytes of a table as a number: indices and masks.
     pub fn load_bytes(&self, from: Pointer, bytes: u8) -> Checked<u64> {
         match from.region {
-            Region::Packed => self.packed_bytes(from, bytes),
+            Region::Packed => self.table_bytes(from, bytes),
             region => Err(Wrong::access(format!("{region} is read as a table"))),
         }
     }
 
     /// 4 bytes.
     pub fn load(&self, from: Pointer) -> Checked<Lane> {
-        if from.region == Region::Packed {
-            return Ok(Lane::bits(self.packed_bytes(from, 4)? as u32));
+        if matches!(from.region, Region::Packed | Region::Constants) {
+            return Ok(Lane::bits(self.table_bytes(from, 4)? as u32));
         }
         let wrong = || outside("reads", 4, from);
         let cells = self.cells(from.region).ok_or_else(wrong)?;

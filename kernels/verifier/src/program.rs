@@ -3,7 +3,7 @@
 use crate::action::Action;
 use crate::rules::{Reason, admit};
 use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, NasmFormatter};
-use skimjit_kernels::jit::Isa;
+use skimjit_kernels::jit::{Code, Isa};
 
 /// Marks offsets at which no instruction starts.
 const NOTHING: u32 = u32::MAX;
@@ -17,6 +17,7 @@ pub struct Step {
 
 /// Decoded code.
 pub struct Program<'c> {
+    /// The instructions.
     code: &'c [u8],
     steps: Vec<Step>,
     /// Index of the instruction that starts at an offset.
@@ -25,7 +26,8 @@ pub struct Program<'c> {
 
 impl<'c> Program<'c> {
     /// Decodes everything. What may not be there is refused only where it is reached.
-    pub fn decode(code: &'c [u8], isa: Isa) -> Self {
+    pub fn decode(code: &'c Code, isa: Isa) -> Self {
+        let code = code.instructions();
         let mut starts = vec![NOTHING; code.len()];
         let mut steps = Vec::with_capacity(code.len() / 5);
         for instruction in Decoder::new(64, code, DecoderOptions::NONE) {
@@ -51,6 +53,11 @@ impl<'c> Program<'c> {
     pub fn at(&self, offset: u64) -> Option<&Step> {
         let offset = usize::try_from(offset).ok()?;
         self.steps.get(*self.starts.get(offset)? as usize)
+    }
+
+    /// Offset of what follows the instructions.
+    pub fn end(&self) -> u64 {
+        self.code.len() as u64
     }
 
     /// All instructions: offset and text.

@@ -189,6 +189,12 @@ fn low_bytes(i: &Instruction) -> Result<Action, Reason> {
 }
 
 fn address_of(i: &Instruction) -> Result<Action, Reason> {
+    if i.memory_base() == Register::RIP {
+        return Ok(Action::Constants {
+            to: wide(i.op0_register()).and_then(target)?,
+            from: i.ip_rel_memory_address(),
+        });
+    }
     Ok(Action::AddressOf {
         to: wide(i.op0_register()).and_then(target)?,
         from: address(i)?,
@@ -424,6 +430,7 @@ static RULES: &[Rule] = rules! {
     VEX_Vbroadcastss_ymm_m32: Avx2, 8, Memory, Never, None, M::BroadcastLane;
     VEX_Vbroadcastf128_ymm_m128: Avx2, 8, Memory, Never, None, M::BroadcastQuad;
     VEX_Vbroadcastss_ymm_xmm: Avx2, 8, Register, Never, None, M::BroadcastLane;
+    VEX_Vfmadd213ps_ymm_ymm_ymmm256: Avx2, 8, Memory, Never, None, M::MultiplyThenAdd;
     VEX_Vfmadd231ps_ymm_ymm_ymmm256: Avx2, 8, Either, Never, None, M::MultiplyAdd;
     VEX_Vfnmadd231ps_ymm_ymm_ymmm256: Avx2, 8, Either, Never, None, M::NegatedMultiplyAdd;
     VEX_Vaddps_ymm_ymm_ymmm256: Avx2, 8, Either, Never, None, M::Lanewise(L::Add);
@@ -464,6 +471,7 @@ static RULES: &[Rule] = rules! {
     EVEX_Vbroadcastss_zmm_k1z_xmmm32: Avx512, 16, Either, Never, None, M::BroadcastLane;
     EVEX_Vbroadcastf32x4_zmm_k1z_m128: Avx512, 16, Memory, Never, None, M::BroadcastQuad;
     EVEX_Vpbroadcastd_zmm_k1z_r32: Avx512, 16, Register, Never, None, M::BroadcastGeneral;
+    EVEX_Vfmadd213ps_zmm_k1z_zmm_zmmm512b32_er: Avx512, 16, Memory, Never, None, M::MultiplyThenAdd;
     EVEX_Vfmadd231ps_zmm_k1z_zmm_zmmm512b32_er: Avx512, 16, Broadcast, Never, None, M::MultiplyAdd;
     EVEX_Vfnmadd231ps_zmm_k1z_zmm_zmmm512b32_er: Avx512, 16, Broadcast, Never, None, M::NegatedMultiplyAdd;
     EVEX_Vaddps_zmm_k1z_zmm_zmmm512b32_er: Avx512, 16, Broadcast, Never, None, M::Lanewise(L::Add);
@@ -532,7 +540,7 @@ mod tests {
             ("ret 8", &[0xC2, 0x08, 0x00]),
             ("66 ret", &[0x66, 0xC3]),
             ("mov eax, [edi]", &[0x67, 0x8B, 0x07]),
-            ("lea rax, [rip]", &[0x48, 0x8D, 0x05, 0, 0, 0, 0]),
+            ("mov rax, [rip]", &[0x48, 0x8B, 0x05, 0, 0, 0, 0]),
             ("pop rsp", &[0x5C]),
             ("sub rsp, 8", &[0x48, 0x83, 0xEC, 0x08]),
             (

@@ -61,6 +61,14 @@ impl Machine<'_, '_, '_> {
                 self.write(i, active, &lanes)
             }
             Meaning::MultiplyAdd => self.multiply_add(i, active, Lane::plus),
+            Meaning::MultiplyThenAdd => {
+                let [a, b] = [self.read(i.a, active)?, self.read(i.b, active)?];
+                let mut value = self.read(i.to, active)?;
+                for lane in (0..LANES).filter(|&lane| lane_of(active, lane)) {
+                    value[lane] = value[lane].times(a[lane]).plus(b[lane]);
+                }
+                self.write(i, active, &value)
+            }
             Meaning::NegatedMultiplyAdd => self.multiply_add(i, active, Lane::minus),
             Meaning::Lanewise(what) => self.lanewise(i, what, active),
             Meaning::Shuffle(what) => self.shuffle(i, what, active),

@@ -220,7 +220,7 @@ fn compiled(built: &Built, codes: &[Vec<u8>]) -> Vec<CompiledKernel> {
 fn code(bytes: &[u8]) -> Code {
     Code {
         bytes: bytes.to_vec(),
-        entries: vec![],
+        ..Code::default()
     }
 }
 

@@ -37,6 +37,7 @@ fn post(random: &mut Random) -> Option<Fused> {
         Some(Fused::relu(0.1)),
         Fused::of(clip),
         Fused::of(Activation::HardSwish),
+        Fused::of(Activation::Swish { beta: 1.702 }),
     ];
     pick(random, &all)
 }
