@@ -68,7 +68,7 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &ChannelwiseProblem) {
         }
         asm.add_imm(WEI, 12);
     };
-    let compute = |asm: &mut A| {
+    let compute = |asm: &mut A, _| {
         if problem.affine {
             asm.vmul(x, x, scale);
             asm.vadd(x, x, shift);
@@ -79,6 +79,12 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &ChannelwiseProblem) {
             asm.fma(x, low, slope);
         }
     };
-    emit_planes(asm, [&problem.src, &problem.dst], (x, mask), begin, compute);
+    emit_planes(
+        asm,
+        [&problem.src, &problem.dst],
+        (&[x], mask),
+        begin,
+        compute,
+    );
     asm.ret();
 }

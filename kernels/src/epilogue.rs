@@ -2,18 +2,19 @@
 //! left out.
 
 use crate::emit::TMP;
-use crate::exponential::Exponential;
+use crate::lockstep::{Lockstep, R};
 use crate::problem::Fused;
 use skimjit_jit::asm::{Cond, Mem, V, VectorAsm};
 use skimjit_models::ops::Activation;
 
 /// What happens to results before they are stored.
-#[derive(Clone, Copy)]
 pub struct Epilogue {
     activation: Option<Activation>,
     /// 0 where an activation compares with it.
     zero: V,
     scratch: [V; 2],
+    /// Others that functions of many instructions overwrite.
+    spare: Vec<V>,
 }
 
 impl Epilogue {
@@ -24,6 +25,15 @@ impl Epilogue {
             activation: activation.map(Fused::activation),
             zero,
             scratch: [tmp, constant],
+            spare: Vec::new(),
+        }
+    }
+
+    /// With more registers that hold nothing: functions of many instructions take several vectors side by side.
+    pub fn with_spare(self, spare: impl IntoIterator<Item = V>) -> Self {
+        Self {
+            spare: spare.into_iter().collect(),
+            ..self
         }
     }
 
@@ -44,6 +54,35 @@ impl Epilogue {
         if let Some(residual) = residual {
             asm.vadd_mem(x, x, residual);
         }
+        self.activate(asm, &[x]);
+    }
+
+    /// Applies the activation.
+    pub fn activate<A: VectorAsm>(&self, asm: &mut A, all: &[V]) {
+        if let Some(Activation::Swish { beta }) = self.activation {
+            return self.swish(asm, all, beta);
+        }
+        all.iter().for_each(|&x| self.activate_one(asm, x));
+    }
+
+    fn swish<A: VectorAsm>(&self, asm: &mut A, all: &[V], beta: f32) {
+        let mut free = vec![self.zero];
+        free.extend(self.scratch.iter().chain(&self.spare));
+        let names = all.iter().chain(&free).map(|register| register.0);
+        let name = names.chain(beta.to_le_bytes()).collect();
+        asm.call_shared(name, |asm| {
+            asm.lea_constants(TMP);
+            let free: Vec<&[V]> = free.chunks_exact(3).collect();
+            for some in all.chunks(free.len()) {
+                let member = |(&x, free): (&V, &&[V])| [&[x], *free].concat();
+                let members: Vec<Vec<V>> = some.iter().zip(&free).map(member).collect();
+                Lockstep::new(asm, TMP, &members).swish(R(0), beta, [R(1), R(2), R(3)]);
+            }
+        });
+    }
+
+    /// What takes a few instructions.
+    fn activate_one<A: VectorAsm>(&self, asm: &mut A, x: V) {
         let [tmp, constant] = self.scratch;
         // The second operand of extremes wins when either is NaN: NaN stays.
         match self.activation {
@@ -70,11 +109,6 @@ impl Epilogue {
                 asm.broadcast_imm(constant, 1.0, TMP);
                 asm.vmin(tmp, constant, tmp);
                 asm.vmul(x, x, tmp);
-            }
-            Some(Activation::Swish { beta }) => {
-                asm.lea_constants(TMP);
-                let exponential = Exponential { base: TMP };
-                exponential.swish(asm, x, beta, [self.zero, tmp, constant]);
             }
             Some(other) => unreachable!("{other:?} is not fused"),
         }

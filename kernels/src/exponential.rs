@@ -3,7 +3,8 @@
 //! eˣ = 2ⁿ·(1 + p), n being the integer nearest to x/ln 2 and p = eʳ − 1 a polynomial of the rest r, |r| ≤ ln 2 / 2.
 //! Both eˣ and eˣ − 1 follow without cancellation.
 
-use skimjit_jit::asm::{Gp, Mem, V, VectorAsm};
+use crate::lockstep::{Lockstep, R};
+use skimjit_jit::asm::VectorAsm;
 
 /// Arguments between which eˣ is neither 0 nor infinite, with some distance.
 pub const EXP_RANGE: [f32; 2] = [-87.3, 88.3];
@@ -28,116 +29,94 @@ const BIAS: f32 = 127.0;
 /// These bits minus those of a positive number are about its reciprocal.
 const RECIPROCAL_GUESS: u32 = 0x7EF3_11C3;
 
-/// Emits with constants that lie behind the code: their address is in `base`.
-#[derive(Clone, Copy)]
-pub struct Exponential {
-    pub base: Gp,
-}
-
-impl Exponential {
-    /// A constant in all lanes.
-    pub fn number<A: VectorAsm>(self, asm: &mut A, value: f64) -> Mem {
-        asm.constant(self.base, (value as f32).to_bits())
-    }
-
-    /// A constant into a register.
-    pub fn load<A: VectorAsm>(self, asm: &mut A, to: V, value: f64) {
-        let at = self.number(asm, value);
-        asm.load(to, at);
-    }
-
+impl<A: VectorAsm> Lockstep<'_, A> {
     /// x = min(max(x, low), high); NaN stays. Overwrites `t`.
-    pub fn clamp<A: VectorAsm>(self, asm: &mut A, x: V, [low, high]: [f32; 2], t: V) {
-        self.load(asm, t, low.into());
-        asm.vmax(x, t, x);
-        self.load(asm, t, high.into());
-        asm.vmin(x, t, x);
+    pub fn clamp(&mut self, x: R, [low, high]: [f32; 2], t: R) {
+        self.set(t, low.into());
+        self.vmax(x, t, x);
+        self.set(t, high.into());
+        self.vmin(x, t, x);
     }
 
     /// x = the polynomial of `of` with these coefficients, highest power first.
-    pub fn polynomial<A: VectorAsm>(self, asm: &mut A, x: V, of: V, coefficients: &[f32]) {
-        let Some((&first, others)) = coefficients.split_first() else {
-            return asm.zero(x);
-        };
-        self.load(asm, x, first.into());
-        for &coefficient in others {
-            let next = self.number(asm, coefficient.into());
-            asm.fma_then_mem(x, of, next);
+    pub fn polynomial(&mut self, x: R, of: R, coefficients: &[f32]) {
+        for (i, &coefficient) in coefficients.iter().enumerate() {
+            let coefficient = self.number(coefficient.into());
+            match i {
+                0 => self.load(x, coefficient),
+                _ => self.fma_then_mem(x, of, coefficient),
+            }
         }
     }
 
-    /// n = 2ⁿ and x = p, where eˣ = 2ⁿ·(1 + p), of an argument that is clamped. Overwrites `t`.
-    pub fn parts<A: VectorAsm>(self, asm: &mut A, x: V, [n, t]: [V; 2]) {
-        self.scaled_parts(asm, x, [n, t], 0.0);
-    }
-
-    /// The same with n = 2ⁿ⁺ᵐ, `more` being m.
-    fn scaled_parts<A: VectorAsm>(self, asm: &mut A, x: V, [n, t]: [V; 2], more: f32) {
+    /// n = 2ⁿ⁺ᵐ and x = p, where eˣ = 2ⁿ·(1 + p), of an argument that is clamped; `more` is m. Overwrites `t`.
+    fn exp_parts(&mut self, x: R, [n, t]: [R; 2], more: f32) {
         // The sum's last bits are n and the bias: one shift makes them an exponent.
-        self.load(asm, n, (WHOLE + BIAS + more).into());
-        let log2_e = self.number(asm, std::f64::consts::LOG2_E);
-        asm.fma_mem(n, x, log2_e);
-        let undo = self.number(asm, -f64::from(WHOLE + BIAS + more));
-        asm.vadd_mem(t, n, undo);
+        let whole = f64::from(WHOLE + BIAS + more);
+        self.set(n, whole);
+        let log2_e = self.number(std::f64::consts::LOG2_E);
+        self.fma_mem(n, x, log2_e);
+        let undo = self.number(-whole);
+        self.vadd_mem(t, n, undo);
         for part in MINUS_LN2 {
-            let part = self.number(asm, part.into());
-            asm.fma_mem(x, t, part);
+            let part = self.number(part.into());
+            self.fma_mem(x, t, part);
         }
-        self.polynomial(asm, t, x, &COEFFICIENTS);
-        asm.vmul(t, t, x);
-        asm.fma(x, t, x);
-        asm.shl_i32(n, n, 23);
+        self.polynomial(t, x, &COEFFICIENTS);
+        self.vmul(t, t, x);
+        self.fma(x, t, x);
+        self.shl_i32(n, n, 23);
     }
 
     /// n = eˣ of an argument that is clamped; overwrites x and `t`.
-    pub fn exp<A: VectorAsm>(self, asm: &mut A, x: V, [n, t]: [V; 2]) {
-        self.clamp(asm, x, EXP_RANGE, t);
-        self.parts(asm, x, [n, t]);
-        asm.fma(n, n, x);
+    pub fn exp(&mut self, x: R, [n, t]: [R; 2]) {
+        self.clamp(x, EXP_RANGE, t);
+        self.exp_parts(x, [n, t], 0.0);
+        self.fma(n, n, x);
     }
 
     /// n = eˣ / 2; overflows where half of eˣ does. Overwrites x and `t`.
-    pub fn half_exp<A: VectorAsm>(self, asm: &mut A, x: V, [n, t]: [V; 2]) {
-        self.clamp(asm, x, [EXP_RANGE[0], 89.0], t);
-        self.scaled_parts(asm, x, [n, t], -1.0);
-        asm.fma(n, n, x);
+    pub fn half_exp(&mut self, x: R, [n, t]: [R; 2]) {
+        self.clamp(x, [EXP_RANGE[0], 89.0], t);
+        self.exp_parts(x, [n, t], -1.0);
+        self.fma(n, n, x);
     }
 
     /// x = eˣ − 1 of an argument that is clamped at `range`; overwrites `n` and `t`.
-    pub fn exp_m1<A: VectorAsm>(self, asm: &mut A, x: V, range: [f32; 2], [n, t]: [V; 2]) {
-        self.clamp(asm, x, range, t);
-        self.parts(asm, x, [n, t]);
-        asm.vmul(x, x, n);
-        let minus_one = self.number(asm, -1.0);
-        asm.vadd_mem(n, n, minus_one);
-        asm.vadd(x, x, n);
+    pub fn exp_m1(&mut self, x: R, range: [f32; 2], [n, t]: [R; 2]) {
+        self.clamp(x, range, t);
+        self.exp_parts(x, [n, t], 0.0);
+        self.vmul(x, x, n);
+        let minus_one = self.number(-1.0);
+        self.vadd_mem(n, n, minus_one);
+        self.vadd(x, x, n);
     }
 
     /// y = 1 / (1 + eˣ) without a division, which other instructions wait for: a first guess is 12 % off,
     /// and each of two steps leaves the third power of what it finds. Overwrites x and `n`.
-    pub fn logistic<A: VectorAsm>(self, asm: &mut A, x: V, [n, y]: [V; 2]) {
-        self.clamp(asm, x, LOGISTIC_RANGE, y);
-        self.parts(asm, x, [n, y]);
-        asm.fma(n, n, x);
-        let one = self.number(asm, 1.0);
-        asm.vadd_mem(n, n, one);
-        let guess = asm.constant(self.base, RECIPROCAL_GUESS);
-        asm.load(y, guess);
-        asm.sub_i32(y, y, n);
+    pub fn logistic(&mut self, x: R, [n, y]: [R; 2]) {
+        self.clamp(x, LOGISTIC_RANGE, y);
+        self.exp_parts(x, [n, y], 0.0);
+        self.fma(n, n, x);
+        let one = self.number(1.0);
+        self.vadd_mem(n, n, one);
+        let guess = self.bits(RECIPROCAL_GUESS);
+        self.load(y, guess);
+        self.sub_i32(y, y, n);
         // 1/n = y / (1 − e) with e = 1 − n·y, and 1/(1 − e) is about 1 + e + e².
         for _ in 0..2 {
-            asm.load(x, one);
-            asm.fnma(x, n, y);
-            asm.fma(x, x, x);
-            asm.fma(y, y, x);
+            self.load(x, one);
+            self.fnma(x, n, y);
+            self.fma(x, x, x);
+            self.fma(y, y, x);
         }
     }
 
     /// x = x / (1 + e^(−beta·x)); overwrites the others.
-    pub fn swish<A: VectorAsm>(self, asm: &mut A, x: V, beta: f32, [e, n, y]: [V; 3]) {
-        let minus_beta = self.number(asm, -f64::from(beta));
-        asm.vmul_mem(e, x, minus_beta);
-        self.logistic(asm, e, [n, y]);
-        asm.vmul(x, x, y);
+    pub fn swish(&mut self, x: R, beta: f32, [e, n, y]: [R; 3]) {
+        let minus_beta = self.number(-f64::from(beta));
+        self.vmul_mem(e, x, minus_beta);
+        self.logistic(e, [n, y]);
+        self.vmul(x, x, y);
     }
 }

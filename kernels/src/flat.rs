@@ -373,7 +373,12 @@ impl Flat {
         [zero, permutation, mask, tmp]: [V; 4],
         masked: bool,
     ) {
-        let epilogue = Epilogue::new(self.problem.post, [zero, tmp, permutation]);
+        let used = |register: V| {
+            let mut accs = accs.iter().flatten();
+            accs.any(|&acc| acc == register) || [zero, permutation, mask, tmp].contains(&register)
+        };
+        let spare = (0..A::VREGS).map(V).filter(|&register| !used(register));
+        let epilogue = Epilogue::new(self.problem.post, [zero, tmp, permutation]).with_spare(spare);
         let mask = masked.then_some(A::mask(STORE_MASK, mask));
         let staged = matches!(self.form, Form::Staged(_));
         epilogue.prepare(asm);
@@ -386,25 +391,30 @@ impl Flat {
                 asm.load_i32(TMP, record.plus(STAGED_DST));
                 asm.load(permutation, record.plus(STAGED_PERMUTATION));
             };
-            if staged {
-                load_place(asm);
-            }
-            for (acc, &plane) in accs.iter().zip(planes) {
-                let acc = acc[t as usize];
+            let at = |base, plane: u32| {
                 let plane = plane as i32 * self.problem.dst.pitch as i32 * 4;
-                let at = |base| match staged {
+                match staged {
                     true => Mem::indexed(base, TMP, 1, plane),
                     false => Mem::new(base, t * vector_bytes::<A>() + plane),
-                };
-                if staged {
-                    asm.permute(acc, permutation, acc);
                 }
-                epilogue.apply(asm, acc, self.problem.residual.then_some(at(RES)));
-                if staged && epilogue.uses_scratch() {
-                    // Its constants went through both registers.
-                    load_place(asm);
-                }
-                store(asm, at(DST), acc, mask);
+            };
+            let accs: Vec<V> = accs.iter().map(|accs| accs[t as usize]).collect();
+            if staged {
+                load_place(asm);
+                accs.iter()
+                    .for_each(|&acc| asm.permute(acc, permutation, acc));
+            }
+            if self.problem.residual {
+                let add = |(&acc, &plane)| asm.vadd_mem(acc, acc, at(RES, plane));
+                accs.iter().zip(planes).for_each(add);
+            }
+            epilogue.activate(asm, &accs);
+            if staged && epilogue.uses_scratch() {
+                // Its constants went through both registers.
+                load_place(asm);
+            }
+            for (&acc, &plane) in accs.iter().zip(planes) {
+                store(asm, at(DST, plane), acc, mask);
             }
         }
     }

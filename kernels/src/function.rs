@@ -4,7 +4,8 @@
 //! maxima with 0 choose between them.
 
 use crate::emit::{AUX, COUNT, DST, SRC, WEI, entry, load, load_args, store, vector_bytes};
-use crate::exponential::{EXP_RANGE, Exponential};
+use crate::exponential::EXP_RANGE;
+use crate::lockstep::{Lockstep, R};
 use crate::planes::{emit_planes, same_dims};
 use crate::problem::refuse;
 use crate::variant::{
@@ -13,7 +14,7 @@ use crate::variant::{
 };
 use crate::{AlignedBuf, Extent, Footprint, FunctionProblem, Planes};
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{M, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Cond, Gp, M, Mem, V, VectorAsm};
 use skimjit_models::Pattern;
 use skimjit_models::ops::Activation;
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
@@ -32,6 +33,8 @@ use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 pub struct Function;
 
 const TASKS: u32 = 16;
+/// Address of the constants; there are no weights.
+const CONSTANTS: Gp = WEI;
 
 impl TypedVariant for Function {
     type Problem = FunctionProblem;
@@ -165,28 +168,39 @@ const ERF: [&[f32]; 2] = [
 ];
 
 /// Operand and result.
-const X: V = V(0);
-/// 0.
-const ZERO: V = V(7);
-/// The operand as it was.
-const OPERAND: V = V(6);
+const X: R = R(0);
 /// Free for steps; the exponential leaves a power of two in the first.
-const N: V = V(1);
+const N: R = R(1);
 /// See [`N`].
-const P: V = V(2);
+const P: R = R(2);
 /// See [`N`].
-const Q: V = V(3);
+const Q: R = R(3);
 /// Overwritten by constants.
-const T: V = V(4);
-/// There are no weights.
-const MATH: Exponential = Exponential { base: WEI };
+const T: R = R(4);
+/// The operand as it was.
+const OPERAND: R = R(5);
+/// 0.
+const ZERO: R = R(6);
+/// Registers of a vector, all but the last of them its own.
+const REGISTERS: u8 = 7;
+
+/// Vectors side by side.
+fn members<A: VectorAsm>() -> Vec<Vec<V>> {
+    let own = REGISTERS - 1;
+    // One holds 0, one may hold a mask.
+    let count = (A::VREGS - 2) / own;
+    let zero = V(count * own);
+    let member = |i| (i * own..(i + 1) * own).map(V).chain([zero]).collect();
+    (0..count).map(member).collect()
+}
 
 /// What every entry begins with; returns the mask of the last vector, loaded if that is wanted.
-fn begin<A: VectorAsm>(asm: &mut A, masked: bool) -> M {
-    let mask = A::mask(1, V(8));
+fn begin<A: VectorAsm>(asm: &mut A, members: &[Vec<V>], masked: bool) -> M {
+    let zero = members[0][ZERO.0];
+    let mask = A::mask(1, V(zero.0 + 1));
     load_args(asm);
-    asm.zero(ZERO);
-    asm.lea_constants(MATH.base);
+    asm.zero(zero);
+    asm.lea_constants(CONSTANTS);
     if masked {
         asm.load_mask(mask, Mem::new(AUX, 0));
     }
@@ -194,228 +208,260 @@ fn begin<A: VectorAsm>(asm: &mut A, masked: bool) -> M {
 }
 
 fn emit_all_planes<A: VectorAsm>(asm: &mut A, problem: &FunctionProblem) {
-    let mask = begin(asm, true);
+    let members = members::<A>();
+    let mask = begin(asm, &members, true);
     let layouts = [&problem.src, &problem.dst];
-    let compute = |asm: &mut A| emit(asm, problem.function);
-    emit_planes(asm, layouts, (X, mask), |_| {}, compute);
+    let registers: Vec<V> = members.iter().map(|member| member[X.0]).collect();
+    let compute = |asm: &mut A, count: usize| {
+        emit(
+            &mut Lockstep::new(asm, CONSTANTS, &members[..count]),
+            problem.function,
+        );
+    };
+    emit_planes(asm, layouts, (&registers, mask), |_| {}, compute);
     asm.ret();
 }
 
 fn emit_row<A: VectorAsm>(asm: &mut A, problem: &FunctionProblem, last: bool) -> usize {
+    let members = members::<A>();
+    let vectors = |asm: &mut A, count: usize, masked: Option<M>| {
+        let members = &members[..count];
+        let at = |base, i: usize| Mem::new(base, i as i32 * vector_bytes::<A>());
+        for (i, member) in members.iter().enumerate() {
+            load(asm, member[X.0], at(SRC, i), masked);
+        }
+        emit(
+            &mut Lockstep::new(asm, CONSTANTS, members),
+            problem.function,
+        );
+        for (i, member) in members.iter().enumerate() {
+            store(asm, at(DST, i), member[X.0], masked);
+        }
+        for register in [SRC, DST] {
+            asm.add_imm(register, count as i32 * vector_bytes::<A>());
+        }
+    };
     entry(asm, &[], |asm| {
-        let mask = begin(asm, last);
-        let masked = last.then_some(mask);
-        asm.counted_loop(COUNT, |asm| {
-            load(asm, X, Mem::new(SRC, 0), masked);
-            emit(asm, problem.function);
-            store(asm, Mem::new(DST, 0), X, masked);
-            asm.add_imm(SRC, vector_bytes::<A>());
-            asm.add_imm(DST, vector_bytes::<A>());
-        });
+        let mask = begin(asm, &members, last);
+        if last {
+            return asm.counted_loop(COUNT, |asm| vectors(asm, 1, Some(mask)));
+        }
+        let (group, rest, done) = (asm.new_label(), asm.new_label(), asm.new_label());
+        asm.bind(group);
+        asm.cmp_imm(COUNT, members.len() as i32);
+        asm.jcc(Cond::Less, rest);
+        vectors(asm, members.len(), None);
+        asm.add_imm(COUNT, -(members.len() as i32));
+        asm.jmp(group);
+        asm.bind(rest);
+        asm.cmp_imm(COUNT, 0);
+        asm.jcc(Cond::Equal, done);
+        asm.counted_loop(COUNT, |asm| vectors(asm, 1, None));
+        asm.bind(done);
     })
 }
 
-fn multiply<A: VectorAsm>(asm: &mut A, x: V, value: f64) {
-    let at = MATH.number(asm, value);
-    asm.vmul_mem(x, x, at);
+fn multiply<A: VectorAsm>(group: &mut Lockstep<'_, A>, x: R, value: f64) {
+    let at = group.number(value);
+    group.vmul_mem(x, x, at);
 }
 
-fn add<A: VectorAsm>(asm: &mut A, x: V, value: f64) {
-    let at = MATH.number(asm, value);
-    asm.vadd_mem(x, x, at);
+fn add<A: VectorAsm>(group: &mut Lockstep<'_, A>, x: R, value: f64) {
+    let at = group.number(value);
+    group.vadd_mem(x, x, at);
 }
 
-fn clamp<A: VectorAsm>(asm: &mut A, x: V, range: [f32; 2]) {
-    MATH.clamp(asm, x, range, T);
+fn clamp<A: VectorAsm>(group: &mut Lockstep<'_, A>, x: R, range: [f32; 2]) {
+    group.clamp(x, range, T);
 }
 
-fn emit<A: VectorAsm>(asm: &mut A, function: Activation) {
+fn emit<A: VectorAsm>(group: &mut Lockstep<'_, A>, function: Activation) {
     use Activation::*;
     match function {
         Sigmoid => {
-            asm.vsub(X, ZERO, X);
-            MATH.logistic(asm, X, [N, P]);
-            asm.vmov(X, P);
+            group.vsub(X, ZERO, X);
+            group.logistic(X, [N, P]);
+            group.vmov(X, P);
         }
         TanH => {
             // (e²ˣ − 1) / (e²ˣ + 1).
-            asm.vadd(X, X, X);
-            MATH.exp_m1(asm, X, [-40.0, 40.0], [N, P]);
-            MATH.load(asm, N, 2.0);
-            asm.vadd(N, N, X);
-            asm.vdiv(X, X, N);
+            group.vadd(X, X, X);
+            group.exp_m1(X, [-40.0, 40.0], [N, P]);
+            group.set(N, 2.0);
+            group.vadd(N, N, X);
+            group.vdiv(X, X, N);
         }
-        Elu { alpha } => elu(asm, [1.0, 1.0, alpha.into()]),
-        Celu { alpha } => elu(asm, [alpha.into(), 1.0, alpha.into()]),
+        Elu { alpha } => elu(group, [1.0, 1.0, alpha.into()]),
+        Celu { alpha } => elu(group, [alpha.into(), 1.0, alpha.into()]),
         Selu { alpha, gamma } => {
             let (alpha, gamma) = (f64::from(alpha), f64::from(gamma));
-            elu(asm, [1.0, gamma, gamma * alpha]);
+            elu(group, [1.0, gamma, gamma * alpha]);
         }
-        Swish { beta } => MATH.swish(asm, X, beta, [N, P, Q]),
-        Mish => mish(asm),
-        Bnll => softplus(asm),
-        Erf => erf(asm),
-        Gelu { tanh } => gelu(asm, tanh),
-        Exp { base, scale, shift } => exponential(asm, exponent(base, scale, shift)),
+        Swish { beta } => group.swish(X, beta, [N, P, Q]),
+        Mish => mish(group),
+        Bnll => softplus(group),
+        Erf => erf(group),
+        Gelu { tanh } => gelu(group, tanh),
+        Exp { base, scale, shift } => exponential(group, exponent(base, scale, shift)),
         Power {
             power,
             scale,
             shift,
-        } => raised(asm, power, [scale, shift]),
-        function => plain(asm, function),
+        } => raised(group, power, [scale, shift]),
+        function => plain(group, function),
     }
 }
 
 /// x = max(x, 0)·above + (e^min(x/unit, 0) − 1)·below.
-fn elu<A: VectorAsm>(asm: &mut A, [unit, above, below]: [f64; 3]) {
-    asm.vmax(OPERAND, ZERO, X);
-    asm.vmin(X, ZERO, X);
+fn elu<A: VectorAsm>(group: &mut Lockstep<'_, A>, [unit, above, below]: [f64; 3]) {
+    group.vmax(OPERAND, ZERO, X);
+    group.vmin(X, ZERO, X);
     if unit != 1.0 {
-        MATH.load(asm, T, unit);
-        asm.vdiv(X, X, T);
+        group.set(T, unit);
+        group.vdiv(X, X, T);
     }
-    MATH.exp_m1(asm, X, EXP_RANGE, [N, P]);
-    multiply(asm, X, below);
-    MATH.load(asm, T, above);
-    asm.fma(X, OPERAND, T);
+    group.exp_m1(X, EXP_RANGE, [N, P]);
+    multiply(group, X, below);
+    group.set(T, above);
+    group.fma(X, OPERAND, T);
 }
 
 /// x·w/(w + 2) with w = eˣ·(eˣ + 2): the tangent's squares are those of 1 + eˣ.
-fn mish<A: VectorAsm>(asm: &mut A) {
-    asm.vmov(OPERAND, X);
+fn mish<A: VectorAsm>(group: &mut Lockstep<'_, A>) {
+    group.vmov(OPERAND, X);
     // Beyond, the quotient is 1, and w must not overflow.
-    MATH.load(asm, T, 40.0);
-    asm.vmin(X, T, X);
-    MATH.exp(asm, X, [N, P]);
-    MATH.load(asm, P, 2.0);
-    asm.vadd(Q, N, P);
-    asm.vmul(N, N, Q);
-    asm.vmul(X, OPERAND, N);
-    asm.vadd(N, N, P);
-    asm.vdiv(X, X, N);
+    group.set(T, 40.0);
+    group.vmin(X, T, X);
+    group.exp(X, [N, P]);
+    group.set(P, 2.0);
+    group.vadd(Q, N, P);
+    group.vmul(N, N, Q);
+    group.vmul(X, OPERAND, N);
+    group.vadd(N, N, P);
+    group.vdiv(X, X, N);
 }
 
 /// max(x, 0) + log(1 + e) with e = e^−|x|; the logarithm is 2·atanh(e / (2 + e)).
-fn softplus<A: VectorAsm>(asm: &mut A) {
-    asm.vmax(OPERAND, ZERO, X);
-    asm.vsub(N, ZERO, X);
-    asm.vmin(X, N, X);
-    MATH.exp(asm, X, [N, P]);
-    MATH.load(asm, T, 2.0);
-    asm.vadd(T, T, N);
-    asm.vdiv(N, N, T);
-    asm.vmul(P, N, N);
-    MATH.polynomial(asm, X, P, &ATANH);
-    asm.vadd(N, N, N);
-    asm.fma(OPERAND, X, N);
-    asm.vmov(X, OPERAND);
+fn softplus<A: VectorAsm>(group: &mut Lockstep<'_, A>) {
+    group.vmax(OPERAND, ZERO, X);
+    group.vsub(N, ZERO, X);
+    group.vmin(X, N, X);
+    group.exp(X, [N, P]);
+    group.set(T, 2.0);
+    group.vadd(T, T, N);
+    group.vdiv(N, N, T);
+    group.vmul(P, N, N);
+    group.polynomial(X, P, &ATANH);
+    group.vadd(N, N, N);
+    group.fma(OPERAND, X, N);
+    group.vmov(X, OPERAND);
 }
 
-fn erf<A: VectorAsm>(asm: &mut A) {
-    clamp(asm, X, [-4.0, 4.0]);
-    asm.vmul(N, X, X);
-    MATH.polynomial(asm, P, N, ERF[0]);
-    MATH.polynomial(asm, Q, N, ERF[1]);
-    asm.vmul(X, X, P);
-    asm.vdiv(X, X, Q);
+fn erf<A: VectorAsm>(group: &mut Lockstep<'_, A>) {
+    clamp(group, X, [-4.0, 4.0]);
+    group.vmul(N, X, X);
+    group.polynomial(P, N, ERF[0]);
+    group.polynomial(Q, N, ERF[1]);
+    group.vmul(X, X, P);
+    group.vdiv(X, X, Q);
 }
 
-fn gelu<A: VectorAsm>(asm: &mut A, tanh: bool) {
-    asm.vmov(OPERAND, X);
+fn gelu<A: VectorAsm>(group: &mut Lockstep<'_, A>, tanh: bool) {
+    group.vmov(OPERAND, X);
     if tanh {
         // (1 + tanh u) / 2 is 1 / (1 + e^−2u).
         let factor = -2.0 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
-        asm.vmul(N, X, X);
-        MATH.load(asm, T, factor);
-        multiply(asm, N, factor * 0.044715);
-        asm.vadd(N, N, T);
-        asm.vmul(X, X, N);
-        MATH.logistic(asm, X, [N, P]);
-        asm.vmul(X, OPERAND, P);
+        group.vmul(N, X, X);
+        group.set(T, factor);
+        multiply(group, N, factor * 0.044715);
+        group.vadd(N, N, T);
+        group.vmul(X, X, N);
+        group.logistic(X, [N, P]);
+        group.vmul(X, OPERAND, P);
         return;
     }
-    multiply(asm, X, FRAC_1_SQRT_2);
-    erf(asm);
-    add(asm, X, 1.0);
-    multiply(asm, OPERAND, 0.5);
-    asm.vmul(X, X, OPERAND);
+    multiply(group, X, FRAC_1_SQRT_2);
+    erf(group);
+    add(group, X, 1.0);
+    multiply(group, OPERAND, 0.5);
+    group.vmul(X, X, OPERAND);
 }
 
 /// e^(factor·x + offset), which overflows where it should.
-fn exponential<A: VectorAsm>(asm: &mut A, [factor, offset]: [f32; 2]) {
-    multiply(asm, X, factor.into());
-    add(asm, X, offset.into());
+fn exponential<A: VectorAsm>(group: &mut Lockstep<'_, A>, [factor, offset]: [f32; 2]) {
+    multiply(group, X, factor.into());
+    add(group, X, offset.into());
     // 2¹²⁸ is no float.
-    MATH.half_exp(asm, X, [N, P]);
-    asm.vadd(X, N, N);
+    group.half_exp(X, [N, P]);
+    group.vadd(X, N, N);
 }
 
-fn raised<A: VectorAsm>(asm: &mut A, power: f32, [scale, shift]: [f32; 2]) {
-    multiply(asm, X, scale.into());
-    add(asm, X, shift.into());
+fn raised<A: VectorAsm>(group: &mut Lockstep<'_, A>, power: f32, [scale, shift]: [f32; 2]) {
+    multiply(group, X, scale.into());
+    add(group, X, shift.into());
     if power.abs() == 0.5 {
-        asm.vsqrt(X, X);
+        group.vsqrt(X, X);
     }
     if power < 0.0 {
-        MATH.load(asm, T, 1.0);
-        asm.vdiv(X, T, X);
+        group.set(T, 1.0);
+        group.vdiv(X, T, X);
     }
     if power >= 2.0 {
-        asm.vmul(N, X, X);
+        group.vmul(N, X, X);
         match power == 3.0 {
-            true => asm.vmul(X, X, N),
-            false => asm.vmov(X, N),
+            true => group.vmul(X, X, N),
+            false => group.vmov(X, N),
         }
     }
 }
 
 /// What takes a few instructions.
-fn plain<A: VectorAsm>(asm: &mut A, function: Activation) {
+fn plain<A: VectorAsm>(group: &mut Lockstep<'_, A>, function: Activation) {
     use Activation::*;
     match function {
-        Clip { min, max } => clamp(asm, X, [min, max]),
+        Clip { min, max } => clamp(group, X, [min, max]),
         AbsVal => {
-            asm.vsub(N, ZERO, X);
-            asm.vmax(X, N, X);
+            group.vsub(N, ZERO, X);
+            group.vmax(X, N, X);
         }
         HardSigmoid { alpha, beta } => {
-            multiply(asm, X, alpha.into());
-            add(asm, X, beta.into());
-            clamp(asm, X, [0.0, 1.0]);
+            multiply(group, X, alpha.into());
+            add(group, X, beta.into());
+            clamp(group, X, [0.0, 1.0]);
         }
         HardSwish => {
-            asm.vmov(OPERAND, X);
-            multiply(asm, X, 1.0 / 6.0);
-            add(asm, X, 0.5);
-            clamp(asm, X, [0.0, 1.0]);
-            asm.vmul(X, X, OPERAND);
+            group.vmov(OPERAND, X);
+            multiply(group, X, 1.0 / 6.0);
+            add(group, X, 0.5);
+            clamp(group, X, [0.0, 1.0]);
+            group.vmul(X, X, OPERAND);
         }
         Softsign => {
-            asm.vsub(N, ZERO, X);
-            asm.vmax(N, N, X);
-            add(asm, N, 1.0);
-            asm.vdiv(X, X, N);
+            group.vsub(N, ZERO, X);
+            group.vmax(N, N, X);
+            add(group, N, 1.0);
+            group.vdiv(X, X, N);
         }
-        Sqrt => asm.vsqrt(X, X),
+        Sqrt => group.vsqrt(X, X),
         Reciprocal => {
-            MATH.load(asm, T, 1.0);
-            asm.vdiv(X, T, X);
+            group.set(T, 1.0);
+            group.vdiv(X, T, X);
         }
-        Round => asm.vround(X, X),
-        Sign => steepen(asm, -1.0),
+        Round => group.vround(X, X),
+        Sign => steepen(group, -1.0),
         Threshold { threshold } => {
-            add(asm, X, -f64::from(threshold));
+            add(group, X, -f64::from(threshold));
             // NaN is not greater than the threshold.
-            asm.vmax(X, X, ZERO);
-            steepen(asm, 0.0);
+            group.vmax(X, X, ZERO);
+            steepen(group, 0.0);
         }
         function => unreachable!("{function:?} is not supported"),
     }
 }
 
 /// x = 0 where it is 0, else 1 or `low` by its sign: the smallest number times 2¹⁴⁹ is 1.
-fn steepen<A: VectorAsm>(asm: &mut A, low: f32) {
-    multiply(asm, X, 2f64.powi(127));
-    multiply(asm, X, 2f64.powi(22));
-    clamp(asm, X, [low, 1.0]);
+fn steepen<A: VectorAsm>(group: &mut Lockstep<'_, A>, low: f32) {
+    multiply(group, X, 2f64.powi(127));
+    multiply(group, X, 2f64.powi(22));
+    clamp(group, X, [low, 1.0]);
 }

@@ -17,6 +17,7 @@ mod flat;
 pub mod function;
 mod layout;
 pub mod limits;
+mod lockstep;
 pub mod lrn;
 pub mod peak;
 mod planes;

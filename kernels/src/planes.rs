@@ -17,34 +17,42 @@ pub fn same_dims(src: &Planes, dst: &Planes) -> Result<(), Unsupported> {
     Ok(())
 }
 
-/// `COUNT` channels: `begin` at the beginning of each, `compute` with every vector in register `x`. The last
-/// vector of a plane has the lanes of a mask.
+/// `COUNT` channels: `begin` at the beginning of each, `compute` with some vectors in the first of the registers `xs`.
+/// The last vector of a plane has the lanes of a mask.
 pub fn emit_planes<A: VectorAsm>(
     asm: &mut A,
     [src, dst]: [&Planes; 2],
-    (x, mask): (V, M),
+    (xs, mask): (&[V], M),
     begin: impl Fn(&mut A),
-    mut compute: impl FnMut(&mut A),
+    compute: impl Fn(&mut A, usize),
 ) {
     const AT: Gp = Gp::R9;
     let bytes = vector_bytes::<A>();
+    let vectors = |asm: &mut A, count: usize| {
+        let at = |base, i: usize| Mem::indexed(base, AT, 1, i as i32 * bytes);
+        for (i, &x) in xs[..count].iter().enumerate() {
+            asm.load(x, at(SRC, i));
+        }
+        compute(asm, count);
+        for (i, &x) in xs[..count].iter().enumerate() {
+            asm.store(at(DST, i), x);
+        }
+        asm.add_imm(AT, count as i32 * bytes);
+    };
+    let whole = dst.hw() as usize / A::LANES;
     asm.counted_loop(COUNT, |asm| {
         begin(asm);
-        let vectors = dst.hw() as i32 / A::LANES as i32;
-        if vectors > 0 {
-            asm.mov_imm(TMP, i64::from(vectors));
-            asm.mov_imm(AT, 0);
-            asm.counted_loop(TMP, |asm| {
-                asm.load(x, Mem::indexed(SRC, AT, 1, 0));
-                compute(asm);
-                asm.store(Mem::indexed(DST, AT, 1, 0), x);
-                asm.add_imm(AT, bytes);
-            });
+        asm.mov_imm(AT, 0);
+        for (count, times) in [(xs.len(), whole / xs.len()), (1, whole % xs.len())] {
+            if times > 0 {
+                asm.mov_imm(TMP, times as i64);
+                asm.counted_loop(TMP, |asm| vectors(asm, count));
+            }
         }
         if !dst.hw().is_multiple_of(A::LANES as u32) {
-            asm.load_masked(x, Mem::new(SRC, vectors * bytes), mask);
-            compute(asm);
-            asm.store_masked(Mem::new(DST, vectors * bytes), x, mask);
+            asm.load_masked(xs[0], Mem::indexed(SRC, AT, 1, 0), mask);
+            compute(asm, 1);
+            asm.store_masked(Mem::indexed(DST, AT, 1, 0), xs[0], mask);
         }
         asm.add_imm(SRC, src.pitch as i32 * 4);
         asm.add_imm(DST, dst.pitch as i32 * 4);

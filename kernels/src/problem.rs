@@ -5,8 +5,8 @@ use crate::{Planes, limits};
 use skimjit_models::ops::{Activation, BinaryOp, PoolMethod, Resize, Window};
 use std::fmt;
 
-/// An activation that is cheap enough to follow a sum in its registers, and is 0 at 0: gaps stay zero. Floats are
-/// kept as bits so that problems can be hashed.
+/// An activation that follows a sum in its registers, and is 0 at 0: gaps stay zero. Floats are kept as bits so that
+/// problems can be hashed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Fused(Kind);
 
@@ -35,6 +35,19 @@ impl Fused {
                 Some(Self(Kind::Swish(beta.to_bits())))
             }
             _ => None,
+        }
+    }
+    /// Whether it takes several registers for each vector, and time that vectors side by side shorten.
+    pub(crate) fn wants_registers(self) -> bool {
+        matches!(self.0, Kind::Swish(_))
+    }
+    /// Cycles of a vector, with so many registers free.
+    pub(crate) fn cycles(self, free: u32) -> f64 {
+        match (self.0, free / 3) {
+            (Kind::Swish(_), ..2) => 30.0,
+            (Kind::Swish(_), 2) => 18.0,
+            (Kind::Swish(_), _) => 14.0,
+            _ => 1.0,
         }
     }
     /// Which one it is.

@@ -1,7 +1,7 @@
 //! Softmax over channels.
 
 use crate::emit::{AUX, COUNT, DST, SRC, TMP, WEI, entry, load, load_args, store, vector_bytes};
-use crate::exponential::Exponential;
+use crate::lockstep::{Lockstep, R};
 use crate::problem::check_planes;
 use crate::variant::{
     Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights, last_lanes,
@@ -21,8 +21,8 @@ pub struct Softmax;
 
 const TASKS: u32 = 16;
 
-/// There are no weights.
-const MATH: Exponential = Exponential { base: WEI };
+/// Address of the constants; there are no weights.
+const CONSTANTS: Gp = WEI;
 
 impl TypedVariant for Softmax {
     type Problem = SoftmaxProblem;
@@ -84,7 +84,7 @@ fn write_tables<A: VectorAsm>(packed: &mut AlignedBuf, tail_lanes: u32) {
 fn emit_exp<A: VectorAsm>(asm: &mut A, [x, most]: [V; 2]) {
     let (n, t) = (V(4), V(5));
     asm.vsub(x, x, most);
-    MATH.exp(asm, x, [n, t]);
+    Lockstep::new(asm, CONSTANTS, &[vec![x, n, t]]).exp(R(0), [R(1), R(2)]);
     asm.vmov(x, n);
 }
 
@@ -125,7 +125,7 @@ fn emit_walk<A: VectorAsm>(
 fn emit_row<A: VectorAsm>(asm: &mut A, whole: u32) -> usize {
     let (x, most, sum, tmp) = (V(0), V(1), V(2), V(3));
     load_args(asm);
-    asm.lea_constants(MATH.base);
+    asm.lea_constants(CONSTANTS);
     asm.broadcast_imm(most, f32::NEG_INFINITY, TMP);
     emit_walk(asm, whole, SRC, x, false, |asm| asm.vmax(most, most, x));
     asm.max_lanes(most, most, tmp);
@@ -166,7 +166,7 @@ fn emit_pixels<A: VectorAsm>(asm: &mut A, problem: &SoftmaxProblem, last: bool) 
     };
     entry(asm, &[], |asm| {
         load_args(asm);
-        asm.lea_constants(MATH.base);
+        asm.lea_constants(CONSTANTS);
         if last {
             asm.load_mask(mask, tail()[0]);
         }

@@ -213,6 +213,27 @@ pub trait VectorAsm: Sized {
     /// A vector that holds `bits` in every lane, behind the code; `base` holds the address of the constants.
     fn constant(&mut self, base: Gp, bits: u32) -> Mem;
 
+    /// The subroutine of this name, if it has been emitted.
+    fn subroutine(&self, name: &[u8]) -> Option<Label>;
+    /// A label for the subroutine of this name.
+    fn new_subroutine(&mut self, name: Vec<u8>) -> Label;
+    /// Calls the code that has this name. Where that is first wanted, `body` emits it there: long code that many
+    /// places share is decoded once.
+    fn call_shared(&mut self, name: Vec<u8>, body: impl FnOnce(&mut Self)) {
+        let label = self.subroutine(&name).unwrap_or_else(|| {
+            let behind = self.new_label();
+            self.jmp(behind);
+            self.align(64);
+            let label = self.new_subroutine(name);
+            self.bind(label);
+            body(self);
+            self.ret_near();
+            self.bind(behind);
+            label
+        });
+        self.call(label);
+    }
+
     /// Runs `body` `count` (in a register) times; `count` is 0 afterwards. `count` must not be 0.
     fn counted_loop(&mut self, count: Gp, body: impl FnOnce(&mut Self)) {
         let top = self.new_label();

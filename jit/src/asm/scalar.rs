@@ -67,6 +67,8 @@ pub(super) struct Scalar {
     /// Bits of constants, each of which fills a vector, and where they will be.
     constants: Vec<u32>,
     pool: Option<DynamicLabel>,
+    /// What names subroutines, and where they are.
+    subroutines: Vec<(Vec<u8>, Label)>,
 }
 
 impl Scalar {
@@ -85,6 +87,7 @@ impl Scalar {
             entries: Vec::new(),
             constants: Vec::new(),
             pool: None,
+            subroutines: Vec::new(),
         }
     }
 
@@ -223,6 +226,18 @@ impl Scalar {
             self.constants.push(bits);
             self.constants.len() - 1
         })
+    }
+
+    pub fn subroutine(&self, name: &[u8]) -> Option<Label> {
+        let mut all = self.subroutines.iter();
+        all.find(|(other, _)| other == name)
+            .map(|&(_, label)| label)
+    }
+
+    pub fn new_subroutine(&mut self, name: Vec<u8>) -> Label {
+        let label = self.new_label();
+        self.subroutines.push((name, label));
+        label
     }
 
     pub fn push(&mut self, reg: Gp) {
@@ -452,6 +467,12 @@ macro_rules! forward_to_scalar {
         fn constant(&mut self, base: Gp, bits: u32) -> Mem {
             let index = self.scalar.constant(bits);
             Mem::new(base, (index * Self::LANES * 4) as i32)
+        }
+        fn subroutine(&self, name: &[u8]) -> Option<Label> {
+            self.scalar.subroutine(name)
+        }
+        fn new_subroutine(&mut self, name: Vec<u8>) -> Label {
+            self.scalar.new_subroutine(name)
         }
         fn new_label(&mut self) -> Label {
             self.scalar.new_label()

@@ -544,14 +544,21 @@ fn emit_block<A: VectorAsm>(asm: &mut A, plan: &Plan<'_>, chunk: Chunk, masked: 
         if let Some(mask) = mask {
             asm.load_mask(mask, Mem::new(AUX, HEADER_MASK));
         }
-        let epilogue = Epilogue::new(plan.problem.post, [free[1], free[2], free[3]]);
+        let epilogue = Epilogue::new(plan.problem.post, [free[1], free[2], free[3]])
+            .with_spare(free[4..].iter().copied());
         epilogue.prepare(asm);
         let used = lanes.min(chunk.rows - v * lanes);
-        for (row, &x) in rows[..used as usize].iter().enumerate() {
-            let plane = (v * lanes + row as u32) as i32 * plan.problem.dst.pitch as i32 * 4;
-            let residual = plan.problem.residual.then_some(Mem::new(RES, plane));
-            epilogue.apply(asm, x, residual);
-            store(asm, Mem::new(DST, plane), x, mask);
+        let rows = &rows[..used as usize];
+        let pitch = plan.problem.dst.pitch as i32 * 4;
+        let plane = |row: usize| (v as usize * A::LANES + row) as i32 * pitch;
+        if plan.problem.residual {
+            for (row, &x) in rows.iter().enumerate() {
+                asm.vadd_mem(x, x, Mem::new(RES, plane(row)));
+            }
+        }
+        epilogue.activate(asm, rows);
+        for (row, &x) in rows.iter().enumerate() {
+            store(asm, Mem::new(DST, plane(row)), x, mask);
         }
     }
 }

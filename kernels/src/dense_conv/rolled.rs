@@ -10,7 +10,7 @@ use crate::variant::{
     Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights, at_least_memory,
     balanced, index_of,
 };
-use crate::{AlignedBuf, ConvProblem, Footprint, limits};
+use crate::{AlignedBuf, ConvProblem, Footprint, Fused, limits};
 use skimjit_jit::Isa;
 use skimjit_jit::asm::{Gp, Mem, V, VectorAsm};
 use skimjit_models::Pattern;
@@ -32,18 +32,24 @@ struct Tile {
 }
 
 impl Tile {
-    /// Most rows for a number of vectors: accumulators, one source vector each, one weight; four
+    /// Most rows for a number of vectors: accumulators, one source vector each, one weight; some
     /// registers must be free for the store.
-    fn most_rows(isa: Isa, vectors: u32) -> u32 {
+    fn most_rows(isa: Isa, vectors: u32, free: u32) -> u32 {
         let registers = u32::from(isa.descriptor().vector_registers);
-        ((registers - 1 - vectors) / vectors).min((registers - 4) / vectors)
+        ((registers - 1 - vectors) / vectors).min((registers - free) / vectors)
     }
 
     /// The tile with the lowest modelled time.
     fn choose(problem: &ConvProblem, isa: Isa) -> (Self, Cost) {
         let most = if isa == Isa::Avx512 { 14 } else { 6 };
-        let candidates = (1..=most).filter_map(|vectors| {
-            let rows = Self::most_rows(isa, vectors).min(problem.ocg());
+        // More are free for functions that take vectors side by side.
+        let free = match problem.post.is_some_and(Fused::wants_registers) {
+            true => [4, 7, 10],
+            false => [4; 3],
+        };
+        let sizes = (1..=most).flat_map(|vectors| free.map(|free| (vectors, free)));
+        let candidates = sizes.filter_map(|(vectors, free)| {
+            let rows = Self::most_rows(isa, vectors, free).min(problem.ocg());
             (rows > 0).then(|| {
                 let chunks = problem.ocg().div_ceil(rows);
                 let tile = Self {
@@ -69,7 +75,8 @@ impl Tile {
         let chunks = f64::from(problem.ocg().div_ceil(self.rows) * problem.groups);
         // The source of a step leaves the first-level cache before the next chunk reads it.
         let far = if problem.icg() >= 128 { 1.15 } else { 1.0 };
-        let per_step = f64::from(problem.cols()) * step * 1.05 * far + 2.0 * rows * vectors + 20.0;
+        let per_step =
+            f64::from(problem.cols()) * step * 1.05 * far + self.end_cycles(problem, isa) + 20.0;
         let code = f64::from(problem.taps()) * rows * vectors * 7.0;
         let weights = f64::from(problem.cols()) * f64::from(problem.dst.c) * 4.0;
         Cost {
@@ -77,6 +84,14 @@ impl Tile {
                 + flat.staging_cycles(),
             code_bytes: (code + 512.0) as u64,
         }
+    }
+
+    /// Cycles of a step after the sums.
+    fn end_cycles(self, problem: &ConvProblem, isa: Isa) -> f64 {
+        let accs = self.rows * self.vectors;
+        let free = u32::from(isa.descriptor().vector_registers) - accs;
+        let each = problem.post.map_or(1.0, |post| post.cycles(free));
+        f64::from(accs) * (1.0 + each)
     }
 
     fn geometry(self, problem: &ConvProblem, isa: Isa) -> Flat {

@@ -10,7 +10,7 @@ use crate::flat::{Flat, Form};
 use crate::variant::{
     Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights,
 };
-use crate::{AlignedBuf, ConvProblem, Footprint, KernelArgs, limits};
+use crate::{AlignedBuf, ConvProblem, Footprint, Fused, KernelArgs, limits};
 use skimjit_jit::Isa;
 use skimjit_jit::asm::{Avx512Asm, Gp, Mem, V, VectorAsm};
 use skimjit_models::Pattern;
@@ -40,12 +40,24 @@ const PASS_STEPS: u32 = 16;
 /// Code of one layer up to which it is fetched from a cache.
 const CACHED_CODE_BYTES: f64 = 8e6;
 
-/// Output channels × vectors held in accumulators: 28 of 32 registers, or 12 of 16.
-fn tile(isa: Isa) -> (u32, u32) {
+/// Vectors of a step.
+fn vectors(isa: Isa) -> u32 {
     match isa {
-        Isa::Avx512 => (28, 1),
-        Isa::Avx2 => (4, 3),
+        Isa::Avx512 => 1,
+        Isa::Avx2 => 3,
     }
+}
+
+/// Output channels × vectors held in accumulators: 28 of 32 registers, or 12 of 16; fewer before functions that want
+/// registers to take several vectors side by side.
+fn tile(problem: &ConvProblem, isa: Isa) -> (u32, u32) {
+    let rows = match (isa, problem.post.is_some_and(Fused::wants_registers)) {
+        (Isa::Avx512, false) => 28,
+        (Isa::Avx512, true) => 20,
+        (Isa::Avx2, false) => 4,
+        (Isa::Avx2, true) => 3,
+    };
+    (rows, vectors(isa))
 }
 
 impl TypedVariant for Baked {
@@ -58,7 +70,7 @@ impl TypedVariant for Baked {
         problem.check()
     }
     fn cost(problem: &ConvProblem, pattern: &Pattern, isa: Isa) -> Cost {
-        let (rows, _) = tile(isa);
+        let (rows, _) = tile(problem, isa);
         let flat = geometry(problem, isa);
         let nnz = f64::from(pattern.nnz());
         let per_tap = taps_shared(pattern.density(), rows);
@@ -92,8 +104,7 @@ impl TypedVariant for Baked {
 /// Cycles of a non-zero, and of loading or shifting a tap, per step; fitted on Zen 5, whose two loads a
 /// cycle and instruction supply are the limits.
 fn step_cost(flat: &Flat, isa: Isa) -> StepCost {
-    let (_, vectors) = tile(isa);
-    let vectors = f64::from(vectors);
+    let vectors = f64::from(vectors(isa));
     let (nnz, tap) = match (isa, &flat.form) {
         (Isa::Avx512, Form::Direct { .. }) => (0.6, 0.45),
         (Isa::Avx512, Form::Staged(_)) => (0.6, 1.0),
@@ -113,14 +124,14 @@ fn taps_shared(density: f64, rows: u32) -> f64 {
 }
 
 fn geometry(problem: &ConvProblem, isa: Isa) -> Flat {
-    let (rows, vectors) = tile(isa);
+    let (rows, vectors) = tile(problem, isa);
     let chunks = problem.ocg().div_ceil(rows) * problem.groups;
     Flat::new(problem, isa, vectors, chunks).most_steps(PASS_STEPS)
 }
 
 /// Estimated code bytes of a non-zero, and of a tap.
 fn code_bytes(isa: Isa) -> (usize, usize) {
-    let (_, vectors) = tile(isa);
+    let vectors = vectors(isa);
     match isa {
         Isa::Avx512 => (7, 12),
         Isa::Avx2 => (6 + 5 * vectors as usize, 9 * vectors as usize),
@@ -157,7 +168,7 @@ struct Plan {
 }
 
 fn build<A: VectorAsm>(problem: &ConvProblem, weights: Weights<'_>) -> Result<Built, KernelError> {
-    let (rows, _) = tile(A::ISA);
+    let (rows, _) = tile(problem, A::ISA);
     let flat = geometry(problem, A::ISA);
     let windowed = matches!(flat.form, Form::Direct { .. })
         && problem.src.pitch.is_multiple_of(A::LANES as u32)

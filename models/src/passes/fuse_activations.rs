@@ -5,7 +5,7 @@ use super::uses::Uses;
 use crate::ops::{Activation, PoolMethod};
 use crate::{Graph, Op};
 
-/// Fuses activations that take a few instructions and are 0 at 0 (ReLU of any slope, Clip, HardSwish) behind
+/// Fuses activations that are 0 at 0 and that kernels apply in registers (ReLU of any slope, Clip, HardSwish, Swish) behind
 /// convolutions, inner products and elementwise combinations into their post-op, and ReLU of slope 0 behind max
 /// pooling into the pooling's start value; where the value in between is read by nothing else and is no output.
 #[must_use]
@@ -22,7 +22,7 @@ pub fn run(mut graph: Graph) -> Graph {
         let Some(before) = uses.producer(x).filter(|_| only == Some(index)) else {
             continue;
         };
-        if is_cheap(activation) && attach(&mut graph.nodes[before].op, activation) {
+        if fits_registers(activation) && attach(&mut graph.nodes[before].op, activation) {
             graph.nodes[before].output = output;
             *fused = true;
         }
@@ -32,9 +32,10 @@ pub fn run(mut graph: Graph) -> Graph {
     dead(graph)
 }
 
-fn is_cheap(activation: Activation) -> bool {
+fn fits_registers(activation: Activation) -> bool {
     match activation {
         Activation::ReLU { .. } | Activation::HardSwish => true,
+        Activation::Swish { beta } => beta.is_finite(),
         Activation::Clip { min, max } => min <= 0.0 && max >= 0.0,
         _ => false,
     }

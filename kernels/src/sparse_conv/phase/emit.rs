@@ -260,20 +260,28 @@ impl Tile<'_> {
     /// Post-ops and stores of one output channel.
     fn finish<A: VectorAsm>(&self, asm: &mut A) {
         let [_, order, zero, last] = self.free;
-        let epilogue = Epilogue::new(self.problem.post, [zero, order, last]);
+        let spare = (self.accs.len() as u8..self.free[0].0).map(V);
+        let epilogue = Epilogue::new(self.problem.post, [zero, order, last]).with_spare(spare);
         let mask = A::mask(1, last);
-        let in_vector = A::ISA.descriptor().mask_registers == 0;
         let together = self.geometry.rows_per_vector() > 1;
         let tile = self.rows * self.problem.dst.w;
         let mut loaded = None;
         epilogue.prepare(asm);
-        for (acc, pixel, lanes) in self.pixels() {
+        if together {
+            asm.load(order, Mem::new(TABLE, PAIR_ORDER));
+        }
+        for (acc, pixel, _) in self.pixels() {
             if together {
-                asm.load(order, Mem::new(TABLE, PAIR_ORDER));
                 asm.permute(acc, order, acc);
             }
+            if self.problem.residual {
+                asm.vadd_mem(acc, acc, Mem::new(RES, pixel as i32 * 4));
+            }
+        }
+        let accs: Vec<V> = self.pixels().into_iter().map(|(acc, ..)| acc).collect();
+        epilogue.activate(asm, &accs);
+        for (acc, pixel, lanes) in self.pixels() {
             let at = |base| Mem::new(base, pixel as i32 * 4);
-            epilogue.apply(asm, acc, self.problem.residual.then_some(at(RES)));
             // Where masked stores are slow and the excess lanes belong to later pixels of the tile, the
             // vector is stored whole.
             let full = lanes == self.geometry.lanes;
@@ -286,8 +294,7 @@ impl Tile<'_> {
                 true => PAIR_MASK,
                 false => MASK,
             };
-            // An activation with a slope overwrites a mask that is in a vector register.
-            if loaded != Some(record) || (in_vector && epilogue.uses_scratch()) {
+            if loaded != Some(record) {
                 asm.load_mask(mask, Mem::new(TABLE, record));
                 loaded = Some(record);
             }

@@ -295,14 +295,17 @@ impl Emitter<'_> {
             asm.load64(RESIDUAL, RESIDUALS);
             asm.add(RESIDUAL, TO);
         }
-        let epilogue = Epilogue::new(self.problem.post, [zero, tmp, constant]);
+        let spare = (zero.0 + 1..tmp.0.min(constant.0)).map(V);
+        let epilogue = Epilogue::new(self.problem.post, [zero, tmp, constant]).with_spare(spare);
         epilogue.prepare(asm);
+        let results: Vec<V> = (0..self.entry.vectors).map(|t| self.sum(0, t)).collect();
+        if self.problem.residual {
+            for (t, &x) in (0..).zip(&results) {
+                asm.vadd_mem(x, x, Mem::new(RESIDUAL, bytes(t)));
+            }
+        }
+        epilogue.activate(asm, &results);
         for t in 0..self.entry.vectors {
-            let residual = self
-                .problem
-                .residual
-                .then_some(Mem::new(RESIDUAL, bytes(t)));
-            epilogue.apply(asm, self.sum(0, t), residual);
             let partial = self.entry.partial && t + 1 == self.entry.vectors;
             if partial {
                 asm.load64(TMP, MASK);
