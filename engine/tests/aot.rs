@@ -205,6 +205,43 @@ layer { name: "pool" type: "Pooling" bottom: "conv" top: "pool"
 layer { name: "both" type: "Concat" bottom: "pool" bottom: "pool" top: "both" }
 "#;
 
+/// Constants lie behind the code of a Swish.
+#[test]
+fn swish() {
+    let prototxt = STRIDED.replace("STRIDE", "1").replace(
+        r#"layer { name: "pool""#,
+        r#"layer { name: "swish" type: "Swish" bottom: "conv" top: "conv" }
+layer { name: "pool""#,
+    );
+    let model = imported(&prototxt);
+    check(&model, 2);
+    check_listing(&model, 3 * 41 * 67);
+}
+
+/// Products of 1e-20, 1e-20 and some channels are no normal numbers: they become 0, everywhere alike.
+#[test]
+fn results_below_normal_numbers_are_zero() {
+    let layer = |name: &str, bottom: &str| {
+        format!(
+            r#"layer {{ name: "{name}" type: "Convolution" bottom: "{bottom}" top: "{name}" convolution_param {{
+  num_output: 4 kernel_size: 3 pad: 1 bias_term: false weight_filler {{ type: "constant" value: 1e-20 }} }} }}
+"#
+        )
+    };
+    let input = r#"name: "tiny"
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 9 dim: 9 } } }
+"#;
+    let model = imported(&[input, &layer("a", "data"), &layer("b", "a")].concat());
+    check(&model, 1);
+    for isa in isas() {
+        let result = engine(&model, 1, isa, &[0.5; 3 * 9 * 9]);
+        assert_eq!(bits(&result), [0; 4 * 9 * 9], "{isa}");
+        // Of this thread nothing has changed.
+        let tiny = std::hint::black_box(1e-20_f32) * std::hint::black_box(1e-20_f32);
+        assert!(tiny.is_subnormal());
+    }
+}
+
 /// Sums behind convolutions; layers that move data.
 #[test]
 fn residual_and_upscaling_networks() {
@@ -353,18 +390,21 @@ fn objects_for_other_machines_are_made_and_the_same_every_time() {
 /// The listing is the object in another form.
 #[test]
 fn listings_assemble_to_the_same_program() {
+    check_listing(&from_zoo("lenet"), 28 * 28);
+}
+
+fn check_listing(model: &Model, inputs: usize) {
     if !has("cc") {
         return;
     }
-    let model = from_zoo("lenet");
-    let ahead = ahead(&model, 1, &isas(), None);
+    let ahead = ahead(model, 1, &isas(), None);
     let place = Workplace::new(&ahead);
     ahead.write_assembly(&place.path("net.s")).unwrap();
     place.link(EXAMPLE, &["net.s"]);
-    let input = pixels(28 * 28);
+    let input = pixels(inputs);
     let (_, found) = place.run(&input, &[]);
     let best = *isas().last().unwrap();
-    assert_eq!(bits(&found), bits(&engine(&model, 1, best, &input)));
+    assert_eq!(bits(&found), bits(&engine(model, 1, best, &input)));
 }
 
 #[test]

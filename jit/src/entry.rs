@@ -1,10 +1,15 @@
 //! Typed calls into published code: the one place where data becomes a function.
 
+use std::arch::asm;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::CodeRegion;
+
+/// Control and status of floating-point arithmetic while generated code runs: to nearest, no exceptions, and results
+/// that are smaller than the least normal number become 0: each of them would take a hundred times as long.
+pub const MXCSR: u32 = 0x9F80;
 
 /// A place in a region that can be called with a pointer to `A`. Keeps the region alive.
 ///
@@ -37,7 +42,7 @@ impl<A> EntryPoint<A> {
         &self.region
     }
 
-    /// Runs the code with `rdi` = address of `args`.
+    /// Runs the code with `rdi` = address of `args`, and with [`MXCSR`].
     ///
     /// # Safety
     /// * A function of the System V convention, taking a pointer to `A` and keeping the callee-saved
@@ -48,10 +53,23 @@ impl<A> EntryPoint<A> {
         let Some(start) = self.region.pointer(self.offset) else {
             panic!("{self:?} is of code that was stored to be looked at, not to be run")
         };
+        let mut before = 0_u32;
         // SAFETY: `start` points into the executable mapping that `self.region` keeps alive, and the
-        // caller vouches that a function of this type starts there.
-        let function: extern "sysv64" fn(*const A) = unsafe { std::mem::transmute(start) };
-        function(args);
+        // caller vouches that a function of this type starts there. What it may overwrite is declared;
+        // `r12` is kept by it; MXCSR is afterwards what it was.
+        unsafe {
+            asm!(
+                "stmxcsr [r12]",
+                "ldmxcsr [{during}]",
+                "call {start}",
+                "ldmxcsr [r12]",
+                during = in(reg) &MXCSR,
+                start = in(reg) start,
+                in("r12") &raw mut before,
+                in("rdi") args,
+                clobber_abi("sysv64"),
+            );
+        }
     }
 }
 

@@ -280,8 +280,8 @@ fn check<A: VectorAsm, const N: usize>(emit: impl FnOnce(&mut A), expected: [See
 
 fn general_purpose<A: VectorAsm>(o: Draw) {
     use Mnemonic::{
-        Add, And, Call, Cmp, Imul, Lea, Mov, Movsxd, Movzx, Pop, Prefetcht0, Prefetcht1, Prefetchw,
-        Push, Ret, Shl, Shr, Sub,
+        Add, And, Call, Cmp, Imul, Ldmxcsr, Lea, Mov, Movsxd, Movzx, Pop, Prefetcht0, Prefetcht1,
+        Prefetchw, Push, Ret, Shl, Shr, Stmxcsr, Sub,
     };
     let Draw {
         g,
@@ -295,6 +295,8 @@ fn general_purpose<A: VectorAsm>(o: Draw) {
     check::<A, 1>(|s| s.push(g), [ins(Push, [r64(g)])]);
     check::<A, 1>(|s| s.pop(g), [ins(Pop, [r64(g)])]);
     check::<A, 1>(|s| s.mov(g, h), [ins(Mov, [r64(g), r64(h)])]);
+    check::<A, 1>(|s| s.store_mxcsr(mem), [ins(Stmxcsr, [at(mem)])]);
+    check::<A, 1>(|s| s.load_mxcsr(mem), [ins(Ldmxcsr, [at(mem)])]);
     check::<A, 1>(|s| s.load64(g, mem), [ins(Mov, [r64(g), at(mem)])]);
     check::<A, 1>(|s| s.load32(g, mem), [ins(Mov, [r32(g), at(mem)])]);
     check::<A, 1>(|s| s.load_i32(g, mem), [ins(Movsxd, [r64(g), at(mem)])]);

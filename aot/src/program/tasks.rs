@@ -5,6 +5,7 @@
 //! (32 bits each).
 
 use super::image::Emitter;
+use skimjit_jit::MXCSR;
 use skimjit_jit::asm::{Cond, Gp, Label, Mem, VectorAsm};
 use skimjit_kernels::{CompiledKernel, KernelArgs};
 use std::mem::offset_of;
@@ -61,10 +62,12 @@ const CODE: Gp = Gp::R14;
 const PACKED: Gp = Gp::R15;
 const SAVED: [Gp; 6] = [TASK, COUNT, SOURCES, DST, CODE, PACKED];
 
-/// On the stack: the kernel's arguments, then the number of sources. With the six saved registers and
-/// the return address, the stack is 16-byte aligned for the kernel.
+/// On the stack: the kernel's arguments, then the number of sources, then MXCSR before and during the tasks. With the
+/// six saved registers and the return address, the stack is 16-byte aligned for the kernel.
 const SOURCE_COUNT: i32 = size_of::<KernelArgs>() as i32;
-const FRAME_BYTES: i32 = SOURCE_COUNT + 8;
+const MXCSR_BEFORE: i32 = SOURCE_COUNT + 8;
+const MXCSR_DURING: i32 = MXCSR_BEFORE + 8;
+const FRAME_BYTES: i32 = MXCSR_DURING + 8;
 const _: () = assert!((FRAME_BYTES + 7 * 8) % 16 == 0);
 
 fn argument(offset: usize) -> Mem {
@@ -100,6 +103,11 @@ pub(super) fn routine<A: VectorAsm>(emitter: &mut Emitter<A>, name: &str) -> Lab
     asm.mov(PACKED, packed);
     asm.store64(argument(offset_of!(KernelArgs, scratch)), scratch);
     asm.store64(Mem::new(Gp::Rsp, SOURCE_COUNT), source_count);
+    let [before, during] = [MXCSR_BEFORE, MXCSR_DURING].map(|at| Mem::new(Gp::Rsp, at));
+    asm.store_mxcsr(before);
+    asm.mov_imm(Gp::Rax, MXCSR.into());
+    asm.store64(during, Gp::Rax);
+    asm.load_mxcsr(during);
     asm.counted_loop(COUNT, |asm| {
         read_ahead(asm);
         pass_operands(asm);
@@ -110,6 +118,7 @@ pub(super) fn routine<A: VectorAsm>(emitter: &mut Emitter<A>, name: &str) -> Lab
         asm.call_reg(Gp::Rcx);
         asm.add_imm(TASK, TASK_BYTES);
     });
+    asm.load_mxcsr(before);
     asm.add_imm(Gp::Rsp, FRAME_BYTES);
     SAVED.iter().rev().for_each(|&reg| asm.pop(reg));
     asm.ret_near();

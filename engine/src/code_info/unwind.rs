@@ -3,6 +3,7 @@
 use gimli::write::{CallFrameInstruction, CommonInformationEntry, FrameDescriptionEntry};
 use gimli::{Encoding, Register, X86_64};
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register as Gp};
+use std::collections::HashSet;
 
 /// Bytes that a call pushes.
 const RETURN_ADDRESS: i32 = 8;
@@ -16,37 +17,53 @@ pub fn common(encoding: Encoding) -> CommonInformationEntry {
 }
 
 /// Adds the changes of the stack pointer and the saved registers, instruction by instruction. Code
-/// behind a return belongs to another entry, where everything is as at the start.
+/// behind a return belongs to another entry, where everything is as at the start, or to the code around a
+/// subroutine.
 pub fn describe(code: &[u8], frame: &mut FrameDescriptionEntry) {
-    let mut depth = RETURN_ADDRESS;
-    for instruction in Decoder::new(64, code, DecoderOptions::NONE) {
-        let after = instruction.next_ip() as u32;
+    for (after, change) in changes(code) {
+        frame.add_instruction(after, change);
+    }
+}
+
+fn changes(code: &[u8]) -> Vec<(u32, CallFrameInstruction)> {
+    let instructions = || Decoder::new(64, code, DecoderOptions::NONE).into_iter();
+    let calls = instructions().filter(Instruction::is_call_near);
+    let subroutines: HashSet<u64> = calls.map(|call| call.near_branch_target()).collect();
+    let mut changes = Vec::new();
+    let (mut depth, mut around) = (RETURN_ADDRESS, RETURN_ADDRESS);
+    for instruction in instructions() {
+        let (at, after) = (instruction.ip(), instruction.next_ip() as u32);
+        if subroutines.contains(&at) {
+            (around, depth) = (depth, depth + RETURN_ADDRESS);
+            changes.push((at as u32, CallFrameInstruction::CfaOffset(depth)));
+        }
+        let before = depth;
+        let saved = number(instruction.op0_register());
+        let mut register = None;
         match instruction.mnemonic() {
             Mnemonic::Push => {
                 depth += 8;
-                frame.add_instruction(after, CallFrameInstruction::CfaOffset(depth));
-                if let Some(register) = number(instruction.op0_register()) {
-                    frame.add_instruction(after, CallFrameInstruction::Offset(register, -depth));
-                }
+                register = saved.map(|saved| CallFrameInstruction::Offset(saved, -depth));
             }
             Mnemonic::Pop => {
                 depth -= 8;
-                frame.add_instruction(after, CallFrameInstruction::CfaOffset(depth));
-                if let Some(register) = number(instruction.op0_register()) {
-                    frame.add_instruction(after, CallFrameInstruction::SameValue(register));
-                }
+                register = saved.map(CallFrameInstruction::SameValue);
             }
             Mnemonic::Add | Mnemonic::Sub if instruction.op0_register() == Gp::RSP => {
                 depth += moved(&instruction);
-                frame.add_instruction(after, CallFrameInstruction::CfaOffset(depth));
             }
-            Mnemonic::Ret if depth != RETURN_ADDRESS => {
-                depth = RETURN_ADDRESS;
-                frame.add_instruction(after, CallFrameInstruction::CfaOffset(depth));
-            }
+            Mnemonic::Ret => depth = std::mem::replace(&mut around, RETURN_ADDRESS),
             _ => {}
         }
+        let moved = (depth != before).then_some(CallFrameInstruction::CfaOffset(depth));
+        changes.extend(
+            moved
+                .into_iter()
+                .chain(register)
+                .map(|change| (after, change)),
+        );
     }
+    changes
 }
 
 /// By how much the stack grows.
@@ -73,4 +90,31 @@ fn number(register: Gp) -> Option<Register> {
         Gp::R15 => X86_64::R15,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subroutine_has_one_return_address_more() {
+        let code = [
+            0x53, // 0: push rbx
+            0xEB, 1,    // 1: jmp 4
+            0xC3, // 3: ret
+            0xE8, 0xFA, 0xFF, 0xFF, 0xFF, // 4: call 3
+            0x5B, // 9: pop rbx
+            0xC3, // 10: ret
+        ];
+        let depth = |at, depth| (at, CallFrameInstruction::CfaOffset(depth));
+        let expected = [
+            depth(1, 16),
+            (1, CallFrameInstruction::Offset(X86_64::RBX, -16)),
+            depth(3, 24),
+            depth(4, 16),
+            depth(10, 8),
+            (10, CallFrameInstruction::SameValue(X86_64::RBX)),
+        ];
+        assert_eq!(changes(&code), expected);
+    }
 }

@@ -193,6 +193,10 @@ pub trait VectorAsm: Sized {
     fn sub_imm(&mut self, dst: Gp, imm: i32);
     /// `dst -= 1` and sets flags.
     fn dec(&mut self, dst: Gp);
+    /// Stores MXCSR (4 bytes).
+    fn store_mxcsr(&mut self, mem: Mem);
+    /// Loads MXCSR (4 bytes).
+    fn load_mxcsr(&mut self, mem: Mem);
     /// `dst = a · imm`, 64-bit.
     fn imul_imm(&mut self, dst: Gp, a: Gp, imm: i32);
     /// `dst *= src`, 64-bit.

@@ -334,6 +334,16 @@ impl Scalar {
         self.memory(false, &[0x0F, 0x18], 2, mem);
     }
 
+    /// The 3 in the reg field means `stmxcsr`.
+    pub fn store_mxcsr(&mut self, mem: Mem) {
+        self.memory(false, &[0x0F, 0xAE], 3, mem);
+    }
+
+    /// The 2 in the reg field means `ldmxcsr`.
+    pub fn load_mxcsr(&mut self, mem: Mem) {
+        self.memory(false, &[0x0F, 0xAE], 2, mem);
+    }
+
     pub fn add(&mut self, dst: Gp, src: Gp) {
         x64!(self, add Rq(g(dst)), Rq(g(src)));
     }
@@ -453,6 +463,8 @@ macro_rules! forward_to_scalar {
             prefetch_l2(mem: Mem);
             prefetch_write(mem: Mem);
             lea_constants(dst: Gp);
+            store_mxcsr(mem: Mem);
+            load_mxcsr(mem: Mem);
         }
         fn new() -> Self {
             Self { scalar: Scalar::new() }
