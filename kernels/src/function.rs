@@ -14,7 +14,7 @@ use crate::variant::{
 };
 use crate::{AlignedBuf, Extent, Footprint, FunctionProblem, Planes};
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{Cond, Gp, M, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Gp, M, Mem, V, VectorAsm};
 use skimjit_models::Pattern;
 use skimjit_models::ops::Activation;
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
@@ -246,18 +246,7 @@ fn emit_row<A: VectorAsm>(asm: &mut A, problem: &FunctionProblem, last: bool) ->
         if last {
             return asm.counted_loop(COUNT, |asm| vectors(asm, 1, Some(mask)));
         }
-        let (group, rest, done) = (asm.new_label(), asm.new_label(), asm.new_label());
-        asm.bind(group);
-        asm.cmp_imm(COUNT, members.len() as i32);
-        asm.jcc(Cond::Less, rest);
-        vectors(asm, members.len(), None);
-        asm.add_imm(COUNT, -(members.len() as i32));
-        asm.jmp(group);
-        asm.bind(rest);
-        asm.cmp_imm(COUNT, 0);
-        asm.jcc(Cond::Equal, done);
-        asm.counted_loop(COUNT, |asm| vectors(asm, 1, None));
-        asm.bind(done);
+        asm.counted_loop_by(COUNT, members.len(), |asm, count| vectors(asm, count, None));
     })
 }
 

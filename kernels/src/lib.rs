@@ -28,6 +28,7 @@ pub mod resample;
 pub mod softmax;
 pub mod sparse_conv;
 pub mod stage;
+pub mod standardize;
 mod variant;
 
 pub use compiled::{AlignedBuf, CompiledKernel, KernelArgs, KernelIo, MAX_OPERANDS};
@@ -35,7 +36,7 @@ pub use layout::{Planes, gap};
 pub use problem::{
     BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Family,
     FamilyProblem, FcProblem, FunctionProblem, Fused, LrnProblem, Operands, PoolProblem, Problem,
-    ResampleProblem, SoftmaxProblem,
+    ResampleProblem, SoftmaxProblem, StandardizeProblem,
 };
 pub use skimjit_jit as jit;
 pub use variant::{

@@ -250,6 +250,17 @@ pub struct SoftmaxProblem {
     pub planes: Planes,
 }
 
+/// (x − mean) / √(variance + eps) over the channels of each pixel.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StandardizeProblem {
+    /// Input planes.
+    pub src: Planes,
+    /// Output planes.
+    pub dst: Planes,
+    /// Added to the variance.
+    pub eps: f32,
+}
+
 /// Resizing of planes of one image, along height and width.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ResampleProblem {
@@ -312,6 +323,7 @@ families! {
     Eltwise(EltwiseProblem) = "elementwise combinations";
     Binary(BinaryProblem) = "functions of two operands";
     Softmax(SoftmaxProblem) = "softmax";
+    Standardize(StandardizeProblem) = "standardization";
     Resample(ResampleProblem) = "resizing";
 }
 
@@ -340,6 +352,7 @@ impl Problem {
             Self::Eltwise(p) => (vec![row(p.elems); p.operands as usize], row(p.elems)),
             Self::Binary(p) => (vec![p.part, p.dst], p.dst),
             Self::Softmax(p) => (vec![p.planes], p.planes),
+            Self::Standardize(p) => (vec![p.src], p.dst),
             Self::Resample(p) => (vec![p.src], p.dst),
         };
         let residual = match self {

@@ -4,7 +4,7 @@
 use crate::variant::{Cost, Unsupported, Variant};
 use crate::{
     Problem, binary, channelwise, dense_conv, eltwise, fc, function, lrn, pool, resample, softmax,
-    sparse_conv,
+    sparse_conv, standardize,
 };
 use skimjit_jit::Isa;
 use skimjit_models::Pattern;
@@ -33,6 +33,7 @@ pub static VARIANTS: &[&dyn Variant] = &[
     &eltwise::Eltwise,
     &binary::Binary,
     &softmax::Softmax,
+    &standardize::Standardize,
     &resample::Resample,
 ];
 

@@ -477,6 +477,7 @@ fn garbage_of_onnx(random: &mut Random) -> Op {
         }),
         9 => Op::LogSoftmax { axis },
         10 => Op::Standardize(Standardize {
+            end: None,
             axis,
             eps: float(random),
         }),

@@ -3,7 +3,7 @@
 use skimjit_kernels::jit::{Isa, SpecHash, SpecHasher};
 use skimjit_kernels::{
     CompiledKernel, EltwiseKind, EltwiseProblem, FunctionProblem, LrnProblem, Problem,
-    ResampleProblem, Values, Weights,
+    ResampleProblem, StandardizeProblem, Values, Weights,
 };
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -130,6 +130,9 @@ pub fn hash_problem(problem: &Problem, hasher: &mut SpecHasher) {
             (src, dst, format!("{op:?}")).hash(hasher);
         }
         Problem::Softmax(problem) => problem.hash(hasher),
+        Problem::Standardize(StandardizeProblem { src, dst, eps }) => {
+            (src, dst, eps.to_bits()).hash(hasher);
+        }
         Problem::Binary(problem) => problem.hash(hasher),
         Problem::Lrn(LrnProblem {
             planes,

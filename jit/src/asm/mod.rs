@@ -256,6 +256,23 @@ pub trait VectorAsm: Sized {
         self.bind(done);
     }
 
+    /// Runs `body` for groups of `group`, then one by one, until it has run for `count` (in a register, of the same
+    /// kind as of [`Self::counted_loop`]); `body` is told for how many.
+    fn counted_loop_by(&mut self, count: Gp, group: usize, body: impl Fn(&mut Self, usize)) {
+        let (top, rest, done) = (self.new_label(), self.new_label(), self.new_label());
+        self.bind(top);
+        self.cmp_imm(count, group as i32);
+        self.jcc(Cond::Less, rest);
+        body(self, group);
+        self.add_imm(count, -(group as i32));
+        self.jmp(top);
+        self.bind(rest);
+        self.cmp_imm(count, 0);
+        self.jcc(Cond::Equal, done);
+        self.counted_loop(count, |asm| body(asm, 1));
+        self.bind(done);
+    }
+
     /// `dst = 0`.
     fn zero(&mut self, dst: V);
     /// `dst = src`.

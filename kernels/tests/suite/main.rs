@@ -94,6 +94,11 @@ fn elementwise_combinations() {
 }
 
 #[test]
+fn standardizations() {
+    run(table::standardizations());
+}
+
+#[test]
 fn softmaxes() {
     run(table::softmaxes());
 }

@@ -9,11 +9,11 @@ use crate::spec::Spec;
 use skimjit_kernels::{
     BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
     FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
-    SoftmaxProblem,
+    SoftmaxProblem, StandardizeProblem,
 };
 use skimjit_models::ops::{
     Activation, Binary, BinaryOp, Convolution, Eltwise, EltwiseOp, InnerProduct, Lrn, PRelu,
-    PoolMethod, Pooling, PostOps, Rounding, Scale,
+    PoolMethod, Pooling, PostOps, Rounding, Scale, Standardize,
 };
 use skimjit_models::{Op, Pattern, Shape, TensorRef, Weight, WeightId};
 use std::sync::Arc;
@@ -93,6 +93,7 @@ fn values(spec: &Spec, data: &Data) -> Expected {
         Problem::Eltwise(p) => eltwise(p, data),
         Problem::Binary(p) => binary(p, data),
         Problem::Softmax(p) => softmax(p, data),
+        Problem::Standardize(p) => standardize(p, data),
         Problem::Resample(p) => resample(p, data),
     }
 }
@@ -467,6 +468,36 @@ fn softmax(p: &SoftmaxProblem, data: &Data) -> Expected {
             // Arguments below −87 give e⁻⁸⁷.
             let relative = U * (distance(c).min(90.0) + mean + channels as f64 + 16.0);
             tolerance[at(c)] = value[at(c)] * relative + (channels + 32) as f64 * 2.0 * TINY;
+        }
+    }
+    Expected::new(value, tolerance)
+}
+
+fn standardize(p: &StandardizeProblem, data: &Data) -> Expected {
+    let shape = image(&p.src);
+    let src = &data.src[0].1;
+    let op = Standardize {
+        axis: 1,
+        end: Some(2),
+        eps: p.eps,
+    };
+    let value = evaluate(&Op::Standardize(op), &[(&shape, src)], &[], &shape);
+    let value: Vec<f64> = value.into_iter().map(f64::from).collect();
+    let (channels, pixels) = (p.src.c as usize, p.src.hw() as usize);
+    let mut tolerance = vec![0.0; value.len()];
+    for pixel in 0..pixels {
+        let at = |c: usize| c * pixels + pixel;
+        let x = |c: usize| f64::from(src[at(c)]);
+        let share = 1.0 / channels as f64;
+        let magnitude = (0..channels).map(|c| x(c).abs()).sum::<f64>() * share;
+        let mean = (0..channels).map(x).sum::<f64>() * share;
+        let variance = (0..channels).map(|c| (x(c) - mean).powi(2)).sum::<f64>() * share;
+        let deviation = (variance + f64::from(p.eps)).sqrt();
+        let terms = channels as f64 + 8.0;
+        for c in 0..channels {
+            // Errors of the mean and of the sum of squares.
+            let shift = U * (terms * magnitude + x(c).abs()) / deviation;
+            tolerance[at(c)] = 2.0 * shift + U * terms * value[at(c)].abs() + TINY;
         }
     }
     Expected::new(value, tolerance)

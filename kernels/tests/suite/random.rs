@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 use skimjit_kernels::{
     BinaryProblem, ChannelwiseProblem, EltwiseKind, EltwiseProblem, FcProblem, FunctionProblem,
-    Fused, LrnProblem, Problem, SoftmaxProblem,
+    Fused, LrnProblem, Problem, SoftmaxProblem, StandardizeProblem,
 };
 use skimjit_models::ops::{Activation, PoolMethod, ResizeSize, Rounding, Window};
 
@@ -286,6 +286,17 @@ proptest! {
             post,
         };
         verdict(&Spec::new(Problem::Binary(problem)).seed(seed))?;
+    }
+
+    #[test]
+    fn any_standardization(
+        c in 1..=70u32, [h, w] in pair(1..=12), layouts in [layout(), layout()],
+        magnitude in -3..4i32, seed in 0..1_000_000u64,
+    ) {
+        let [src, dst] = layouts.map(|layout| layout.planes(c, h, w, w + 1));
+        let problem = StandardizeProblem { src, dst, eps: 1e-5 };
+        let spec = Spec::new(Problem::Standardize(problem)).seed(seed);
+        verdict(&spec.scale(10f32.powi(magnitude)))?;
     }
 
     #[test]

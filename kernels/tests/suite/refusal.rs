@@ -5,7 +5,7 @@ use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{
     BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
     FunctionProblem, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem, SoftmaxProblem,
-    limits, registry,
+    StandardizeProblem, limits, registry,
 };
 use skimjit_models::ops::{
     Activation, BinaryOp, Coordinates, PoolMethod, Resize, ResizeAxis, ResizeMethod, ResizeSize,
@@ -210,6 +210,10 @@ fn lrns() -> Vec<Problem> {
     wrong.into_iter().map(Problem::Lrn).collect()
 }
 
+fn standardize(src: Planes, dst: Planes, eps: f32) -> Problem {
+    Problem::Standardize(StandardizeProblem { src, dst, eps })
+}
+
 fn others() -> Vec<Problem> {
     let fc = |inputs, outputs| {
         Problem::Fc(FcProblem {
@@ -282,6 +286,9 @@ fn others() -> Vec<Problem> {
         channelwise(good, Planes::compact(5, 8, 8)),
         function(good, Planes::compact(5, 8, 8), Activation::HardSwish),
         function(good, good, Activation::Sin),
+        standardize(good, Planes::compact(4, 8, 9), 1e-5),
+        standardize(good, good, 0.0),
+        standardize(good, good, f32::NAN),
         binary(good, good, BinaryOp::Pow),
         binary(Planes::compact(2, 8, 8), good, BinaryOp::Add),
         binary(Planes::compact(4, 8, 1), good, BinaryOp::Add),
@@ -296,6 +303,8 @@ fn others() -> Vec<Problem> {
         wrong.push(binary(planes, good, BinaryOp::Mul));
         wrong.push(binary(good, planes, BinaryOp::Mul));
         wrong.push(function(planes, good, Activation::Sigmoid));
+        wrong.push(standardize(planes, good, 1e-5));
+        wrong.push(standardize(good, planes, 1e-5));
         wrong.push(Problem::Softmax(SoftmaxProblem { planes }));
         wrong.push(resample(planes, good, 2, Coordinates::HalfPixel));
         wrong.push(resample(good, planes, 2, Coordinates::HalfPixel));

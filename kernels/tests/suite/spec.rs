@@ -4,7 +4,7 @@ use crate::function;
 use skimjit_kernels::{
     BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
     FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
-    SoftmaxProblem,
+    SoftmaxProblem, StandardizeProblem,
 };
 use skimjit_models::ElementType;
 use skimjit_models::ops::{
@@ -189,6 +189,10 @@ impl fmt::Display for Spec {
                 let (src, dst) = (planes(&p.part), planes(&p.dst));
                 write!(f, "binary src={src} dst={dst} op={:?}", p.op)?;
                 write!(f, "{}{}", flag("swap", p.part_first), post(&p.post))
+            }
+            Problem::Standardize(p) => {
+                let (src, dst) = (planes(&p.src), planes(&p.dst));
+                write!(f, "standardize src={src} dst={dst} eps={}", p.eps)
             }
             Problem::Softmax(p) => write!(f, "softmax src={}", planes(&p.planes)),
             Problem::Resample(p) => {
@@ -445,6 +449,11 @@ impl Words<'_> {
                     post: self.post()?,
                 })
             }
+            "standardize" => Problem::Standardize(StandardizeProblem {
+                src: src()?,
+                dst: dst()?,
+                eps: self.get("eps")?,
+            }),
             "softmax" => Problem::Softmax(SoftmaxProblem { planes: src()? }),
             "resample" => Problem::Resample(ResampleProblem {
                 src: src()?,

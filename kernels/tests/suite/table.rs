@@ -7,7 +7,7 @@ use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{
     BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
     FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
-    SoftmaxProblem, Variant, gap, registry,
+    SoftmaxProblem, StandardizeProblem, Variant, gap, registry,
 };
 use skimjit_models::ops::{
     Activation, Coordinates, PoolMethod, Resize, ResizeAxis, ResizeMethod, ResizeSize, Rounding,
@@ -590,6 +590,22 @@ pub fn binaries() -> Vec<Spec> {
     specs
 }
 
+/// Few and many channels and pixels, at different distances from 0.
+pub fn standardizations() -> Vec<Spec> {
+    let sizes = [(1, 1, 1), (96, 1, 1), (7, 3, 11), (40, 13, 13), (3, 28, 28)];
+    let mut specs = Vec::new();
+    for (c, h, w) in sizes {
+        for (src, scale) in [(0, 0.01), (1, 1.0), (2, 30.0), (3, 1e6)] {
+            let i = specs.len();
+            let [src, dst] = [src, i / 3 % 4].map(|i| Layout::ALL[i].planes(c, h, w, w + 1));
+            let eps = [1e-5, 0.5][i % 2];
+            let problem = Problem::Standardize(StandardizeProblem { src, dst, eps });
+            specs.push(Spec::new(problem).scale(scale).seed(i as u64));
+        }
+    }
+    specs
+}
+
 /// Rows and pixels, from flat to beyond what an exponential can hold.
 pub fn softmaxes() -> Vec<Spec> {
     let planes = [
@@ -707,6 +723,7 @@ pub fn all() -> Vec<Spec> {
         binaries(),
         eltwises(),
         softmaxes(),
+        standardizations(),
         resamples(),
     ]
     .concat()

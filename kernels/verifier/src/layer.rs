@@ -7,7 +7,7 @@ use skimjit_kernels::stage::Staging;
 use skimjit_kernels::{
     BinaryProblem, Built, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Extent,
     FcProblem, FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
-    Weights,
+    StandardizeProblem, Weights,
 };
 use skimjit_models::ops::{Activation, BinaryOp, PoolMethod, Pooling, Rounding};
 
@@ -104,6 +104,7 @@ pub fn expected(problem: &Problem, weights: Weights<'_>) -> Expected {
             None => return Expected::Defined,
         },
         Problem::Resample(p) => resizing(p),
+        Problem::Standardize(p) => standardization(p),
         Problem::Softmax(_) => return Expected::Defined,
     })
 }
@@ -454,6 +455,28 @@ fn normalisation(p: &LrnProblem) -> Vec<Lane> {
             let sum = window.clone().map(square).fold(Lane::ZERO, Lane::plus);
             let base = k.plus(sum.times(scale));
             result.push(input(0, c, pixel).over(raised(base, p.beta)));
+        }
+    }
+    result
+}
+
+/// (x − mean) / √(variance + eps), both over channels.
+fn standardization(p: &StandardizeProblem) -> Vec<Lane> {
+    let number = Lane::float;
+    let share = number(1.0 / p.src.c as f32);
+    let mut result = vec![Lane::ZERO; (p.src.c * p.src.hw()) as usize];
+    for pixel in 0..p.src.hw() {
+        let x = |c: u32| input(0, c, pixel);
+        let mean = (0..p.src.c)
+            .map(x)
+            .fold(Lane::ZERO, Lane::plus)
+            .times(share);
+        let square = |c: u32| x(c).minus(mean).times(x(c).minus(mean));
+        let squares = (0..p.src.c).map(square).fold(Lane::ZERO, Lane::plus);
+        let variance = squares.times(share).plus(number(p.eps));
+        let factor = number(1.0).over(opaque("sqrt", &[variance]));
+        for c in 0..p.src.c {
+            result[(c * p.src.hw() + pixel) as usize] = x(c).minus(mean).times(factor);
         }
     }
     result

@@ -1,8 +1,8 @@
 //! Lets permutations of axes meet their opposites.
 
 use super::drop_identity;
-use crate::ops::{Pad, Reduce, Scale, Slice};
-use crate::{Graph, Node, Op, Shape, ValueId};
+use crate::ops::{Convolution, InnerProduct, Pad, Reduce, Scale, Slice, Standardize, Window};
+use crate::{Graph, Node, Op, Shape, Tensor, ValueId};
 use std::collections::HashMap;
 
 /// Moves permutations behind what computes element by element or along axes that can be named either way. Those that
@@ -48,7 +48,8 @@ fn sink(mut graph: Graph) -> Graph {
             (op, Some([first, rest @ ..])) if rest.iter().all(|x| x.order == first.order) => {
                 let sources = [*first].into_iter().chain(rest.iter().copied());
                 let sources = sources.map(|x| x.of).collect();
-                before(op, &first.order, &graph).map(|(op, order)| (sources, Some(op), order))
+                let order = first.order.clone();
+                before(op, &order, &mut graph).map(|(op, order)| (sources, Some(op), order))
             }
             _ => None,
         };
@@ -124,7 +125,7 @@ fn unpermuted(shape: &Shape, order: &[u32]) -> Shape {
 }
 
 /// The op for operands whose axes are not yet in an order, and the order of its result.
-fn before(op: &Op, order: &[u32], graph: &Graph) -> Option<(Op, Vec<u32>)> {
+fn before(op: &Op, order: &[u32], graph: &mut Graph) -> Option<(Op, Vec<u32>)> {
     let axis = |axis: u32| order[axis as usize];
     let op = match op {
         Op::Activation(_) | Op::Eltwise(_) => op.clone(),
@@ -139,6 +140,17 @@ fn before(op: &Op, order: &[u32], graph: &Graph) -> Option<(Op, Vec<u32>)> {
                 Op::Scale(Scale { axis, ..op.clone() })
             })?
         }
+        Op::Standardize(op) => {
+            let [only] = order[op.axes(order.len())] else {
+                return None;
+            };
+            Op::Standardize(Standardize {
+                axis: only,
+                end: Some(only + 1),
+                eps: op.eps,
+            })
+        }
+        Op::InnerProduct(op) => Op::Convolution(pointwise(op, order, graph)?),
         Op::Concat { axis: along } => Op::Concat { axis: axis(*along) },
         Op::Slice(op) => {
             let axis = axis(op.axis);
@@ -153,6 +165,39 @@ fn before(op: &Op, order: &[u32], graph: &Graph) -> Option<(Op, Vec<u32>)> {
         _ => return None,
     };
     Some((op, order.to_vec()))
+}
+
+/// An inner product along the last axis, which is the channels of planes: a convolution of one tap.
+fn pointwise(op: &InnerProduct, order: &[u32], graph: &mut Graph) -> Option<Convolution> {
+    let along_channels = order.len() == 4 && op.axis == 3 && order[0] == 0 && order[3] == 1;
+    if !along_channels {
+        return None;
+    }
+    let weights = std::sync::Arc::clone(graph.weight(op.weights));
+    let [outputs, inputs] = match op.transpose {
+        true => [1, 0].map(|axis| weights.shape().dim(axis)),
+        false => [0, 1].map(|axis| weights.shape().dim(axis)),
+    };
+    let data = weights.data();
+    let rows = match op.transpose {
+        true => transposed(data, outputs as usize),
+        false => data.to_vec(),
+    };
+    let shape = Shape::new([outputs, inputs, 1, 1]).ok()?;
+    Some(Convolution {
+        window: Window::square(1, 1, 0),
+        oc: op.outputs,
+        groups: 1,
+        weights: graph.add_weight(Tensor::new(shape, rows)),
+        bias: op.bias,
+        post: op.post,
+    })
+}
+
+/// Columns as rows.
+fn transposed(data: &[f32], columns: usize) -> Vec<f32> {
+    let column = |c: usize| data.iter().skip(c).step_by(columns).copied();
+    (0..columns).flat_map(column).collect()
 }
 
 /// One number per axis, for the axes before they are put into an order.
@@ -278,6 +323,35 @@ mod tests {
         });
         // One is left for the output in between.
         check(&graph, [2, 1]);
+    }
+
+    #[test]
+    fn standardization_and_inner_products_along_channels_need_no_order() {
+        for transpose in [false, true] {
+            let graph = graph(|graph, x| {
+                let standardize = Standardize {
+                    axis: 3,
+                    end: None,
+                    eps: 0.5,
+                };
+                let y = add(graph, "norm", Op::Standardize(standardize), &[x]);
+                let shape = Shape::new(if transpose { [3, 2] } else { [2, 3] }).unwrap();
+                let weights = Tensor::new(shape, vec![1.0, 2.0, -3.0, 0.0, 0.5, 4.0]);
+                let bias = Tensor::new(Shape::new([2]).unwrap(), vec![0.25, -1.0]);
+                let product = InnerProduct {
+                    outputs: 2,
+                    axis: 3,
+                    transpose,
+                    weights: graph.add_weight(weights),
+                    bias: Some(graph.add_weight(bias)),
+                    post: PostOps::default(),
+                };
+                let y = add(graph, "product", Op::InnerProduct(product), &[y]);
+                let first = permute(graph, "first", y, [0, 3, 1, 2]);
+                graph.outputs = vec![first];
+            });
+            check(&graph, [2, 0]);
+        }
     }
 
     #[test]

@@ -113,7 +113,11 @@ pub fn attempt(random: &mut Random) -> Case {
         }
         8 => reduce(random, &dims),
         9 => one(Op::LogSoftmax { axis }),
-        10 => one(Op::Standardize(Standardize { axis, eps: 0.25 })),
+        10 => one(Op::Standardize(Standardize {
+            axis,
+            end: flag.then_some(axis + 1),
+            eps: 0.25,
+        })),
         11 => one(Op::LpNormalize {
             axis,
             p: random.range(1, 2),

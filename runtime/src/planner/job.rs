@@ -4,7 +4,7 @@ use super::analysis::Analysis;
 use skimjit_kernels::{
     BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
     FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
-    SoftmaxProblem, Values,
+    SoftmaxProblem, StandardizeProblem, Values,
 };
 use skimjit_models::ops::{Activation, BinaryOp, EltwiseOp, PostOps, Window};
 use skimjit_models::{ElementType, Elements, Op, Pattern, ValueId, Weight, WeightId, ops};
@@ -118,6 +118,7 @@ impl<'g> Analysis<'g> {
                 let planes = self.source(node);
                 Some(self.plain(node, Problem::Softmax(SoftmaxProblem { planes })))
             }
+            Op::Standardize(op) => self.standardize(node, op),
             Op::Eltwise(op) => Some(self.eltwise(node, op)),
             Op::Activation(op) => self.activation(node, *op),
             Op::Binary(op) => self.binary(node, op),
@@ -330,6 +331,20 @@ impl<'g> Analysis<'g> {
         let (src, dst) = (self.source(node), self.target(node));
         let problem = FunctionProblem { src, dst, function };
         self.plain(node, Problem::Function(problem))
+    }
+
+    /// Over channels only; a kernel wants an eps.
+    fn standardize(&self, node: usize, op: &ops::Standardize) -> Option<Job<'g>> {
+        let shape = self.graph.shape(self.graph.nodes[node].inputs[0]);
+        let one_pixel = shape.count_of(2.min(shape.rank()), shape.rank()) == 1;
+        let over_channels = op.axis == 1 && (one_pixel || op.axes(shape.rank()) == (1..2));
+        let (src, dst) = (self.source(node), self.target(node));
+        let problem = StandardizeProblem {
+            src,
+            dst,
+            eps: op.eps,
+        };
+        over_channels.then(|| self.plain(node, Problem::Standardize(problem)))
     }
 
     /// A ReLU by itself; operand and result have one layout.

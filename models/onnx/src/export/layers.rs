@@ -174,7 +174,7 @@ pub(super) fn lrn(to: &mut Writer<'_>, op: &Lrn, x: &str) -> Result<String> {
 /// A LayerNormalization with factors of 1, of one axis that all are made.
 pub(super) fn standardize(to: &mut Writer<'_>, op: &Standardize, x: &str, rank: usize) -> String {
     // (x − mean) / √(mean of squares + eps).
-    let axes: Vec<i64> = (i64::from(op.axis)..rank as i64).collect();
+    let axes: Vec<i64> = op.axes(rank).map(|axis| axis as i64).collect();
     let axes = to.ints(&axes);
     let mean = to.add("ReduceMean", &[x, &axes], &[]);
     let centred = to.add("Sub", &[x, &mean], &[]);

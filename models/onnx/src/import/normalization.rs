@@ -51,6 +51,7 @@ pub(super) fn batch_normalization(node: &mut Node<'_>) -> Result<Vec<Known>> {
 fn standardize(node: &mut Node<'_>, x: ValueId, axis: usize) -> Result<ValueId> {
     let standardize = Standardize {
         axis: axis as u32,
+        end: None,
         eps: node.attributes.float("epsilon", 1e-5)?,
     };
     node.add(Op::Standardize(standardize), &[x])
