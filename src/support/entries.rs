@@ -190,11 +190,7 @@ fn listed(line: &str, folder: Option<&Path>) -> Option<PathBuf> {
     if line.trim().is_empty() {
         return None;
     }
-    let find = |name: &str| {
-        let beside = folder.map(|folder| folder.join(name));
-        let mut places = std::iter::once(PathBuf::from(name)).chain(beside);
-        places.find(|path| path.exists())
-    };
+    let find = |name: &str| found(name, folder);
     let without_label = || {
         let (name, label) = line.trim_end().rsplit_once([' ', '\t'])?;
         label.parse::<i64>().ok()?;
@@ -205,6 +201,53 @@ fn listed(line: &str, folder: Option<&Path>) -> Option<PathBuf> {
             .or_else(without_label)
             .unwrap_or_else(|| line.into()),
     )
+}
+
+/// A picture or array, and its class.
+pub struct Listed {
+    pub path: PathBuf,
+    pub class: usize,
+}
+
+impl Listed {
+    /// A list of file names with a number behind each, as ImageData's lists have; files are looked for in the
+    /// working folder, or else in the list's.
+    pub fn read(list: &Path) -> Result<Vec<Self>> {
+        let unreadable = |error: io::Error| InputError::new(error.to_string()).file(list);
+        let text = fs::read_to_string(list).map_err(unreadable)?;
+        let lines = text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| !line.trim().is_empty());
+        let listed: Vec<Self> = lines
+            .map(|(number, line)| {
+                let parts = line.trim_end().rsplit_once([' ', '\t']);
+                let (name, class) = parts
+                    .and_then(|(name, class)| Some((name.trim_end(), class.parse().ok()?)))
+                    .ok_or_else(|| {
+                        InputError::new(format!("line {}: {line}", number + 1))
+                            .file(list)
+                            .expected("the name of a file and the number of its class")
+                    })?;
+                let path = found(name, list.parent()).unwrap_or_else(|| name.into());
+                Ok(Self { path, class })
+            })
+            .collect::<Result<_>>()?;
+        match listed.is_empty() {
+            true => Err(InputError::new("an empty list")
+                .file(list)
+                .expected("the name of a file and the number of its class on each line")
+                .into()),
+            false => Ok(listed),
+        }
+    }
+}
+
+/// A file of this name, in the working folder or else in another one.
+fn found(name: &str, folder: Option<&Path>) -> Option<PathBuf> {
+    let beside = folder.map(|folder| folder.join(name));
+    let mut places = std::iter::once(PathBuf::from(name)).chain(beside);
+    places.find(|path| path.exists())
 }
 
 /// Pictures and arrays in a folder and the folders in it, and the number of files of other kinds; hidden ones are

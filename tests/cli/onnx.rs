@@ -19,6 +19,7 @@ fn workplace(net: &str, shape: [u32; 4]) -> Workplace {
     let made = place.json(&["export", "net.caffemodel", "net.onnx"]);
     assert_eq!(made["format"], "onnx");
     write_npy(&place.path("in.npy"), &ramp(shape, 0.01)).unwrap();
+    place.write("list.txt", "in.npy 3\n");
     place
 }
 
@@ -45,6 +46,7 @@ fn every_command_takes_a_model() {
             "verify", "net.onnx", "--input", "in.npy", "--expect", "prob.npy",
         ],
         &["time", "net.onnx", "--iterations", "1"],
+        &["test", "net.onnx", "--input-list", "list.txt"],
         &["explain", "net.onnx", "--no-tune"],
         &["report", "net.onnx", "--no-tune", "-o", "net.html"],
         &["draw", "net.onnx", "-o", "net.svg"],

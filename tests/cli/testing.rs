@@ -317,3 +317,77 @@ fn what_cannot_be_tested_is_refused() {
     write_caffemodel(&bare, &place.path("tiny.caffemodel")).unwrap();
     refused(&place, 3, &["test.prototxt", "ip1"]);
 }
+
+/// Digits of the demo, each with its number plus `more`.
+fn digits(place: &Workplace, more: u32) -> String {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
+    let line = |digit: u32| {
+        let file = demo.join(format!("{digit}.png"));
+        format!("{} {}\n", file.display(), (digit + more) % 10)
+    };
+    place.write("list.txt", &(0..10).map(line).collect::<String>());
+    text(&demo.join("lenet.skim"))
+}
+
+#[test]
+fn pictures_of_known_classes_judge_a_network() {
+    let place = Workplace::new();
+    let model = digits(&place, 0);
+    let command = ["test", &model, "--input-list", "list.txt"];
+    let report = place.json(&command);
+    assert_eq!(report["images"], 10);
+    assert_eq!(
+        [number(&report["top1"]), number(&report["top5"])],
+        [1.0, 1.0]
+    );
+    assert_eq!(report["batch"], 10);
+    let said = place.ok(&command);
+    assert!(said.contains("top 1: 100.00 %"), "{said}");
+    let model = digits(&place, 1);
+    let report = place.json(&["test", &model, "--input-list", "list.txt", "--threads", "1"]);
+    assert_eq!(number(&report["top1"]), 0.0);
+}
+
+#[test]
+fn lists_that_say_no_class_are_refused_and_bad_pictures_are_told() {
+    let place = Workplace::new();
+    let model = digits(&place, 0);
+    let list = std::fs::read_to_string(place.path("list.txt")).unwrap();
+    place.write("none.txt", "list.txt\n");
+    place.write("high.txt", &list.replace(" 9", " 10"));
+    place.write("empty.txt", "\n");
+    place.write("bad.txt", &format!("{list}absent.png 1\n"));
+    let cases: [(&[&str], i32, &[&str]); 6] = [
+        (
+            &["--input-list", "none.txt"],
+            3,
+            &["none.txt", "line 1", "number of its class"],
+        ),
+        (
+            &["--input-list", "high.txt"],
+            3,
+            &["high.txt", "class 10", "0 to 9"],
+        ),
+        (&["--input-list", "empty.txt"], 3, &["empty list"]),
+        (
+            &["--input-list", "bad.txt"],
+            3,
+            &["absent.png", "1 of 11 inputs"],
+        ),
+        (&[], 2, &["--input-list"]),
+        (
+            &["--input-list", "list.txt", "--each-batch"],
+            2,
+            &["--each-batch"],
+        ),
+    ];
+    for (more, code, words) in cases {
+        let found = place.skimjit(&[&["test", &model][..], more].concat());
+        assert_eq!(found.code, Some(code), "{more:?}: {}", found.stderr);
+        for word in words {
+            assert!(found.stderr.contains(word), "{more:?}: {}", found.stderr);
+        }
+    }
+    let found = place.skimjit(&["test", &model, "--input-list", "bad.txt"]);
+    assert!(found.stdout.contains("10 images"), "{}", found.stdout);
+}

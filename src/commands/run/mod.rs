@@ -12,6 +12,7 @@ use crate::support::inputs::{self, Item, PictureArguments, Preparation, Sizes};
 use crate::support::labels::{self, Labels};
 use crate::support::output::Output;
 use crate::commands::time;
+pub use results::is_classes;
 use results::{Extent, Format, Found, Image, Printer, Reading};
 use serde::Serialize;
 use skimjit::{CompileOptions, Engine, Error, Keep, Model, Result, Session};
@@ -106,9 +107,22 @@ struct Report {
 
 /// An input without result.
 #[derive(Serialize)]
-struct Failed {
-    input: String,
-    error: String,
+pub struct Failed {
+    pub input: String,
+    pub error: String,
+}
+
+/// Tells at the end that some of the inputs could not be used.
+pub fn failures(count: usize, tried: usize) -> Result<()> {
+    match count {
+        0 => Ok(()),
+        _ => Err(
+            InputError::new(format!("{count} of {tried} inputs that cannot be used"))
+                .expected("pictures and arrays for this network")
+                .hint("each is named above; the others are done")
+                .into(),
+        ),
+    }
 }
 
 /// Inputs without result: each is told when it is met, the exit code tells at the end.
@@ -136,17 +150,6 @@ impl Failures {
         printer.failed(&input, &error)?;
         self.failed.push(Failed { input, error });
         Ok(())
-    }
-    fn finish(count: usize, tried: usize) -> Result<()> {
-        match count {
-            0 => Ok(()),
-            _ => Err(
-                InputError::new(format!("{count} of {tried} inputs that cannot be used"))
-                    .expected("pictures and arrays for this network")
-                    .hint("each is named above; the others are done")
-                    .into(),
-            ),
-        }
     }
 }
 
@@ -407,5 +410,5 @@ fn finish(
             profile.print(printer.out);
         }
     }
-    Failures::finish(failed, tried)
+    self::failures(failed, tried)
 }

@@ -96,7 +96,7 @@ pub(super) fn run(
             failed: failures.failed,
         })?;
     }
-    Failures::finish(failed, tried)
+    super::failures(failed, tried)
 }
 
 /// All arrays, where the network has several inputs.

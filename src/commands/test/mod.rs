@@ -2,12 +2,14 @@
 
 mod layers;
 mod measure;
+mod pictures;
 mod print;
 mod tally;
 
 use crate::support::args::{
     self, AskedTuneArguments, CareArguments, MachineArguments, iterations_parser, parse_magnitude,
 };
+use crate::support::inputs::PictureArguments;
 use crate::support::output::Output;
 use skimjit_program::progress;
 use layers::{Layer, Work};
@@ -17,11 +19,12 @@ use skimjit::{Keep, LoadOptions, Model, Result};
 use skimjit_caffe::{Definition, Phase, unknown};
 use skimjit_data::{Feed, FeedOptions};
 use skimjit_models::{Error as InputError, Shape};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tally::Mean;
 
 /// Runs the test phase of a network on the data that its data layers name: loss, accuracy, the mean of
-/// every output, and the time of every layer.
+/// every output, and the time of every layer. Or tells for how many pictures of a list a network finds the
+/// right class.
 ///
 /// Data are read and decoded ahead on their own threads; the time that the network waited for them is
 /// printed. K-cycles per image are elapsed cycles of the thread that took longest, divided by the images
@@ -29,33 +32,48 @@ use tally::Mean;
 /// as if no weight were zero, real GFLOP/s those with weights that are not; what is fused into a layer
 /// (ReLU, BatchNorm, sums) is in its time.
 #[derive(clap::Args)]
-#[command(after_help = "Example:
-  skimjit test --prototxt train_val.prototxt --weights net.caffemodel --iterations 100 --threads 2")]
+#[command(after_help = "Examples:
+  skimjit test --prototxt train_val.prototxt --weights net.caffemodel --iterations 100 --threads 2
+  skimjit test net.onnx --input-list val.txt --resize short:256 --crop 224")]
 pub struct Arguments {
+    /// Network that is judged by pictures: a .skim, .onnx, .caffemodel or .caffemodel.h5 file
+    #[arg(value_name = "MODEL", requires = "input_list", conflicts_with_all = ["model", "weights"])]
+    network: Option<PathBuf>,
+    /// File with the name of a picture and the number of its class on each line, as ImageData's lists
+    #[arg(long, value_name = "FILE", requires = "network")]
+    input_list: Option<PathBuf>,
+    #[command(flatten)]
+    pictures: PictureArguments,
     /// Definition with data layers and what judges the network: Accuracy, losses
-    #[arg(long = "prototxt", alias = "model", value_name = "FILE")]
-    model: PathBuf,
+    #[arg(
+        long = "prototxt",
+        alias = "model",
+        value_name = "FILE",
+        required_unless_present = "network"
+    )]
+    model: Option<PathBuf>,
     /// Weights; of several files, later ones win
     #[arg(
         long,
         value_name = "CAFFEMODEL,...",
         value_delimiter = ',',
-        required = true
+        required_unless_present = "network"
     )]
     weights: Vec<PathBuf>,
     /// Runs, each of a batch of the data layers
-    #[arg(long, value_name = "N", default_value_t = 50, allow_negative_numbers = true, value_parser = iterations_parser())]
+    #[arg(long, value_name = "N", default_value_t = 50, conflicts_with = "network", allow_negative_numbers = true, value_parser = iterations_parser())]
     iterations: u32,
     /// Level for include and exclude rules
     #[arg(
         long,
         value_name = "N",
         default_value_t = 0,
+        conflicts_with = "network",
         allow_negative_numbers = true
     )]
     level: i32,
     /// Stages for include and exclude rules
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', conflicts_with = "network")]
     stage: Vec<String>,
     /// Weights of this magnitude and below become zero
     #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = parse_magnitude)]
@@ -67,10 +85,10 @@ pub struct Arguments {
     #[command(flatten)]
     tune: AskedTuneArguments,
     /// Report every batch as well
-    #[arg(long)]
+    #[arg(long, conflicts_with = "network")]
     each_batch: bool,
     /// Then run the last batch as often without reading data, and print what reading costs
-    #[arg(long)]
+    #[arg(long, conflicts_with = "network")]
     data_cost: bool,
     /// Print JSON
     #[arg(long)]
@@ -130,6 +148,10 @@ struct Batch {
 }
 
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
+    if let (Some(network), Some(list)) = (&arguments.network, &arguments.input_list) {
+        return pictures::run(arguments, network, list, out);
+    }
+    arguments.pictures.refuse_without_pictures()?;
     let mut options = arguments.machine.options()?;
     let data = arguments.data()?;
     let blobs: Vec<(String, Shape)> = data
@@ -152,20 +174,24 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
 }
 
 impl Arguments {
+    /// Where the test phase is written: asked for, where no network is given.
+    fn definition(&self) -> &Path {
+        self.model.as_deref().unwrap_or(Path::new(""))
+    }
     /// Opens the data of the test phase. What is odd about its layers is printed when the network is read.
     fn data(&self) -> Result<Feed> {
-        let net = Definition::read(&self.model, self.care.care(), &mut |_| ())?;
+        let net = Definition::read(self.definition(), self.care.care(), &mut |_| ())?;
         let net = net.with_rules(Phase::Test, Some(self.level), &self.stage);
         let feed = net.layers().and_then(|layers| {
             unknown::refuse_in_layers(&layers)?;
             Feed::of(&net, FeedOptions::default())
         });
-        Ok(feed.map_err(|error| error.file(&self.model))?)
+        Ok(feed.map_err(|error| error.file(self.definition()))?)
     }
     /// Reads the network and prints its warnings.
     fn load(&self, data: &[(String, Shape)]) -> Result<Model> {
         let options = LoadOptions {
-            prototxt: Some(self.model.clone()),
+            prototxt: self.model.clone(),
             zero_below: self.zero_below,
             data_shapes: data.to_vec(),
             level: self.level,
@@ -180,7 +206,7 @@ impl Arguments {
 
 impl Arguments {
     fn fault(&self, found: String) -> InputError {
-        InputError::new(found).file(&self.model)
+        InputError::new(found).file(self.definition())
     }
 
     /// There must be data, with one number of images everywhere.
