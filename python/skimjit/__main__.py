@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from typing import Optional
 
 MISSING = """\
 error: found no program skimjit beside this Python or in PATH, expected one
@@ -15,7 +16,7 @@ Build it from a clone with Rust: cargo install --path . --root {root}
 In Python, skimjit.inspect, explain, verify, benchmark and report tell the same: help("skimjit")."""
 
 
-def program() -> str | None:
+def program() -> Optional[str]:
     """The path of the program."""
     beside = os.path.dirname(os.path.abspath(sys.executable))
     return shutil.which("skimjit", path=beside) or shutil.which("skimjit")
