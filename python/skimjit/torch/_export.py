@@ -67,7 +67,6 @@ class Compiled(nn.Module):  # type: ignore[misc, unused-ignore]
         super().__init__()
         self.engine = engine
 
-    @torch.no_grad()
     def forward(self, *given: torch.Tensor) -> Union[torch.Tensor, tuple[torch.Tensor, ...]]:
         """Runs the engine."""
         names = [one.name for one in self.engine.inputs]

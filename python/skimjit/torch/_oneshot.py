@@ -55,8 +55,9 @@ def oneshot(
     rows: list[Row] = []
     with Evaluating(bare(model)) as evaluated:
         found = _in_order(evaluated, kept[0], chosen)
-        for layer, share in zip(found, _shares(found, sparsity, scope, targets or {})):
-            rows.append(_prune(evaluated, layer, kept, share, damping))
+        shares = _shares([layer for layer, _ in found], sparsity, scope, targets or {})
+        for (layer, times), share in zip(found, shares):
+            rows.append(_prune(evaluated, layer, times, kept, share, damping))
     columns = (
         Column("layer", "layer"),
         Column("weights", "weights", ",d"),
@@ -85,12 +86,14 @@ def _shares(found: Sequence[Layer], sparsity: float, scope: str, targets: Mappin
     return [targets[name] / 100 if name in targets else share for name, share in zip(names, usual)]
 
 
-def _in_order(model: nn.Module, batch: tuple[torch.Tensor, ...], chosen: Optional[Sequence[str]]) -> list[Layer]:
-    """Layers in the order in which they are run."""
+def _in_order(
+    model: nn.Module, batch: tuple[torch.Tensor, ...], chosen: Optional[Sequence[str]]
+) -> list[tuple[Layer, int]]:
+    """Layers in the order in which they are run, and how often each."""
     ran: list[Layer] = []
 
     def note(layer: Layer) -> Any:
-        return lambda *_: ran.append(layer) if layer not in ran else None
+        return lambda *_: ran.append(layer)
 
     hooks = [layer.module.register_forward_pre_hook(note(layer)) for layer in layers(model)]
     try:
@@ -98,20 +101,25 @@ def _in_order(model: nn.Module, batch: tuple[torch.Tensor, ...], chosen: Optiona
     finally:
         for hook in hooks:
             hook.remove()
-    names = [layer.name for layer in ran]
-    missing = [name for name in chosen or () if name not in names]
+    runs = {layer.name: (layer, ran.count(layer)) for layer in ran}
+    missing = [name for name in chosen or () if name not in runs]
     if missing:
-        raise OptionError(f"chosen: found layer {missing[0]!r}, expected layers that are run: {', '.join(names)}")
-    return [layer for layer in ran if chosen is None or layer.name in chosen]
+        raise OptionError(f"chosen: found layer {missing[0]!r}, expected layers that are run: {', '.join(runs)}")
+    return [run for name, run in runs.items() if chosen is None or name in chosen]
 
 
 def _prune(
-    model: nn.Module, layer: Layer, batches: Sequence[tuple[torch.Tensor, ...]], share: float, damping: float
+    model: nn.Module,
+    layer: Layer,
+    times: int,
+    batches: Sequence[tuple[torch.Tensor, ...]],
+    share: float,
+    damping: float,
 ) -> Row:
     weight, bias = layer.weight, layer.module.bias
     filters = weight.shape[0] // layer.groups
     moments = _native.Moments(layer.groups, filters, weight[0].numel())
-    hook = layer.module.register_forward_pre_hook(_adding(moments, layer))
+    hook = layer.module.register_forward_pre_hook(_adding(moments, layer, times))
     try:
         for batch in batches:
             try:
@@ -120,7 +128,8 @@ def _prune(
                 pass
     finally:
         hook.remove()
-    outcome = moments.prune(array(weight), bias is not None, share, damping)
+    # One offset cannot make up for what several runs lose.
+    outcome = moments.prune(array(weight), bias is not None and times == 1, share, damping)
     if outcome is None:
         raise NotFiniteError(f"layer {layer.name!r}: found inputs that are no finite numbers; correct the weights or the data")
     pruned, shifts, error, magnitude_error, _ = outcome
@@ -137,16 +146,20 @@ def _prune(
     }
 
 
-def _adding(moments: _native.Moments, layer: Layer) -> Any:
-    """A hook that adds what a layer is about to see."""
+def _adding(moments: _native.Moments, layer: Layer, times: int) -> Any:
+    """A hook that adds what a layer is about to see, and ends a run of the model with the last of so many times."""
+    calls = 0
 
     def add(_module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        nonlocal calls
         if isinstance(layer.module, nn.Linear):
             moments.add(array(given[0]))
         else:
             for image in torch.split(given[0], 1):
                 moments.add(array(windows := _windows(layer.module, image)), windows.shape[-1])
-        raise _Seen
+        calls += 1
+        if calls % times == 0:
+            raise _Seen
 
     return add
 

@@ -118,11 +118,11 @@ class Pruner:
                     "none; load the weights before Pruner.load_state_dict(), or call apply()"
                 )
 
-    @torch.no_grad()
     def apply(self) -> None:
         """Zeroes what is masked."""
-        for index, mask in self._masks.items():
-            self._layers[index].weight.masked_fill_(mask, 0)
+        with torch.no_grad():
+            for index, mask in self._masks.items():
+                self._layers[index].weight.masked_fill_(mask, 0)
 
     def remove(self) -> None:
         """Ends it: the optimizer is as before, weights are no longer kept at zero."""
@@ -143,7 +143,6 @@ class Pruner:
             "method": self._method.save(),
         }
 
-    @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on where state_dict() was taken. Load the model's and the optimizer's state first."""
         if state["recipe"] != self._recipe:
@@ -182,25 +181,23 @@ class Pruner:
         """Of all layers: those behind masks where they train on."""
         return [array(self._behind.get(index, layer.weight)) for index, layer in enumerate(self._layers)]
 
-    @torch.no_grad()
     def _before_step(self, _optimizer: Any, _args: Any, _kwargs: Any) -> None:
-        for index, mask in self._masks.items():
-            weight = self._layers[index].weight
-            if index in self._behind:
-                weight.copy_(self._behind[index])
-            elif weight.grad is not None:
-                weight.grad.masked_fill_(mask, 0)
+        with torch.no_grad():
+            for index, mask in self._masks.items():
+                weight = self._layers[index].weight
+                if index in self._behind:
+                    weight.copy_(self._behind[index])
+                elif weight.grad is not None:
+                    weight.grad.masked_fill_(mask, 0)
 
-    @torch.no_grad()
     def _after_step(self, _optimizer: Any, _args: Any, _kwargs: Any) -> None:
         self.iteration += 1
         for index, behind in self._behind.items():
-            behind.copy_(self._layers[index].weight)
+            behind.copy_(self._layers[index].weight.detach())
         if self._method.is_due(self.iteration):
             self._decide(lambda weights: self._method.step(weights, self.iteration))
         self.apply()
 
-    @torch.no_grad()
     def _decide(self, ask: Callable[[list[Any]], tuple[dict[int, Any], list[Any]]]) -> None:
         """Every process asks, so that an error is everybody's; what the first is told holds."""
         masks, told = ask(self._weights())
@@ -221,7 +218,7 @@ class Pruner:
         """Zeroes what the optimizer remembers of masked weights: momentum would bring them back."""
         for kept in self._optimizer.state.get(weight, {}).values():
             if isinstance(kept, torch.Tensor) and kept.shape == weight.shape:
-                kept.masked_fill_(mask.to(kept.device), 0)
+                kept.detach().masked_fill_(mask.to(kept.device), 0)
 
     def _shared(self, masks: Mapping[int, Any]) -> dict[int, Optional[torch.Tensor]]:
         """Masks of the first process."""
