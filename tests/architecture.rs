@@ -83,7 +83,7 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     paths.into_iter().map(read).collect()
 }
 
-const CODE: [&str; 16] = [
+const CODE: [&str; 17] = [
     "host/src",
     "jit/src",
     "models/src",
@@ -95,6 +95,7 @@ const CODE: [&str; 16] = [
     "runtime/src",
     "aot/src",
     "engine/src",
+    "pruning/src",
     "capi/src",
     "python/src",
     "cli/src",
@@ -187,7 +188,9 @@ fn dependencies_point_downwards() {
     assert_eq!(ours("engine/Cargo.toml"), engine);
     let capi = set(&["skimjit-host", "skimjit-models", "skimjit-runtime"]);
     assert_eq!(ours("capi/Cargo.toml"), capi);
-    assert_eq!(ours("python/Cargo.toml"), set(&["skimjit"]));
+    assert_eq!(ours("pruning/Cargo.toml"), set(&["skimjit-models"]));
+    let python = set(&["skimjit", "skimjit-pruning"]);
+    assert_eq!(ours("python/Cargo.toml"), python);
     let cli = set(&["skimjit-host", "skimjit-models"]);
     assert_eq!(ours("cli/Cargo.toml"), cli);
     engine.extend(["skimjit", "skimjit-program"].map(str::to_owned));
@@ -199,6 +202,7 @@ fn dependencies_point_downwards() {
         "skimjit-models",
         "skimjit-onnx",
         "skimjit-program",
+        "skimjit-pruning",
     ]);
     assert_eq!(ours("trainer/Cargo.toml"), trainer);
     assert_eq!(ours("testing/Cargo.toml"), set(&["skimjit-jit"]));
@@ -262,7 +266,15 @@ fn each_outside_crate_has_its_home() {
             "prost",
             &["models/caffe/Cargo.toml", "models/onnx/Cargo.toml"],
         ),
-        ("rayon", &["runtime/Cargo.toml", "trainer/Cargo.toml"]),
+        (
+            "rayon",
+            &[
+                "pruning/Cargo.toml",
+                "runtime/Cargo.toml",
+                "trainer/Cargo.toml",
+            ],
+        ),
+        ("gemm", &["pruning/Cargo.toml"]),
         // Its attributes are the arguments of commands.
         (
             "clap",
@@ -285,6 +297,7 @@ fn each_outside_crate_has_its_home() {
             "runtime/Cargo.toml",
             "aot/Cargo.toml",
             "engine/Cargo.toml",
+            "pruning/Cargo.toml",
             "capi/Cargo.toml",
             "python/Cargo.toml",
             "cli/Cargo.toml",
@@ -361,6 +374,7 @@ fn only_the_pool_starts_threads() {
             // One that waits for signals.
             "host/src/interrupt.rs",
             "models/data/src/",
+            "pruning/src/",
             "runtime/src/pool.rs",
             "trainer/src/",
         ],
@@ -397,7 +411,7 @@ fn unsafe_code_is_where_the_list_says() {
         "runtime/src/arena.rs",
         "runtime/src/pool.rs",
         "runtime/src/session.rs",
-        "trainer/src/cpu/gemm.rs",
+        "pruning/src/gemm.rs",
         // CUDA's libraries, and the same kernels as C++.
         "trainer/src/cuda/driver.rs",
         "trainer/src/cuda/tests.rs",

@@ -9,7 +9,8 @@ or, in a program written for onnxruntime,
     [scores] = session.run(None, {"input": images})
 
 Model reads networks, compile() generates their code, Engine and Session run it. inspect(), explain(), verify(),
-benchmark() and report() tell about them. skimjit.vision makes inputs of pictures; skimjit.backend is ONNX's.
+benchmark() and report() tell about them. skimjit.vision makes inputs of pictures; skimjit.backend is ONNX's;
+skimjit.torch prunes in PyTorch; skimjit.ray, skimjit.spark and skimjit.dask score data sets on clusters.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ._errors import (
     InternalError,
     IsaError,
     LayoutError,
+    MaskError,
     ModelError,
     ModelWarning,
     NotFiniteError,
@@ -53,6 +55,7 @@ __all__ = [
     "InternalError",
     "IsaError",
     "LayoutError",
+    "MaskError",
     "Model",
     "ModelError",
     "ModelWarning",

@@ -10,6 +10,7 @@ __all__ = [
     "InternalError",
     "IsaError",
     "LayoutError",
+    "MaskError",
     "ModelError",
     "ModelWarning",
     "NotFiniteError",
@@ -64,6 +65,10 @@ class NotFiniteError(ArrayError):
 
 class ClosedError(Error, RuntimeError):
     """A session that was closed."""
+
+
+class MaskError(Error, ValueError):
+    """Weights that pruning has masked are not zero any more."""
 
 
 class InternalError(Error, RuntimeError):

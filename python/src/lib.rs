@@ -15,6 +15,7 @@ mod model;
 mod network;
 mod options;
 mod picture;
+mod pruning;
 mod team;
 
 use pyo3::prelude::*;
@@ -34,5 +35,10 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(describe::verify, module)?)?;
     module.add_function(wrap_pyfunction!(picture::decode, module)?)?;
     module.add_function(wrap_pyfunction!(picture::resize, module)?)?;
+    module.add_class::<pruning::Pruning>()?;
+    module.add_class::<pruning::Moments>()?;
+    module.add_function(wrap_pyfunction!(pruning::smallest, module)?)?;
+    module.add_function(wrap_pyfunction!(pruning::erk, module)?)?;
+    module.add_function(wrap_pyfunction!(pruning::gains, module)?)?;
     forks::notice(module)
 }

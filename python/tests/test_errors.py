@@ -22,7 +22,7 @@ def raises(error, match):
 
 def test_classes():
     classes = [getattr(skimjit, name) for name in skimjit.__all__ if name.endswith("Error")]
-    assert len(classes) == 13
+    assert len(classes) == 14
     for one in classes:
         assert issubclass(one, skimjit.Error) and one.__module__ == "skimjit" and one.__doc__
         assert type(pickle.loads(pickle.dumps(one("text")))) is one

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import os
 import pathlib
 import subprocess
 import sys
@@ -67,6 +68,33 @@ def test_import_is_quick_and_brings_no_numpy():
         outcomes.append(float(seconds))
         assert numpy == "False"
     assert min(outcomes) <= 0.05, outcomes
+
+
+def test_what_prunes_and_scores_is_documented():
+    for module in ("ray", "spark", "dask", "torch"):
+        if module == "torch":
+            pytest.importorskip("torch", reason="torch is not installed")
+        found = importlib.import_module(f"skimjit.{module}")
+        for name in found.__all__:
+            thing = getattr(found, name)
+            assert isinstance(thing, tuple) or inspect.getdoc(thing), name
+            own = [one for one in vars(thing) if not one.startswith("_")] if inspect.isclass(thing) else []
+            fields = getattr(thing, "__dataclass_fields__", {})
+            assert all(one in fields or inspect.getdoc(getattr(thing, one)) for one in own), name
+
+
+def test_the_program(tmp_path):
+    """python -m skimjit is the program beside Python or in PATH, or says that there is none."""
+    program = tmp_path / "skimjit"
+    program.write_text("#!/bin/sh\necho program $1\nexit 3\n")
+    program.chmod(0o755)
+    command = [sys.executable, "-m", "skimjit", "inspect"]
+    if (pathlib.Path(sys.executable).parent / "skimjit").exists():
+        pytest.skip("a program skimjit is installed beside Python")
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (3, "program inspect\n")
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": "nowhere"})
+    assert done.returncode == 2 and "cargo install" in done.stderr
 
 
 def test_modules_are_there():

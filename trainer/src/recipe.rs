@@ -2,18 +2,19 @@
 //!
 //! Paths in a recipe follow [`paths`]; after [`Recipe::read`] they are absolute.
 
-use crate::prune::acdc::{Alternating, AlternatingOptions};
 use crate::prune::distillation::{Distillation, DistillationOptions};
-use crate::prune::gradual::{Gradual, GradualOptions};
-use crate::prune::guided::{Guided, GuidedOptions};
-use crate::prune::mask::Frozen;
-use crate::prune::surgery::{Surgery, SurgeryOptions};
-use crate::prune::written;
+use crate::prune::masked::Masked;
 use crate::solver::method::Method;
 use serde::Deserialize;
 use skimjit_caffe::{Definition, paths, solver::SolverDefinition};
 use skimjit_models::Care;
 use skimjit_models::{Error, Result};
+use skimjit_pruning::acdc::{Alternating, AlternatingOptions};
+use skimjit_pruning::cost::CostTable;
+use skimjit_pruning::frozen::Frozen;
+use skimjit_pruning::gradual::{Gradual, GradualOptions};
+use skimjit_pruning::guided::{Guided, GuidedOptions};
+use skimjit_pruning::surgery::{Surgery, SurgeryOptions};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -80,7 +81,7 @@ pub enum MethodOptions {
     /// Gradual magnitude pruning.
     Gradual(GradualOptions),
     /// As far as it makes layers faster.
-    Guided(GuidedOptions),
+    Guided(GuidedOptions<PathBuf>),
     /// AC/DC: masked and dense training take turns.
     #[serde(rename = "ac-dc")]
     Alternating(AlternatingOptions),
@@ -137,15 +138,20 @@ impl MethodOptions {
 
     /// The method, for a network's definition.
     pub fn build(&self, net: &Definition) -> Result<Box<dyn Method>> {
+        let masked = |method| Box::new(Masked::new(method, None)) as Box<dyn Method>;
         Ok(match self {
-            Self::Gradual(options) => Box::new(Gradual::new(options.clone())?),
-            Self::Guided(options) => Box::new(Guided::new(options.clone())?),
-            Self::Alternating(options) => Box::new(Alternating::new(options.clone())?),
-            Self::Surgery(options) => Box::new(Surgery::new(options.clone())?),
+            Self::Gradual(options) => masked(Box::new(Gradual::new(options.clone())?)),
+            Self::Guided(options) => {
+                options.check()?;
+                let guided = Guided::new(options, CostTable::read(&options.cost)?)?;
+                Box::new(Masked::new(Box::new(guided), Some(options.cost.clone())))
+            }
+            Self::Alternating(options) => masked(Box::new(Alternating::new(options.clone())?)),
+            Self::Surgery(options) => masked(Box::new(Surgery::new(options.clone())?)),
             Self::Distillation(options) => Box::new(Distillation::new(options.clone(), net)?),
-            Self::Frozen { layers } => Box::new(Frozen {
+            Self::Frozen { layers } => masked(Box::new(Frozen {
                 layers: layers.clone(),
-            }),
+            })),
         })
     }
 }
@@ -181,7 +187,7 @@ impl Recipe {
                 let targets =
                     targets.map(|(layer, value)| (format!("targets.{layer}"), Some(value)));
                 let all = fields.into_iter().chain(targets);
-                let told = all.filter_map(|(field, value)| written::warning(&field, value?));
+                let told = all.filter_map(|(field, value)| share_warning(&field, value?));
                 self.warnings.extend(told);
             }
         }
@@ -311,6 +317,20 @@ impl Recipe {
     }
 }
 
+/// What to tell of a field of a recipe that is written as a share.
+fn share_warning(field: &str, value: &toml::Value) -> Option<String> {
+    let share = match value {
+        toml::Value::Float(number) => Some(*number),
+        toml::Value::String(text) => text.parse().ok(),
+        _ => None,
+    };
+    let share = share.filter(|share| 0.0 < *share && *share < 1.0)?;
+    Some(format!(
+        "{field} = {share} is read as a share of 1; write {0} or \"{0}%\"",
+        (1e11 * share).round() / 1e9
+    ))
+}
+
 /// What names of folders consist of.
 const PLAIN: &str = "letters, digits, '-', '_' and '.', no '.' first";
 
@@ -423,6 +443,15 @@ end = 50
             format!("{:?}", percent.phases),
             format!("{:?}", recipe.phases)
         );
+    }
+
+    #[test]
+    fn shares_are_told() {
+        let told = |text: &str| share_warning("sparsity", &toml::Value::try_from(text).unwrap());
+        assert_eq!(told("90%"), None);
+        let told = share_warning("sparsity", &toml::Value::Float(0.57)).unwrap();
+        assert!(told.contains("write 57 or \"57%\""), "{told}");
+        assert_eq!(share_warning("sparsity", &toml::Value::Integer(57)), None);
     }
 
     #[test]

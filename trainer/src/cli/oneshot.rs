@@ -9,10 +9,10 @@ use skimjit_host::printable;
 use skimjit_models::percent::NoPercent;
 use skimjit_models::{Error, Percent, Result};
 use skimjit_program::progress;
+use skimjit_pruning::allocation::erk;
 use skimjit_trainer::engine::Engine;
 use skimjit_trainer::onnx::Purpose;
-use skimjit_trainer::param::{Param, Role};
-use skimjit_trainer::prune::allocation::erk;
+use skimjit_trainer::param::Role;
 use skimjit_trainer::prune::one_shot::{LayerReport, Target, one_shot, prunable};
 use skimjit_trainer::trial::Stream;
 use std::collections::BTreeMap;
@@ -196,15 +196,17 @@ fn targets(arguments: &Arguments, engine: &dyn Engine, stream: &Stream) -> Resul
         .into_iter()
         .filter(|&index| own.is_empty() || own.contains_key(name(index)))
         .collect();
-    let params: Vec<&Param> = chosen
-        .iter()
-        .map(|&index| &engine.params()[index])
-        .collect();
     let shares = if arguments.erk {
-        let densities = erk(&params, 1.0 - arguments.sparsity.share());
+        let dims = |&index: &usize| -> Vec<usize> {
+            let dims = engine.params()[index].shape.dims().iter();
+            dims.map(|&dim| dim as usize).collect()
+        };
+        let dims: Vec<Vec<usize>> = chosen.iter().map(dims).collect();
+        let dims: Vec<&[usize]> = dims.iter().map(Vec::as_slice).collect();
+        let densities = erk(&dims, 1.0 - arguments.sparsity.share());
         densities.iter().map(|density| 1.0 - density).collect()
     } else {
-        vec![arguments.sparsity.share(); params.len()]
+        vec![arguments.sparsity.share(); chosen.len()]
     };
     let target = |(param, sparsity): (usize, f64)| Target {
         param,

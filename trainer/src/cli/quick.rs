@@ -7,7 +7,7 @@ use jiff::Zoned;
 use skimjit_caffe::solver::SolverDefinition;
 use skimjit_caffe::{Definition, paths, text};
 use skimjit_models::{Error, Result};
-use skimjit_trainer::prune::guided::GuidedOptions;
+use skimjit_pruning::guided::GuidedOptions;
 use skimjit_trainer::recipe::MethodOptions;
 use skimjit_trainer::solver::report::Report as _;
 use std::fmt::Write;

@@ -1,13 +1,13 @@
 //! Convolution and deconvolution: matrix products over gathered windows.
 
 use super::blocks::{self, Partial};
-use super::gemm::{Matrix, multiply};
 use super::layer::{Backward, Forward, Layer};
 use super::sums::total;
 use crate::columns::Geometry;
 use rayon::prelude::*;
 use skimjit_models::Shape;
 use skimjit_models::ops;
+use skimjit_pruning::gemm::{Matrix, multiply};
 
 impl Geometry {
     fn scratch(&self) -> Vec<f32> {

@@ -1,10 +1,10 @@
 //! Inner product: three matrix products, split over rows of their results.
 
-use super::gemm::{Matrix, multiply};
 use super::layer::{Backward, Forward, Layer};
 use rayon::prelude::*;
 use skimjit_models::Shape;
 use skimjit_models::ops;
+use skimjit_pruning::gemm::{Matrix, multiply};
 
 /// Parts that a product is split into.
 const PARTS: usize = 16;

@@ -8,7 +8,6 @@ mod batch_norm;
 mod blocks;
 mod combine;
 mod convolution;
-pub(crate) mod gemm;
 mod inner_product;
 pub(crate) mod layer;
 mod loss;

@@ -2,13 +2,13 @@
 //! tiles, over the tiles of several images.
 
 use super::blocks::{self, images_of_block};
-use super::gemm::{Matrix, multiply};
 use super::layer::{Backward, Forward, Layer};
 use super::sums::total;
 use rayon::prelude::*;
 use skimjit_models::ops;
 use skimjit_models::ops::winograd::{MAX_INPUT, TILE, WinogradTransform};
 use skimjit_models::{Error, Result, Shape};
+use skimjit_pruning::gemm::{Matrix, multiply};
 
 /// Tiles that are transformed together.
 const LANES: usize = 16;

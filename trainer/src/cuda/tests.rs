@@ -5,7 +5,6 @@
 use super::DeviceMemory;
 use super::device::{Args, Device, KERNELS, Product};
 use super::driver;
-use crate::cpu::gemm::{Matrix, multiply};
 use crate::engine::{Engine, NetId, loss};
 use crate::executor::{CpuEngine, Executor};
 use crate::net::Net;
@@ -14,6 +13,7 @@ use libloading::Library;
 use skimjit_caffe::{Definition, Phase};
 use skimjit_data::Blob;
 use skimjit_models::{Error, Result, Shape, Tensor};
+use skimjit_pruning::gemm::{Matrix, multiply};
 use std::collections::HashMap;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

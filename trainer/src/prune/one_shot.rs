@@ -1,14 +1,13 @@
 //! Pruning without training: layer by layer, each so that its outputs on some batches change least.
 
-use super::calibration::{Layout, Moments};
-use super::magnitude::zeros_of;
-use super::reconstruction;
+use crate::columns::Columns;
 use crate::engine::Engine;
 use crate::net::Net;
 use crate::param::{Param, Role};
 use crate::trial::Stream;
 use serde::Serialize;
-use skimjit_models::{Error, Place, Result, ValueId, WeightId};
+use skimjit_models::{Error, Op, Place, Result, Shape, ValueId, WeightId};
+use skimjit_pruning::calibration::{Layout, Moments};
 
 /// What becomes of a layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,6 +39,8 @@ pub struct LayerReport {
 /// Where a parameter is used.
 struct Use {
     layout: Layout,
+    /// How windows are gathered, of a convolution.
+    windows: Option<Columns>,
     inputs: Vec<ValueId>,
     /// Index of the offset's parameter.
     bias: Option<usize>,
@@ -91,7 +92,7 @@ fn find(engine: &dyn Engine, stream: &Stream, param: usize) -> Option<Use> {
         }
         let shape = |id: ValueId| net.graph.shape(id);
         let input = *node.inputs.first()?;
-        let layout = Layout::of(&node.op, shape(input), shape(node.output))?;
+        let (layout, windows) = layout(&node.op, shape(input), shape(node.output))?;
         let of = |&id: &WeightId| {
             let mut all = engine.params().iter();
             all.position(|param| weight_of(net, param) == Some(id))
@@ -106,6 +107,7 @@ fn find(engine: &dyn Engine, stream: &Stream, param: usize) -> Option<Use> {
             None => {
                 found = Some(Use {
                     layout,
+                    windows,
                     inputs: vec![input],
                     bias,
                 });
@@ -113,6 +115,52 @@ fn find(engine: &dyn Engine, stream: &Stream, param: usize) -> Option<Use> {
         }
     }
     found
+}
+
+/// How the weights of convolutions and inner products lie, and what the windows of convolutions are.
+fn layout(op: &Op, input: &Shape, output: &Shape) -> Option<(Layout, Option<Columns>)> {
+    match op {
+        Op::Convolution(op) => {
+            let groups = op.groups as usize;
+            let plane = |shape: &Shape| [2, 3].map(|axis| shape.dim(axis) as usize);
+            let windows = Columns {
+                channels: input.dim(1) as usize / groups,
+                input: plane(input),
+                output: plane(output),
+                window: op.window,
+            };
+            let layout = Layout {
+                groups,
+                filters: op.oc as usize / groups,
+                columns: windows.rows(),
+                transposed: false,
+            };
+            Some((layout, Some(windows)))
+        }
+        Op::InnerProduct(op) => {
+            let layout = Layout {
+                groups: 1,
+                filters: op.outputs as usize,
+                columns: input.count_of(op.axis as usize, input.rank()),
+                transposed: op.transpose,
+            };
+            Some((layout, None))
+        }
+        _ => None,
+    }
+}
+
+/// Adds a batch of a layer's inputs.
+fn add(moments: &mut Moments, place: &Use, input: &[f32]) {
+    let Some(windows) = &place.windows else {
+        return moments.add_rows(input);
+    };
+    let plane = windows.channels * windows.input[0] * windows.input[1];
+    let mut scratch = vec![0.0; windows.rows() * windows.columns()];
+    for (index, image) in input.chunks_exact(plane).enumerate() {
+        windows.gather(image, &mut scratch);
+        moments.add_windows(index % place.layout.groups, &scratch, windows.columns());
+    }
 }
 
 /// The weight of the graph that a parameter is.
@@ -133,20 +181,17 @@ fn prune(
     let mut moments = Moments::new(place.layout.clone());
     stream.run(engine, &mut |engine| {
         for &input in &place.inputs {
-            moments.add(&engine.value(stream.id(), input));
+            add(&mut moments, place, &engine.value(stream.id(), input));
         }
         Ok(())
     })?;
-    let (means, blocks) = (moments.means(), moments.blocks());
     let mut weights = Vec::new();
     engine.edit(target.param, &mut |_, state| {
         weights = std::mem::take(&mut state.data)
     });
     let layer = engine.params()[target.param].layer.clone();
-    let zeros = zeros_of(weights.len(), target.sparsity);
-    let units = moments.into_units(&weights, place.bias.is_some());
-    let outcome = reconstruction::prune(&units, zeros, damping);
-    let Some(outcome) = outcome else {
+    let pruned = moments.prune(&weights, place.bias.is_some(), target.sparsity, damping);
+    let Some(mut pruned) = pruned else {
         engine.edit(target.param, &mut |_, state| {
             state.data = std::mem::take(&mut weights)
         });
@@ -155,43 +200,23 @@ fn prune(
             .expected("finite inputs")
             .hint("correct the weights or the data"));
     };
-    drop(units);
-    let pruned = place.layout.join(&outcome.weights);
-    if let Some(bias) = place.bias {
-        let shifts = shifts(&place.layout, &weights, &pruned, &means);
+    if let (Some(bias), Some(shifts)) = (place.bias, &pruned.shifts) {
         engine.edit(bias, &mut |_, state| {
-            let all = state.data.iter_mut().zip(&shifts);
+            let all = state.data.iter_mut().zip(shifts);
             all.for_each(|(b, shift)| *b = (f64::from(*b) + shift) as f32);
         });
     }
-    let found = pruned.iter().filter(|w| **w == 0.0).count();
+    let found = pruned.weights.iter().filter(|w| **w == 0.0).count();
     let report = LayerReport {
         layer,
-        weights: pruned.len(),
-        sparsity: found as f64 / pruned.len().max(1) as f64,
-        error: outcome.error,
-        magnitude_error: outcome.magnitude_error,
-        blocks,
+        weights: pruned.weights.len(),
+        sparsity: found as f64 / pruned.weights.len().max(1) as f64,
+        error: pruned.error,
+        magnitude_error: pruned.magnitude_error,
+        blocks: pruned.blocks,
     };
-    let mut pruned = Some(pruned);
     engine.edit(target.param, &mut |_, state| {
-        state.data = pruned.take().unwrap_or_default()
+        state.data = std::mem::take(&mut pruned.weights)
     });
     Ok(report)
-}
-
-/// What the mean output of each filter lost.
-fn shifts(layout: &Layout, before: &[f32], after: &[f32], means: &[f64]) -> Vec<f64> {
-    let (before, after) = (layout.rows(before), layout.rows(after));
-    let columns = layout.columns;
-    let rows = before
-        .chunks_exact(columns)
-        .zip(after.chunks_exact(columns));
-    rows.enumerate()
-        .map(|(row, (before, after))| {
-            let means = &means[row / layout.filters * columns..][..columns];
-            let change = before.iter().zip(after).map(|(a, b)| f64::from(a - b));
-            change.zip(means).map(|(w, mean)| w * mean).sum()
-        })
-        .collect()
 }

@@ -1,10 +1,10 @@
 //! How much each layer can lose: a network judged with one layer pruned at a time.
 
-use super::magnitude;
 use crate::engine::Engine;
 use crate::trial::{Judgement, Stream};
 use serde::Serialize;
 use skimjit_models::Result;
+use skimjit_pruning::magnitude;
 
 /// A layer at a level.
 #[derive(Clone, Debug, PartialEq, Serialize)]

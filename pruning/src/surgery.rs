@@ -2,11 +2,8 @@
 //! threshold are masked, masked ones that grow beyond a second one come back, and what is between stays as
 //! it is. All weights train, masked ones unseen.
 
-use super::gradual::shares;
-use crate::param::prunable;
-use crate::solver::method::{Context, Method};
-use crate::solver::report::Metrics;
-use crate::update::ParamState;
+use crate::layer::{Layer, chosen};
+use crate::method::{Method, Run, Start};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::Deserialize;
@@ -46,11 +43,12 @@ fn usual_power() -> f64 {
     1.0
 }
 
-/// A parameter under surgery.
+/// A layer under surgery.
 struct Patient {
-    param: usize,
-    /// Name of the parameter.
+    layer: usize,
     name: String,
+    /// Name of the parameter.
+    parameter: String,
     /// The lower and the upper threshold; known from the start of the run.
     thresholds: [f32; 2],
     masked: Vec<bool>,
@@ -59,6 +57,7 @@ struct Patient {
 /// Dynamic network surgery.
 pub struct Surgery {
     options: SurgeryOptions,
+    seed: u64,
     patients: Vec<Patient>,
 }
 
@@ -75,22 +74,9 @@ impl Surgery {
         }
         Ok(Self {
             options,
+            seed: 0,
             patients: Vec::new(),
         })
-    }
-
-    /// Whether masks change after so many iterations: a number drawn for each iteration, so that a resumed
-    /// run draws the same ones.
-    fn is_due(&self, iteration: u64, seed: u64) -> bool {
-        if iteration > self.options.end {
-            return false;
-        }
-        let chance = (1.0 + self.options.gamma * iteration as f64).powf(-self.options.power);
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        random.set_stream(iteration);
-        // 53 bits of a double between 0 and 1.
-        let drawn = (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        drawn < chance || iteration == self.options.end
     }
 }
 
@@ -115,77 +101,85 @@ fn decide(masked: &mut [bool], weights: &[f32], [lower, upper]: [f32; 2]) {
     }
 }
 
-/// Puts the mask in front of the weights. The update has just uncovered them.
-fn cover(state: &mut ParamState, masked: &[bool]) {
-    let all = state.data.iter_mut().zip(masked);
-    all.filter(|(_, masked)| **masked)
-        .for_each(|(w, _)| *w = 0.0);
-}
-
 impl Method for Surgery {
-    fn start(&mut self, run: &mut Context<'_>) -> Result<()> {
-        let params = run.engine.params();
+    fn start(&mut self, layers: &[Layer], at: Start, run: &mut dyn Run) -> Result<()> {
+        self.seed = at.seed;
         let named: Vec<String> = self.options.rates.keys().cloned().collect();
-        prunable(params, &named, "rates")?;
-        let rate = |layer: &str| self.options.rates.get(layer).copied();
-        let patients = prunable(params, &self.options.layers, "layers")?.into_iter();
-        let patients: Vec<(usize, f64)> = patients
-            .map(|param| {
-                (
-                    param,
-                    rate(&params[param].layer).unwrap_or(self.options.rate),
-                )
-            })
-            .collect();
-        for (param, rate) in patients {
-            run.engine.edit(param, &mut |described, state| {
-                // Weights behind masks come from a snapshot, unless the run is new.
-                let shadow = state.shadow.get_or_insert_with(|| state.data.clone());
-                self.patients.push(Patient {
-                    param,
-                    name: described.name(),
-                    thresholds: thresholds(shadow, rate),
-                    masked: state.data.iter().map(|w| *w == 0.0).collect(),
-                });
+        chosen(layers, &named, "rates")?;
+        for index in chosen(layers, &self.options.layers, "layers")? {
+            let layer = &layers[index];
+            let own = self.options.rates.get(&layer.name).copied();
+            let rate = own.unwrap_or(self.options.rate);
+            let masked = run.zeros(index);
+            let mut limits = [0.0; 2];
+            run.see(index, &mut |weights| limits = thresholds(weights, rate));
+            run.mask(index, Some(masked.iter().map(|masked| !masked).collect()));
+            self.patients.push(Patient {
+                layer: index,
+                name: layer.name.clone(),
+                parameter: layer.parameter.clone(),
+                thresholds: limits,
+                masked,
             });
         }
         Ok(())
     }
 
-    fn after_update(&mut self, run: &mut Context<'_>) -> Result<()> {
-        let due = self.is_due(run.iteration, run.settings.seed);
+    /// A number is drawn for each iteration, so that a run that goes on draws the same ones.
+    fn is_due(&self, iteration: u64) -> bool {
+        if iteration > self.options.end {
+            return false;
+        }
+        let chance = (1.0 + self.options.gamma * iteration as f64).powf(-self.options.power);
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
+        random.set_stream(iteration);
+        // 53 bits of a double between 0 and 1.
+        let drawn = (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        drawn < chance || iteration == self.options.end
+    }
+
+    fn step(&mut self, iteration: u64, run: &mut dyn Run) {
+        if !self.is_due(iteration) {
+            return;
+        }
         let mut reached = Vec::new();
         for patient in &mut self.patients {
-            run.engine.edit(patient.param, &mut |param, state| {
-                if due && let Some(weights) = &state.shadow {
-                    decide(&mut patient.masked, weights, patient.thresholds);
-                }
-                cover(state, &patient.masked);
-                let zeros = patient.masked.iter().filter(|masked| **masked).count();
-                let share = zeros as f64 / patient.masked.len().max(1) as f64;
-                reached.push((param.layer.clone(), share));
+            let (masked, limits) = (&mut patient.masked, patient.thresholds);
+            run.see(patient.layer, &mut |weights| {
+                decide(masked, weights, limits)
             });
+            let kept: Vec<bool> = masked.iter().map(|masked| !*masked).collect();
+            let zeros = kept.iter().filter(|kept| !**kept).count();
+            reached.push((
+                patient.name.clone(),
+                zeros as f64 / kept.len().max(1) as f64,
+            ));
+            run.mask(patient.layer, Some(kept));
         }
-        if run.iteration == self.options.end {
-            run.report.metrics(&Metrics::Event {
-                iteration: run.iteration,
-                text: "masks stay from here on".to_owned(),
-                values: shares(reached),
-            });
+        if iteration == self.options.end {
+            run.event("masks stay from here on".to_owned(), Some(reached));
         }
-        Ok(())
+    }
+
+    fn end(&self) -> u64 {
+        self.options.end
+    }
+
+    fn trains_behind_masks(&self) -> bool {
+        true
     }
 
     fn save(&self) -> serde_json::Value {
         let patients = self.patients.iter();
-        let thresholds = patients.map(|patient| (patient.name.clone(), patient.thresholds));
+        let thresholds = patients.map(|patient| (patient.parameter.clone(), patient.thresholds));
         serde_json::json!(thresholds.collect::<BTreeMap<_, _>>())
     }
 
     fn restore(&mut self, state: serde_json::Value) -> Result<()> {
         let saved: Thresholds = serde_json::from_value(state)
             .map_err(|error| Error::new(format!("thresholds that cannot be read: {error}")))?;
-        let names = self.patients.iter().map(|patient| patient.name.clone());
+        let patients = self.patients.iter();
+        let names = patients.map(|patient| patient.parameter.clone());
         let (count, mut saved) = match saved {
             Thresholds::ByName(saved) => (saved.len(), saved),
             Thresholds::ByPosition(saved) => (saved.len(), names.zip(saved).collect()),
@@ -195,8 +189,8 @@ impl Method for Surgery {
                 .expected(format!("{}, as the recipe has", self.patients.len())));
         }
         for patient in &mut self.patients {
-            patient.thresholds = saved.remove(&patient.name).ok_or_else(|| {
-                Error::new("thresholds of other layers").expected(patient.name.clone())
+            patient.thresholds = saved.remove(&patient.parameter).ok_or_else(|| {
+                Error::new("thresholds of other layers").expected(patient.parameter.clone())
             })?;
         }
         Ok(())
@@ -209,7 +203,7 @@ impl Method for Surgery {
 enum Thresholds {
     /// By parameter.
     ByName(BTreeMap<String, [f32; 2]>),
-    /// In the order of the parameters, see [`crate::solver::method::MethodStates`].
+    /// In the order of the parameters: in older snapshots.
     ByPosition(Vec<[f32; 2]>),
 }
 
@@ -246,26 +240,13 @@ mod tests {
 
     #[test]
     fn masks_change_less_and_less_often_and_not_after_the_end() {
-        let surgery = Surgery::new(options()).unwrap();
-        let count = |range: std::ops::Range<u64>| range.filter(|&n| surgery.is_due(n, 7)).count();
+        let mut surgery = Surgery::new(options()).unwrap();
+        surgery.seed = 7;
+        let count = |range: std::ops::Range<u64>| range.filter(|&n| surgery.is_due(n)).count();
         let (early, late) = (count(0..100), count(800..900));
         assert!(early > 55 && late < 25, "{early} {late}");
-        assert!(surgery.is_due(1000, 7));
+        assert!(surgery.is_due(1000));
         assert_eq!(count(1001..2000), 0);
-    }
-
-    #[test]
-    fn covered_weights_come_back() {
-        let mut state = ParamState {
-            data: vec![0.5, 0.01],
-            ..ParamState::default()
-        };
-        let mut masked = vec![false, false];
-        decide(&mut masked, &[0.5, 0.01], [0.1, 0.2]);
-        cover(&mut state, &masked);
-        assert_eq!(state.data, [0.5, 0.0]);
-        decide(&mut masked, &[0.5, 0.3], [0.1, 0.2]);
-        assert_eq!(masked, [false, false]);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Pruning of one layer so that its outputs change least: weights go column by column, and those that
 //! stay make up for them (optimal brain surgeon; Frantar and Alistarh 2022, 2023).
 
-use super::cholesky::{inverse_factor, solve};
-use super::magnitude::smallest;
-use crate::cpu::gemm::{Matrix, multiply};
+use crate::cholesky::{inverse_factor, solve};
+use crate::gemm::{Matrix, multiply};
+use crate::magnitude::smallest;
 use rayon::prelude::*;
 
 /// Columns that are chosen together.

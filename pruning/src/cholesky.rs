@@ -1,6 +1,6 @@
 //! Triangular factors of large symmetric matrices, by blocks, on all threads.
 
-use crate::cpu::gemm::{Matrix, multiply};
+use crate::gemm::{Matrix, multiply};
 use rayon::prelude::*;
 
 /// Rows and columns of a block.

@@ -44,20 +44,6 @@ pub fn shares<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, f64
     each.collect()
 }
 
-/// What to tell of a field of a recipe that is written as a share.
-pub fn warning(field: &str, value: &toml::Value) -> Option<String> {
-    let share = match value {
-        toml::Value::Float(number) => Some(*number),
-        toml::Value::String(text) => text.parse().ok(),
-        _ => None,
-    };
-    let share = share.filter(|share| 0.0 < *share && *share < 1.0)?;
-    Some(format!(
-        "{field} = {share} is read as a share of 1; write {0} or \"{0}%\"",
-        (1e11 * share).round() / 1e9
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,10 +78,5 @@ mod tests {
         for text in ["-1", "101", "\"much\"", "true"] {
             assert!(toml::from_str::<Fields>(&format!("sparsity = {text}")).is_err());
         }
-        let told = |text: &str| warning("sparsity", &toml::Value::try_from(text).unwrap());
-        assert_eq!(told("90%"), None);
-        let told = warning("sparsity", &toml::Value::Float(0.57)).unwrap();
-        assert!(told.contains("write 57 or \"57%\""), "{told}");
-        assert_eq!(warning("sparsity", &toml::Value::Integer(57)), None);
     }
 }

@@ -1,9 +1,8 @@
 //! Which weights become zero when a share of all has to: how zeros are shared out among layers, and
 //! which positions they take in a layer.
 
-use super::mask::apply_mask;
-use crate::engine::Engine;
-use crate::param::{Param, Role, prunable};
+use crate::layer::{Layer, chosen};
+use crate::method::{Run, weights};
 use serde::Deserialize;
 use skimjit_models::{Error, Result};
 use std::collections::BTreeMap;
@@ -58,10 +57,11 @@ impl Wanted<'_> {
 /// Output channels of a cluster at most: more than any kernel computes together.
 const MOST_CHANNELS: usize = 64;
 
-/// The parameters that are pruned, and how far each.
+/// The layers that are pruned, and how far each.
 #[derive(Debug, Default)]
 pub struct Allocation {
-    params: Vec<usize>,
+    /// With their indices.
+    layers: Vec<(usize, Layer)>,
     /// Share of zeros of each at the end; `None`: by the common threshold.
     shares: Vec<Option<f64>>,
     sparsity: f64,
@@ -69,13 +69,13 @@ pub struct Allocation {
 }
 
 impl Allocation {
-    /// Finds the parameters of a network.
-    pub fn new(params: &[Param], wanted: &Wanted<'_>) -> Result<Self> {
-        let indices = prunable(params, wanted.layers, "layers")?;
+    /// Finds the layers of a network.
+    pub fn new(layers: &[Layer], wanted: &Wanted<'_>) -> Result<Self> {
+        let indices = chosen(layers, wanted.layers, "layers")?;
         let targets: Vec<String> = wanted.targets.keys().cloned().collect();
-        prunable(params, &targets, "targets")?;
-        let selected: Vec<&Param> = indices.iter().map(|&index| &params[index]).collect();
-        if wanted.cluster > 1 && !selected.iter().any(|param| has_positions(param)) {
+        chosen(layers, &targets, "targets")?;
+        let selected: Vec<&Layer> = indices.iter().map(|&index| &layers[index]).collect();
+        if wanted.cluster > 1 && !selected.iter().any(|layer| layer.has_positions) {
             return Err(Error::new(wanted.cluster.to_string())
                 .field("cluster")
                 .expected("1, as none of the layers is a convolution"));
@@ -84,59 +84,63 @@ impl Allocation {
             Scope::Global => vec![None; selected.len()],
             Scope::Uniform => vec![Some(wanted.sparsity); selected.len()],
             Scope::Erk => {
-                let densities = erk(&selected, 1.0 - wanted.sparsity).into_iter();
+                let dims: Vec<&[usize]> = selected.iter().map(|layer| &layer.dims[..]).collect();
+                let densities = erk(&dims, 1.0 - wanted.sparsity).into_iter();
                 densities.map(|density| Some(1.0 - density)).collect()
             }
         };
-        let own = |param: &Param| wanted.targets.get(&param.layer).copied();
+        let own = |layer: &Layer| wanted.targets.get(&layer.name).copied();
         let shares = selected.iter().zip(by_scope);
         Ok(Self {
-            shares: shares.map(|(param, share)| own(param).or(share)).collect(),
-            params: indices,
+            shares: shares.map(|(layer, share)| own(layer).or(share)).collect(),
+            layers: indices
+                .iter()
+                .map(|&index| (index, layers[index].clone()))
+                .collect(),
             sparsity: wanted.sparsity,
             cluster: wanted.cluster,
         })
     }
 
-    /// Parameters that are pruned.
-    pub fn params(&self) -> &[usize] {
-        &self.params
+    /// Takes all masks away.
+    pub fn unmask(&self, run: &mut dyn Run) {
+        for (index, _) in &self.layers {
+            run.mask(*index, None);
+        }
     }
 
     /// Masks weights so that `share` of them, all in all, are zero; the zeros of each layer.
-    pub fn prune(&self, engine: &mut dyn Engine, share: f64) -> Vec<(String, f64)> {
+    pub fn prune(&self, run: &mut dyn Run, share: f64) -> Vec<(String, f64)> {
         let scale = if self.sparsity > 0.0 {
             share / self.sparsity
         } else {
             0.0
         };
-        let common = self.threshold(engine, share);
+        let common = self.threshold(run, share);
         let mut reached = Vec::new();
-        for (&index, own) in self.params.iter().zip(&self.shares) {
-            engine.edit(index, &mut |param, state| {
-                let scores = scores(param, &state.data, self.cluster);
-                let threshold = match own {
-                    Some(own) => smallest(&scores, own * scale),
-                    None => common,
-                };
-                let kept = |(w, score): (&f32, &f32)| *w != 0.0 && *score > threshold;
-                let kept = state.data.iter().zip(&scores).map(kept);
-                let mask: Vec<f32> = kept.map(|kept| f32::from(u8::from(kept))).collect();
-                apply_mask(state, mask);
-                let zeros = state.data.iter().filter(|w| **w == 0.0).count();
-                reached.push((param.layer.clone(), zeros as f64 / state.data.len() as f64));
-            });
+        for ((index, layer), own) in self.layers.iter().zip(&self.shares) {
+            let weights = weights(run, *index);
+            let scores = scores(layer, &weights, self.cluster);
+            let threshold = match own {
+                Some(own) => smallest(&scores, own * scale),
+                None => common,
+            };
+            let kept = |(w, score): (&f32, &f32)| *w != 0.0 && *score > threshold;
+            let kept: Vec<bool> = weights.iter().zip(&scores).map(kept).collect();
+            let zeros = kept.iter().filter(|kept| !**kept).count();
+            reached.push((layer.name.clone(), zeros as f64 / kept.len() as f64));
+            run.mask(*index, Some(kept));
         }
         reached
     }
 
     /// Score at and below which weights go, over all layers without a share of their own.
-    fn threshold(&self, engine: &mut dyn Engine, share: f64) -> f32 {
+    fn threshold(&self, run: &mut dyn Run, share: f64) -> f32 {
         let mut all = Vec::new();
-        for (&index, own) in self.params.iter().zip(&self.shares) {
+        for ((index, layer), own) in self.layers.iter().zip(&self.shares) {
             if own.is_none() {
-                engine.edit(index, &mut |param, state| {
-                    all.extend(scores(param, &state.data, self.cluster));
+                run.see(*index, &mut |weights| {
+                    all.extend(scores(layer, weights, self.cluster));
                 });
             }
         }
@@ -144,19 +148,14 @@ impl Allocation {
     }
 }
 
-/// True for weights of convolutions: output channels can share positions.
-fn has_positions(param: &Param) -> bool {
-    param.role == Role::Weight && param.shape.rank() == 4
-}
-
 /// What decides whether a weight stays: its size, or in a cluster the mean size (in the square) of the
 /// weights that all its channels have at that position.
-fn scores(param: &Param, data: &[f32], cluster: usize) -> Vec<f32> {
-    if cluster == 1 || !has_positions(param) {
+fn scores(layer: &Layer, data: &[f32], cluster: usize) -> Vec<f32> {
+    if cluster == 1 || !layer.has_positions {
         return data.iter().map(|w| w.abs()).collect();
     }
-    let positions = param.shape.count_of(1, 4);
-    let channels = param.shape.dim(0) as usize / param.groups.max(1) as usize;
+    let positions: usize = layer.dims[1..].iter().product();
+    let channels = layer.dims[0] / layer.groups.max(1);
     let mut scores = Vec::with_capacity(data.len());
     for group in data.chunks((channels * positions).max(1)) {
         for cluster in group.chunks((cluster * positions).max(1)) {
@@ -184,20 +183,15 @@ pub fn smallest(data: &[f32], share: f64) -> f32 {
     *magnitudes.select_nth_unstable_by(last, f32::total_cmp).1
 }
 
-/// Densities by dims, so that their mean over all weights is `density`: in proportion to
+/// Densities of layers by their dims, so that their mean over all weights is `density`: in proportion to
 /// (oc + ic + kh + kw)/(oc·ic·kh·kw), and 1 at most.
-pub fn erk(params: &[&Param], density: f64) -> Vec<f64> {
-    let raw = |param: &&Param| {
-        let sum: u32 = param.shape.dims().iter().sum();
-        f64::from(sum) / param.shape.count() as f64
-    };
-    let raw: Vec<f64> = params.iter().map(raw).collect();
-    let counts: Vec<f64> = params
-        .iter()
-        .map(|param| param.shape.count() as f64)
-        .collect();
+pub fn erk(layers: &[&[usize]], density: f64) -> Vec<f64> {
+    let count = |dims: &&[usize]| dims.iter().product::<usize>() as f64;
+    let raw = |dims: &&[usize]| dims.iter().sum::<usize>() as f64 / count(dims);
+    let raw: Vec<f64> = layers.iter().map(raw).collect();
+    let counts: Vec<f64> = layers.iter().map(count).collect();
     let wanted = density * counts.iter().sum::<f64>();
-    let mut dense = vec![false; params.len()];
+    let mut dense = vec![false; layers.len()];
     loop {
         let fixed: f64 = counts
             .iter()
@@ -231,10 +225,6 @@ pub fn erk(params: &[&Param], density: f64) -> Vec<f64> {
 mod tests {
     use super::*;
 
-    fn param(layer: &str, dims: &[u32]) -> Param {
-        Param::weights(layer, dims, 1)
-    }
-
     #[test]
     fn thresholds_take_the_smallest() {
         let data = [0.5, -0.1, 0.3, -0.4];
@@ -244,10 +234,12 @@ mod tests {
 
     #[test]
     fn channels_of_a_cluster_share_positions() {
-        let mut param = param("a", &[6, 2, 1, 3]);
-        param.groups = 2;
+        let layer = Layer {
+            groups: 2,
+            ..Layer::of("a", &[6, 2, 1, 3])
+        };
         let data: Vec<f32> = (0..36).map(|i| ((i * 7 % 11) as f32 - 5.0) / 5.0).collect();
-        let scores = scores(&param, &data, 2);
+        let scores = scores(&layer, &data, 2);
         // A group has three channels: a cluster of two, and one that is alone.
         for (channel, partner) in [(0, 1), (2, 2), (3, 4), (5, 5)] {
             for position in 0..6 {
@@ -257,36 +249,22 @@ mod tests {
                 assert_eq!(scores[a], scores[b]);
             }
         }
-        let alone = super::scores(&param, &data, 1);
+        let alone = super::scores(&layer, &data, 1);
         assert!(alone.iter().zip(&data).all(|(score, w)| *score == w.abs()));
     }
 
     #[test]
     fn erk_keeps_the_mean_and_small_layers() {
-        let params = [
-            param("a", &[20, 1, 5, 5]),
-            param("b", &[50, 20, 5, 5]),
-            param("c", &[500, 800]),
-            param("d", &[10, 500]),
-        ];
-        let params: Vec<&Param> = params.iter().collect();
-        let densities = erk(&params, 0.1);
-        let total: f64 = params.iter().map(|param| param.shape.count() as f64).sum();
-        let kept: f64 = params
-            .iter()
-            .zip(&densities)
-            .map(|(param, d)| d * param.shape.count() as f64)
-            .sum();
+        let dims: [&[usize]; 4] = [&[20, 1, 5, 5], &[50, 20, 5, 5], &[500, 800], &[10, 500]];
+        let densities = erk(&dims, 0.1);
+        let count = |dims: &&[usize]| dims.iter().product::<usize>() as f64;
+        let total: f64 = dims.iter().map(count).sum();
+        let kept = dims.iter().zip(&densities).map(|(dims, d)| d * count(dims));
+        let kept: f64 = kept.sum();
         assert!((kept / total - 0.1).abs() < 1e-9);
         assert!(densities.iter().all(|d| (0.0..=1.0).contains(d)));
         assert_eq!(densities[0], 1.0, "{densities:?}");
         assert!(densities[2] < densities[3]);
-    }
-
-    #[test]
-    fn layers_that_are_not_there_are_refused() {
-        let known = [param("a", &[2, 2])];
-        assert!(prunable(&known, &["b".to_owned()], "layers").is_err());
     }
 
     #[test]

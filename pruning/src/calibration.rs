@@ -1,10 +1,9 @@
 //! What the layers of a network see: first and second moments of their inputs.
 
-use super::reconstruction::Unit;
-use crate::columns::Columns;
-use crate::cpu::gemm::{Matrix, multiply};
+use crate::gemm::{Matrix, multiply};
+use crate::magnitude::zeros_of;
+use crate::reconstruction::{self, Unit};
 use rayon::prelude::*;
-use skimjit_models::{Op, Shape};
 
 /// Elements of all moments of a layer: beyond, columns are cut into blocks whose mutual moments are
 /// taken for zero. In bytes, 340 MB; the work needs about three times as much.
@@ -23,41 +22,9 @@ pub struct Layout {
     pub columns: usize,
     /// Weights lie as inputs × outputs.
     pub transposed: bool,
-    /// How windows are gathered, of a convolution.
-    windows: Option<Columns>,
 }
 
 impl Layout {
-    /// Of convolutions and inner products.
-    pub fn of(op: &Op, input: &Shape, output: &Shape) -> Option<Self> {
-        match op {
-            Op::Convolution(op) => {
-                let groups = op.groups as usize;
-                let plane = |shape: &Shape| [2, 3].map(|axis| shape.dim(axis) as usize);
-                let windows = Columns {
-                    channels: input.dim(1) as usize / groups,
-                    input: plane(input),
-                    output: plane(output),
-                    window: op.window,
-                };
-                Some(Self {
-                    groups,
-                    filters: op.oc as usize / groups,
-                    columns: windows.rows(),
-                    transposed: false,
-                    windows: Some(windows),
-                })
-            }
-            Op::InnerProduct(op) => Some(Self {
-                groups: 1,
-                filters: op.outputs as usize,
-                columns: input.count_of(op.axis as usize, input.rank()),
-                transposed: op.transpose,
-                windows: None,
-            }),
-            _ => None,
-        }
-    }
     /// Columns of a block.
     fn block(&self) -> usize {
         let all = self.groups.saturating_mul(self.columns * self.columns);
@@ -94,36 +61,30 @@ impl Moments {
         }
     }
     /// Blocks that a group's columns are cut into.
-    pub fn blocks(&self) -> usize {
+    fn blocks(&self) -> usize {
         self.layout.columns.div_ceil(self.block)
     }
-    /// Adds a batch of inputs.
-    pub fn add(&mut self, input: &[f32]) {
+    /// Adds inputs of an inner product, one row after the other.
+    pub fn add_rows(&mut self, input: &[f32]) {
         let columns = self.layout.columns;
-        let Some(windows) = self.layout.windows.clone() else {
-            let rows = input.len() / columns.max(1);
-            self.add_group(0, Matrix::new(input, rows, columns).t());
-            for row in input.chunks_exact(columns) {
-                let sums = self.sums.iter_mut().zip(row);
-                sums.for_each(|(sum, x)| *sum += f64::from(*x));
-            }
-            self.count += rows as f64;
-            return;
-        };
-        let plane = windows.channels * windows.input[0] * windows.input[1];
-        let mut scratch = vec![0.0; windows.rows() * windows.columns()];
-        for (index, image) in input.chunks_exact(plane).enumerate() {
-            let group = index % self.layout.groups;
-            windows.gather(image, &mut scratch);
-            let matrix = Matrix::new(&scratch, windows.rows(), windows.columns());
-            self.add_group(group, matrix);
-            let sums = self.sums[group * columns..].iter_mut();
-            for (sum, row) in sums.zip(scratch.chunks_exact(windows.columns())) {
-                *sum += f64::from(row.iter().sum::<f32>());
-            }
-            if group == 0 {
-                self.count += windows.columns() as f64;
-            }
+        let rows = input.len() / columns.max(1);
+        self.add_group(0, Matrix::new(input, rows, columns).t());
+        for row in input.chunks_exact(columns) {
+            let sums = self.sums.iter_mut().zip(row);
+            sums.for_each(|(sum, x)| *sum += f64::from(*x));
+        }
+        self.count += rows as f64;
+    }
+    /// Adds the windows that the filters of a group see in an image: columns × `samples`.
+    pub fn add_windows(&mut self, group: usize, windows: &[f32], samples: usize) {
+        let columns = self.layout.columns;
+        self.add_group(group, Matrix::new(windows, columns, samples));
+        let sums = self.sums[group * columns..].iter_mut();
+        for (sum, row) in sums.zip(windows.chunks_exact(samples)).take(columns) {
+            *sum += f64::from(row.iter().sum::<f32>());
+        }
+        if group == 0 {
+            self.count += samples as f64;
         }
     }
     /// Adds what one group sees: columns × samples.
@@ -142,13 +103,36 @@ impl Moments {
         }
     }
     /// Means of the inputs, per group and column.
-    pub fn means(&self) -> Vec<f64> {
+    fn means(&self) -> Vec<f64> {
         let count = self.count.max(1.0);
         self.sums.iter().map(|sum| sum / count).collect()
     }
+    /// Prunes the weights of a layer that has seen these inputs. `has_offset`: an offset can make up for what the
+    /// outputs lose in the mean. `None` when the moments are no numbers.
+    pub fn prune(
+        self,
+        weights: &[f32],
+        has_offset: bool,
+        sparsity: f64,
+        damping: f32,
+    ) -> Option<Pruned> {
+        let (layout, means, blocks) = (self.layout.clone(), self.means(), self.blocks());
+        let units = self.into_units(weights, has_offset);
+        let zeros = zeros_of(weights.len(), sparsity);
+        let outcome = reconstruction::prune(&units, zeros, damping)?;
+        drop(units);
+        let pruned = layout.join(&outcome.weights);
+        Some(Pruned {
+            shifts: has_offset.then(|| layout.shifts(weights, &pruned, &means)),
+            weights: pruned,
+            error: outcome.error,
+            magnitude_error: outcome.magnitude_error,
+            blocks,
+        })
+    }
     /// Cuts a layer's weights into units. `centred` moments are around the means: right where an offset
     /// can make up for them.
-    pub fn into_units(self, weights: &[f32], centred: bool) -> Vec<Unit> {
+    fn into_units(self, weights: &[f32], centred: bool) -> Vec<Unit> {
         let means = self.means();
         let scale = 1.0 / self.count.max(1.0);
         let rows = self.layout.rows(weights);
@@ -177,9 +161,38 @@ impl Moments {
     }
 }
 
+/// What pruning made of a layer.
+pub struct Pruned {
+    /// Its weights.
+    pub weights: Vec<f32>,
+    /// What is to be added to the offsets, by filter, where there are any.
+    pub shifts: Option<Vec<f64>>,
+    /// Mean square of what the outputs changed, over the mean square of the outputs.
+    pub error: f64,
+    /// The same, had the smallest weights been zeroed.
+    pub magnitude_error: f64,
+    /// Blocks that the inputs of its filters were cut into to bound memory.
+    pub blocks: usize,
+}
+
 impl Layout {
+    /// What the mean output of each filter lost.
+    fn shifts(&self, before: &[f32], after: &[f32], means: &[f64]) -> Vec<f64> {
+        let (before, after) = (self.rows(before), self.rows(after));
+        let columns = self.columns;
+        let rows = before
+            .chunks_exact(columns)
+            .zip(after.chunks_exact(columns));
+        rows.enumerate()
+            .map(|(row, (before, after))| {
+                let means = &means[row / self.filters * columns..][..columns];
+                let change = before.iter().zip(after).map(|(a, b)| f64::from(a - b));
+                change.zip(means).map(|(w, mean)| w * mean).sum()
+            })
+            .collect()
+    }
     /// Weights as filters × columns, groups one after the other.
-    pub fn rows(&self, weights: &[f32]) -> Vec<f32> {
+    fn rows(&self, weights: &[f32]) -> Vec<f32> {
         if !self.transposed {
             return weights.to_vec();
         }
@@ -187,7 +200,7 @@ impl Layout {
         (0..self.filters).flat_map(turned).collect()
     }
     /// The opposite of [`Moments::into_units`], for weights alone.
-    pub fn join(&self, units: &[Vec<f32>]) -> Vec<f32> {
+    fn join(&self, units: &[Vec<f32>]) -> Vec<f32> {
         let mut rows = vec![0.0; self.groups * self.filters * self.columns];
         let blocks = units.len() / self.groups;
         let mut first = 0;

@@ -1,11 +1,11 @@
 //! AC/DC: phases in which the smallest weights are masked take turns with phases in which all weights
 //! train (Peste, Iofinova, Vladu and Alistarh 2021). It ends masked.
 
-use super::allocation::{Allocation, Scope, Wanted};
-use super::gradual::{alone, shares};
-use super::written::{self, share};
-use crate::solver::method::{Context, Method};
-use crate::solver::report::Metrics;
+use crate::allocation::{Allocation, Scope, Wanted};
+use crate::gradual::alone;
+use crate::layer::Layer;
+use crate::method::{Method, Run, Start};
+use crate::written::{self, share};
 use serde::Deserialize;
 use skimjit_models::{Error, Result};
 use std::collections::BTreeMap;
@@ -92,39 +92,40 @@ impl Alternating {
         })
     }
 
-    fn turn(&self, run: &mut Context<'_>, compressed: bool) {
-        let (text, values) = if compressed {
-            let reached = self.allocation.prune(run.engine, self.options.sparsity);
-            ("compressed", shares(reached))
+    fn turn(&self, run: &mut dyn Run, compressed: bool) {
+        let (text, reached) = if compressed {
+            let reached = self.allocation.prune(run, self.options.sparsity);
+            ("compressed", Some(reached))
         } else {
-            for &index in self.allocation.params() {
-                run.engine.edit(index, &mut |_, state| state.mask = None);
-            }
-            ("dense", serde_json::Value::Null)
+            self.allocation.unmask(run);
+            ("dense", None)
         };
-        run.report.metrics(&Metrics::Event {
-            iteration: run.iteration,
-            text: format!("{text} phase"),
-            values,
-        });
+        run.event(format!("{text} phase"), reached);
     }
 }
 
 impl Method for Alternating {
-    fn start(&mut self, run: &mut Context<'_>) -> Result<()> {
-        self.allocation = Allocation::new(run.engine.params(), &self.options.wanted())?;
-        if run.iteration == 0 && self.options.is_compressed(0) {
+    fn start(&mut self, layers: &[Layer], at: Start, run: &mut dyn Run) -> Result<()> {
+        self.allocation = Allocation::new(layers, &self.options.wanted())?;
+        if at.iteration == 0 && self.options.is_compressed(0) {
             self.turn(run, true);
         }
         Ok(())
     }
 
-    fn after_update(&mut self, run: &mut Context<'_>) -> Result<()> {
-        let next = self.options.is_compressed(run.iteration);
-        if next != self.options.is_compressed(run.iteration - 1) {
-            self.turn(run, next);
+    fn is_due(&self, iteration: u64) -> bool {
+        let before = iteration.saturating_sub(1);
+        self.options.is_compressed(iteration) != self.options.is_compressed(before)
+    }
+
+    fn step(&mut self, iteration: u64, run: &mut dyn Run) {
+        if self.is_due(iteration) {
+            self.turn(run, self.options.is_compressed(iteration));
         }
-        Ok(())
+    }
+
+    fn end(&self) -> u64 {
+        self.options.end
     }
 }
 

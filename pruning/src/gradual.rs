@@ -1,10 +1,10 @@
 //! Gradual magnitude pruning: the smallest weights become zero, more of them as training goes on
 //! (Zhu and Gupta 2017).
 
-use super::allocation::{Allocation, Scope, Wanted};
-use super::written::{self, share};
-use crate::solver::method::{Context, Method};
-use crate::solver::report::Metrics;
+use crate::allocation::{Allocation, Scope, Wanted};
+use crate::layer::Layer;
+use crate::method::{Method, Run, Start};
+use crate::written::{self, share};
 use serde::Deserialize;
 use skimjit_models::{Error, Result};
 use std::collections::BTreeMap;
@@ -104,36 +104,29 @@ impl Gradual {
 }
 
 impl Method for Gradual {
-    fn start(&mut self, run: &mut Context<'_>) -> Result<()> {
-        self.allocation = Allocation::new(run.engine.params(), &self.options.wanted())?;
+    fn start(&mut self, layers: &[Layer], _at: Start, _run: &mut dyn Run) -> Result<()> {
+        self.allocation = Allocation::new(layers, &self.options.wanted())?;
         Ok(())
     }
 
-    fn after_update(&mut self, run: &mut Context<'_>) -> Result<()> {
+    fn is_due(&self, iteration: u64) -> bool {
         let options = &self.options;
-        let inside = (options.begin..=options.end).contains(&run.iteration);
-        let due = inside && (run.iteration - options.begin).is_multiple_of(options.every);
-        if !due && run.iteration != options.end {
-            return Ok(());
-        }
-        let share = share_at(options, run.iteration);
-        let reached = self.allocation.prune(run.engine, share);
-        run.report.metrics(&Metrics::Event {
-            iteration: run.iteration,
-            text: format!("pruned to {:.2} %", 100.0 * share),
-            values: shares(reached),
-        });
-        Ok(())
+        let inside = (options.begin..=options.end).contains(&iteration);
+        let due = inside && (iteration - options.begin).is_multiple_of(options.every);
+        due || iteration == options.end
     }
-}
 
-/// Zeros of layers, for the metrics.
-pub fn shares(reached: Vec<(String, f64)>) -> serde_json::Value {
-    let pairs = reached.into_iter();
-    pairs
-        .map(|(layer, share)| (layer, share.into()))
-        .collect::<serde_json::Map<_, _>>()
-        .into()
+    fn step(&mut self, iteration: u64, run: &mut dyn Run) {
+        if self.is_due(iteration) {
+            let share = share_at(&self.options, iteration);
+            let reached = self.allocation.prune(run, share);
+            run.event(format!("pruned to {:.2} %", 100.0 * share), Some(reached));
+        }
+    }
+
+    fn end(&self) -> u64 {
+        self.options.end
+    }
 }
 
 #[cfg(test)]
