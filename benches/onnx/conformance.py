@@ -195,6 +195,7 @@ def compare(case, found):
 def reason(message):
     """A refusal without the names of its case."""
     message = re.sub(r"^.*?model\.onnx: ", "", message)
+    message = re.sub(r"\S*/(\w+\.npy)", r"\1", message)
     message = re.sub(r'layer "[^"]*": ', "", message)
     message = re.sub(r'"[^"]*"', '"…"', message)
     message = re.sub(r"[0-9]+", "0", message)

@@ -4,10 +4,12 @@
     pip install onnx onnxruntime torch torchvision onnxscript ultralytics
     python benches/onnx/exports.py [--folder exports] [--only NAME] [--full]
     python benches/onnx/exports.py --packages [--only NAME]
+    python benches/onnx/exports.py --double --only NAME
 
 For each network of networks.py and each exporter, or with --packages for each trained network that a package carries:
 the largest difference over the largest output, for batches of 1, 3 and 8, both instruction sets, one thread and two.
 More than 1e-4 is a failure. Exports without --full: batch 1 and 3, the best instruction set, one thread.
+With --double: how far each of the two programs is from the file's result in double precision, of one image.
 """
 
 import argparse
@@ -117,6 +119,31 @@ def exports(options, folder):
     return table.failed
 
 
+def from_double(program, path, folder):
+    """How far onnxruntime and skimjit are from the result in double precision: the largest, and the mean square's root."""
+    import double
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [one.name for one in session.get_outputs()]
+    feed = inputs_of(session, 1)
+    exact = double.run(path, names, feed)
+    found = {"onnxruntime": session.run(names, feed)}
+    for isa in ("avx2", "avx512"):
+        found[f"skimjit {isa}"] = skimjit(program, path, feed, names, folder, 1, isa, 1, False)
+    for who, outputs in found.items():
+        square = max(float(numpy.sqrt(numpy.square(a - b).mean()) / numpy.abs(a).max()) for a, b in zip(exact, outputs))
+        yield who, max(map(difference, exact, outputs)), square
+
+
+def doubles(options, folder):
+    table = Table("network", "program", "largest", "root mean square")
+    for name in (name for name in networks.NAMES if name.startswith(options.only)):
+        for who, largest, square in from_double(options.skimjit, networks.exported(options.folder, name, "legacy"), folder):
+            table.row(name, who, f"{largest:.1e}", f"{square:.1e}")
+    return 0
+
+
 def packages(options, folder):
     table = Table("network", "package", "batches", "difference")
     for name, network in networks.TRAINED.items():
@@ -137,9 +164,11 @@ def main():
     parser.add_argument("--exporter", help="legacy or dynamo")
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--packages", action="store_true", help="trained networks of packages instead of exports")
+    parser.add_argument("--double", action="store_true", help="both programs beside a result in double precision")
     options = parser.parse_args()
+    runs = packages if options.packages else doubles if options.double else exports
     with tempfile.TemporaryDirectory() as folder:
-        failed = (packages if options.packages else exports)(options, pathlib.Path(folder))
+        failed = runs(options, pathlib.Path(folder))
     return 1 if failed else 0
 
 
