@@ -8,6 +8,7 @@ mod tally;
 
 use crate::support::args::{
     self, AskedTuneArguments, CareArguments, MachineArguments, iterations_parser, parse_magnitude,
+    parse_named_shape,
 };
 use crate::support::inputs::PictureArguments;
 use crate::support::output::Output;
@@ -42,6 +43,9 @@ pub struct Arguments {
     /// File with the name of a picture and the number of its class on each line, as ImageData's lists
     #[arg(long, value_name = "FILE", requires = "network")]
     input_list: Option<PathBuf>,
+    /// Shape of the network's input, where the network leaves it open
+    #[arg(long, value_name = "[NAME=]N,C,H,W", requires = "network", value_parser = parse_named_shape)]
+    input_shape: Option<(Option<String>, Shape)>,
     #[command(flatten)]
     pictures: PictureArguments,
     /// Definition with data layers and what judges the network: Accuracy, losses

@@ -36,7 +36,15 @@ struct Report {
 }
 
 pub fn run(arguments: &Arguments, file: &Path, list: &Path, out: &mut Output) -> Result<()> {
+    let shape = arguments.input_shape.clone();
+    let (named, unnamed) = match shape {
+        Some((Some(name), shape)) => (vec![(name, shape)], None),
+        Some((None, shape)) => (vec![], Some(shape)),
+        None => (vec![], None),
+    };
     let options = LoadOptions {
+        input_shape: unnamed,
+        input_shapes: named,
         zero_below: arguments.zero_below,
         ignore_unknown_fields: arguments.care.ignore_unknown_fields,
         ..LoadOptions::default()
