@@ -125,6 +125,7 @@ fn prepared() -> Workplace {
         std::fs::create_dir_all(place.path(folder)).unwrap();
         picture(&place, &format!("{folder}/c.jpg"), 7);
     }
+    place.write("val.txt", "photos/c.jpg 3\na.jpg 0\n");
     place.write(
         "labels.txt",
         (0..10).map(|n| format!("name {n}\n")).collect::<String>(),

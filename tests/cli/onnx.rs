@@ -46,7 +46,7 @@ fn every_command_takes_a_model() {
             "verify", "net.onnx", "--input", "in.npy", "--expect", "prob.npy",
         ],
         &["time", "net.onnx", "--iterations", "1"],
-        &["test", "net.onnx", "--input-list", "list.txt"],
+        &["test", "net.onnx", "--class-list", "list.txt"],
         &["explain", "net.onnx", "--no-tune"],
         &["report", "net.onnx", "--no-tune", "-o", "net.html"],
         &["draw", "net.onnx", "-o", "net.svg"],

@@ -333,18 +333,23 @@ fn digits(place: &Workplace, more: u32) -> String {
 fn pictures_of_known_classes_judge_a_network() {
     let place = Workplace::new();
     let model = digits(&place, 0);
-    let command = ["test", &model, "--input-list", "list.txt"];
-    let report = place.json(&command);
+    let command = ["test", &model, "--class-list", "list.txt"];
+    let judged = |more: &[&str]| -> Value {
+        let result = place.skimjit(&[&command[..], &["--json"], more].concat());
+        assert_eq!(result.code, Some(0), "{}", result.stderr);
+        serde_json::from_str(&result.stdout).expect("JSON")
+    };
+    let report = judged(&[]);
     assert_eq!(report["images"], 10);
     assert_eq!(
         [number(&report["top1"]), number(&report["top5"])],
         [1.0, 1.0]
     );
     assert_eq!(report["batch"], 10);
-    let said = place.ok(&command);
+    let said = place.skimjit(&command).stdout;
     assert!(said.contains("top 1: 100.00 %"), "{said}");
-    let model = digits(&place, 1);
-    let report = place.json(&["test", &model, "--input-list", "list.txt", "--threads", "1"]);
+    digits(&place, 1);
+    let report = judged(&["--threads", "1"]);
     assert_eq!(number(&report["top1"]), 0.0);
 }
 
@@ -359,24 +364,24 @@ fn lists_that_say_no_class_are_refused_and_bad_pictures_are_told() {
     place.write("bad.txt", &format!("{list}absent.png 1\n"));
     let cases: [(&[&str], i32, &[&str]); 6] = [
         (
-            &["--input-list", "none.txt"],
+            &["--class-list", "none.txt"],
             3,
             &["none.txt", "line 1", "number of its class"],
         ),
         (
-            &["--input-list", "high.txt"],
+            &["--class-list", "high.txt"],
             3,
             &["high.txt", "class 10", "0 to 9"],
         ),
-        (&["--input-list", "empty.txt"], 3, &["empty list"]),
+        (&["--class-list", "empty.txt"], 3, &["empty list"]),
         (
-            &["--input-list", "bad.txt"],
+            &["--class-list", "bad.txt"],
             3,
             &["absent.png", "1 of 11 inputs"],
         ),
-        (&[], 2, &["--input-list"]),
+        (&[], 2, &["--class-list"]),
         (
-            &["--input-list", "list.txt", "--each-batch"],
+            &["--class-list", "list.txt", "--each-batch"],
             2,
             &["--each-batch"],
         ),
@@ -388,6 +393,6 @@ fn lists_that_say_no_class_are_refused_and_bad_pictures_are_told() {
             assert!(found.stderr.contains(word), "{more:?}: {}", found.stderr);
         }
     }
-    let found = place.skimjit(&["test", &model, "--input-list", "bad.txt"]);
+    let found = place.skimjit(&["test", &model, "--class-list", "bad.txt"]);
     assert!(found.stdout.contains("10 images"), "{}", found.stdout);
 }

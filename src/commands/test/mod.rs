@@ -35,15 +35,16 @@ use tally::Mean;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   skimjit test --prototxt train_val.prototxt --weights net.caffemodel --iterations 100 --threads 2
-  skimjit test net.onnx --input-list val.txt --resize short:256 --crop 224")]
+  skimjit test net.onnx --class-list val.txt --resize 256x256 --crop 227")]
 pub struct Arguments {
     /// Network that is judged by pictures: a .skim, .onnx, .caffemodel or .caffemodel.h5 file
-    #[arg(value_name = "MODEL", requires = "input_list", conflicts_with_all = ["model", "weights"])]
+    #[arg(value_name = "MODEL", requires = "class_list", conflicts_with_all = ["model", "weights"])]
     network: Option<PathBuf>,
     /// File with the name of a picture and the number of its class on each line, as ImageData's lists
     #[arg(long, value_name = "FILE", requires = "network")]
-    input_list: Option<PathBuf>,
-    /// Shape of the network's input, where the network leaves it open
+    class_list: Option<PathBuf>,
+    /// Shape of the input, instead of the network's or where that leaves it open; NAME=N,C,H,W where the
+    /// network has several inputs
     #[arg(long, value_name = "[NAME=]N,C,H,W", requires = "network", value_parser = parse_named_shape)]
     input_shape: Option<(Option<String>, Shape)>,
     #[command(flatten)]
@@ -152,7 +153,7 @@ struct Batch {
 }
 
 pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
-    if let (Some(network), Some(list)) = (&arguments.network, &arguments.input_list) {
+    if let (Some(network), Some(list)) = (&arguments.network, &arguments.class_list) {
         return pictures::run(arguments, network, list, out);
     }
     arguments.pictures.refuse_without_pictures()?;

@@ -149,9 +149,11 @@ impl Judge<'_> {
             let error = InputError::new(format!("{} images", item.images())).file(path);
             return Err(error.expected("one, for one class").into());
         }
-        let port = &self.engine.plan().inputs[0].shape;
+        let (port, is_picture) = (&self.engine.plan().inputs[0].shape, item.is_picture());
         let elements = item.elements(port, &self.preparation.preprocess)?;
-        self.preparation.announce();
+        if is_picture {
+            self.preparation.announce();
+        }
         Ok(elements)
     }
 
