@@ -325,7 +325,7 @@ fn digits(place: &Workplace, more: u32) -> String {
         let file = demo.join(format!("{digit}.png"));
         format!("{} {}\n", file.display(), (digit + more) % 10)
     };
-    place.write("list.txt", &(0..10).map(line).collect::<String>());
+    place.write("list.txt", (0..10).map(line).collect::<String>());
     text(&demo.join("lenet.skim"))
 }
 
@@ -359,9 +359,9 @@ fn lists_that_say_no_class_are_refused_and_bad_pictures_are_told() {
     let model = digits(&place, 0);
     let list = std::fs::read_to_string(place.path("list.txt")).unwrap();
     place.write("none.txt", "list.txt\n");
-    place.write("high.txt", &list.replace(" 9", " 10"));
+    place.write("high.txt", list.replace(" 9", " 10"));
     place.write("empty.txt", "\n");
-    place.write("bad.txt", &format!("{list}absent.png 1\n"));
+    place.write("bad.txt", format!("{list}absent.png 1\n"));
     let cases: [(&[&str], i32, &[&str]); 6] = [
         (
             &["--class-list", "none.txt"],
