@@ -27,10 +27,7 @@ def main() -> None:
 
     model = skimjit.Model(arguments.model, prototxt=arguments.prototxt)
     engine = skimjit.compile(model, batch=8, threads=1)
-    # This computer alone; address="auto" would be a cluster that runs.
-    ray.init(
-        num_cpus=arguments.workers + 1, _node_ip_address="127.0.0.1", log_to_driver=False, configure_logging=False
-    )
+    ray.init(num_cpus=arguments.workers + 1, log_to_driver=False, configure_logging=False)
     kinds = ["jpg", "jpeg", "png", "bmp", "webp"]
     folders = [arguments.photographs] * arguments.repeat
     photographs = ray.data.read_binary_files(folders, include_paths=True, file_extensions=kinds)

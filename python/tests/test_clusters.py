@@ -90,7 +90,7 @@ def test_ray(photographs, tmp_path, monkeypatch):
     from ray.cluster_utils import Cluster
 
     engine, folder, how, expected = photographs
-    node = {"object_store_memory": 2 * 10**8, "node_ip_address": "127.0.0.1"}
+    node = {"object_store_memory": 2 * 10**8}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **node})
     try:
         cluster.add_node(num_cpus=2, **node)
