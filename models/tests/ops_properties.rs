@@ -593,8 +593,10 @@ fn every_op_of_a_file_of_this_format_is_read() {
         .map(|node| ordinal(&node.op))
         .collect();
     assert_eq!(made, (0..OPS).collect());
+    // A field that came later is none in files that do not have it.
+    let without = |text: &str| text.replace("end: None, ", "");
     for node in record.nodes() {
-        assert_eq!(format!("{:?}", node.op), node.name);
+        assert_eq!(without(&format!("{:?}", node.op)), without(&node.name));
     }
     assert!(record.nodes().iter().any(|node| node.layer() == "a layer"));
 }
