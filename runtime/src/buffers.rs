@@ -261,25 +261,43 @@ impl Buffers {
             let (before, after) = (self.list[id].extent.before, self.after(id, batch));
             slot_of.insert(id, (class, list.take((id, class), alive, before, after)));
         }
-        self.lay_out(batch, &classes, &slots, &slot_of)
+        let unclean = self.unclean(slots.get(&Class::Image), spans);
+        Placement {
+            unclean,
+            ..self.lay_out(batch, &classes, &slots, &slot_of)
+        }
     }
 
-    /// Buffers of an image that follow one of another layout in their slot; the first follows the last.
-    fn unclean(&self, slots: Option<&Slots>) -> HashMap<usize, Vec<BufferId>> {
+    /// Buffers of an image that follow one of another layout in their slot. The first one follows the last, and the
+    /// first one of steps that are repeated for each image follows the last one of these as well.
+    fn unclean(&self, slots: Option<&Slots>, spans: &[Span]) -> HashMap<usize, Vec<BufferId>> {
         let mut unclean: HashMap<usize, Vec<BufferId>> = HashMap::new();
+        let first_step = |id: BufferId| self.list[id].alive.unwrap_or_default().0;
         for slot in slots.iter().flat_map(|slots| &slots.list) {
-            let before = slot.users.iter().cycle().skip(slot.users.len() - 1);
-            for (&id, &before) in slot.users.iter().zip(before) {
-                let [planes, left] = [id, before].map(|id| self.list[id].planes);
-                // Nobody writes into the gaps of a buffer that is all there is.
-                let coincide = (left.hw(), left.pitch) == (planes.hw(), planes.pitch);
-                if planes.gap() > 0 && !(coincide && left.c >= planes.c) {
-                    let first = self.list[id].alive.unwrap_or_default().0;
-                    unclean.entry(first).or_default().push(id);
+            let mut before = *slot.users.last().expect("a slot has users");
+            for repeated in slot
+                .users
+                .chunk_by(|&a, &b| spans[first_step(a)] == spans[first_step(b)])
+            {
+                let again = repeated[repeated.len() - 1];
+                for (index, &id) in repeated.iter().enumerate() {
+                    let clean = self.leaves_clean(before, id);
+                    if !clean || index == 0 && !self.leaves_clean(again, id) {
+                        unclean.entry(first_step(id)).or_default().push(id);
+                    }
+                    before = id;
                 }
             }
         }
         unclean
+    }
+
+    /// Whether the gaps of a buffer are zero where another one was before. Nobody writes into the gaps of a buffer
+    /// that is all there is.
+    fn leaves_clean(&self, before: BufferId, id: BufferId) -> bool {
+        let [planes, left] = [id, before].map(|id| self.list[id].planes);
+        let coincide = (left.hw(), left.pitch) == (planes.hw(), planes.pitch);
+        planes.gap() == 0 || coincide && left.c >= planes.c
     }
 
     fn lay_out(
@@ -335,7 +353,7 @@ impl Buffers {
             .collect();
         Placement {
             places,
-            unclean: self.unclean(slots.get(&Class::Image)),
+            unclean: HashMap::new(),
             image_elems: sizes[0],
             batch_elems: sizes[1],
         }

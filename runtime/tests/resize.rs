@@ -10,7 +10,10 @@ mod random;
 use network::Random;
 use proptest::prelude::*;
 use random::Recipe;
-use skimjit_models::{Graph, Shape, Tensor, interpreter};
+use skimjit_models::ops::{
+    Binary, BinaryOp, Eltwise, EltwiseOp, PostOps, Reduce, ReduceOp, Window,
+};
+use skimjit_models::{Graph, Op, Shape, Tensor, interpreter};
 use skimjit_runtime::jit::Isa;
 use skimjit_runtime::{KernelStore, Options, Plan, Session, ThreadPool, plan};
 use skimjit_testing::isas;
@@ -208,4 +211,42 @@ fn networks_that_are_too_large_are_refused() {
         text.contains("1x3x10000x10000") && text.contains("268435456"),
         "{text}"
     );
+}
+
+/// The memory of an image holds other layouts when the next image begins in the middle of the network: behind a
+/// layer that computes the whole batch.
+#[test]
+fn images_begin_anew_behind_layers_of_the_batch() {
+    let (mut net, data) = network::Net::new(3, 1, 5, 11);
+    let double = Eltwise {
+        op: EltwiseOp::Sum {
+            coefficients: vec![1.0, 1.0],
+        },
+        post: PostOps::default(),
+    };
+    let sum = net.add(Op::Eltwise(double), &[data, data]);
+    let first = net.add(Op::Concat { axis: 1 }, &[sum, data, data]);
+    let rows = net.fc(first, 100, 0.0);
+    let point = Window::square(1, 1, 0);
+    let before = net.conv(first, 1, point, 1, 0.0, false);
+    let wider = Window {
+        pad_end: [0, 1],
+        ..point
+    };
+    let wide = net.conv(before, 2, wider, 1, 0.0, false);
+    let mean = Reduce {
+        op: ReduceOp::Mean,
+        axes: vec![2, 3],
+        keep: true,
+    };
+    let mean = net.add(Op::Reduce(mean), &[sum]);
+    let add = Binary {
+        op: BinaryOp::Add,
+        post: PostOps::default(),
+    };
+    let moved = net.add(Op::Binary(add), &[sum, mean]);
+    let after = net.conv(moved, 2, Window::square(3, 1, 1), 1, 1.0, false);
+    let last = net.add(Op::Identity, &[after]);
+    net.graph.outputs = vec![rows, wide, last];
+    check(&net.graph, 4, [0, 0]).unwrap();
 }
