@@ -174,10 +174,9 @@ fn pointwise(op: &InnerProduct, order: &[u32], graph: &mut Graph) -> Option<Conv
         return None;
     }
     let weights = std::sync::Arc::clone(graph.weight(op.weights));
-    let [outputs, inputs] = match op.transpose {
-        true => [1, 0].map(|axis| weights.shape().dim(axis)),
-        false => [0, 1].map(|axis| weights.shape().dim(axis)),
-    };
+    // Of any rank: Caffe's old files give such weights four axes.
+    let outputs = op.outputs;
+    let inputs = u32::try_from(weights.shape().count() / outputs.max(1) as usize).ok()?;
     let data = weights.data();
     let rows = match op.transpose {
         true => transposed(data, outputs as usize),

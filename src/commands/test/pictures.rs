@@ -81,7 +81,8 @@ pub fn run(arguments: &Arguments, file: &Path, list: &Path, out: &mut Output) ->
 
 /// The one output that has a score for each class.
 fn judged(file: &Path, model: &Model, engine: &Engine) -> Result<usize> {
-    let own = &engine.plan().outputs[..model.graph().outputs.len()];
+    let ports = &engine.plan().outputs;
+    let own = &ports[..model.graph().outputs.len().min(ports.len())];
     let classes: Vec<usize> = (0..own.len()).filter(|&i| is_classes(&own[i])).collect();
     match classes[..] {
         [only] if engine.plan().inputs.len() == 1 => Ok(only),
