@@ -8,7 +8,7 @@ use skimjit_jit::asm::VectorAsm;
 
 /// Arguments between which eˣ is neither 0 nor infinite, with some distance.
 pub const EXP_RANGE: [f32; 2] = [-87.3, 88.3];
-/// The same, of which 1/(1 + eˣ) is no denormal number.
+/// The same, of which 1 + eˣ is finite and 1/(1 + eˣ) no denormal number.
 const LOGISTIC_RANGE: [f32; 2] = [-87.3, 87.0];
 /// Coefficients of (eʳ − 1 − r) / r², highest power first: Taylor terms 1/7! … 1/2!. The rest is below
 /// 2⁻²⁷.
@@ -26,8 +26,16 @@ const MINUS_LN2: [f32; 2] = [-0.693_359_4, 2.121_944_4e-4];
 const WHOLE: f32 = 12_582_912.0;
 /// What is added to an exponent in the bits of a float.
 const BIAS: f32 = 127.0;
-/// These bits minus those of a positive number are about its reciprocal.
-const RECIPROCAL_GUESS: u32 = 0x7EF3_11C3;
+/// Coefficients of 2ʳ, |r| ≤ 1/2, highest power first: the largest relative error is 2⁻²⁸.
+const POWER_OF_2: [f32; 7] = [
+    1.546_144_5e-4,
+    1.340_042_8e-3,
+    9.618_058e-3,
+    5.550_327e-2,
+    2.402_265_1e-1,
+    6.931_472e-1,
+    1.0,
+];
 
 impl<A: VectorAsm> Lockstep<'_, A> {
     /// x = min(max(x, low), high); NaN stays. Overwrites `t`.
@@ -92,31 +100,54 @@ impl<A: VectorAsm> Lockstep<'_, A> {
         self.vadd(x, x, n);
     }
 
-    /// y = 1 / (1 + eˣ) without a division, which other instructions wait for: a first guess is 12 % off,
-    /// and each of two steps leaves the third power of what it finds. Overwrites x and `n`.
-    pub fn logistic(&mut self, x: R, [n, y]: [R; 2]) {
-        self.clamp(x, LOGISTIC_RANGE, y);
-        self.exp_parts(x, [n, y], 0.0);
-        self.fma(n, n, x);
+    /// y = 1 + e^(factor·x); overwrites `n` and `r`.
+    ///
+    /// e^(factor·x) = 2ⁿ·2ʳ: the factor and 1/ln 2 are one number, in two parts.
+    fn one_plus_exp(&mut self, x: R, factor: f64, [y, n, r]: [R; 3]) {
+        let [low, high] = logistic_arguments(factor);
+        self.set(n, low);
+        self.vmax(y, n, x);
+        self.set(n, high);
+        self.vmin(y, n, y);
+        let exponent = factor * std::f64::consts::LOG2_E;
+        let first = f64::from(exponent as f32);
+        let whole = f64::from(WHOLE + BIAS);
+        let parts = [first, exponent - first].map(|part| self.number(part));
+        self.set(n, whole);
+        self.fma_mem(n, y, parts[0]);
+        self.set(r, whole);
+        self.vsub(r, r, n);
+        parts
+            .into_iter()
+            .for_each(|part| self.fma_mem(r, y, part));
+        self.polynomial(y, r, &POWER_OF_2);
+        self.shl_i32(n, n, 23);
         let one = self.number(1.0);
-        self.vadd_mem(n, n, one);
-        let guess = self.bits(RECIPROCAL_GUESS);
-        self.load(y, guess);
-        self.sub_i32(y, y, n);
-        // 1/n = y / (1 − e) with e = 1 − n·y, and 1/(1 − e) is about 1 + e + e².
-        for _ in 0..2 {
-            self.load(x, one);
-            self.fnma(x, n, y);
-            self.fma(x, x, x);
-            self.fma(y, y, x);
-        }
+        self.fma_then_mem(y, n, one);
+    }
+
+    /// x = 1 / (1 + e^(factor·x)); overwrites the others.
+    pub fn logistic(&mut self, x: R, factor: f64, [y, n, r]: [R; 3]) {
+        self.one_plus_exp(x, factor, [y, n, r]);
+        self.set(x, 1.0);
+        self.vdiv(x, x, y);
     }
 
     /// x = x / (1 + e^(−beta·x)); overwrites the others.
-    pub fn swish(&mut self, x: R, beta: f32, [e, n, y]: [R; 3]) {
-        let minus_beta = self.number(-f64::from(beta));
-        self.vmul_mem(e, x, minus_beta);
-        self.logistic(e, [n, y]);
-        self.vmul(x, x, y);
+    pub fn swish(&mut self, x: R, beta: f32, [y, n, r]: [R; 3]) {
+        self.one_plus_exp(x, -f64::from(beta), [y, n, r]);
+        self.vdiv(x, x, y);
     }
+}
+
+/// Arguments between which factor·x is in [`LOGISTIC_RANGE`].
+fn logistic_arguments(factor: f64) -> [f64; 2] {
+    let most = f64::from(f32::MAX);
+    // 0 · ∞ is NaN: an infinite argument becomes a number even where the factor is 0.
+    let mut ends = LOGISTIC_RANGE.map(|end| (f64::from(end) / factor).clamp(-most, most));
+    if factor == 0.0 {
+        ends = [-most, most];
+    }
+    ends.sort_by(f64::total_cmp);
+    ends
 }

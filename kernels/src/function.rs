@@ -268,9 +268,7 @@ fn emit<A: VectorAsm>(group: &mut Lockstep<'_, A>, function: Activation) {
     use Activation::*;
     match function {
         Sigmoid => {
-            group.vsub(X, ZERO, X);
-            group.logistic(X, [N, P]);
-            group.vmov(X, P);
+            group.logistic(X, -1.0, [N, P, Q]);
         }
         TanH => {
             // (e²ˣ − 1) / (e²ˣ + 1).
@@ -365,8 +363,8 @@ fn gelu<A: VectorAsm>(group: &mut Lockstep<'_, A>, tanh: bool) {
         multiply(group, N, factor * 0.044715);
         group.vadd(N, N, T);
         group.vmul(X, X, N);
-        group.logistic(X, [N, P]);
-        group.vmul(X, OPERAND, P);
+        group.logistic(X, 1.0, [N, P, Q]);
+        group.vmul(X, OPERAND, X);
         return;
     }
     multiply(group, X, FRAC_1_SQRT_2);

@@ -74,9 +74,7 @@ impl<'a, A: VectorAsm> Lockstep<'a, A> {
         vdiv(to, a, b);
         vmax(to, a, b);
         vmin(to, a, b);
-        sub_i32(to, a, b);
         fma(sum, a, b);
-        fnma(sum, a, b);
     }
 
     with_memory! {

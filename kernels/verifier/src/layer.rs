@@ -109,37 +109,38 @@ pub fn expected(problem: &Problem, weights: Weights<'_>) -> Expected {
     })
 }
 
-/// The formula that kernels follow; all but its polynomials are functions that are known by their names.
-///
-/// e^a = 2ⁿ·(1 + p), and 1/(1 + e^a) by Newton's method from a guess.
-fn logistic(a: Lane, extremes: &mut Extremes) -> Lane {
+/// 1 + e^(factor·x) by the formula that kernels follow: 1 + 2ⁿ·2ʳ, in which the shift that makes a power of two is a
+/// function that is known by its name.
+fn one_plus_exp(x: Lane, factor: f64, extremes: &mut Extremes) -> Lane {
     let number = |value: f64| Lane::float(value as f32);
-    let a = extremes.max(number(-87.3), a);
-    let a = extremes.min(number(87.0), a);
+    let most = f64::from(f32::MAX);
+    let mut ends = [-87.3f32, 87.0].map(|end| f64::from(end) / factor);
+    ends.sort_by(f64::total_cmp);
+    let [low, high] = match factor == 0.0 {
+        true => [-most, most],
+        false => ends.map(|end| end.clamp(-most, most)),
+    };
+    let x = extremes.max(number(low), x);
+    let x = extremes.min(number(high), x);
+    let exponent = factor * std::f64::consts::LOG2_E;
+    let first = exponent as f32;
     let whole = number(12_582_912.0 + 127.0);
-    let n = whole.plus(a.times(number(std::f64::consts::LOG2_E)));
-    let ln2 = [0.693_359_4, -2.121_944_4e-4];
-    let rest = |r: Lane, part: f64| r.minus(n.minus(whole).times(number(part)));
-    let r = ln2.into_iter().fold(a, rest);
-    let taylor = [
-        1.984_127e-4,
-        1.388_888_9e-3,
-        8.333_334e-3,
-        4.166_666_8e-2,
-        1.666_666_7e-1,
-        0.5,
+    let n = whole.plus(x.times(Lane::float(first)));
+    let rest = number(exponent - f64::from(first));
+    let r = whole.minus(n).plus(x.times(Lane::float(first))).plus(x.times(rest));
+    let polynomial = [
+        1.546_144_5e-4,
+        1.340_042_8e-3,
+        9.618_058e-3,
+        5.550_327e-2,
+        2.402_265_1e-1,
+        6.931_472e-1,
+        1.0,
     ];
     let next = |sum: Lane, coefficient: f64| sum.times(r).plus(number(coefficient));
-    let p = r.plus(taylor.into_iter().fold(Lane::ZERO, next).times(r).times(r));
+    let p = polynomial.into_iter().fold(Lane::ZERO, next);
     let power = opaque("shift", &[n, Lane::bits(23)]);
-    let one = number(1.0);
-    let sum = power.plus(power.times(p)).plus(one);
-    let guess = opaque("subtract integers", &[Lane::bits(0x7EF3_11C3), sum]);
-    let step = |y: Lane, _| {
-        let e = one.minus(sum.times(y));
-        y.plus(y.times(e.plus(e.times(e))))
-    };
-    [(); 2].into_iter().fold(guess, step)
+    p.times(power).plus(number(1.0))
 }
 
 /// NaN stays NaN, as everywhere below where the input is the second operand.
@@ -313,11 +314,8 @@ fn plain(function: Activation, x: Lane, extremes: &mut Extremes) -> Option<Lane>
     use Activation::*;
     let number = |value: f64| Lane::float(value as f32);
     match function {
-        Sigmoid => return Some(logistic(Lane::ZERO.minus(x), extremes)),
-        Swish { beta } => {
-            let exponent = x.times(Lane::float(-beta));
-            return Some(x.times(logistic(exponent, extremes)));
-        }
+        Sigmoid => return Some(number(1.0).over(one_plus_exp(x, -1.0, extremes))),
+        Swish { beta } => return Some(x.over(one_plus_exp(x, -f64::from(beta), extremes))),
         _ => {}
     }
     let mut clamp = |x: Lane, [low, high]: [f32; 2]| {
