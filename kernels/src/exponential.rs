@@ -117,9 +117,7 @@ impl<A: VectorAsm> Lockstep<'_, A> {
         self.fma_mem(n, y, parts[0]);
         self.set(r, whole);
         self.vsub(r, r, n);
-        parts
-            .into_iter()
-            .for_each(|part| self.fma_mem(r, y, part));
+        parts.into_iter().for_each(|part| self.fma_mem(r, y, part));
         self.polynomial(y, r, &POWER_OF_2);
         self.shl_i32(n, n, 23);
         let one = self.number(1.0);

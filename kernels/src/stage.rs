@@ -6,9 +6,15 @@
 //!
 //! An *aligned* copy has rows of whole vectors (or half vectors), each a ring of its own: a tap that
 //! reaches over the end of a row reads the zeros at its start.
+//!
+//! A *shifted* copy has a plane for every column of the window, which begins where that column's tap lies for
+//! the first output: every tap of a row of outputs begins at a vector.
 
 use crate::Planes;
 use skimjit_models::ops::Window;
+
+/// Elements of a cache line.
+const LINE: u32 = 16;
 
 /// Layout of a staged copy: for every source channel, `phases_h × phases_w` planes of
 /// `rows × row_pitch` elements, followed by `tail` zeros after the last channel.
@@ -19,8 +25,10 @@ pub struct Staging {
     /// Stride (number of possible phases), padding.
     stride: [u32; 2],
     pad: [u32; 2],
-    /// Phases that any tap reads, per axis.
+    /// Phases that any tap reads, per axis; of a shifted copy the second is the columns of the window.
     pub phases: [u32; 2],
+    /// Columns of the padded source from where one phase begins to where the next one does.
+    shift: u32,
     /// Rows of a phase plane.
     pub rows: u32,
     /// Elements from one row to the next.
@@ -56,6 +64,7 @@ impl Staging {
             stride: window.stride,
             pad: window.pad_begin,
             phases,
+            shift: 1,
             rows,
             row_pitch: columns,
             plane: 0,
@@ -96,9 +105,53 @@ impl Staging {
         }
     }
 
+    /// A shifted copy, with rows of a multiple of `unit` elements; `unit` 1 is for windows of one tap, whose
+    /// rows follow each other. Channels are an odd number of cache lines apart.
+    pub fn shifted(
+        src: Planes,
+        window: &Window,
+        [oh, ow]: [u32; 2],
+        unit: u32,
+        lanes: u32,
+    ) -> Self {
+        let reach = (window.kernel[0] - 1) * window.dilation[0];
+        let staging = Self {
+            src,
+            stride: window.stride,
+            pad: window.pad_begin,
+            phases: [window.stride[0].min(reach + 1), window.kernel[1]],
+            shift: window.dilation[1],
+            rows: oh + reach / window.stride[0],
+            row_pitch: ow,
+            plane: oh * ow,
+            twin: 0,
+            channel: oh * ow,
+        };
+        let staging = match unit {
+            1 => staging,
+            _ => staging.aligned(unit, lanes),
+        };
+        let lines = staging.channel.div_ceil(LINE);
+        Self {
+            channel: (lines + u32::from(lines.is_multiple_of(2))) * LINE,
+            ..staging
+        }
+    }
+
+    /// Where a shifted copy has the row of tap y (already multiplied by the dilation) of a column of the window.
+    pub fn shifted_tap(&self, y: u32, column: u32) -> u32 {
+        let phase = (y % self.stride[0]) * self.phases[1] + column;
+        phase * self.plane + self.aligned_row(y / self.stride[0])
+    }
+
     /// Columns of phase `px` that hold source columns.
     fn columns_of_phase(&self, px: u32) -> std::ops::Range<u32> {
-        span(px, self.stride[1], self.pad[1], self.src.w)
+        span(px * self.shift, self.stride[1], self.pad[1], self.src.w)
+    }
+
+    /// The source column of a column of phase `px`.
+    fn source_column(&self, px: u32, column: u32) -> u32 {
+        column * self.stride[1] + px * self.shift - self.pad[1]
     }
 
     /// Element offset of tap (ky, kx) (already multiplied by the dilation) from the plane of its
@@ -112,12 +165,16 @@ impl Staging {
     /// its row, at a vector, and the position in the row.
     pub fn aligned_tap(&self, y: u32, x: u32) -> (u32, u32) {
         let phase = (y % self.stride[0]) * self.phases[1] + x % self.stride[1];
-        let row = y / self.stride[0];
-        let row = match self.twin {
+        let row = self.aligned_row(y / self.stride[0]);
+        (phase * self.plane + row, x / self.stride[1])
+    }
+
+    /// Where a plane has a row, at a vector.
+    fn aligned_row(&self, row: u32) -> u32 {
+        match self.twin {
             twin if twin > 0 && row % 2 == 1 => twin + (row - 1) * self.row_pitch,
             _ => row * self.row_pitch,
-        };
-        (phase * self.plane + row, x / self.stride[1])
+        }
     }
 
     /// Elements of the copy.
@@ -173,7 +230,7 @@ impl Staging {
         let rows = span(py, self.stride[0], self.pad[0], self.src.h);
         for row in rows.start..rows.end.min(self.rows) {
             let y = row * self.stride[0] + py - self.pad[0];
-            let x = columns.start * self.stride[1] + px - self.pad[1];
+            let x = self.source_column(px, columns.start);
             let line = Line {
                 dst: plane + row * self.row_pitch + columns.start,
                 src: Some(y * self.src.w + x),
@@ -190,6 +247,8 @@ impl Staging {
     /// Copies one channel; `src` starts at the channel's plane, `dst` is that channel of the copy.
     /// Writes all of `dst`.
     pub fn copy_channel(&self, src: &[f32], dst: &mut [f32]) {
+        let planes = (self.phases[0] * self.phases[1] * self.plane) as usize;
+        dst[planes..].fill(0.0);
         for py in 0..self.phases[0] {
             for px in 0..self.phases[1] {
                 let plane = ((py * self.phases[1] + px) * self.plane) as usize;
@@ -217,7 +276,7 @@ impl Staging {
             let y = row * self.stride[0] + py - self.pad[0];
             let line = &src[(y * self.src.w) as usize..][..self.src.w as usize];
             let out = &mut dst[(row * self.row_pitch) as usize..];
-            let first = (columns.start * self.stride[1] + px - self.pad[1]) as usize;
+            let first = self.source_column(px, columns.start) as usize;
             let out = &mut out[columns.start as usize..columns.end as usize];
             match self.stride[1] {
                 1 => out.copy_from_slice(&line[first..first + out.len()]),
@@ -329,6 +388,46 @@ mod tests {
                     let position = y * staging.row_pitch + x;
                     let found = copy[(staging.tap(tap[0], tap[1]) + position) as usize];
                     prop_assert_eq!(found, pixel(&src, size, at), "output {:?} tap {:?}", (y, x), tap);
+                }
+            }
+        }
+
+        #[test]
+        fn every_shifted_tap_reads_its_pixel_or_zero(
+            kernel in [1..6u32, 1..6u32], stride in [1..4u32, 1..4u32], pad in [0..7u32, 0..7u32], pad_end in [0..7u32, 0..7u32],
+            dilation in [1..4u32, 1..4u32], more in [0..20u32, 0..20u32], avx512 in any::<bool>(),
+        ) {
+            let window = Window { kernel, stride, pad_begin: pad, pad_end, dilation };
+            let size = [0, 1].map(|axis| {
+                (window.extent(axis) as u32).saturating_sub(window.pads(axis) as u32).max(1) + more[axis]
+            });
+            let [oh, ow] = [0, 1].map(|axis| window.output_size(axis, size[axis]).unwrap());
+            let lanes = if avx512 { 16 } else { 8 };
+            let unit = match (kernel, ow) {
+                ([1, 1], _) => 1,
+                (_, ..=8) => 8,
+                _ => lanes,
+            };
+            let staging = Staging::shifted(Planes::compact(1, size[0], size[1]), &window, [oh, ow], unit, lanes);
+            let src: Vec<f32> = (1..=size[0] * size[1]).map(|i| i as f32).collect();
+            let mut copy = vec![f32::NAN; staging.elems()];
+            staging.copy_channel(&src, &mut copy);
+            same_lines(&staging, &src, &copy)?;
+            prop_assert!(copy.iter().all(|x| !x.is_nan()));
+            prop_assert_eq!(staging.channel / 16 % 2, 1);
+            for (i, j) in (0..kernel[0]).flat_map(|i| (0..kernel[1]).map(move |j| (i, j))) {
+                let row = staging.shifted_tap(i * dilation[0], j);
+                prop_assert!(unit == 1 || row % lanes == 0, "a row of a tap starts a vector");
+                let rows = if unit == 1 { oh } else { oh.next_multiple_of((lanes / unit).max(1)) };
+                prop_assert!(row + rows * staging.row_pitch <= staging.channel);
+                for (y, x) in (0..oh).flat_map(|y| (0..ow).map(move |x| (y, x))) {
+                    let at = [0, 1].map(|axis| {
+                        let output = [y, x][axis] * stride[axis];
+                        let tap = [i, j][axis] * dilation[axis];
+                        i64::from(output + tap) - i64::from(pad[axis])
+                    });
+                    let found = copy[(row + y * staging.row_pitch + x) as usize];
+                    prop_assert_eq!(found, pixel(&src, size, at), "output {:?} tap {:?}", (y, x), (i, j));
                 }
             }
         }

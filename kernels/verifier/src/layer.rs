@@ -127,7 +127,10 @@ fn one_plus_exp(x: Lane, factor: f64, extremes: &mut Extremes) -> Lane {
     let whole = number(12_582_912.0 + 127.0);
     let n = whole.plus(x.times(Lane::float(first)));
     let rest = number(exponent - f64::from(first));
-    let r = whole.minus(n).plus(x.times(Lane::float(first))).plus(x.times(rest));
+    let r = whole
+        .minus(n)
+        .plus(x.times(Lane::float(first)))
+        .plus(x.times(rest));
     let polynomial = [
         1.546_144_5e-4,
         1.340_042_8e-3,

@@ -10,6 +10,7 @@ use crate::{Options, PlanError, Session, ThreadPool};
 use skimjit_host::memory;
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{Built, Problem};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -54,8 +55,8 @@ pub(super) struct Trial<'a> {
 /// A kernel in a network of its own.
 struct Contender {
     session: Session,
-    /// Number of the kernel's steps, behind the one that writes its source.
-    steps: usize,
+    /// The kernel's steps, behind those that write its operands.
+    steps: Range<usize>,
     best_ns: Option<f64>,
     /// Shortest of the rounds in which something else had the core of a thread.
     disturbed_ns: Option<f64>,
@@ -123,7 +124,8 @@ impl Trial<'_> {
             };
         }
         *bytes += more;
-        let steps = plan.segments[0].steps.len() - 1;
+        let copies = 1 + usize::from(self.problem.operands().residual);
+        let steps = copies..plan.segments[0].steps.len();
         Ok(Some(Contender {
             session: Session::try_new(Arc::new(plan), self.pool.clone())?,
             steps,
@@ -134,7 +136,7 @@ impl Trial<'_> {
         }))
     }
 
-    /// A plan without inputs and outputs: a copy that writes the source, the staged copy, the kernel.
+    /// A plan without inputs and outputs: copies that write the operands, the staged copy, the kernel.
     fn plan(&self, built: Built) -> Result<Plan, PlanError> {
         let (batch, home) = match self.setting {
             Setting::Images(images) => (images, Home::Image),
@@ -162,13 +164,22 @@ impl Trial<'_> {
         let mut add = |planes| drafts.buffers.add(planes, home);
         let operands = self.problem.operands();
         let (planes, dst) = (operands.src[0], add(operands.dst));
-        // What the source is copied from, so that it is as near as if a layer had just written it.
-        let (origin, src) = (add(planes), add(planes));
-        let mut sources = vec![src];
-        sources.extend(operands.residual.then(|| add(operands.dst)));
+        // What operands are copied from, so that they are as near as if a layer had just written them. What was never
+        // written is one page of zeros for all addresses, which caches that look up addresses do not expect.
+        let copies = [Some(planes), operands.residual.then_some(operands.dst)];
+        let mut copies: Vec<_> = copies
+            .into_iter()
+            .flatten()
+            .map(|planes| (planes, add(planes), add(planes)))
+            .collect();
+        let sources = copies.iter().map(|&(_, _, operand)| operand).collect();
         let subject = Subject::default();
-        let copy = DraftWork::Other(Work::Copy, planes.c as usize);
-        drafts.push(subject, "source", copy, vec![origin], src);
+        // The source last: it is nearer than a residual.
+        copies.reverse();
+        for (planes, origin, operand) in copies {
+            let copy = DraftWork::Other(Work::Copy, planes.c as usize);
+            drafts.push(subject, "operand", copy, vec![origin], operand);
+        }
         let kernel = Kernel::New(Box::new(built), None);
         drafts.push_kernel(subject, "kernel", kernel, sources, dst);
         drafts.keep_apart();
@@ -191,7 +202,7 @@ impl Contender {
         let Some(profile) = self.session.profile() else {
             return;
         };
-        let steps = 1..=self.steps;
+        let steps = self.steps.clone();
         let ns: u64 = steps.map(|step| profile.longest_ns(step)).sum();
         let quiet = profile.stalled_ns() as f64 <= (1.0 - QUIET) * profile.wall_ns() as f64;
         let best = match quiet {

@@ -1,14 +1,16 @@
 //! Code of a tile.
 
+use super::geometry::{Geometry, Pixels};
 use super::{Cuts, sums};
-use crate::ConvProblem;
-use crate::KernelArgs;
 use crate::emit::{
     AUX, BIAS, COUNT, DST, RES, SRC, TMP, WEI, load_arg, load_args, store, vector_bytes,
 };
 use crate::epilogue::Epilogue;
+use crate::variant::last_lanes;
+use crate::{AlignedBuf, ConvProblem, KernelArgs};
 use skimjit_jit::asm::{Cond, Gp, Mem, V, VectorAsm};
 use std::mem::offset_of;
+use std::ops::Range;
 
 /// Non-zeros of a trip.
 pub const TRIP: usize = 8;
@@ -16,10 +18,36 @@ pub const TRIP: usize = 8;
 pub const GROUP_BYTES: i32 = 16;
 /// Bytes of a row's record.
 const RECORD_BYTES: i32 = 8;
-/// Bytes in front of a task's records.
-pub const MASK_BYTES: i32 = 64;
-/// Bytes of the units that offsets may have: elements, pairs, cache lines.
-pub const UNITS: [u32; 3] = [4, 8, 64];
+/// In front of a task's records: mask of the last vector of a row.
+const MASK: i32 = 0;
+/// Of vectors of several rows: mask of all their outputs, and the order that moves rows together.
+const ROWS_MASK: i32 = 64;
+const ROWS_ORDER: i32 = 128;
+const CONSTANT: usize = 64;
+
+fn constant_bytes(geometry: &Geometry) -> i32 {
+    match geometry.has_holes() {
+        false => ROWS_MASK,
+        true => ROWS_ORDER + CONSTANT as i32,
+    }
+}
+
+/// Appends what the code reads in front of the records.
+pub fn write_constants<A: VectorAsm>(packed: &mut AlignedBuf, geometry: &Geometry) {
+    let mut put = |bytes: Vec<u8>| {
+        packed.extend(&bytes);
+        packed.align(CONSTANT);
+    };
+    let [row, pitch] = geometry.row();
+    put(A::first_lanes(last_lanes(row, A::LANES as u32)));
+    if geometry.has_holes() {
+        put(A::first_lanes(geometry.rows_per_vector() * row));
+        let source = |lane: u32| (lane / row * pitch + lane % row) % A::LANES as u32;
+        put((0..A::LANES as u32)
+            .flat_map(|lane| source(lane).to_le_bytes())
+            .collect());
+    }
+}
 
 /// Which part of its sums a block adds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,11 +91,31 @@ impl Mode {
     }
 }
 
-/// One entry: code for a number of vectors, the last of them partly used or not.
-#[derive(Clone, Copy, PartialEq)]
+/// One entry: code for a tile.
+#[derive(PartialEq)]
 pub struct Entry {
-    pub vectors: u32,
-    pub partial: bool,
+    /// Outputs of its vectors, from the first one on.
+    pixels: Vec<Pixels>,
+}
+
+impl Entry {
+    /// For these vectors of a plane.
+    pub fn new(geometry: &Geometry, vectors: Range<u32>) -> Self {
+        let start = geometry.pixels(vectors.start).first;
+        let from_start = |Pixels { first, count }| Pixels {
+            first: first - start,
+            count,
+        };
+        Self {
+            pixels: vectors
+                .map(|vector| from_start(geometry.pixels(vector)))
+                .collect(),
+        }
+    }
+
+    fn vectors(&self) -> u32 {
+        self.pixels.len() as u32
+    }
 }
 
 const SCRATCH: Gp = Gp::Rbp;
@@ -84,13 +132,16 @@ const ROWS: Gp = Gp::R15;
 /// Offsets that are used next, and words of those behind them.
 const NEXT: [Gp; 4] = [TMP, Gp::R12, Gp::R13, Gp::R14];
 const WORDS: [Gp; 2] = [Gp::Rbx, RES];
+/// Where a row's sums go, and its residual.
+const TO: Gp = NEXT[1];
+const RESIDUAL: Gp = NEXT[2];
 const SAVED: [Gp; 6] = [Gp::Rbx, SCRATCH, Gp::R12, Gp::R13, Gp::R14, ROWS];
 
-/// On the stack: blocks and rest of a row that are left, the residual, and the mask in front of the records.
+/// On the stack: blocks and rest of a row that are left, the residual, and where the constants are.
 const BLOCKS_LEFT: Mem = on_stack(0);
 const REST: Mem = on_stack(8);
 const RESIDUALS: Mem = on_stack(16);
-const MASK: Mem = on_stack(24);
+const CONSTANTS: Mem = on_stack(24);
 
 const fn on_stack(disp: i32) -> Mem {
     Mem {
@@ -100,20 +151,28 @@ const fn on_stack(disp: i32) -> Mem {
     }
 }
 
-pub fn entry<A: VectorAsm>(asm: &mut A, problem: &ConvProblem, cuts: &Cuts, entry: Entry) -> usize {
+pub fn entry<A: VectorAsm>(
+    asm: &mut A,
+    problem: &ConvProblem,
+    geometry: &Geometry,
+    cuts: &Cuts,
+    entry: &Entry,
+) -> usize {
     let emitter = Emitter {
         problem,
+        geometry,
         cuts,
         entry,
-        sums: sums(A::ISA, entry.vectors),
+        sums: sums(A::ISA, entry.vectors()),
     };
     crate::emit::entry(asm, &SAVED, |asm| emitter.emit(asm))
 }
 
 struct Emitter<'a> {
     problem: &'a ConvProblem,
+    geometry: &'a Geometry,
     cuts: &'a Cuts,
-    entry: Entry,
+    entry: &'a Entry,
     sums: u32,
 }
 
@@ -124,8 +183,8 @@ impl Emitter<'_> {
         // The last two are room for what the code counts.
         let kept = [AUX, RES, TMP, TMP];
         kept.iter().for_each(|&register| asm.push(register));
-        asm.add_imm(RECORDS, MASK_BYTES);
-        let block = (self.cuts.channels * self.problem.src.pitch) as i32 * 4;
+        asm.add_imm(RECORDS, constant_bytes(self.geometry));
+        let block = (self.cuts.channels * self.geometry.channel) as i32 * 4;
         let middle = self.cuts.blocks.saturating_sub(2);
         self.block(asm, Mode::of(0, self.cuts.blocks));
         if middle > 0 {
@@ -163,7 +222,7 @@ impl Emitter<'_> {
     }
 
     fn sum(&self, sum: u32, vector: u32) -> V {
-        V((sum * self.entry.vectors + vector) as u8)
+        V((sum * self.entry.vectors() + vector) as u8)
     }
 
     fn row<A: VectorAsm>(&self, asm: &mut A, mode: Mode) {
@@ -239,7 +298,7 @@ impl Emitter<'_> {
             asm.broadcast_quad(four, Mem::new(VALUES, 4 * k as i32));
         }
         asm.select_in_quads(weight, four, (k % 4) as u8 * 0x55);
-        for t in 0..self.entry.vectors {
+        for t in 0..self.entry.vectors() {
             let pixels = Mem::indexed(SRC, NEXT[k % 4], scale, t as i32 * vector_bytes::<A>());
             asm.fma_mem(self.sum(k as u32 % self.sums, t), weight, pixels);
         }
@@ -247,7 +306,7 @@ impl Emitter<'_> {
 
     /// Sums = bias, or what waits in scratch memory.
     fn begin<A: VectorAsm>(&self, asm: &mut A, mode: Mode) {
-        let vectors = 0..self.entry.vectors;
+        let vectors = 0..self.entry.vectors();
         if mode.begins() {
             asm.broadcast(self.sum(0, 0), Mem::new(RECORDS, 0));
             vectors
@@ -261,18 +320,17 @@ impl Emitter<'_> {
             }
         }
         for sum in 1..self.sums {
-            (0..self.entry.vectors).for_each(|t| asm.zero(self.sum(sum, t)));
+            (0..self.entry.vectors()).for_each(|t| asm.zero(self.sum(sum, t)));
         }
     }
 
     /// Sums to scratch memory, or with residual and activation to the result.
     fn end<A: VectorAsm>(&self, asm: &mut A, mode: Mode) {
-        const TO: Gp = NEXT[1];
-        const RESIDUAL: Gp = NEXT[2];
         let mut sums = self.sums;
         while sums > 1 {
             let half = sums.div_ceil(2);
-            for (sum, t) in (half..sums).flat_map(|s| (0..self.entry.vectors).map(move |t| (s, t)))
+            for (sum, t) in
+                (half..sums).flat_map(|s| (0..self.entry.vectors()).map(move |t| (s, t)))
             {
                 let to = self.sum(sum - half, t);
                 asm.vadd(to, to, self.sum(sum, t));
@@ -282,37 +340,69 @@ impl Emitter<'_> {
         asm.load32(TO, Mem::new(RECORDS, 4));
         let bytes = |t: u32| t as i32 * vector_bytes::<A>();
         if !mode.ends() {
-            for t in 0..self.entry.vectors {
+            for t in 0..self.entry.vectors() {
                 asm.store(Mem::indexed(SCRATCH, TO, 1, bytes(t)), self.sum(0, t));
             }
             return;
         }
+        let results: Vec<V> = (0..self.entry.vectors()).map(|t| self.sum(0, t)).collect();
+        self.finish(asm, &results);
+    }
+
+    /// Residual, activation and stores.
+    fn finish<A: VectorAsm>(&self, asm: &mut A, results: &[V]) {
         let [tmp, constant] = [2, 1].map(|back| V(A::VREGS - back));
         // Either there are other sums, which are added by now, or registers behind them.
-        let zero = V(self.entry.vectors as u8);
-        let mask = A::mask(7, tmp);
-        if self.problem.residual {
-            asm.load64(RESIDUAL, RESIDUALS);
-            asm.add(RESIDUAL, TO);
+        let zero = V(results.len() as u8);
+        if self.geometry.has_holes() {
+            asm.load64(TMP, CONSTANTS);
+            asm.load(tmp, Mem::new(TMP, ROWS_ORDER));
+            results.iter().for_each(|&x| asm.permute(x, tmp, x));
         }
         let spare = (zero.0 + 1..tmp.0.min(constant.0)).map(V);
         let epilogue = Epilogue::new(self.problem.post, [zero, tmp, constant]).with_spare(spare);
         epilogue.prepare(asm);
-        let results: Vec<V> = (0..self.entry.vectors).map(|t| self.sum(0, t)).collect();
+        let at = |pixels: &Pixels| pixels.first as i32 * 4;
         if self.problem.residual {
-            for (t, &x) in (0..).zip(&results) {
-                asm.vadd_mem(x, x, Mem::new(RESIDUAL, bytes(t)));
+            asm.load64(RESIDUAL, RESIDUALS);
+            asm.add(RESIDUAL, TO);
+            for (&x, pixels) in results.iter().zip(&self.entry.pixels) {
+                asm.vadd_mem(x, x, Mem::new(RESIDUAL, at(pixels)));
             }
         }
-        epilogue.activate(asm, &results);
-        for t in 0..self.entry.vectors {
-            let partial = self.entry.partial && t + 1 == self.entry.vectors;
-            if partial {
-                asm.load64(TMP, MASK);
-                asm.load_mask(mask, Mem::new(TMP, 0));
+        epilogue.activate(asm, results);
+        let mask = A::mask(7, tmp);
+        let mut loaded = None;
+        for (&x, pixels) in results.iter().zip(&self.entry.pixels) {
+            let masked = self.mask_of::<A>(pixels);
+            if let Some(wanted) = masked.filter(|_| masked != loaded) {
+                asm.load64(TMP, CONSTANTS);
+                asm.load_mask(mask, Mem::new(TMP, wanted));
+                loaded = masked;
             }
-            let to = Mem::indexed(DST, TO, 1, bytes(t));
-            store(asm, to, self.sum(0, t), partial.then_some(mask));
+            let to = Mem::indexed(DST, TO, 1, at(pixels));
+            store(asm, to, x, masked.map(|_| mask));
         }
+    }
+
+    /// Where the mask of a vector's outputs is, if it needs one.
+    fn mask_of<A: VectorAsm>(&self, pixels: &Pixels) -> Option<i32> {
+        let lanes = A::LANES as u32;
+        let tile = self
+            .entry
+            .pixels
+            .last()
+            .map_or(0, |last| last.first + last.count);
+        // Where masked stores are slow and the excess lanes belong to later pixels of the tile, the vector is stored
+        // whole.
+        let slow = !A::ISA.descriptor().masked_stores_are_free;
+        if pixels.count == lanes || (slow && pixels.first + lanes <= tile) {
+            return None;
+        }
+        let [row, _] = self.geometry.row();
+        Some(match self.geometry.has_holes() && pixels.count > row {
+            true => ROWS_MASK,
+            false => MASK,
+        })
     }
 }
