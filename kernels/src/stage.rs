@@ -247,72 +247,103 @@ impl Staging {
     /// Copies one channel; `src` starts at the channel's plane, `dst` is that channel of the copy.
     /// Writes all of `dst`.
     pub fn copy_channel(&self, src: &[f32], dst: &mut [f32]) {
-        let planes = (self.phases[0] * self.phases[1] * self.plane) as usize;
-        dst[planes..].fill(0.0);
         for py in 0..self.phases[0] {
             for px in 0..self.phases[1] {
-                let plane = ((py * self.phases[1] + px) * self.plane) as usize;
-                let plane = &mut dst[plane..plane + self.plane as usize];
-                self.copy_phase(src, plane, py, px);
+                let plane = (py * self.phases[1] + px) * self.plane;
+                let dst = &mut dst[plane as usize..];
+                self.copy_phase(src, dst, py, px);
                 if self.twin > 0 {
-                    let (rows, twin) = plane.split_at_mut(self.twin as usize);
+                    let (rows, twin) = dst.split_at_mut(self.twin as usize);
                     let later = &rows[self.row_pitch as usize..];
-                    twin[..later.len()].copy_from_slice(later);
+                    let (twin, last) = twin.split_at_mut(later.len());
+                    twin.copy_from_slice(later);
+                    clear(last, self.row_pitch as usize);
                 }
             }
         }
+        let planes = self.phases[0] * self.phases[1] * self.plane;
+        dst[planes as usize..].fill(0.0);
     }
 
+    /// The plane at the start of `dst`, in ascending order: a row may write some elements behind it, which are
+    /// written again.
     fn copy_phase(&self, src: &[f32], dst: &mut [f32], py: u32, px: u32) {
-        dst.fill(0.0);
         let columns = self.columns_of_phase(px);
         // Columns that no tap reads would fall into the next row.
         let columns = columns.start..columns.end.min(self.row_pitch);
-        if columns.is_empty() {
-            return;
-        }
-        let lines = span(py, self.stride[0], self.pad[0], self.src.h);
-        for row in lines.start..lines.end.min(self.rows) {
-            let y = row * self.stride[0] + py - self.pad[0];
-            let line = &src[(y * self.src.w) as usize..][..self.src.w as usize];
-            let out = &mut dst[(row * self.row_pitch) as usize..];
-            let first = self.source_column(px, columns.start) as usize;
-            let out = &mut out[columns.start as usize..columns.end as usize];
-            match self.stride[1] {
-                1 => out.copy_from_slice(&line[first..first + out.len()]),
-                2 => copy_strided::<2>(&line[first..], out),
-                4 => copy_strided::<4>(&line[first..], out),
-                stride => {
-                    for (o, &x) in out
-                        .iter_mut()
-                        .zip(line[first..].iter().step_by(stride as usize))
-                    {
-                        *o = x;
-                    }
-                }
+        let rows = match columns.is_empty() {
+            true => 0..0,
+            false => span(py, self.stride[0], self.pad[0], self.src.h),
+        };
+        let [start, end] = [columns.start, columns.end].map(|column| column as usize);
+        let (pitch, width) = (self.row_pitch as usize, self.src.w as usize);
+        for row in 0..self.rows {
+            let out = &mut dst[row as usize * pitch..];
+            if !rows.contains(&row) {
+                clear(out, pitch);
+                continue;
             }
+            let y = row * self.stride[0] + py - self.pad[0];
+            let x = self.source_column(px, columns.start);
+            let from = &src[y as usize * width + x as usize..];
+            clear(out, start);
+            copy_run(
+                from,
+                &mut out[start..],
+                end - start,
+                self.stride[1] as usize,
+            );
+            clear(&mut out[end..], pitch - end);
         }
+        let written = self.rows * self.row_pitch;
+        let plane = if self.twin > 0 { self.twin } else { self.plane };
+        clear(&mut dst[written as usize..], (plane - written) as usize);
     }
 }
 
-/// Strided copy with the stride known to the compiler, in blocks that become vectors.
-fn copy_strided<const S: usize>(line: &[f32], out: &mut [f32]) {
-    const BLOCK: usize = 8;
-    let mut blocks = out.chunks_exact_mut(BLOCK);
-    let mut from = line;
-    for block in &mut blocks {
-        // The last element of a line has nothing behind it.
-        let Some((now, later)) = from.split_at_checked(BLOCK * S) else {
-            break;
-        };
-        for (i, o) in block.iter_mut().enumerate() {
-            *o = now[i * S];
-        }
-        from = later;
+/// Elements that are written at once where rows are short.
+const BLOCK: usize = 8;
+
+/// Zeros, and maybe some behind them.
+fn clear(to: &mut [f32], len: usize) {
+    match to.first_chunk_mut::<BLOCK>() {
+        _ if len == 0 => {}
+        Some(block) if len <= BLOCK => *block = [0.0; BLOCK],
+        _ => to[..len].fill(0.0),
     }
-    let done = (line.len() - from.len()) / S;
-    for (o, x) in out[done..].iter_mut().zip(from.iter().step_by(S)) {
-        *o = *x;
+}
+
+/// Every `stride`-th element, and maybe some behind them.
+fn copy_run(from: &[f32], to: &mut [f32], len: usize, stride: usize) {
+    match stride {
+        1 if len > 2 * BLOCK => to[..len].copy_from_slice(&from[..len]),
+        1 => copy_blocks::<1>(from, to, len),
+        2 => copy_blocks::<2>(from, to, len),
+        4 => copy_blocks::<4>(from, to, len),
+        _ => copy_elements(from, to, len, stride),
+    }
+}
+
+fn copy_elements(from: &[f32], to: &mut [f32], len: usize, stride: usize) {
+    let from = from.iter().step_by(stride);
+    to[..len]
+        .iter_mut()
+        .zip(from)
+        .for_each(|(to, from)| *to = *from);
+}
+
+/// With the stride known to the compiler, in blocks that become vectors as far as there is something behind them.
+fn copy_blocks<const S: usize>(from: &[f32], to: &mut [f32], len: usize) {
+    for start in (0..len).step_by(BLOCK) {
+        let (from, to) = (&from[start * S..], &mut to[start..]);
+        match (from.get(..BLOCK * S), to.first_chunk_mut::<BLOCK>()) {
+            (Some(from), Some(block)) => {
+                for (i, to) in block.iter_mut().enumerate() {
+                    *to = from[i * S];
+                }
+            }
+            _ => copy_elements(from, to, BLOCK.min(len - start), S),
+        }
     }
 }
 

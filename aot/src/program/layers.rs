@@ -47,14 +47,14 @@ impl<'p> Layers<'p> {
         let mut refused = Vec::new();
         for segment in &plan.segments {
             let mut actions = Vec::new();
-            let mut staged = None;
+            let mut copies = Vec::new();
             for step in &segment.steps {
                 actions.extend(step.unclean.iter().map(Action::Clear));
                 match &step.work {
-                    Work::Stage(staging) => staged = Some((staging, step.src[0])),
+                    Work::Stage(_) => copies.push(step),
                     Work::Kernel(kernel) => {
                         actions.push(Action::Layer(layers.list.len()));
-                        layers.list.push(Layer::new(step, kernel, staged.take()));
+                        layers.list.push(Layer::new(step, kernel, &copies));
                     }
                     Work::Copy | Work::ToColumns | Work::FromColumns => {
                         actions.push(Action::Move(step, None));
@@ -95,21 +95,19 @@ impl<'p> Layers<'p> {
 }
 
 impl<'p> Layer<'p> {
-    fn new(
-        step: &'p Step,
-        kernel: &'p CompiledKernel,
-        staged: Option<(&'p Staging, Operand)>,
-    ) -> Self {
+    /// Each layer makes the padded copy that it reads, even where a step has made it for the layer before.
+    fn new(step: &'p Step, kernel: &'p CompiledKernel, copies: &[&'p Step]) -> Self {
         let mut src = step.src.clone();
-        if let Some((_, source)) = staged {
-            src[0] = source;
+        if kernel.staging().is_some() {
+            let made = copies.iter().rev().find(|copy| copy.dst == src[0]);
+            src[0] = made.expect("a step makes the copy").src[0];
         }
         Self {
             name: &step.layer,
             node: step.node.expect("a kernel computes a node"),
             variant: step.label,
             kernel,
-            staging: staged.map(|(staging, _)| staging),
+            staging: kernel.staging(),
             src,
             dst: step.dst,
             loops: step.loops,

@@ -3,6 +3,7 @@
 use super::kernel::Kernel;
 use crate::buffers::{BufferId, Buffers, Home};
 use crate::plan::Work;
+use skimjit_kernels::stage::Staging;
 use skimjit_kernels::{Extent, Planes};
 
 /// Work of a step before its code is published.
@@ -36,6 +37,16 @@ pub(super) struct Drafts<'a> {
     pub steps: Vec<Draft<'a>>,
     /// Segment steps are appended to.
     pub segment: usize,
+    /// Padded copies.
+    copies: Vec<PaddedCopy>,
+}
+
+/// A copy that kernels of its segment read.
+struct PaddedCopy {
+    of: BufferId,
+    staging: Staging,
+    segment: usize,
+    copy: BufferId,
 }
 
 impl<'a> Drafts<'a> {
@@ -85,20 +96,45 @@ impl<'a> Drafts<'a> {
         dst: BufferId,
     ) {
         if let Some(&staging) = kernel.staging() {
-            let home = match self.buffers.home(dst) {
-                Home::Whole => Home::Whole,
-                _ => Home::Image,
-            };
-            let planes = Planes::compact(staging.elems() as u32, 1, 1);
-            let staged = self.buffers.add(planes, home);
-            let work = DraftWork::Other(Work::Stage(staging), staging.src.c as usize);
-            self.push(subject, "stage", work, vec![src[0]], staged);
+            let copy = self.padded_copy(subject, staging, src[0], dst);
             // A program ahead of time makes the copy behind the clearing of the result's gaps.
             let kernel_step = self.steps.len();
             self.buffers.touch(src[0], kernel_step, Extent::default());
-            src[0] = staged;
+            src[0] = copy;
         }
         self.push(subject, label, DraftWork::Kernel(kernel), src, dst);
+    }
+
+    /// The copy of `of` for a kernel that writes `dst`: the one that another kernel reads already, if it is the same.
+    fn padded_copy(
+        &mut self,
+        subject: Subject<'a>,
+        staging: Staging,
+        of: BufferId,
+        dst: BufferId,
+    ) -> BufferId {
+        let segment = self.segment;
+        let same = |known: &&PaddedCopy| {
+            (known.of, known.staging, known.segment) == (of, staging, segment)
+        };
+        if let Some(known) = self.copies.iter().find(same) {
+            return known.copy;
+        }
+        let home = match self.buffers.home(dst) {
+            Home::Whole => Home::Whole,
+            _ => Home::Image,
+        };
+        let planes = Planes::compact(staging.elems() as u32, 1, 1);
+        let copy = self.buffers.add(planes, home);
+        let work = DraftWork::Other(Work::Stage(staging), staging.src.c as usize);
+        self.push(subject, "stage", work, vec![of], copy);
+        self.copies.push(PaddedCopy {
+            of,
+            staging,
+            segment,
+            copy,
+        });
+        copy
     }
 
     /// Every buffer is in use all the time, so that none shares its memory.
