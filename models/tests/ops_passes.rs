@@ -144,14 +144,20 @@ fn add_convolution(graph: &mut Graph, random: &mut Random, input: ValueId, name:
     };
     let oc = groups * random.range(1, 3);
     let transposed = random.range(0, 3) == 0;
+    // What reads one pixel of four lets others leave the rest out.
+    let thin = !transposed && random.range(0, 2) == 0;
+    let kernel = if thin { 1 } else { 3 };
     let dims = if transposed {
-        [ic, oc / groups, 3, 3]
+        [ic, oc / groups, kernel, kernel]
     } else {
-        [oc, ic / groups, 3, 3]
+        [oc, ic / groups, kernel, kernel]
     };
     let weights = [random.sparse_tensor(&dims), random.tensor(&[oc])];
     let op = Convolution {
-        window: Window::square(3, 1, 1),
+        window: match thin {
+            true => Window::square(1, 2, 0),
+            false => Window::square(3, 1, 1),
+        },
         oc,
         groups,
         weights: skimjit_models::WeightId(0),
@@ -239,6 +245,7 @@ proptest! {
             passes::fold_batch_norm,
             passes::fold_constants,
             passes::fuse_activations,
+            passes::raise_strides,
             passes::split_deconvolution,
         ] {
             check(&before, &pass(before.clone()), &mut random)?;
@@ -502,4 +509,61 @@ fn padding_becomes_the_convolutions_own() {
         panic!("{ops:?}");
     };
     assert_eq!((op.window.pad_begin, op.window.pad_end), ([0, 1], [2, 1]));
+}
+
+/// The end of a stage of Caffe's ResNet: two strided layers read a sum.
+#[test]
+fn strides_are_raised_to_where_work_is_saved() {
+    let mut random = Random::new(3);
+    let mut graph = Graph::default();
+    let data = graph.add_value("data", Shape::new([1, 4, 7, 7]).unwrap());
+    graph.inputs = vec![data];
+    let mut conv = |graph: &mut Graph, name: &str, input: ValueId, window: Window| {
+        let [kernel, _] = window.kernel;
+        let weights = [random.tensor(&[4, 4, kernel, kernel])];
+        let op = Convolution {
+            window,
+            oc: 4,
+            groups: 1,
+            weights: skimjit_models::WeightId(0),
+            bias: None,
+            post: PostOps::default(),
+        };
+        add(graph, Op::Convolution(op), &weights, &[input], name);
+        graph.find(name).unwrap()
+    };
+    let (pixel, strided) = (Window::square(1, 1, 0), Window::square(1, 2, 0));
+    let first = conv(&mut graph, "first", data, Window::square(3, 1, 1));
+    let inner = conv(&mut graph, "inner", first, Window::square(3, 1, 1));
+    let last = conv(&mut graph, "last", inner, pixel);
+    let op = EltwiseOp::Sum {
+        coefficients: vec![1.0, 1.0],
+    };
+    let op = Op::Eltwise(Eltwise {
+        op,
+        post: PostOps::default(),
+    });
+    let sum = graph.add_node("sum", op, vec![first, last], "sum").unwrap();
+    let a = conv(&mut graph, "a", sum, strided);
+    let b = conv(&mut graph, "b", sum, strided);
+    graph.outputs = vec![a, b];
+    let mut random = Random::new(4);
+    let after = passes::optimize(graph.clone()).unwrap();
+    check(&graph, &after, &mut random).unwrap();
+    let stride = |name: &str| {
+        let node = after.nodes.iter().find(|node| node.name == name).unwrap();
+        match &node.op {
+            Op::Convolution(op) => op.window.stride[0],
+            Op::Pooling(op) => op.window.stride[0],
+            _ => 0,
+        }
+    };
+    let names = ["first", "inner", "last", "sum/thin0", "a", "b"];
+    assert_eq!(names.map(stride), [1, 2, 1, 2, 1, 1]);
+    assert_eq!(after.nodes.len(), 7);
+    // Somebody looks at the sum: it is computed in full.
+    graph.outputs.push(sum);
+    let after = passes::optimize(graph.clone()).unwrap();
+    check(&graph, &after, &mut random).unwrap();
+    assert_eq!(after.nodes.len(), 6);
 }

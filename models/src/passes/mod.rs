@@ -11,6 +11,7 @@ mod fold_constants;
 mod fuse_activations;
 mod lower_binary;
 mod merge_pads;
+mod raise_strides;
 mod recognise;
 mod round_weights;
 mod sink_permutes;
@@ -24,6 +25,7 @@ pub use fold_constants::run as fold_constants;
 pub use fuse_activations::run as fuse_activations;
 pub use lower_binary::run as lower_binary;
 pub use merge_pads::run as merge_pads;
+pub use raise_strides::run as raise_strides;
 pub use recognise::run as recognise;
 pub use round_weights::{Rounded, inner_products_to_bf16};
 pub use sink_permutes::run as sink_permutes;
@@ -40,7 +42,8 @@ pub fn optimize(mut graph: Graph) -> Result<Graph> {
     let graph = recognise(lower_binary(drop_identity(fold_constants(graph))));
     let graph = sink_permutes(graph);
     let graph = merge_pads(fold_batch_norm(graph));
-    let mut graph = dead(split_deconvolution(fuse_activations(graph)));
+    let graph = raise_strides(fuse_activations(graph));
+    let mut graph = dead(split_deconvolution(graph));
     graph.infer_shapes()?;
     Ok(graph)
 }
