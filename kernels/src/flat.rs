@@ -114,7 +114,8 @@ impl Flat {
 
     /// Cycles that this copy takes.
     pub fn staging_cycles(&self) -> f64 {
-        self.staging().map_or(0.0, |staging| staging.cycles())
+        self.staging()
+            .map_or(0.0, |staging| staging.cycles(self.lanes))
     }
 
     /// Steps of the loop over the plane.

@@ -19,6 +19,7 @@ mod layout;
 pub mod limits;
 mod lockstep;
 pub mod lrn;
+pub mod padded_copy;
 pub mod peak;
 mod planes;
 pub mod pool;
@@ -34,9 +35,9 @@ mod variant;
 pub use compiled::{AlignedBuf, CompiledKernel, KernelArgs, KernelIo, MAX_OPERANDS};
 pub use layout::{Planes, gap};
 pub use problem::{
-    BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Family,
-    FamilyProblem, FcProblem, FunctionProblem, Fused, LrnProblem, Operands, PoolProblem, Problem,
-    ResampleProblem, SoftmaxProblem, StandardizeProblem,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, CopyProblem, EltwiseKind, EltwiseProblem,
+    Family, FamilyProblem, FcProblem, FunctionProblem, Fused, LrnProblem, Operands, PoolProblem,
+    Problem, ResampleProblem, SoftmaxProblem, StandardizeProblem,
 };
 pub use skimjit_jit as jit;
 pub use variant::{

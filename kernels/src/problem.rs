@@ -1,5 +1,6 @@
 //! What a layer computes, as far as a kernel needs to know: dims, layouts, fused post-ops.
 
+use crate::stage::Staging;
 use crate::variant::Unsupported;
 use crate::{Planes, limits};
 use skimjit_models::ops::{Activation, BinaryOp, PoolMethod, Resize, Window};
@@ -261,6 +262,13 @@ pub struct StandardizeProblem {
     pub eps: f32,
 }
 
+/// The copy of its source that a kernel reads.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct CopyProblem {
+    /// Layout of the copy, and what is copied.
+    pub staging: Staging,
+}
+
 /// Resizing of planes of one image, along height and width.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ResampleProblem {
@@ -325,6 +333,7 @@ families! {
     Softmax(SoftmaxProblem) = "softmax";
     Standardize(StandardizeProblem) = "standardization";
     Resample(ResampleProblem) = "resizing";
+    Copy(CopyProblem) = "padded copies";
 }
 
 /// How the operands of a problem lie in memory.
@@ -354,6 +363,10 @@ impl Problem {
             Self::Softmax(p) => (vec![p.planes], p.planes),
             Self::Standardize(p) => (vec![p.src], p.dst),
             Self::Resample(p) => (vec![p.src], p.dst),
+            Self::Copy(p) => {
+                let copy = Planes::compact(p.staging.src.c, 1, p.staging.channel);
+                (vec![p.staging.src], copy)
+            }
         };
         let residual = match self {
             Self::Conv(p) => p.residual,

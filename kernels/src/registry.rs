@@ -3,8 +3,8 @@
 
 use crate::variant::{Cost, Unsupported, Variant};
 use crate::{
-    Problem, binary, channelwise, dense_conv, eltwise, fc, function, lrn, pool, resample, softmax,
-    sparse_conv, standardize,
+    Problem, binary, channelwise, dense_conv, eltwise, fc, function, lrn, padded_copy, pool,
+    resample, softmax, sparse_conv, standardize,
 };
 use skimjit_jit::Isa;
 use skimjit_models::Pattern;
@@ -35,6 +35,7 @@ pub static VARIANTS: &[&dyn Variant] = &[
     &softmax::Softmax,
     &standardize::Standardize,
     &resample::Resample,
+    &padded_copy::PaddedCopy,
 ];
 
 /// A variant with its estimate.

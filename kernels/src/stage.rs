@@ -12,9 +12,21 @@
 
 use crate::Planes;
 use skimjit_models::ops::Window;
+use std::ops::Range;
 
 /// Elements of a cache line.
 const LINE: u32 = 16;
+
+/// How the rows of a copy are arranged.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Arrangement {
+    /// As short as they can be.
+    Plain,
+    /// Of a multiple of some elements, in planes of whole vectors of some lanes.
+    Aligned([u32; 2]),
+    /// The same, a plane for each column of the window.
+    Shifted([u32; 2]),
+}
 
 /// Layout of a staged copy: for every source channel, `phases_h × phases_w` planes of
 /// `rows × row_pitch` elements, followed by `tail` zeros after the last channel.
@@ -22,13 +34,14 @@ const LINE: u32 = 16;
 pub struct Staging {
     /// What is copied.
     pub src: Planes,
-    /// Stride (number of possible phases), padding.
-    stride: [u32; 2],
-    pad: [u32; 2],
+    /// For what: its stride is the number of possible phases.
+    pub window: Window,
+    /// Rows and columns of outputs.
+    pub outputs: [u32; 2],
+    /// How rows are arranged.
+    pub arrangement: Arrangement,
     /// Phases that any tap reads, per axis; of a shifted copy the second is the columns of the window.
     pub phases: [u32; 2],
-    /// Columns of the padded source from where one phase begins to where the next one does.
-    shift: u32,
     /// Rows of a phase plane.
     pub rows: u32,
     /// Elements from one row to the next.
@@ -39,6 +52,21 @@ pub struct Staging {
     twin: u32,
     /// Elements of one channel (all phases).
     pub channel: u32,
+}
+
+/// Rows of a staged channel that follow each other.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Rows {
+    /// The first one, and what begins behind the last.
+    pub dst: Range<u32>,
+    /// Those that hold source elements, in these columns; zeros elsewhere.
+    pub filled: Range<u32>,
+    /// See `filled`.
+    pub columns: Range<u32>,
+    /// The source element of the first of these columns in the first of these rows.
+    pub first: u32,
+    /// Elements of the source from one such row to the next.
+    pub step: u32,
 }
 
 /// A run of elements of a staged channel.
@@ -61,10 +89,10 @@ impl Staging {
         let columns = ow + reach(1) / window.stride[1];
         let mut staging = Self {
             src,
-            stride: window.stride,
-            pad: window.pad_begin,
+            window: *window,
+            outputs: [oh, ow],
+            arrangement: Arrangement::Plain,
             phases,
-            shift: 1,
             rows,
             row_pitch: columns,
             plane: 0,
@@ -96,6 +124,7 @@ impl Staging {
             false => (0, rows * row_pitch),
         };
         Self {
+            arrangement: Arrangement::Aligned([unit, lanes]),
             rows,
             row_pitch,
             plane,
@@ -117,10 +146,10 @@ impl Staging {
         let reach = (window.kernel[0] - 1) * window.dilation[0];
         let staging = Self {
             src,
-            stride: window.stride,
-            pad: window.pad_begin,
+            window: *window,
+            outputs: [oh, ow],
+            arrangement: Arrangement::Plain,
             phases: [window.stride[0].min(reach + 1), window.kernel[1]],
-            shift: window.dilation[1],
             rows: oh + reach / window.stride[0],
             row_pitch: ow,
             plane: oh * ow,
@@ -133,6 +162,7 @@ impl Staging {
         };
         let lines = staging.channel.div_ceil(LINE);
         Self {
+            arrangement: Arrangement::Shifted([unit, lanes]),
             channel: (lines + u32::from(lines.is_multiple_of(2))) * LINE,
             ..staging
         }
@@ -140,33 +170,42 @@ impl Staging {
 
     /// Where a shifted copy has the row of tap y (already multiplied by the dilation) of a column of the window.
     pub fn shifted_tap(&self, y: u32, column: u32) -> u32 {
-        let phase = (y % self.stride[0]) * self.phases[1] + column;
-        phase * self.plane + self.aligned_row(y / self.stride[0])
+        let phase = (y % self.window.stride[0]) * self.phases[1] + column;
+        phase * self.plane + self.aligned_row(y / self.window.stride[0])
+    }
+
+    /// The column of the padded source where phase `px` begins.
+    fn start_of_phase(&self, px: u32) -> u32 {
+        match self.arrangement {
+            Arrangement::Shifted(_) => px * self.window.dilation[1],
+            _ => px,
+        }
     }
 
     /// Columns of phase `px` that hold source columns.
-    fn columns_of_phase(&self, px: u32) -> std::ops::Range<u32> {
-        span(px * self.shift, self.stride[1], self.pad[1], self.src.w)
+    fn columns_of_phase(&self, px: u32) -> Range<u32> {
+        let (stride, pad) = (self.window.stride[1], self.window.pad_begin[1]);
+        span(self.start_of_phase(px), stride, pad, self.src.w)
     }
 
     /// The source column of a column of phase `px`.
     fn source_column(&self, px: u32, column: u32) -> u32 {
-        column * self.stride[1] + px * self.shift - self.pad[1]
+        column * self.window.stride[1] + self.start_of_phase(px) - self.window.pad_begin[1]
     }
 
     /// Element offset of tap (ky, kx) (already multiplied by the dilation) from the plane of its
     /// channel.
     pub fn tap(&self, y: u32, x: u32) -> u32 {
-        let phase = (y % self.stride[0]) * self.phases[1] + x % self.stride[1];
-        phase * self.plane + y / self.stride[0] * self.row_pitch + x / self.stride[1]
+        let phase = (y % self.window.stride[0]) * self.phases[1] + x % self.window.stride[1];
+        phase * self.plane + y / self.window.stride[0] * self.row_pitch + x / self.window.stride[1]
     }
 
     /// Where an aligned copy has tap (ky, kx) (already multiplied by the dilation): the element offset of
     /// its row, at a vector, and the position in the row.
     pub fn aligned_tap(&self, y: u32, x: u32) -> (u32, u32) {
-        let phase = (y % self.stride[0]) * self.phases[1] + x % self.stride[1];
-        let row = self.aligned_row(y / self.stride[0]);
-        (phase * self.plane + row, x / self.stride[1])
+        let phase = (y % self.window.stride[0]) * self.phases[1] + x % self.window.stride[1];
+        let row = self.aligned_row(y / self.window.stride[0]);
+        (phase * self.plane + row, x / self.window.stride[1])
     }
 
     /// Where a plane has a row, at a vector.
@@ -182,26 +221,22 @@ impl Staging {
         self.channel as usize * self.src.c as usize
     }
 
-    /// Cycles that the copy takes: of an element, and of a line.
-    pub(crate) fn cycles(&self) -> f64 {
-        let lines = f64::from(self.src.c * self.rows * self.phases[0] * self.phases[1]);
-        0.6 * self.elems() as f64 + 15.0 * lines
+    /// Cycles that the copy takes: of a row, and of its vectors.
+    pub(crate) fn cycles(&self, lanes: u32) -> f64 {
+        let planes = self.phases[0] * self.phases[1] * if self.twin > 0 { 2 } else { 1 };
+        let rows = f64::from(self.src.c) * f64::from(self.rows * planes);
+        let vectors = f64::from(self.row_pitch.div_ceil(lanes));
+        rows * (3.0 + vectors * (1.5 + f64::from(self.window.stride[1])))
     }
 
     /// Elements of the source plane from one element of a line to the next.
     pub fn line_stride(&self) -> u32 {
-        self.stride[1]
+        self.window.stride[1]
     }
 
     /// What [`Staging::copy_channel`] writes, in ascending order and without holes: for generated code.
     pub fn lines(&self) -> Vec<Line> {
-        let mut copied = Vec::new();
-        for phase in 0..self.phases[0] * self.phases[1] {
-            let (py, px) = (phase / self.phases[1], phase % self.phases[1]);
-            self.phase_lines(phase * self.plane, py, px, &mut copied);
-        }
-        copied.sort_by_key(|line| line.dst);
-        let mut lines = Vec::with_capacity(2 * copied.len() + 1);
+        let mut lines = Vec::new();
         let mut end = 0;
         let zeros = |lines: &mut Vec<Line>, from: u32, to: u32| {
             let (src, len) = (None, to - from);
@@ -211,144 +246,96 @@ impl Staging {
                 len,
             }));
         };
-        for line in copied {
-            zeros(&mut lines, end, line.dst);
-            end = line.dst + line.len;
-            lines.push(line);
+        for rows in self.rows() {
+            let sources = (rows.first..).step_by(rows.step as usize);
+            for (row, src) in rows.filled.zip(sources) {
+                let line = Line {
+                    dst: rows.dst.start + row * self.row_pitch + rows.columns.start,
+                    src: Some(src),
+                    len: rows.columns.len() as u32,
+                };
+                zeros(&mut lines, end, line.dst);
+                end = line.dst + line.len;
+                lines.push(line);
+            }
         }
         zeros(&mut lines, end, self.channel);
         lines
     }
 
-    /// Source rows of a phase, and of its twin.
-    fn phase_lines(&self, plane: u32, py: u32, px: u32, lines: &mut Vec<Line>) {
+    /// What [`Staging::copy_channel`] writes, in ascending order, but for the zeros behind it.
+    pub(crate) fn rows(&self) -> Vec<Rows> {
+        let mut all = Vec::new();
+        for phase in 0..self.phases[0] * self.phases[1] {
+            let rows = self.rows_of_phase(phase);
+            let twin = (self.twin > 0).then(|| self.twin_of(&rows));
+            all.push(rows);
+            all.extend(twin);
+        }
+        all
+    }
+
+    fn rows_of_phase(&self, phase: u32) -> Rows {
+        let (py, px) = (phase / self.phases[1], phase % self.phases[1]);
         let columns = self.columns_of_phase(px);
         let columns = columns.start..columns.end.min(self.row_pitch);
-        if columns.is_empty() {
-            return;
-        }
-        let rows = span(py, self.stride[0], self.pad[0], self.src.h);
-        for row in rows.start..rows.end.min(self.rows) {
-            let y = row * self.stride[0] + py - self.pad[0];
-            let x = self.source_column(px, columns.start);
-            let line = Line {
-                dst: plane + row * self.row_pitch + columns.start,
-                src: Some(y * self.src.w + x),
-                len: columns.len() as u32,
-            };
-            lines.push(line);
-            if self.twin > 0 && row > 0 {
-                let dst = line.dst + self.twin - self.row_pitch;
-                lines.push(Line { dst, ..line });
-            }
+        let filled = span(
+            py,
+            self.window.stride[0],
+            self.window.pad_begin[0],
+            self.src.h,
+        );
+        let filled = filled.start..filled.end.min(self.rows);
+        let start = phase * self.plane;
+        let len = if self.twin > 0 { self.twin } else { self.plane };
+        let empty = columns.is_empty() || filled.is_empty();
+        Rows {
+            dst: start..start + len,
+            filled: if empty { 0..0 } else { filled.clone() },
+            first: match empty {
+                true => 0,
+                false => {
+                    let y = filled.start * self.window.stride[0] + py - self.window.pad_begin[0];
+                    y * self.src.w + self.source_column(px, columns.start)
+                }
+            },
+            columns,
+            step: self.window.stride[0] * self.src.w,
         }
     }
 
-    /// Copies one channel; `src` starts at the channel's plane, `dst` is that channel of the copy.
-    /// Writes all of `dst`.
+    /// The same rows without the first.
+    fn twin_of(&self, rows: &Rows) -> Rows {
+        let filled = &rows.filled;
+        let skipped = u32::from(filled.start == 0 && !filled.is_empty());
+        Rows {
+            dst: rows.dst.end..rows.dst.end + self.twin,
+            filled: filled.start.saturating_sub(1)..filled.end.saturating_sub(1),
+            first: rows.first + skipped * rows.step,
+            ..rows.clone()
+        }
+    }
+
+    /// Copies one channel, element by element; `src` starts at the channel's plane, `dst` is that channel of the
+    /// copy. Writes all of `dst`.
     pub fn copy_channel(&self, src: &[f32], dst: &mut [f32]) {
-        for py in 0..self.phases[0] {
-            for px in 0..self.phases[1] {
-                let plane = (py * self.phases[1] + px) * self.plane;
-                let dst = &mut dst[plane as usize..];
-                self.copy_phase(src, dst, py, px);
-                if self.twin > 0 {
-                    let (rows, twin) = dst.split_at_mut(self.twin as usize);
-                    let later = &rows[self.row_pitch as usize..];
-                    let (twin, last) = twin.split_at_mut(later.len());
-                    twin.copy_from_slice(later);
-                    clear(last, self.row_pitch as usize);
-                }
+        dst.fill(0.0);
+        for rows in self.rows() {
+            let columns = rows.columns.start as usize..rows.columns.end as usize;
+            for (row, from) in rows.filled.zip((rows.first..).step_by(rows.step as usize)) {
+                let to = &mut dst[(rows.dst.start + row * self.row_pitch) as usize..];
+                let from = src[from as usize..]
+                    .iter()
+                    .step_by(self.window.stride[1] as usize);
+                let pairs = to[columns.clone()].iter_mut().zip(from);
+                pairs.for_each(|(to, from)| *to = *from);
             }
-        }
-        let planes = self.phases[0] * self.phases[1] * self.plane;
-        dst[planes as usize..].fill(0.0);
-    }
-
-    /// The plane at the start of `dst`, in ascending order: a row may write some elements behind it, which are
-    /// written again.
-    fn copy_phase(&self, src: &[f32], dst: &mut [f32], py: u32, px: u32) {
-        let columns = self.columns_of_phase(px);
-        // Columns that no tap reads would fall into the next row.
-        let columns = columns.start..columns.end.min(self.row_pitch);
-        let rows = match columns.is_empty() {
-            true => 0..0,
-            false => span(py, self.stride[0], self.pad[0], self.src.h),
-        };
-        let [start, end] = [columns.start, columns.end].map(|column| column as usize);
-        let (pitch, width) = (self.row_pitch as usize, self.src.w as usize);
-        for row in 0..self.rows {
-            let out = &mut dst[row as usize * pitch..];
-            if !rows.contains(&row) {
-                clear(out, pitch);
-                continue;
-            }
-            let y = row * self.stride[0] + py - self.pad[0];
-            let x = self.source_column(px, columns.start);
-            let from = &src[y as usize * width + x as usize..];
-            clear(out, start);
-            copy_run(
-                from,
-                &mut out[start..],
-                end - start,
-                self.stride[1] as usize,
-            );
-            clear(&mut out[end..], pitch - end);
-        }
-        let written = self.rows * self.row_pitch;
-        let plane = if self.twin > 0 { self.twin } else { self.plane };
-        clear(&mut dst[written as usize..], (plane - written) as usize);
-    }
-}
-
-/// Elements that are written at once where rows are short.
-const BLOCK: usize = 8;
-
-/// Zeros, and maybe some behind them.
-fn clear(to: &mut [f32], len: usize) {
-    match to.first_chunk_mut::<BLOCK>() {
-        _ if len == 0 => {}
-        Some(block) if len <= BLOCK => *block = [0.0; BLOCK],
-        _ => to[..len].fill(0.0),
-    }
-}
-
-/// Every `stride`-th element, and maybe some behind them.
-fn copy_run(from: &[f32], to: &mut [f32], len: usize, stride: usize) {
-    match stride {
-        1 if len > 2 * BLOCK => to[..len].copy_from_slice(&from[..len]),
-        1 => copy_blocks::<1>(from, to, len),
-        2 => copy_blocks::<2>(from, to, len),
-        4 => copy_blocks::<4>(from, to, len),
-        _ => copy_elements(from, to, len, stride),
-    }
-}
-
-fn copy_elements(from: &[f32], to: &mut [f32], len: usize, stride: usize) {
-    let from = from.iter().step_by(stride);
-    to[..len]
-        .iter_mut()
-        .zip(from)
-        .for_each(|(to, from)| *to = *from);
-}
-
-/// With the stride known to the compiler, in blocks that become vectors as far as there is something behind them.
-fn copy_blocks<const S: usize>(from: &[f32], to: &mut [f32], len: usize) {
-    for start in (0..len).step_by(BLOCK) {
-        let (from, to) = (&from[start * S..], &mut to[start..]);
-        match (from.get(..BLOCK * S), to.first_chunk_mut::<BLOCK>()) {
-            (Some(from), Some(block)) => {
-                for (i, to) in block.iter_mut().enumerate() {
-                    *to = from[i * S];
-                }
-            }
-            _ => copy_elements(from, to, BLOCK.min(len - start), S),
         }
     }
 }
 
 /// Indices j of phase p for which `pad ≤ j·stride + p < pad + size`.
-fn span(phase: u32, stride: u32, pad: u32, size: u32) -> std::ops::Range<u32> {
+fn span(phase: u32, stride: u32, pad: u32, size: u32) -> Range<u32> {
     let first = pad.saturating_sub(phase).div_ceil(stride);
     let end = (pad + size).saturating_sub(phase).div_ceil(stride);
     first..end.max(first)

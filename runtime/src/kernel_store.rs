@@ -130,6 +130,7 @@ pub fn hash_problem(problem: &Problem, hasher: &mut SpecHasher) {
             (src, dst, format!("{op:?}")).hash(hasher);
         }
         Problem::Softmax(problem) => problem.hash(hasher),
+        Problem::Copy(problem) => problem.hash(hasher),
         Problem::Standardize(StandardizeProblem { src, dst, eps }) => {
             (src, dst, eps.to_bits()).hash(hasher);
         }

@@ -53,8 +53,8 @@ pub struct Operand {
 pub enum Work {
     /// A generated kernel.
     Kernel(Arc<CompiledKernel>),
-    /// The padded copy that a kernel reads.
-    Stage(Staging),
+    /// The padded copy that a kernel reads, by generated code where there is some for it.
+    Stage(Staging, Option<Arc<CompiledKernel>>),
     /// Planes copied to another layout.
     Copy,
     /// Rows or planes of a batch become columns: element e of image n goes to `e·pitch + n`.

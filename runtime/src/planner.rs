@@ -41,7 +41,7 @@ pub fn plan(graph: &Graph, isa: Isa, options: &Options) -> Result<Plan, PlanErro
     for node in nodes.into_iter().filter(|&node| chosen[node].is_none()) {
         analysis.split_sum(node);
     }
-    let (drafts, choices) = lower::lower(&analysis, chosen)?;
+    let (drafts, choices) = lower::lower(&analysis, chosen, isa)?;
     let (batch, per_image) = (analysis.batch as usize, &analysis.per_image[..]);
     let ports = |values: &[ValueId]| values.iter().map(|&value| analysis.port(value)).collect();
     Ok(Plan {

@@ -382,7 +382,7 @@ impl Region<'_> {
         }
         let sources = &sources[..step.src.len()];
         match &step.work {
-            Work::Kernel(kernel) => {
+            Work::Kernel(kernel) | Work::Stage(_, Some(kernel)) => {
                 let scratch = self.scratch[member].expect("scratch per member").at(0);
                 let io = KernelIo {
                     src: sources,
@@ -399,7 +399,7 @@ impl Region<'_> {
                     }
                 }
             }
-            Work::Stage(staging) => self.stage(staging, sources[0], dst, tasks),
+            Work::Stage(staging, None) => self.stage(staging, sources[0], dst, tasks),
             Work::Copy => copy(step, sources[0], dst, tasks),
             Work::ToColumns => to_columns(step, image, sources[0], dst, tasks),
             Work::FromColumns => from_columns(step, image, sources[0], dst, tasks),

@@ -90,7 +90,7 @@ fn needed(graph: &Graph, plan: &Plan) -> [usize; 2] {
 fn staged(plan: &Plan) -> usize {
     let steps = plan.segments.iter().flat_map(|segment| &segment.steps);
     let copies = steps.filter_map(|step| match &step.work {
-        Work::Stage(staging) => Some(staging.elems()),
+        Work::Stage(staging, _) => Some(staging.elems()),
         _ => None,
     });
     copies.max().unwrap_or(0)

@@ -51,7 +51,7 @@ impl<'p> Layers<'p> {
             for step in &segment.steps {
                 actions.extend(step.unclean.iter().map(Action::Clear));
                 match &step.work {
-                    Work::Stage(_) => copies.push(step),
+                    Work::Stage(..) => copies.push(step),
                     Work::Kernel(kernel) => {
                         actions.push(Action::Layer(layers.list.len()));
                         layers.list.push(Layer::new(step, kernel, &copies));

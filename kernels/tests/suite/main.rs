@@ -94,6 +94,11 @@ fn elementwise_combinations() {
 }
 
 #[test]
+fn padded_copies() {
+    run(table::copies());
+}
+
+#[test]
 fn standardizations() {
     run(table::standardizations());
 }

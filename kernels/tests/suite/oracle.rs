@@ -7,8 +7,8 @@ use crate::data::Data;
 use crate::function;
 use crate::spec::Spec;
 use skimjit_kernels::{
-    BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
-    FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, CopyProblem, EltwiseKind, EltwiseProblem,
+    FcProblem, FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
     SoftmaxProblem, StandardizeProblem,
 };
 use skimjit_models::ops::{
@@ -94,6 +94,7 @@ fn values(spec: &Spec, data: &Data) -> Expected {
         Problem::Binary(p) => binary(p, data),
         Problem::Softmax(p) => softmax(p, data),
         Problem::Standardize(p) => standardize(p, data),
+        Problem::Copy(p) => copied(p, data),
         Problem::Resample(p) => resample(p, data),
     }
 }
@@ -470,6 +471,18 @@ fn softmax(p: &SoftmaxProblem, data: &Data) -> Expected {
             tolerance[at(c)] = value[at(c)] * relative + (channels + 32) as f64 * 2.0 * TINY;
         }
     }
+    Expected::new(value, tolerance)
+}
+
+/// Element by element.
+fn copied(p: &CopyProblem, data: &Data) -> Expected {
+    let mut value = vec![f32::NAN; p.staging.elems()];
+    let planes = data.src[0].1.chunks_exact(p.staging.src.hw() as usize);
+    for (src, dst) in planes.zip(value.chunks_exact_mut(p.staging.channel as usize)) {
+        p.staging.copy_channel(src, dst);
+    }
+    let tolerance = vec![0.0; value.len()];
+    let value = value.into_iter().map(f64::from).collect();
     Expected::new(value, tolerance)
 }
 

@@ -6,9 +6,10 @@ use crate::spec::{BINARY_OPS, COORDINATES, METHODS, Spec};
 use crate::table::{Dims, Layout, POOLINGS, conv, pool, resample};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
+use skimjit_kernels::stage::Staging;
 use skimjit_kernels::{
-    BinaryProblem, ChannelwiseProblem, EltwiseKind, EltwiseProblem, FcProblem, FunctionProblem,
-    Fused, LrnProblem, Problem, SoftmaxProblem, StandardizeProblem,
+    BinaryProblem, ChannelwiseProblem, CopyProblem, EltwiseKind, EltwiseProblem, FcProblem,
+    FunctionProblem, Fused, LrnProblem, Problem, SoftmaxProblem, StandardizeProblem,
 };
 use skimjit_models::ops::{Activation, PoolMethod, ResizeSize, Rounding, Window};
 
@@ -297,6 +298,25 @@ proptest! {
         let problem = StandardizeProblem { src, dst, eps: 1e-5 };
         let spec = Spec::new(Problem::Standardize(problem)).seed(seed);
         verdict(&spec.scale(10f32.powi(magnitude)))?;
+    }
+
+    #[test]
+    fn any_padded_copy(
+        window in prop_oneof![any_window(), same_window()], more in pair(0..=40), c in 1..=40u32,
+        layout in layout(), arrangement in 0..3u8, lanes in prop_oneof![Just(8u32), Just(16)], seed in 0..1_000_000u64,
+    ) {
+        let [h, w] = input(&window, more);
+        let src = layout.planes(c, h, w, w + 1);
+        let outputs = [0, 1].map(|axis| window.output_size(axis, [h, w][axis]).expect("the window fits"));
+        let plain = Staging::new(src, &window, outputs[0], outputs[1]);
+        let unit = |width: u32| if width <= 8 { 8 } else { lanes };
+        let staging = match arrangement {
+            0 => plain,
+            1 => plain.aligned(unit(plain.row_pitch), lanes),
+            _ if window.kernel == [1, 1] => Staging::shifted(src, &window, outputs, 1, lanes),
+            _ => Staging::shifted(src, &window, outputs, unit(outputs[1]), lanes),
+        };
+        verdict(&Spec::new(Problem::Copy(CopyProblem { staging })).seed(seed))?;
     }
 
     #[test]

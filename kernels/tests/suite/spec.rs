@@ -1,9 +1,10 @@
 //! A test case as one line of text, so that a failure can be pasted back.
 
 use crate::function;
+use skimjit_kernels::stage::{Arrangement, Staging};
 use skimjit_kernels::{
-    BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
-    FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, CopyProblem, EltwiseKind, EltwiseProblem,
+    FcProblem, FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
     SoftmaxProblem, StandardizeProblem,
 };
 use skimjit_models::ElementType;
@@ -195,6 +196,19 @@ impl fmt::Display for Spec {
                 write!(f, "standardize src={src} dst={dst} eps={}", p.eps)
             }
             Problem::Softmax(p) => write!(f, "softmax src={}", planes(&p.planes)),
+            Problem::Copy(p) => {
+                let (src, [oh, ow]) = (planes(&p.staging.src), p.staging.outputs);
+                write!(
+                    f,
+                    "copy src={src} out={oh}x{ow} {}",
+                    window(&p.staging.window)
+                )?;
+                match p.staging.arrangement {
+                    Arrangement::Plain => Ok(()),
+                    Arrangement::Aligned([unit, lanes]) => write!(f, " aligned={unit}x{lanes}"),
+                    Arrangement::Shifted([unit, lanes]) => write!(f, " shifted={unit}x{lanes}"),
+                }
+            }
             Problem::Resample(p) => {
                 write!(f, "resample src={} dst={}", planes(&p.src), planes(&p.dst))?;
                 write!(f, " {}", resizing(&p.op))
@@ -454,6 +468,23 @@ impl Words<'_> {
                 dst: dst()?,
                 eps: self.get("eps")?,
             }),
+            "copy" => {
+                let (src, window) = (src()?, self.window()?);
+                let [oh, ow] = self.dims("out")?;
+                let plain = Staging::new(src, &window, oh, ow);
+                let staging = match (self.has("aligned"), self.has("shifted")) {
+                    (true, _) => {
+                        let [unit, lanes] = self.dims("aligned")?;
+                        plain.aligned(unit, lanes)
+                    }
+                    (_, true) => {
+                        let [unit, lanes] = self.dims("shifted")?;
+                        Staging::shifted(src, &window, [oh, ow], unit, lanes)
+                    }
+                    _ => plain,
+                };
+                Problem::Copy(CopyProblem { staging })
+            }
             "softmax" => Problem::Softmax(SoftmaxProblem { planes: src()? }),
             "resample" => Problem::Resample(ResampleProblem {
                 src: src()?,

@@ -4,9 +4,10 @@ use crate::function;
 use crate::oracle::pooling;
 use crate::spec::{BINARY_OPS, COORDINATES, METHODS, Spec};
 use skimjit_kernels::jit::Isa;
+use skimjit_kernels::stage::Staging;
 use skimjit_kernels::{
-    BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
-    FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, CopyProblem, EltwiseKind, EltwiseProblem,
+    FcProblem, FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
     SoftmaxProblem, StandardizeProblem, Variant, gap, registry,
 };
 use skimjit_models::ops::{
@@ -606,6 +607,40 @@ pub fn standardizations() -> Vec<Spec> {
     specs
 }
 
+/// Copies of each arrangement for windows of each stride that kernels stage.
+pub fn copies() -> Vec<Spec> {
+    let windows = [
+        (1, 1, 0),
+        (1, 2, 0),
+        (3, 1, 1),
+        (3, 2, 1),
+        (7, 2, 3),
+        (11, 4, 0),
+        (5, 4, 2),
+    ];
+    let mut specs = Vec::new();
+    for (kernel, stride, pad) in windows {
+        let window = Window::square(kernel, stride, pad);
+        for (c, size) in [(1, 11), (33, 14), (3, 7), (5, 57)] {
+            let size = size.max(kernel);
+            let i = specs.len();
+            let src = Layout::ALL[i % 4].planes(c, size, size, size + 1);
+            let out = [0, 1].map(|axis| window.output_size(axis, size).expect("it fits"));
+            let plain = Staging::new(src, &window, out[0], out[1]);
+            let unit = |width: u32| if width <= 8 { 8 } else { 16 };
+            let shifted = if kernel == 1 { 1 } else { unit(out[1]) };
+            let stagings = [
+                plain,
+                plain.aligned(unit(plain.row_pitch), 16),
+                Staging::shifted(src, &window, out, shifted, 16),
+            ];
+            let problems = stagings.map(|staging| Problem::Copy(CopyProblem { staging }));
+            specs.extend(problems.map(|problem| Spec::new(problem).seed(i as u64)));
+        }
+    }
+    specs
+}
+
 /// Rows and pixels, from flat to beyond what an exponential can hold.
 pub fn softmaxes() -> Vec<Spec> {
     let planes = [
@@ -724,6 +759,7 @@ pub fn all() -> Vec<Spec> {
         eltwises(),
         softmaxes(),
         standardizations(),
+        copies(),
         resamples(),
     ]
     .concat()

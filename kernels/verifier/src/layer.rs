@@ -105,6 +105,13 @@ pub fn expected(problem: &Problem, weights: Weights<'_>) -> Expected {
         },
         Problem::Resample(p) => resizing(p),
         Problem::Standardize(p) => standardization(p),
+        Problem::Copy(p) => {
+            let all = Extent {
+                before: 0,
+                after: p.staging.elems(),
+            };
+            staged(&p.staging, all).lanes
+        }
         Problem::Softmax(_) => return Expected::Defined,
     })
 }

@@ -3,12 +3,16 @@
 use super::kernel::Kernel;
 use crate::buffers::{BufferId, Buffers, Home};
 use crate::plan::Work;
+use skimjit_kernels::jit::Isa;
 use skimjit_kernels::stage::Staging;
-use skimjit_kernels::{Extent, Planes};
+use skimjit_kernels::{CopyProblem, Extent, Planes, Problem, Values, Weights, registry};
+use skimjit_models::{ElementType, Pattern};
 
 /// Work of a step before its code is published.
 pub(super) enum DraftWork {
     Kernel(Kernel),
+    /// A padded copy by generated code.
+    Stage(Staging, Kernel),
     /// In so many tasks of equal cost.
     Other(Work, usize),
 }
@@ -31,8 +35,8 @@ pub(super) struct Draft<'a> {
 }
 
 /// See the module.
-#[derive(Default)]
 pub(super) struct Drafts<'a> {
+    isa: Isa,
     pub buffers: Buffers,
     pub steps: Vec<Draft<'a>>,
     /// Segment steps are appended to.
@@ -50,6 +54,17 @@ struct PaddedCopy {
 }
 
 impl<'a> Drafts<'a> {
+    /// None yet.
+    pub fn new(isa: Isa) -> Self {
+        Self {
+            isa,
+            buffers: Buffers::default(),
+            steps: Vec::new(),
+            segment: 0,
+            copies: Vec::new(),
+        }
+    }
+
     /// Appends a step.
     pub fn push(
         &mut self,
@@ -67,8 +82,14 @@ impl<'a> Drafts<'a> {
                     before: 0,
                     after: self.buffers.planes(buffer).elems(),
                 },
-                DraftWork::Kernel(kernel) if index < src.len() => kernel.footprint().src,
-                DraftWork::Kernel(kernel) => kernel.footprint().dst,
+                DraftWork::Kernel(kernel) | DraftWork::Stage(_, kernel) => {
+                    let footprint = kernel.footprint();
+                    if index < src.len() {
+                        footprint.src
+                    } else {
+                        footprint.dst
+                    }
+                }
             };
             self.buffers.touch(buffer, step, extent);
         }
@@ -126,7 +147,7 @@ impl<'a> Drafts<'a> {
         };
         let planes = Planes::compact(staging.elems() as u32, 1, 1);
         let copy = self.buffers.add(planes, home);
-        let work = DraftWork::Other(Work::Stage(staging), staging.src.c as usize);
+        let work = self.copying(staging);
         self.push(subject, "stage", work, vec![of], copy);
         self.copies.push(PaddedCopy {
             of,
@@ -135,6 +156,26 @@ impl<'a> Drafts<'a> {
             copy,
         });
         copy
+    }
+
+    /// How a copy is made.
+    fn copying(&self, staging: Staging) -> DraftWork {
+        let problem = Problem::Copy(CopyProblem { staging });
+        let nothing = Pattern::from_weights(0, 0, &[]);
+        let (candidates, _) = registry::candidates(&problem, &nothing, self.isa);
+        let weights = Weights {
+            values: Values::All(&[]),
+            pattern: &nothing,
+            bias: &[],
+            element: ElementType::F32,
+        };
+        let mut built = candidates
+            .iter()
+            .filter_map(|candidate| candidate.variant.build(&problem, weights, self.isa).ok());
+        match built.next() {
+            Some(built) => DraftWork::Stage(staging, Kernel::New(Box::new(built), None)),
+            None => DraftWork::Other(Work::Stage(staging, None), staging.src.c as usize),
+        }
     }
 
     /// Every buffer is in use all the time, so that none shares its memory.
@@ -157,7 +198,7 @@ impl<'a> Drafts<'a> {
 impl Draft<'_> {
     pub fn kernel(&self) -> Option<&Kernel> {
         match &self.work {
-            DraftWork::Kernel(kernel) => Some(kernel),
+            DraftWork::Kernel(kernel) | DraftWork::Stage(_, kernel) => Some(kernel),
             DraftWork::Other(..) => None,
         }
     }
@@ -170,7 +211,9 @@ impl Draft<'_> {
             sum
         };
         match &self.work {
-            DraftWork::Kernel(kernel) => kernel.tasks().iter().map(|t| add(t.cost)).collect(),
+            DraftWork::Kernel(kernel) | DraftWork::Stage(_, kernel) => {
+                kernel.tasks().iter().map(|t| add(t.cost)).collect()
+            }
             DraftWork::Other(_, tasks) => (0..(*tasks).max(1)).map(|_| add(1.0)).collect(),
         }
     }

@@ -114,6 +114,9 @@ impl<B: Iterator<Item = usize>> Linker<'_, B> {
         let work = match draft.work {
             DraftWork::Other(work, _) => work,
             DraftWork::Kernel(kernel) => Work::Kernel(self.kernel(layer, kernel)?),
+            DraftWork::Stage(staging, kernel) => {
+                Work::Stage(staging, Some(self.kernel(layer, kernel)?))
+            }
         };
         let operand = |id: &BufferId| self.placement.operand(self.buffers, *id);
         Ok(Step {

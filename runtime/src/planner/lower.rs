@@ -7,6 +7,7 @@ use super::select::Chosen;
 use crate::PlanError;
 use crate::buffers::{BufferId, Form, Home};
 use crate::plan::{Choice, MOST_OPERANDS, Reference, Work};
+use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{Planes, Problem};
 use skimjit_models::{Op, Shape, ValueId, Weight};
 use std::collections::HashMap;
@@ -25,12 +26,13 @@ struct Lowering<'a> {
 pub(super) fn lower<'a>(
     analysis: &'a Analysis<'a>,
     chosen: Vec<Option<Chosen<'_>>>,
+    isa: Isa,
 ) -> Result<(Drafts<'a>, Vec<Choice>), PlanError> {
     let mut lowering = Lowering {
         analysis,
         weights: analysis.graph.weights.clone().into(),
         forms: HashMap::new(),
-        drafts: Drafts::default(),
+        drafts: Drafts::new(isa),
         choices: Vec::new(),
     };
     for (node, chosen) in chosen.into_iter().enumerate() {

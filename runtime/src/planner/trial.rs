@@ -160,7 +160,7 @@ impl Trial<'_> {
     }
 
     fn steps(&self, built: Built, home: Home) -> Drafts<'static> {
-        let mut drafts = Drafts::default();
+        let mut drafts = Drafts::new(self.isa);
         let mut add = |planes| drafts.buffers.add(planes, home);
         let operands = self.problem.operands();
         let (planes, dst) = (operands.src[0], add(operands.dst));

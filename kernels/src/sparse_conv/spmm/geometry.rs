@@ -81,6 +81,12 @@ impl Geometry {
         }
     }
 
+    /// Cycles of the copy.
+    pub fn copy_cycles(&self) -> f64 {
+        self.staging
+            .map_or(0.0, |staging| staging.cycles(self.lanes))
+    }
+
     /// Rows that a vector holds.
     pub fn rows_per_vector(&self) -> u32 {
         (self.lanes / self.row_pitch).max(1)

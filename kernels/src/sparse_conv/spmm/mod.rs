@@ -101,7 +101,7 @@ impl Cuts {
         let chunks = problem.ocg().div_ceil(self.rows);
         let lines = f64::from(geometry.tile_bytes(problem, self.vectors)) / 64.0;
         let pixels = f64::from(chunks * problem.src.c) * lines * 1.2;
-        let copy = geometry.staging.map_or(0.0, |staging| staging.cycles());
+        let copy = geometry.copy_cycles();
         tiles * (products + rows * (5.0 + 1.45 * tile + waiting) + pixels) + copy
     }
 
