@@ -9,27 +9,147 @@ use crate::{Graph, Node, Op, Shape, ValueId};
 /// of Caffe computes its last block of a stage in full and reads a quarter of it. A sum or product of values on the way
 /// takes thinned operands.
 #[must_use]
-pub fn run(mut graph: Graph) -> Graph {
-    let mut index = graph.nodes.len();
-    let mut changed = false;
-    while index > 0 {
-        index -= 1;
-        let uses = Uses::of(&graph);
-        let Some(stride) = stride_of_readers(&graph, &uses, graph.nodes[index].output) else {
+pub fn run(graph: Graph) -> Graph {
+    let mut raising = Raising::of(graph);
+    let count = raising.graph.nodes.len();
+    for index in (0..count).rev() {
+        let output = raising.graph.nodes[index].output;
+        let Some(stride) = raising.stride_of_readers(output) else {
             continue;
         };
-        match &graph.nodes[index].op {
-            Op::Convolution(_) => changed |= stride_convolution(&mut graph, index, stride),
-            Op::Eltwise(_) if saves_work(&graph, &uses, index) => {
-                index += thin_operands(&mut graph, index, stride);
-                changed = true;
-            }
-            _ => continue,
+        let raised = match &raising.graph.nodes[index].op {
+            Op::Convolution(_) => raising.stride_convolution(index, stride),
+            Op::Eltwise(_) => raising.thin_operands(index, stride),
+            _ => false,
         };
+        if raised {
+            raising.release_readers(output, stride);
+        }
     }
-    match changed {
-        true => dead(drop_identity(graph)),
-        false => graph,
+    match raising.changed {
+        true => dead(drop_identity(raising.in_order(count))),
+        false => raising.graph,
+    }
+}
+
+/// A graph whose nodes are in order but for those that were added, which are the last.
+struct Raising {
+    graph: Graph,
+    uses: Uses,
+    /// Of each value, as they are by now.
+    readers: Vec<Vec<usize>>,
+    /// The nodes that were added, and the node behind which each belongs.
+    added: Vec<Option<usize>>,
+    changed: bool,
+}
+
+impl Raising {
+    fn of(graph: Graph) -> Self {
+        let uses = Uses::of(&graph);
+        let ids = (0..graph.values.len() as u32).map(ValueId);
+        let readers = ids.map(|id| uses.readers(id).to_vec()).collect();
+        Self {
+            graph,
+            uses,
+            readers,
+            added: Vec::new(),
+            changed: false,
+        }
+    }
+
+    /// The one stride of all readers of a value that nobody else sees.
+    fn stride_of_readers(&self, value: ValueId) -> Option<[u32; 2]> {
+        let readers = &self.readers[value.0 as usize];
+        if self.uses.is_output(value) || self.graph.shape(value).rank() != 4 {
+            return None;
+        }
+        let mut strides = readers
+            .iter()
+            .map(|&reader| pixel_stride(&self.graph.nodes[reader].op));
+        let first = strides.next()??;
+        strides.all(|stride| stride == Some(first)).then_some(first)
+    }
+
+    /// Readers of a value that is thinned now have no stride any more.
+    fn release_readers(&mut self, value: ValueId, stride: [u32; 2]) {
+        self.changed = true;
+        self.graph.values[value.0 as usize].shape = thinned(self.graph.shape(value), stride);
+        for &reader in &self.readers[value.0 as usize] {
+            match &mut self.graph.nodes[reader].op {
+                Op::Convolution(op) => op.window.stride = [1, 1],
+                op => *op = Op::Identity,
+            }
+        }
+    }
+
+    fn stride_convolution(&mut self, index: usize, stride: [u32; 2]) -> bool {
+        let Op::Convolution(op) = &mut self.graph.nodes[index].op else {
+            return false;
+        };
+        let mut window = op.window;
+        for (old, more) in window.stride.iter_mut().zip(stride) {
+            *old = old.saturating_mul(more);
+        }
+        if window.check().is_err() {
+            return false;
+        }
+        op.window = window;
+        true
+    }
+
+    /// Whether a convolution that only this node reads would compute less.
+    fn saves_work(&self, index: usize) -> bool {
+        self.graph.nodes[index].inputs.iter().any(|&id| {
+            let producer = self.uses.producer(id);
+            let producer = producer.map(|producer| &self.graph.nodes[producer].op);
+            self.uses.only_reader(id).is_some() && matches!(producer, Some(Op::Convolution(_)))
+        })
+    }
+
+    /// Adds nodes that thin the operands, right behind what computes them.
+    fn thin_operands(&mut self, index: usize, stride: [u32; 2]) -> bool {
+        if !self.saves_work(index) {
+            return false;
+        }
+        let Node { name, inputs, .. } = self.graph.nodes[index].clone();
+        for (at, &id) in inputs.iter().enumerate() {
+            let shape = thinned(self.graph.shape(id), stride);
+            let output = self
+                .graph
+                .add_value(format!("{}/thinned", self.graph.value(id).name), shape);
+            let readers = &mut self.readers[id.0 as usize];
+            let reader = readers.iter_mut().find(|reader| **reader == index);
+            *reader.expect("an operand is read") = self.graph.nodes.len();
+            self.readers.push(vec![index]);
+            self.added.push(self.uses.producer(id));
+            self.graph.nodes[index].inputs[at] = output;
+            self.graph.nodes.push(Node {
+                name: format!("{name}/thin{at}"),
+                part_of: Some(name.clone()),
+                op: Op::Pooling(thinning(stride)),
+                inputs: vec![id],
+                output,
+                derived: Default::default(),
+            });
+        }
+        true
+    }
+
+    /// The graph with every node behind its operands; `count` were there before.
+    fn in_order(self, count: usize) -> Graph {
+        let mut graph = self.graph;
+        let mut nodes = std::mem::take(&mut graph.nodes);
+        let mut behind: Vec<Vec<Node>> = vec![Vec::new(); count + 1];
+        for (node, producer) in nodes.drain(count..).zip(self.added) {
+            behind[producer.map_or(0, |producer| producer + 1)].push(node);
+        }
+        let mut behind = behind.into_iter();
+        graph.nodes.extend(behind.next().unwrap_or_default());
+        for (node, added) in nodes.into_iter().zip(behind) {
+            graph.nodes.push(node);
+            graph.nodes.extend(added);
+        }
+        graph
     }
 }
 
@@ -46,85 +166,6 @@ fn pixel_stride(op: &Op) -> Option<[u32; 2]> {
 
 fn is_thinning(op: &Pooling) -> bool {
     op.method == PoolMethod::Average && !op.global && op.rounding == Rounding::Down
-}
-
-/// The one stride of all readers of a value that nobody else sees.
-fn stride_of_readers(graph: &Graph, uses: &Uses, value: ValueId) -> Option<[u32; 2]> {
-    let readers = uses.readers(value);
-    if graph.shape(value).rank() != 4 {
-        return None;
-    }
-    let strides = readers
-        .iter()
-        .map(|&reader| pixel_stride(&graph.nodes[reader].op));
-    let strides: Option<Vec<[u32; 2]>> = strides.collect();
-    let strides = strides.filter(|_| !uses.is_output(value))?;
-    let first = *strides.first()?;
-    strides
-        .iter()
-        .all(|&stride| stride == first)
-        .then_some(first)
-}
-
-/// Its readers have no stride any more.
-fn release_readers(graph: &mut Graph, value: ValueId) {
-    for node in &mut graph.nodes {
-        if !node.inputs.contains(&value) {
-            continue;
-        }
-        match &mut node.op {
-            Op::Convolution(op) => op.window.stride = [1, 1],
-            op => *op = Op::Identity,
-        }
-    }
-}
-
-fn stride_convolution(graph: &mut Graph, index: usize, stride: [u32; 2]) -> bool {
-    let output = graph.nodes[index].output;
-    let Op::Convolution(op) = &mut graph.nodes[index].op else {
-        return false;
-    };
-    let old = op.window.stride;
-    let new = [0, 1].map(|axis| old[axis].saturating_mul(stride[axis]));
-    op.window.stride = new;
-    if op.window.check().is_err() {
-        op.window.stride = old;
-        return false;
-    }
-    thin_value(graph, output, stride);
-    release_readers(graph, output);
-    true
-}
-
-/// Whether a convolution that only this node reads would compute less.
-fn saves_work(graph: &Graph, uses: &Uses, index: usize) -> bool {
-    graph.nodes[index].inputs.iter().any(|&id| {
-        let producer = uses.producer(id).map(|producer| &graph.nodes[producer].op);
-        uses.only_reader(id).is_some() && matches!(producer, Some(Op::Convolution(_)))
-    })
-}
-
-/// Nodes in front of `index` that thin its operands; returns how many.
-fn thin_operands(graph: &mut Graph, index: usize, stride: [u32; 2]) -> usize {
-    let (inputs, output) = (graph.nodes[index].inputs.clone(), graph.nodes[index].output);
-    let name = graph.nodes[index].name.clone();
-    for (at, &id) in inputs.iter().enumerate() {
-        let shape = thinned(graph.shape(id), stride);
-        let value = graph.add_value(format!("{}/thinned", graph.value(id).name), shape);
-        let node = Node {
-            name: format!("{name}/thin{at}"),
-            part_of: Some(name.clone()),
-            op: Op::Pooling(thinning(stride)),
-            inputs: vec![id],
-            output: value,
-            derived: Default::default(),
-        };
-        graph.nodes[index + at].inputs[at] = value;
-        graph.nodes.insert(index + at, node);
-    }
-    thin_value(graph, output, stride);
-    release_readers(graph, output);
-    inputs.len()
 }
 
 /// One of `stride` pixels.
@@ -149,8 +190,4 @@ fn thinned(shape: &Shape, [rows, columns]: [u32; 2]) -> Shape {
         *dim = dim.div_ceil(stride);
     }
     Shape::new(dims).expect("no dim grows, and none becomes 0")
-}
-
-fn thin_value(graph: &mut Graph, value: ValueId, stride: [u32; 2]) {
-    graph.values[value.0 as usize].shape = thinned(graph.shape(value), stride);
 }

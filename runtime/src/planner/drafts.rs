@@ -7,6 +7,7 @@ use skimjit_kernels::jit::Isa;
 use skimjit_kernels::stage::Staging;
 use skimjit_kernels::{CopyProblem, Extent, Planes, Problem, Values, Weights, registry};
 use skimjit_models::{ElementType, Pattern};
+use std::collections::HashMap;
 
 /// Work of a step before its code is published.
 pub(super) enum DraftWork {
@@ -41,16 +42,8 @@ pub(super) struct Drafts<'a> {
     pub steps: Vec<Draft<'a>>,
     /// Segment steps are appended to.
     pub segment: usize,
-    /// Padded copies.
-    copies: Vec<PaddedCopy>,
-}
-
-/// A copy that kernels of its segment read.
-struct PaddedCopy {
-    of: BufferId,
-    staging: Staging,
-    segment: usize,
-    copy: BufferId,
+    /// Padded copies that kernels of a segment read, by what is copied.
+    copies: HashMap<(BufferId, Staging, usize), BufferId>,
 }
 
 impl<'a> Drafts<'a> {
@@ -61,7 +54,7 @@ impl<'a> Drafts<'a> {
             buffers: Buffers::default(),
             steps: Vec::new(),
             segment: 0,
-            copies: Vec::new(),
+            copies: HashMap::new(),
         }
     }
 
@@ -134,12 +127,9 @@ impl<'a> Drafts<'a> {
         of: BufferId,
         dst: BufferId,
     ) -> BufferId {
-        let segment = self.segment;
-        let same = |known: &&PaddedCopy| {
-            (known.of, known.staging, known.segment) == (of, staging, segment)
-        };
-        if let Some(known) = self.copies.iter().find(same) {
-            return known.copy;
+        let key = (of, staging, self.segment);
+        if let Some(&copy) = self.copies.get(&key) {
+            return copy;
         }
         let home = match self.buffers.home(dst) {
             Home::Whole => Home::Whole,
@@ -149,12 +139,7 @@ impl<'a> Drafts<'a> {
         let copy = self.buffers.add(planes, home);
         let work = self.copying(staging);
         self.push(subject, "stage", work, vec![of], copy);
-        self.copies.push(PaddedCopy {
-            of,
-            staging,
-            segment,
-            copy,
-        });
+        self.copies.insert(key, copy);
         copy
     }
 
