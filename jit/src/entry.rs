@@ -11,6 +11,39 @@ use crate::CodeRegion;
 /// that are smaller than the least normal number become 0: each of them would take a hundred times as long.
 pub const MXCSR: u32 = 0x9F80;
 
+/// As long as it lives, the thread's arithmetic is that of generated code ([`MXCSR`]).
+pub struct Arithmetic {
+    before: u32,
+    /// The register is the thread's.
+    of_thread: PhantomData<*const ()>,
+}
+
+impl Arithmetic {
+    /// From now on.
+    pub fn begin() -> Self {
+        let mut before = 0_u32;
+        // SAFETY: stores the register to a local variable.
+        unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut before, options(nostack)) };
+        set_mxcsr(MXCSR);
+        Self {
+            before,
+            of_thread: PhantomData,
+        }
+    }
+}
+
+impl Drop for Arithmetic {
+    fn drop(&mut self) {
+        set_mxcsr(self.before);
+    }
+}
+
+fn set_mxcsr(value: u32) {
+    // SAFETY: loads a value that the register had, or one without reserved bits that leaves all exceptions masked;
+    // the compiler's own arithmetic between the two is exact but for denormal numbers.
+    unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const value, options(nostack, readonly)) };
+}
+
 /// A place in a region that can be called with a pointer to `A`. Keeps the region alive.
 ///
 /// Making one is safe, since nothing runs; [`EntryPoint::call`] is where the caller vouches for the
@@ -42,30 +75,23 @@ impl<A> EntryPoint<A> {
         &self.region
     }
 
-    /// Runs the code with `rdi` = address of `args`, and with [`MXCSR`].
+    /// Runs the code with `rdi` = address of `args`.
     ///
     /// # Safety
     /// * A function of the System V convention, taking a pointer to `A` and keeping the callee-saved
     ///   registers, must start at this entry.
     /// * The CPU must have the instruction set that the code was generated for.
     /// * What `args` points at must be valid for every access that the code is documented to make.
-    pub unsafe fn call(&self, args: &A) {
+    pub unsafe fn call(&self, _: &Arithmetic, args: &A) {
         let Some(start) = self.region.pointer(self.offset) else {
             panic!("{self:?} is of code that was stored to be looked at, not to be run")
         };
-        let mut before = 0_u32;
         // SAFETY: `start` points into the executable mapping that `self.region` keeps alive, and the
-        // caller vouches that a function of this type starts there. What it may overwrite is declared;
-        // `r12` is kept by it; MXCSR is afterwards what it was.
+        // caller vouches that a function of this type starts there. What it may overwrite is declared.
         unsafe {
             asm!(
-                "stmxcsr [r12]",
-                "ldmxcsr [{during}]",
                 "call {start}",
-                "ldmxcsr [r12]",
-                during = in(reg) &MXCSR,
                 start = in(reg) start,
-                in("r12") &raw mut before,
                 in("rdi") args,
                 clobber_abi("sysv64"),
             );

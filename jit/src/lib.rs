@@ -17,7 +17,7 @@ mod region;
 mod spec;
 
 pub use code::Code;
-pub use entry::{EntryPoint, MXCSR};
+pub use entry::{Arithmetic, EntryPoint, MXCSR};
 pub use features::Features;
 pub use isa::{CpuInfo, Isa, IsaDescriptor, IsaError};
 pub use region::{CodeRegion, MAX_REGION_BYTES, RegionError};

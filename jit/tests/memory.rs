@@ -29,9 +29,12 @@ fn call(entry: &EntryPoint<Args>) -> i64 {
     let mut result = 0;
     // SAFETY: every entry of these tests is the code of `answer`, which writes one i64 to `result`.
     unsafe {
-        entry.call(&Args {
-            result: &mut result,
-        })
+        entry.call(
+            &skimjit_jit::Arithmetic::begin(),
+            &Args {
+                result: &mut result,
+            },
+        )
     };
     result
 }

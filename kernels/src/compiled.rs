@@ -1,7 +1,7 @@
 //! Built kernels that can be called, and the memory they own. One of the few files with `unsafe`.
 
 use crate::{Built, Footprint, Task, stage::Staging};
-use skimjit_jit::{CodeRegion, EntryPoint};
+use skimjit_jit::{Arithmetic, CodeRegion, EntryPoint};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -97,11 +97,12 @@ impl CompiledKernel {
             // SAFETY: the caller's promise.
             return unsafe { self.run(io, tasks) };
         }
+        let arithmetic = Arithmetic::begin();
         let mut next = tasks.start;
         for group in self.tasks[tasks].chunk_by(|a, b| a.entry == b.entry) {
             read_lines(self.code_of(group[0].entry, group[0].entry));
             // SAFETY: the caller's promise, for a part of the tasks.
-            unsafe { self.run(io, next..next + group.len()) };
+            unsafe { self.run_with(&arithmetic, io, next..next + group.len()) };
             next += group.len();
         }
     }
@@ -238,11 +239,18 @@ impl CompiledKernel {
     ///   written over `footprint().dst`, and `scratch` is as documented there;
     /// * no other thread writes the sources or touches the parts of `dst` that these tasks write.
     pub unsafe fn run(&self, io: &KernelIo<'_>, tasks: Range<usize>) {
+        // SAFETY: the caller's promise.
+        unsafe { self.run_with(&Arithmetic::begin(), io, tasks) };
+    }
+
+    /// # Safety
+    /// As for [`CompiledKernel::run`].
+    unsafe fn run_with(&self, arithmetic: &Arithmetic, io: &KernelIo<'_>, tasks: Range<usize>) {
         for task in &self.tasks[tasks] {
             let args = self.args_of(io, task);
             // SAFETY: the caller vouches for `io`; `Built::tasks` come from the emitter of this
             // very code and keep every access inside the footprint; `packed` lives in `self`.
-            unsafe { self.entries[task.entry as usize].call(&args) };
+            unsafe { self.entries[task.entry as usize].call(arithmetic, &args) };
         }
     }
 }

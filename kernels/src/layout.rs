@@ -48,18 +48,22 @@ impl Planes {
         Self { c, h, w, pitch }
     }
     /// Pixels of a plane.
+    #[inline]
     pub fn hw(&self) -> u32 {
         self.h * self.w
     }
     /// Zero elements behind each plane.
+    #[inline]
     pub fn gap(&self) -> u32 {
         self.pitch - self.hw()
     }
     /// Elements from plane 0 to the last plane.
+    #[inline]
     pub fn last_plane(&self) -> usize {
         (self.c as usize - 1) * self.pitch as usize
     }
     /// Elements from plane 0 to the end of the last plane, its gap included.
+    #[inline]
     pub fn elems(&self) -> usize {
         self.c as usize * self.pitch as usize
     }

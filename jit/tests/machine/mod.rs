@@ -75,6 +75,6 @@ pub fn run<A: VectorAsm>(io: &mut Io, emit: impl FnOnce(&mut A)) -> bool {
     let entry = EntryPoint::<Args>::new(&region, offset).expect("inside the region");
     // SAFETY: the program keeps r12 and r13 (the only callee-saved registers the tests use), the CPU
     // has its instruction set, and the programs stay inside `io`.
-    unsafe { entry.call(&Args { io }) };
+    unsafe { entry.call(&skimjit_jit::Arithmetic::begin(), &Args { io }) };
     true
 }
