@@ -3,6 +3,7 @@
 use crate::stage::Staging;
 use crate::variant::Unsupported;
 use crate::{Planes, limits};
+use skimjit_jit::Isa;
 use skimjit_models::ops::{Activation, BinaryOp, PoolMethod, Resize, Window};
 use std::fmt;
 
@@ -45,9 +46,9 @@ impl Fused {
     /// Cycles of a vector, with so many registers free.
     pub(crate) fn cycles(self, free: u32) -> f64 {
         match (self.0, free / 3) {
-            (Kind::Swish(_), ..2) => 30.0,
-            (Kind::Swish(_), 2) => 18.0,
-            (Kind::Swish(_), _) => 14.0,
+            (Kind::Swish(_), ..2) => 20.0,
+            (Kind::Swish(_), 2) => 12.0,
+            (Kind::Swish(_), _) => 8.0,
             _ => 1.0,
         }
     }
@@ -129,6 +130,11 @@ impl ConvProblem {
             .saturating_mul(copy[1])
             .saturating_mul(u64::from(self.src.c));
         check_elems(copy, "a padded copy")
+    }
+    /// Cycles of the activation of all results, with so many registers free.
+    pub(crate) fn post_cycles(&self, isa: Isa, free: u32) -> f64 {
+        let each = self.post.map_or(0.0, |post| post.cycles(free));
+        f64::from(self.dst.c) * f64::from(self.dst.hw().div_ceil(isa.lanes())) * each
     }
     /// Multiply-adds of one image, padding included.
     pub fn macs(&self) -> u64 {

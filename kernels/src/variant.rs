@@ -81,6 +81,9 @@ const UNCACHED_BYTES: f64 = 12e6;
 /// Bytes that memory delivers per cycle of one core; measured on Zen 5 (30 GB/s at 4 GHz).
 const MEMORY_BYTES_PER_CYCLE: f64 = 7.5;
 
+/// Cycles of a task besides what its loops take: arguments, a call, code that was not there yet.
+pub(crate) const TASK_CYCLES: f64 = 110.0;
+
 /// `cycles`, or the time that memory takes to deliver the weights when that is longer.
 pub(crate) fn at_least_memory(cycles: f64, weight_bytes: f64) -> f64 {
     if weight_bytes < UNCACHED_BYTES {

@@ -8,7 +8,7 @@ use crate::emit::{
 };
 use crate::flat::{Flat, Form};
 use crate::variant::{
-    Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights,
+    Built, Cost, KernelError, TASK_CYCLES, Task, TypedVariant, Unsupported, Weighting, Weights,
 };
 use crate::{AlignedBuf, ConvProblem, Footprint, Fused, KernelArgs, limits};
 use skimjit_jit::Isa;
@@ -48,6 +48,12 @@ fn vectors(isa: Isa) -> u32 {
     }
 }
 
+/// Input channels of which a vector of pixels does not stay in the first-level cache from chunk to chunk.
+const FAR_CHANNELS: u32 = 256;
+
+/// What such functions find free, at least.
+const REGISTERS_OF_FUNCTIONS: u32 = 6;
+
 /// Output channels × vectors held in accumulators: 28 of 32 registers, or 12 of 16; fewer before functions that want
 /// registers to take several vectors side by side.
 fn tile(problem: &ConvProblem, isa: Isa) -> (u32, u32) {
@@ -75,20 +81,30 @@ impl TypedVariant for Baked {
         let nnz = f64::from(pattern.nnz());
         let per_tap = taps_shared(pattern.density(), rows);
         let taps = nnz / per_tap;
-        let per = step_cost(&flat, isa);
-        let chunks = f64::from(problem.dst.c.div_ceil(rows));
-        let step = nnz * per.nnz + taps * per.tap + chunks * (60.0 + 2.0 * f64::from(rows));
+        let mut per = step_cost(&flat, isa);
+        // Every pixel of a step comes from the second-level cache again.
+        if problem.taps() == 1 && problem.icg() >= FAR_CHANNELS {
+            per.tap += 0.85;
+        }
+        let chunks = f64::from(problem.ocg().div_ceil(rows) * problem.groups);
+        let step = nnz * per.nnz + taps * per.tap + 12.0 * chunks + 3.7 * f64::from(problem.dst.c);
         let (nnz_bytes, tap_bytes) = code_bytes(isa);
         let bytes = nnz * nnz_bytes as f64 + taps * tap_bytes as f64;
         // Code of a single pass stays in the first-level instruction cache from step to step.
         let resident = isa == Isa::Avx512 && bytes / chunks < PASS_BYTES as f64;
         let step = if resident { 0.8 * step } else { step };
         // Each segment fetches all code again: from a cache quickly, from memory very slowly.
-        let fetch = if bytes > CACHED_CODE_BYTES { 1.6 } else { 0.05 };
+        let [first, again] = if bytes > CACHED_CODE_BYTES {
+            [1.6; 2]
+        } else {
+            [0.14, 0.05]
+        };
         let segments = f64::from(flat.steps().div_ceil(PASS_STEPS));
         Cost {
             cycles: step * f64::from(flat.steps())
-                + segments * bytes * fetch
+                + bytes * (first + again * (segments - 1.0))
+                + segments * chunks * TASK_CYCLES
+                + problem.post_cycles(isa, REGISTERS_OF_FUNCTIONS)
                 + flat.staging_cycles(),
             code_bytes: bytes as u64,
         }

@@ -6,7 +6,7 @@ use crate::emit::{
 };
 use crate::flat::Flat;
 use crate::variant::{
-    Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights,
+    Built, Cost, KernelError, TASK_CYCLES, Task, TypedVariant, Unsupported, Weighting, Weights,
 };
 use crate::{AlignedBuf, ConvProblem, Footprint};
 use skimjit_jit::Isa;
@@ -48,7 +48,10 @@ impl TypedVariant for Streamed {
         let step = f64::from(pattern.nnz()) * (vectors * per_vector).max(5.0)
             + f64::from(problem.dst.c) * (30.0 + 3.0 * vectors);
         Cost {
-            cycles: step * f64::from(flat.steps()) + flat.staging_cycles(),
+            cycles: step * f64::from(flat.steps())
+                + f64::from(problem.dst.c) * TASK_CYCLES
+                + problem.post_cycles(isa, 6)
+                + flat.staging_cycles(),
             code_bytes: 2048,
         }
     }

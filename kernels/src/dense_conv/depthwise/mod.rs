@@ -84,7 +84,8 @@ impl TypedVariant for Depthwise {
         let strip = 0.5 * taps + 0.5 * read + 1.5 * f64::from(problem.dst.h) + 15.0;
         let period = accumulators(problem) * window.stride[0];
         Cost {
-            cycles: f64::from(problem.dst.c) * (vectors * strip + 20.0),
+            cycles: f64::from(problem.dst.c) * (vectors * strip + 20.0)
+                + problem.post_cycles(isa, 9),
             code_bytes: u64::from(problem.taps()) * u64::from(period) * 60,
         }
     }

@@ -6,7 +6,8 @@ mod table;
 
 use crate::problem::refuse;
 use crate::variant::{
-    Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights, balanced,
+    Built, Cost, KernelError, TASK_CYCLES, Task, TypedVariant, Unsupported, Weighting, Weights,
+    balanced,
 };
 use crate::{AlignedBuf, ConvProblem, Extent, Footprint};
 use geometry::Geometry;
@@ -77,7 +78,7 @@ fn cycles(problem: &ConvProblem, geometry: &Geometry, nnz: f64, isa: Isa) -> f64
     // Cycles of a non-zero per vector and per tile; of an accumulator that waits for the next block,
     // or turns; of a loop over the non-zeros of a phase.
     let [per_vector, per_nnz, waiting, turning, per_loop] = match isa {
-        Isa::Avx512 => [0.56, 0.91, 0.42, 0.17, 4.3],
+        Isa::Avx512 => [0.58, 0.91, 0.42, 0.17, 9.0],
         Isa::Avx2 => [0.44, 1.1, 0.02, 0.84, 0.0],
     };
     let phases = geometry.phases.len() as f64;
@@ -87,7 +88,12 @@ fn cycles(problem: &ConvProblem, geometry: &Geometry, nnz: f64, isa: Isa) -> f64
         nnz * (vectors * per_vector + per_nnz)
             + passes * (vectors * (waiting + turning * (phases - 1.0)) + phases * per_loop)
     };
-    geometry.tiles.iter().map(tile).sum::<f64>() + geometry.staging.cycles(isa.lanes())
+    let tasks = problem.ocg().div_ceil(task_channels(problem, geometry)) * problem.groups;
+    let tasks = f64::from(tasks) * geometry.tiles.len() as f64;
+    geometry.tiles.iter().map(tile).sum::<f64>()
+        + tasks * TASK_CYCLES
+        + problem.post_cycles(isa, 6)
+        + geometry.staging.cycles(isa.lanes())
 }
 
 /// Estimated code of all tile heights: a loop over non-zeros per phase, and the turns between them.

@@ -5,8 +5,8 @@ mod geometry;
 mod pack;
 
 use crate::variant::{
-    Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights, at_least_memory,
-    balanced, index_of,
+    Built, Cost, KernelError, TASK_CYCLES, Task, TypedVariant, Unsupported, Weighting, Weights,
+    at_least_memory, balanced, index_of,
 };
 use crate::{AlignedBuf, ConvProblem, Extent, Footprint};
 use emit::Entry;
@@ -92,7 +92,13 @@ impl Cuts {
     }
 
     /// Cycles of an image; terms fitted on Zen 5: products, rows that begin, wait and end, pixels from L2, the copy.
-    fn cycles(&self, problem: &ConvProblem, geometry: &Geometry, pattern: &Pattern) -> f64 {
+    fn cycles(
+        &self,
+        problem: &ConvProblem,
+        geometry: &Geometry,
+        pattern: &Pattern,
+        isa: Isa,
+    ) -> f64 {
         let tile = f64::from(self.vectors);
         let tiles = f64::from(geometry.vectors()) / tile;
         let rows = f64::from(problem.dst.c * self.blocks);
@@ -102,7 +108,13 @@ impl Cuts {
         let lines = f64::from(geometry.tile_bytes(problem, self.vectors)) / 64.0;
         let pixels = f64::from(chunks * problem.src.c) * lines * 1.2;
         let copy = geometry.copy_cycles();
-        tiles * (products + rows * (5.0 + 1.45 * tile + waiting) + pixels) + copy
+        let tasks = f64::from(chunks * problem.groups) * tiles.ceil();
+        // The vectors of a row find each other's registers.
+        let post = problem.post_cycles(isa, 3 * self.vectors);
+        tiles * (products + rows * (5.0 + 1.45 * tile + waiting) + pixels)
+            + tasks * TASK_CYCLES
+            + post
+            + copy
     }
 
     fn choose(
@@ -115,7 +127,7 @@ impl Cuts {
         let cuts = tiles(isa).iter().map(|&(vectors, _)| {
             let vectors = all.div_ceil(all.div_ceil(vectors));
             let cuts = Self::new(problem, geometry, isa, vectors);
-            (cuts, cuts.cycles(problem, geometry, pattern))
+            (cuts, cuts.cycles(problem, geometry, pattern, isa))
         });
         cuts.min_by(|(_, a), (_, b)| a.total_cmp(b))
             .expect("there are tiles")
