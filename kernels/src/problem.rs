@@ -162,13 +162,15 @@ pub struct PoolProblem {
     pub relu: bool,
 }
 
-/// Across-channel LRN of one image: `dst = src · (k + alpha/size · Σ src²)^−beta`.
+/// LRN of one image: `dst = src · (k + alpha/elements · Σ src²)^−beta`, the sum over a window.
 #[derive(Clone, PartialEq, Debug)]
 pub struct LrnProblem {
     /// Both operands.
     pub planes: Planes,
-    /// Channels of the window, odd.
+    /// Channels of the window, or rows and columns, odd.
     pub size: u32,
+    /// The window lies in a plane, not across channels.
+    pub within_channel: bool,
     /// Alpha.
     pub alpha: f32,
     /// Beta.

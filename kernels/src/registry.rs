@@ -11,7 +11,7 @@ use skimjit_models::Pattern;
 
 /// Version of the kernels: measured times are remembered with it. Add one whenever a change may make
 /// any kernel faster or slower, or splits its work differently.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// All variants; of equal estimates the first wins.
 pub static VARIANTS: &[&dyn Variant] = &[
@@ -27,7 +27,8 @@ pub static VARIANTS: &[&dyn Variant] = &[
     &fc::sell::Sell,
     &pool::registers::Registers,
     &pool::lines::Lines,
-    &lrn::AcrossChannels,
+    &lrn::across::AcrossChannels,
+    &lrn::within::WithinChannel,
     &channelwise::Channelwise,
     &function::Function,
     &eltwise::Eltwise,

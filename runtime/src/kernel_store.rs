@@ -137,10 +137,14 @@ pub fn hash_problem(problem: &Problem, hasher: &mut SpecHasher) {
         Problem::Lrn(LrnProblem {
             planes,
             size,
+            within_channel,
             alpha,
             beta,
             k,
-        }) => (planes, size, [alpha, beta, k].map(|x| x.to_bits())).hash(hasher),
+        }) => {
+            let numbers = [alpha, beta, k].map(|x| x.to_bits());
+            (planes, size, within_channel, numbers).hash(hasher);
+        }
         Problem::Eltwise(EltwiseProblem {
             elems,
             operands,

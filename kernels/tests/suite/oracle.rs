@@ -295,20 +295,22 @@ fn lrn(p: &LrnProblem, data: &Data) -> Expected {
         beta,
         k,
         planes,
+        within_channel,
     } = p;
     let op = Op::Lrn(Lrn {
         size,
         alpha,
         beta,
         k,
-        within_channel: false,
+        within_channel,
     });
     let shape = image(&planes);
     let value = evaluate(&op, &[(&shape, &data.src[0].1)], &[], &shape);
     let value: Vec<f64> = value.into_iter().map(f64::from).collect();
     // All terms of the denominator are positive: its relative error is that of the sum, and roots
     // and the division add one rounding each.
-    let relative = f64::from(size + 12) * U;
+    let terms = if within_channel { size * size } else { size };
+    let relative = f64::from(terms + 12) * U;
     let tolerance = value
         .iter()
         .map(|value| value.abs() * relative + TINY)

@@ -226,10 +226,12 @@ proptest! {
     fn any_lrn(
         size in prop::sample::select(&[1u32, 3, 5, 7, 9][..]),
         beta in prop::sample::select(&[0.5f32, 0.75, 1.0][..]), c in 1..=30u32, hw in pair(1..=12),
-        alpha in 0.0..4.0f32, k in 0.5..3.0f32, layout in layout(), seed in 0..1_000_000u64,
+        alpha in 0.0..4.0f32, k in 0.5..3.0f32, layout in layout(), within_channel in any::<bool>(),
+        seed in 0..1_000_000u64,
     ) {
-        let planes = layout.planes(c, hw[0], hw[1], hw[1] + 1);
-        let problem = Problem::Lrn(LrnProblem { planes, size, alpha, beta, k });
+        let planes = layout.planes(c, hw[0], hw[1] * if within_channel { 4 } else { 1 }, hw[1] + 1);
+        let k = if within_channel { 1.0 } else { k };
+        let problem = Problem::Lrn(LrnProblem { planes, size, within_channel, alpha, beta, k });
         verdict(&Spec::new(problem).scale(10.0).seed(seed))?;
     }
 

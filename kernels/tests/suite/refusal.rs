@@ -173,6 +173,7 @@ fn lrns() -> Vec<Problem> {
     let good = LrnProblem {
         planes,
         size: 5,
+        within_channel: false,
         alpha: 1.0,
         beta: 0.75,
         k: 1.0,
@@ -200,6 +201,11 @@ fn lrns() -> Vec<Problem> {
         },
         LrnProblem {
             planes: Planes::compact(5000, 1, 1),
+            ..good.clone()
+        },
+        LrnProblem {
+            size: 999,
+            within_channel: true,
             ..good.clone()
         },
     ];

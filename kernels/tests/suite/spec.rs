@@ -151,7 +151,8 @@ impl fmt::Display for Spec {
                 write!(f, "{average}{inside}{}", flag("start0", p.relu))
             }
             Problem::Lrn(p) => {
-                write!(f, "lrn src={} size={} ", planes(&p.planes), p.size)?;
+                let within = flag("within", p.within_channel);
+                write!(f, "lrn src={} size={}{within} ", planes(&p.planes), p.size)?;
                 write!(f, "alpha={} beta={} k0={}", p.alpha, p.beta, p.k)
             }
             Problem::Channelwise(p) => {
@@ -404,6 +405,7 @@ impl Words<'_> {
             "lrn" => Problem::Lrn(LrnProblem {
                 planes: src()?,
                 size: self.get("size")?,
+                within_channel: self.has("within"),
                 alpha: self.get("alpha")?,
                 beta: self.get("beta")?,
                 k: self.get("k0")?,

@@ -391,10 +391,13 @@ pub fn pools() -> Vec<Spec> {
     specs
 }
 
-/// LRN across channels.
+/// LRN across channels and within them.
 pub fn lrns() -> Vec<Spec> {
     let mut specs = Vec::new();
-    for size in [1, 3, 5, 7, 9] {
+    for (size, within_channel) in [1, 3, 5, 7, 9]
+        .into_iter()
+        .flat_map(|size| [(size, false), (size, true)])
+    {
         for beta in [0.5, 0.75, 1.0] {
             for (c, h, w) in [
                 (1, 1, 1),
@@ -407,9 +410,11 @@ pub fn lrns() -> Vec<Spec> {
                 let i = specs.len();
                 let planes = Layout::ALL[i % 4].planes(c, h, w, w + 1);
                 let (alpha, k) = ([1e-4, 0.5, 3.0][i % 3], [1.0, 2.0][i % 2]);
+                let k = if within_channel { 1.0 } else { k };
                 let problem = Problem::Lrn(LrnProblem {
                     planes,
                     size,
+                    within_channel,
                     alpha,
                     beta,
                     k,

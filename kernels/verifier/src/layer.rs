@@ -445,16 +445,26 @@ fn resizing(p: &ResampleProblem) -> Vec<Lane> {
 
 /// `src · (k + alpha/size · Σ src²)^−beta`, the power by roots.
 fn normalisation(p: &LrnProblem) -> Vec<Lane> {
-    let half = p.size / 2;
-    let [scale, k] = [p.alpha / p.size as f32, p.k].map(Lane::float);
+    let (half, size, planes) = (p.size / 2, p.size as f32, &p.planes);
+    let around = |at: u32, count: u32| at.saturating_sub(half)..(at + half + 1).min(count);
+    let elements = if p.within_channel { size * size } else { size };
+    let [scale, k] = [p.alpha / elements, p.k].map(Lane::float);
     let mut result = Vec::new();
-    for c in 0..p.planes.c {
-        let window = c.saturating_sub(half)..(c + half + 1).min(p.planes.c);
-        for pixel in 0..p.planes.hw() {
-            let square = |c: u32| input(0, c, pixel).times(input(0, c, pixel));
-            let sum = window.clone().map(square).fold(Lane::ZERO, Lane::plus);
+    for c in 0..planes.c {
+        for (y, x) in (0..planes.h).flat_map(|y| (0..planes.w).map(move |x| (y, x))) {
+            let (channels, rows, columns) = match p.within_channel {
+                true => (c..c + 1, around(y, planes.h), around(x, planes.w)),
+                false => (around(c, planes.c), y..y + 1, x..x + 1),
+            };
+            let mut sum = Lane::ZERO;
+            for (c, y) in channels.flat_map(|c| rows.clone().map(move |y| (c, y))) {
+                for x in columns.clone() {
+                    let value = input(0, c, y * planes.w + x);
+                    sum = sum.plus(value.times(value));
+                }
+            }
             let base = k.plus(sum.times(scale));
-            result.push(input(0, c, pixel).over(raised(base, p.beta)));
+            result.push(input(0, c, y * planes.w + x).over(raised(base, p.beta)));
         }
     }
     result

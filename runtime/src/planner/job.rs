@@ -104,13 +104,14 @@ impl<'g> Analysis<'g> {
             Op::Convolution(op) => Some(self.convolution(node, op)),
             Op::InnerProduct(op) if op.axis == 1 => Some(self.inner_product(node, op)),
             Op::Pooling(op) if !op.mask => Some(self.pooling(node, op)),
-            Op::Lrn(op) if !op.within_channel => {
+            Op::Lrn(op) => {
                 let problem = LrnProblem {
                     planes: self.source(node),
                     size: op.size,
+                    within_channel: op.within_channel,
                     alpha: op.alpha,
                     beta: op.beta,
-                    k: op.k,
+                    k: if op.within_channel { 1.0 } else { op.k },
                 };
                 Some(self.plain(node, Problem::Lrn(problem)))
             }
