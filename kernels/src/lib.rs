@@ -15,9 +15,11 @@ mod exponential;
 pub mod fc;
 mod flat;
 pub mod function;
+mod groups;
 mod layout;
 pub mod limits;
 mod lockstep;
+mod logarithm;
 pub mod lrn;
 pub mod peak;
 mod planes;
@@ -34,9 +36,9 @@ mod variant;
 pub use compiled::{AlignedBuf, CompiledKernel, KernelArgs, KernelIo, MAX_OPERANDS};
 pub use layout::{Planes, gap};
 pub use problem::{
-    BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Family,
-    FamilyProblem, FcProblem, FunctionProblem, Fused, LrnProblem, Operands, PoolProblem, Problem,
-    ResampleProblem, SoftmaxProblem, StandardizeProblem,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, Divisor, EltwiseKind, EltwiseProblem, Family,
+    FamilyProblem, FcProblem, FunctionProblem, Fused, LrnProblem, Operands, Over, PoolProblem,
+    Problem, ResampleProblem, SoftmaxProblem, StandardizeProblem,
 };
 pub use skimjit_jit as jit;
 pub use variant::{

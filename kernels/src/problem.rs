@@ -245,22 +245,65 @@ pub struct BinaryProblem {
     pub post: Option<Fused>,
 }
 
-/// Softmax over the channels of each pixel.
+/// Which elements of planes make a group, of which one mean, sum or maximum is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Over {
+    /// The channels of each pixel.
+    Channels,
+    /// The rows of each column of a channel.
+    Rows,
+    /// The columns of each row of a channel.
+    Columns,
+    /// The pixels of each channel.
+    Plane,
+    /// All elements.
+    Image,
+}
+
+/// eˣ / Σ eˣ over groups, or its logarithm.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SoftmaxProblem {
     /// Both operands.
     pub planes: Planes,
+    /// Groups.
+    pub over: Over,
+    /// The logarithm of that.
+    pub log: bool,
 }
 
-/// (x − mean) / √(variance + eps) over the channels of each pixel.
+/// What a [`StandardizeProblem`] makes of x.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Divisor {
+    /// x − mean.
+    One,
+    /// (x − mean) / √(variance + eps).
+    Deviation,
+    /// (x − mean) / (√variance + eps).
+    DeviationAndEps,
+    /// x / √(Σx² + eps), times a factor for each channel.
+    Norm,
+}
+
+/// Elements by how far they are from the mean of their group, or by its norm.
 #[derive(Clone, PartialEq, Debug)]
 pub struct StandardizeProblem {
     /// Input planes.
     pub src: Planes,
     /// Output planes.
     pub dst: Planes,
-    /// Added to the variance.
+    /// Groups.
+    pub over: Over,
+    /// Formula.
+    pub divisor: Divisor,
+    /// Part of the divisor.
     pub eps: f32,
+}
+
+impl StandardizeProblem {
+    /// There is a factor for each channel, as weights, and no mean is subtracted.
+    pub fn is_scaled(&self) -> bool {
+        self.divisor == Divisor::Norm
+    }
 }
 
 /// Resizing of planes of one image, along height and width.
@@ -375,6 +418,7 @@ impl Problem {
             }
             Self::Fc(p) => [p.outputs.into(), p.inputs.into()],
             Self::Channelwise(p) => [p.dst.c.into(), 3],
+            Self::Standardize(p) if p.is_scaled() => [p.dst.c.into(), 1],
             _ => [0, 0],
         }
     }

@@ -130,9 +130,13 @@ pub fn hash_problem(problem: &Problem, hasher: &mut SpecHasher) {
             (src, dst, format!("{op:?}")).hash(hasher);
         }
         Problem::Softmax(problem) => problem.hash(hasher),
-        Problem::Standardize(StandardizeProblem { src, dst, eps }) => {
-            (src, dst, eps.to_bits()).hash(hasher);
-        }
+        Problem::Standardize(StandardizeProblem {
+            src,
+            dst,
+            over,
+            divisor,
+            eps,
+        }) => (src, dst, over, divisor, eps.to_bits()).hash(hasher),
         Problem::Binary(problem) => problem.hash(hasher),
         Problem::Lrn(LrnProblem {
             planes,

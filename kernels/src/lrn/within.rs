@@ -35,8 +35,7 @@ impl TypedVariant for WithinChannel {
     type Problem = LrnProblem;
     const NAME: &'static str = "lrn.within";
     const WEIGHTING: Weighting = Weighting::Unweighted;
-    const EXAMPLE: &'static str =
-        "lrn src=3x5x21x112 size=3 within=1 alpha=0.5 beta=0.75 k0=1 density=100 bias=1 scale=1 seed=1";
+    const EXAMPLE: &'static str = "lrn src=3x5x21x112 size=3 within=1 alpha=0.5 beta=0.75 k0=1 density=100 bias=1 scale=1 seed=1";
 
     fn supports(problem: &LrnProblem, _isa: Isa) -> Result<(), Unsupported> {
         check(problem)?;
@@ -217,10 +216,20 @@ impl Emitter<'_> {
             (1..self.problem.size).for_each(|i| asm.vadd_mem(sum, sum, column(i)));
             asm.vmov(root, K);
             asm.fma(root, sum, ALPHAS);
-            load(asm, x, Mem::indexed(SRC, HERE, 1, bytes), self.masked(vector));
+            load(
+                asm,
+                x,
+                Mem::indexed(SRC, HERE, 1, bytes),
+                self.masked(vector),
+            );
             emit_power(asm, self.problem.beta, root, sum);
             asm.vdiv(x, x, root);
-            store(asm, Mem::indexed(DST, HERE, 1, bytes), x, self.masked(vector));
+            store(
+                asm,
+                Mem::indexed(DST, HERE, 1, bytes),
+                x,
+                self.masked(vector),
+            );
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::function;
 use crate::harness::check;
-use crate::spec::{BINARY_OPS, COORDINATES, METHODS, Spec};
-use crate::table::{Dims, Layout, POOLINGS, conv, pool, resample};
+use crate::spec::{BINARY_OPS, COORDINATES, METHODS, OVER, Spec};
+use crate::table::{Dims, Layout, POOLINGS, conv, pool, resample, standardizing};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 use skimjit_kernels::{
@@ -292,11 +292,12 @@ proptest! {
 
     #[test]
     fn any_standardization(
-        c in 1..=70u32, [h, w] in pair(1..=12), layouts in [layout(), layout()],
-        magnitude in -3..4i32, seed in 0..1_000_000u64,
+        c in 1..=70u32, [h, w] in pair(1..=12), wider in 1..=9u32, layouts in [layout(), layout()],
+        (over, divisor) in prop::sample::select(standardizing()), magnitude in -3..4i32, seed in 0..1_000_000u64,
     ) {
+        let w = w * wider;
         let [src, dst] = layouts.map(|layout| layout.planes(c, h, w, w + 1));
-        let problem = StandardizeProblem { src, dst, eps: 1e-5 };
+        let problem = StandardizeProblem { src, dst, over, divisor, eps: 1e-5 };
         let spec = Spec::new(Problem::Standardize(problem)).seed(seed);
         verdict(&spec.scale(10f32.powi(magnitude)))?;
     }
@@ -304,11 +305,12 @@ proptest! {
     #[test]
     fn any_softmax(
         c in 1..=70u32, hw in pair(1..=7), layout in layout(), row in any::<bool>(),
+        over in prop::sample::select(&OVER[..]), log in any::<bool>(), wider in 1..=30u32,
         magnitude in -3..30i32, seed in 0..1_000_000u64,
     ) {
-        let [h, w] = if row { [1, 1] } else { hw };
+        let [h, w] = if row { [1, 1] } else { [hw[0], hw[1] * wider] };
         let layout = if row { Layout::Compact } else { layout };
-        let problem = SoftmaxProblem { planes: layout.planes(c, h, w, w + 1) };
+        let problem = SoftmaxProblem { planes: layout.planes(c, h, w, w + 1), over, log };
         let spec = Spec::new(Problem::Softmax(problem)).seed(seed);
         verdict(&spec.scale(10f32.powi(magnitude)))?;
     }

@@ -3,9 +3,9 @@
 use crate::table::{Dims, Layout, conv};
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{
-    BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
-    FunctionProblem, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem, SoftmaxProblem,
-    StandardizeProblem, limits, registry,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, Divisor, EltwiseKind, EltwiseProblem,
+    FcProblem, FunctionProblem, LrnProblem, Over, Planes, PoolProblem, Problem, ResampleProblem,
+    SoftmaxProblem, StandardizeProblem, limits, registry,
 };
 use skimjit_models::ops::{
     Activation, BinaryOp, Coordinates, PoolMethod, Resize, ResizeAxis, ResizeMethod, ResizeSize,
@@ -217,7 +217,13 @@ fn lrns() -> Vec<Problem> {
 }
 
 fn standardize(src: Planes, dst: Planes, eps: f32) -> Problem {
-    Problem::Standardize(StandardizeProblem { src, dst, eps })
+    Problem::Standardize(StandardizeProblem {
+        src,
+        dst,
+        over: Over::Channels,
+        divisor: Divisor::Deviation,
+        eps,
+    })
 }
 
 fn others() -> Vec<Problem> {
@@ -311,7 +317,11 @@ fn others() -> Vec<Problem> {
         wrong.push(function(planes, good, Activation::Sigmoid));
         wrong.push(standardize(planes, good, 1e-5));
         wrong.push(standardize(good, planes, 1e-5));
-        wrong.push(Problem::Softmax(SoftmaxProblem { planes }));
+        wrong.push(Problem::Softmax(SoftmaxProblem {
+            planes,
+            over: Over::Columns,
+            log: false,
+        }));
         wrong.push(resample(planes, good, 2, Coordinates::HalfPixel));
         wrong.push(resample(good, planes, 2, Coordinates::HalfPixel));
     }

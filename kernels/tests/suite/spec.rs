@@ -2,9 +2,9 @@
 
 use crate::function;
 use skimjit_kernels::{
-    BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
-    FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
-    SoftmaxProblem, StandardizeProblem,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, Divisor, EltwiseKind, EltwiseProblem,
+    FcProblem, FunctionProblem, Fused, LrnProblem, Over, Planes, PoolProblem, Problem,
+    ResampleProblem, SoftmaxProblem, StandardizeProblem,
 };
 use skimjit_models::ElementType;
 use skimjit_models::ops::{
@@ -193,9 +193,13 @@ impl fmt::Display for Spec {
             }
             Problem::Standardize(p) => {
                 let (src, dst) = (planes(&p.src), planes(&p.dst));
-                write!(f, "standardize src={src} dst={dst} eps={}", p.eps)
+                write!(f, "standardize src={src} dst={dst} over={:?}", p.over)?;
+                write!(f, " by={:?} eps={}", p.divisor, p.eps)
             }
-            Problem::Softmax(p) => write!(f, "softmax src={}", planes(&p.planes)),
+            Problem::Softmax(p) => {
+                write!(f, "softmax src={} over={:?}", planes(&p.planes), p.over)?;
+                f.write_str(&flag("log", p.log))
+            }
             Problem::Resample(p) => {
                 write!(f, "resample src={} dst={}", planes(&p.src), planes(&p.dst))?;
                 write!(f, " {}", resizing(&p.op))
@@ -259,6 +263,23 @@ pub const METHODS: [ResizeMethod; 7] = [
 /// Functions of two operands that there are kernels for.
 pub const BINARY_OPS: [BinaryOp; 4] = [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul, BinaryOp::Div];
 
+/// All kinds of groups.
+pub const OVER: [Over; 5] = [
+    Over::Channels,
+    Over::Rows,
+    Over::Columns,
+    Over::Plane,
+    Over::Image,
+];
+
+/// All divisors.
+pub const DIVISORS: [Divisor; 4] = [
+    Divisor::One,
+    Divisor::Deviation,
+    Divisor::DeviationAndEps,
+    Divisor::Norm,
+];
+
 fn list(text: &str) -> Result<Vec<f32>, String> {
     let numbers: Result<Vec<f32>, _> = text.split(',').map(str::parse).collect();
     numbers.map_err(|_| format!("{text} is no list"))
@@ -275,6 +296,14 @@ impl Words<'_> {
         let text = self.0.get(key).ok_or_else(|| format!("no {key}="))?;
         text.parse()
             .map_err(|_| format!("{key}={text} is no number"))
+    }
+    /// The one that is written like this.
+    fn named<T: Copy + fmt::Debug>(&self, key: &str, all: &[T]) -> Result<T, String> {
+        let name: String = self.get(key)?;
+        let found = all.iter().find(|one| format!("{one:?}") == name);
+        found
+            .copied()
+            .ok_or_else(|| format!("unknown {key}={name}"))
     }
     fn dims<const N: usize>(&self, key: &str) -> Result<[u32; N], String> {
         let text = self.0.get(key).ok_or_else(|| format!("no {key}="))?;
@@ -440,23 +469,25 @@ impl Words<'_> {
                     post,
                 })
             }
-            "binary" => {
-                let name: String = self.get("op")?;
-                let op = BINARY_OPS.into_iter().find(|op| format!("{op:?}") == name);
-                Problem::Binary(BinaryProblem {
-                    part: src()?,
-                    dst: dst()?,
-                    op: op.ok_or_else(|| format!("unknown function {name}"))?,
-                    part_first: self.has("swap"),
-                    post: self.post()?,
-                })
-            }
+            "binary" => Problem::Binary(BinaryProblem {
+                part: src()?,
+                dst: dst()?,
+                op: self.named("op", &BINARY_OPS)?,
+                part_first: self.has("swap"),
+                post: self.post()?,
+            }),
             "standardize" => Problem::Standardize(StandardizeProblem {
                 src: src()?,
                 dst: dst()?,
+                over: self.named("over", &OVER)?,
+                divisor: self.named("by", &DIVISORS)?,
                 eps: self.get("eps")?,
             }),
-            "softmax" => Problem::Softmax(SoftmaxProblem { planes: src()? }),
+            "softmax" => Problem::Softmax(SoftmaxProblem {
+                planes: src()?,
+                over: self.named("over", &OVER)?,
+                log: self.has("log"),
+            }),
             "resample" => Problem::Resample(ResampleProblem {
                 src: src()?,
                 dst: dst()?,

@@ -2,12 +2,12 @@
 
 use crate::function;
 use crate::oracle::pooling;
-use crate::spec::{BINARY_OPS, COORDINATES, METHODS, Spec};
+use crate::spec::{BINARY_OPS, COORDINATES, DIVISORS, METHODS, OVER, Spec};
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{
-    BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
-    FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
-    SoftmaxProblem, StandardizeProblem, Variant, gap, registry,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, Divisor, EltwiseKind, EltwiseProblem,
+    FcProblem, FunctionProblem, Fused, LrnProblem, Over, Planes, PoolProblem, Problem,
+    ResampleProblem, SoftmaxProblem, StandardizeProblem, Variant, gap, registry,
 };
 use skimjit_models::ops::{
     Activation, Coordinates, PoolMethod, Resize, ResizeAxis, ResizeMethod, ResizeSize, Rounding,
@@ -595,16 +595,50 @@ pub fn binaries() -> Vec<Spec> {
     specs
 }
 
+/// What is computed over which groups.
+pub fn standardizing() -> Vec<(Over, Divisor)> {
+    let all = OVER
+        .into_iter()
+        .flat_map(|over| DIVISORS.map(|divisor| (over, divisor)));
+    let supported = |&(over, divisor): &(Over, Divisor)| {
+        let planes = Planes::compact(1, 1, 1);
+        let problem = Problem::Standardize(StandardizeProblem {
+            src: planes,
+            dst: planes,
+            over,
+            divisor,
+            eps: 1.0,
+        });
+        kernel("standardize").supports(&problem, Isa::Avx2).is_ok()
+    };
+    all.filter(supported).collect()
+}
+
 /// Few and many channels and pixels, at different distances from 0.
 pub fn standardizations() -> Vec<Spec> {
-    let sizes = [(1, 1, 1), (96, 1, 1), (7, 3, 11), (40, 13, 13), (3, 28, 28)];
+    let sizes = [
+        (1, 1, 1),
+        (96, 1, 1),
+        (7, 3, 11),
+        (40, 13, 13),
+        (3, 28, 28),
+        (2, 5, 150),
+    ];
     let mut specs = Vec::new();
-    for (c, h, w) in sizes {
+    for ((over, divisor), (c, h, w)) in standardizing()
+        .into_iter()
+        .flat_map(|kind| sizes.map(|size| (kind, size)))
+    {
         for (src, scale) in [(0, 0.01), (1, 1.0), (2, 30.0), (3, 1e6)] {
             let i = specs.len();
             let [src, dst] = [src, i / 3 % 4].map(|i| Layout::ALL[i].planes(c, h, w, w + 1));
-            let eps = [1e-5, 0.5][i % 2];
-            let problem = Problem::Standardize(StandardizeProblem { src, dst, eps });
+            let problem = Problem::Standardize(StandardizeProblem {
+                src,
+                dst,
+                over,
+                divisor,
+                eps: [1e-5, 0.5][i % 2],
+            });
             specs.push(Spec::new(problem).scale(scale).seed(i as u64));
         }
     }
@@ -639,14 +673,17 @@ pub fn softmaxes() -> Vec<Spec> {
         },
     ];
     let mut specs = Vec::new();
-    for planes in planes {
+    for (planes, over) in planes.into_iter().flat_map(|p| OVER.map(|over| (p, over))) {
         for scale in [0.01, 5.0, 80.0, 1e4, 1e30] {
-            let seed = specs.len() as u64;
-            let problem = Problem::Softmax(SoftmaxProblem { planes });
-            specs.push(Spec::new(problem).scale(scale).seed(seed));
+            let i = specs.len();
+            let log = i % 3 == 2;
+            let problem = Problem::Softmax(SoftmaxProblem { planes, over, log });
+            specs.push(Spec::new(problem).scale(scale).seed(i as u64));
         }
-        let problem = Problem::Softmax(SoftmaxProblem { planes });
-        specs.push(Spec::new(problem).special());
+        for log in [false, true] {
+            let problem = Problem::Softmax(SoftmaxProblem { planes, over, log });
+            specs.push(Spec::new(problem).special());
+        }
     }
     specs
 }
