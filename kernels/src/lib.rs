@@ -7,6 +7,7 @@
 pub mod binary;
 pub mod channelwise;
 mod compiled;
+pub mod deconv;
 pub mod dense_conv;
 pub mod eltwise;
 mod emit;
@@ -36,9 +37,9 @@ mod variant;
 pub use compiled::{AlignedBuf, CompiledKernel, KernelArgs, KernelIo, MAX_OPERANDS};
 pub use layout::{Planes, gap};
 pub use problem::{
-    BinaryProblem, ChannelwiseProblem, ConvProblem, Divisor, EltwiseKind, EltwiseProblem, Family,
-    FamilyProblem, FcProblem, FunctionProblem, Fused, LrnProblem, Operands, Over, PoolProblem,
-    Problem, ResampleProblem, SoftmaxProblem, StandardizeProblem,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, DeconvProblem, Divisor, EltwiseKind,
+    EltwiseProblem, Family, FamilyProblem, FcProblem, FunctionProblem, Fused, LrnProblem, Operands,
+    Over, PoolProblem, Problem, ResampleProblem, SoftmaxProblem, StandardizeProblem,
 };
 pub use skimjit_jit as jit;
 pub use variant::{

@@ -135,6 +135,22 @@ impl ConvProblem {
     }
 }
 
+/// Deconvolution of one image, each channel by itself.
+///
+/// `dst[c][y][x] = post(bias[c] + Σ wei[c][i][j] · src[c][(y + ph − i) / sh][(x + pw − j) / sw])`, the sum over the
+/// taps where both quotients are whole and inside the plane. Weights are `c × kh × kw`, row-major.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct DeconvProblem {
+    /// Input planes.
+    pub src: Planes,
+    /// Output planes, as many.
+    pub dst: Planes,
+    /// Kernel, stride, pad.
+    pub window: Window,
+    /// Fused activation.
+    pub post: Option<Fused>,
+}
+
 /// Inner product: `dst[n][o] = post(bias[o] + Σ wei[o][i] · src[n][i])`; rows of `src` and `dst` are
 /// contiguous (`inputs` and `outputs` elements).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -360,6 +376,7 @@ macro_rules! families {
 
 families! {
     Conv(ConvProblem) = "convolutions";
+    Deconv(DeconvProblem) = "deconvolutions";
     Fc(FcProblem) = "inner products";
     Pool(PoolProblem) = "pooling";
     Lrn(LrnProblem) = "LRN";
@@ -389,6 +406,7 @@ impl Problem {
         let (src, dst) = match self {
             Self::Conv(p) if p.residual => (vec![p.src, p.dst], p.dst),
             Self::Conv(p) => (vec![p.src], p.dst),
+            Self::Deconv(p) => (vec![p.src], p.dst),
             Self::Fc(p) => (vec![row(p.inputs)], row(p.outputs)),
             Self::Pool(p) => (vec![p.src], p.dst),
             Self::Lrn(p) => (vec![p.planes], p.planes),
@@ -416,6 +434,10 @@ impl Problem {
                 let icg = u64::from(p.src.c) / u64::from(p.groups.max(1));
                 [p.dst.c.into(), icg.saturating_mul(kh * kw)]
             }
+            Self::Deconv(p) => {
+                let [kh, kw] = p.window.kernel.map(u64::from);
+                [p.dst.c.into(), kh * kw]
+            }
             Self::Fc(p) => [p.outputs.into(), p.inputs.into()],
             Self::Channelwise(p) => [p.dst.c.into(), 3],
             Self::Standardize(p) if p.is_scaled() => [p.dst.c.into(), 1],
@@ -425,7 +447,7 @@ impl Problem {
 
     /// True for sums of products with a matrix of weights, whose zeros may be left out.
     pub fn is_weighted_sum(&self) -> bool {
-        matches!(self, Self::Conv(_) | Self::Fc(_))
+        matches!(self, Self::Conv(_) | Self::Deconv(_) | Self::Fc(_))
     }
 }
 

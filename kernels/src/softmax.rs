@@ -11,7 +11,7 @@ use skimjit_jit::asm::{Gp, M, Mem, V, VectorAsm};
 use skimjit_models::Pattern;
 
 /// Softmax over groups: subtract the maximum, exponentiate, divide by the sum; or the logarithm of that, for which the
-/// logarithm of the sum is subtracted.
+/// logarithm of the sum is subtracted, and of which all are NaN where one of a group is ∞.
 ///
 /// * src, dst: planes of the same layout. Where elements of a group lie side by side lanes are summed; otherwise a lane
 ///   is a group.
@@ -79,9 +79,13 @@ fn groups(problem: &SoftmaxProblem) -> Groups {
 fn write_tables<A: VectorAsm>(packed: &mut AlignedBuf, last_lanes: u32) {
     packed.extend(&A::first_lanes(last_lanes));
     packed.align(64);
-    packed.extend_f32(
-        (0..A::LANES as u32).map(|lane| if lane < last_lanes { 0.0 } else { f32::NEG_INFINITY }),
-    );
+    packed.extend_f32((0..A::LANES as u32).map(|lane| {
+        if lane < last_lanes {
+            0.0
+        } else {
+            f32::NEG_INFINITY
+        }
+    }));
 }
 
 /// `last`: some of what is loaded is masked.

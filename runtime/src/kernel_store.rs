@@ -119,6 +119,7 @@ pub fn hash_problem(problem: &Problem, hasher: &mut SpecHasher) {
     discriminant(problem).hash(hasher);
     match problem {
         Problem::Conv(problem) => problem.hash(hasher),
+        Problem::Deconv(problem) => problem.hash(hasher),
         Problem::Fc(problem) => problem.hash(hasher),
         Problem::Pool(problem) => problem.hash(hasher),
         Problem::Channelwise(problem) => problem.hash(hasher),

@@ -7,9 +7,9 @@ use crate::data::Data;
 use crate::function;
 use crate::spec::Spec;
 use skimjit_kernels::{
-    BinaryProblem, ChannelwiseProblem, ConvProblem, Divisor, EltwiseKind, EltwiseProblem,
-    FcProblem, FunctionProblem, Fused, LrnProblem, Over, Planes, PoolProblem, Problem,
-    ResampleProblem, SoftmaxProblem, StandardizeProblem,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, DeconvProblem, Divisor, EltwiseKind,
+    EltwiseProblem, FcProblem, FunctionProblem, Fused, LrnProblem, Over, Planes, PoolProblem,
+    Problem, ResampleProblem, SoftmaxProblem, StandardizeProblem,
 };
 use skimjit_models::ops::{
     Activation, Binary, BinaryOp, Convolution, Eltwise, EltwiseOp, InnerProduct, Lrn, Mvn,
@@ -50,7 +50,7 @@ pub fn expected(spec: &Spec, data: &Data) -> Expected {
     expected
 }
 
-/// Elements of a weighted sum that has an operand that is not finite.
+/// Elements of a sum that has an operand that is not finite.
 fn sums_over_special(problem: &Problem, data: &Data) -> Vec<bool> {
     let special = |x: &f32| if x.is_finite() { 0.0 } else { 1.0 };
     let (layout, values) = &data.src[0];
@@ -70,6 +70,13 @@ fn sums_over_special(problem: &Problem, data: &Data) -> Vec<bool> {
             };
             conv(&plain, &found)
         }
+        Problem::Deconv(p) => {
+            let plain = DeconvProblem {
+                post: None,
+                ..p.clone()
+            };
+            deconv(&plain, &found)
+        }
         Problem::Fc(p) => fc(
             &FcProblem {
                 post: None,
@@ -77,6 +84,8 @@ fn sums_over_special(problem: &Problem, data: &Data) -> Vec<bool> {
             },
             &found,
         ),
+        // The logarithm of an infinite sum.
+        Problem::Softmax(p) if p.log => return groups_with_infinity(p, values),
         _ => return vec![],
     };
     counts.value.iter().map(|&count| count > 0.0).collect()
@@ -85,6 +94,7 @@ fn sums_over_special(problem: &Problem, data: &Data) -> Vec<bool> {
 fn values(spec: &Spec, data: &Data) -> Expected {
     match &spec.problem {
         Problem::Conv(p) => conv(p, data),
+        Problem::Deconv(p) => deconv(p, data),
         Problem::Fc(p) => fc(p, data),
         Problem::Pool(p) => pool(p, data),
         Problem::Lrn(p) => lrn(p, data),
@@ -204,6 +214,37 @@ fn conv(p: &ConvProblem, data: &Data) -> Expected {
         pixels: p.dst.hw() as usize,
         pattern: &data.pattern,
         residual: data.src.get(1).map(|(_, values)| &values[..]),
+        post: p.post,
+    }
+    .finish()
+}
+
+fn deconv(p: &DeconvProblem, data: &Data) -> Expected {
+    let [kh, kw] = p.window.kernel;
+    let bias = (!data.bias.is_empty()).then_some(WeightId(1));
+    let op = Op::Deconvolution(Convolution {
+        window: p.window,
+        oc: p.dst.c,
+        groups: p.dst.c,
+        weights: WeightId(0),
+        bias,
+        post: PostOps::default(),
+    });
+    let run = |src: &[f32], values: Vec<f32>, bias: Vec<f32>| {
+        let mut weights = vec![tensor(&[p.dst.c, 1, kh, kw], values)];
+        if !bias.is_empty() {
+            weights.push(tensor(&[p.dst.c], bias));
+        }
+        let (src_shape, dst_shape) = (image(&p.src), image(&p.dst));
+        evaluate(&op, &[(&src_shape, src)], &weights, &dst_shape)
+    };
+    let src = &data.src[0].1;
+    Sums {
+        sums: run(src, data.values.clone(), data.bias.clone()),
+        magnitudes: run(&absolute(src), absolute(&data.values), absolute(&data.bias)),
+        pixels: p.dst.hw() as usize,
+        pattern: &data.pattern,
+        residual: None,
         post: p.post,
     }
     .finish()
@@ -474,6 +515,16 @@ fn groups(shape: &Shape, axis: u32) -> Vec<Vec<usize>> {
     let group = |o: usize, i: usize| (0..count).map(|k| (o * count + k) * inner + i).collect();
     let groups = (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i)));
     groups.map(|(o, i)| group(o, i)).collect()
+}
+
+fn groups_with_infinity(p: &SoftmaxProblem, values: &[f32]) -> Vec<bool> {
+    let (shape, axis) = along(&p.planes, p.over);
+    let mut found = vec![false; values.len()];
+    for group in groups(&shape, axis) {
+        let infinite = group.iter().any(|&at| values[at] == f32::INFINITY);
+        group.into_iter().for_each(|at| found[at] = infinite);
+    }
+    found
 }
 
 fn softmax(p: &SoftmaxProblem, data: &Data) -> Expected {

@@ -3,7 +3,7 @@
 use crate::function;
 use crate::harness::check;
 use crate::spec::{BINARY_OPS, COORDINATES, METHODS, OVER, Spec};
-use crate::table::{Dims, Layout, POOLINGS, conv, pool, resample, standardizing};
+use crate::table::{Dims, Layout, POOLINGS, conv, deconv, pool, resample, standardizing};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 use skimjit_kernels::{
@@ -182,6 +182,22 @@ proptest! {
         layouts in [layout(), layout()], post in (post(), any::<bool>()), data in data(),
     ) {
         verdict(&conv_case(window, more, (channels, 1, 1), layouts, post, data))?;
+    }
+
+    #[test]
+    fn any_deconvolution(
+        size in (1..=20u32, pair(1..=20)), kernel in pair(1..=20), stride in pair(1..=20), pads in [pair(0..=6), pair(0..=6)],
+        layouts in [layout(), layout()], post in post(), special in any::<bool>(), data in data(),
+    ) {
+        let (c, [h, w]) = size;
+        let [pad_begin, pad_end] = pads;
+        let window = Window { kernel, stride, pad_begin, pad_end, dilation: [1, 1] };
+        // What a function makes of infinities is not the sum's.
+        let post = if special { None } else { post };
+        if let Some(problem) = deconv([c, h, w], window, layouts, post) {
+            let spec = spec(Problem::Deconv(problem), data);
+            verdict(&if special { spec.special() } else { spec })?;
+        }
     }
 
     #[test]

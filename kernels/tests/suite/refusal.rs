@@ -3,9 +3,9 @@
 use crate::table::{Dims, Layout, conv};
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{
-    BinaryProblem, ChannelwiseProblem, ConvProblem, Divisor, EltwiseKind, EltwiseProblem,
-    FcProblem, FunctionProblem, LrnProblem, Over, Planes, PoolProblem, Problem, ResampleProblem,
-    SoftmaxProblem, StandardizeProblem, limits, registry,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, DeconvProblem, Divisor, EltwiseKind,
+    EltwiseProblem, FcProblem, FunctionProblem, LrnProblem, Over, Planes, PoolProblem, Problem,
+    ResampleProblem, SoftmaxProblem, StandardizeProblem, limits, registry,
 };
 use skimjit_models::ops::{
     Activation, BinaryOp, Coordinates, PoolMethod, Resize, ResizeAxis, ResizeMethod, ResizeSize,
@@ -234,6 +234,14 @@ fn others() -> Vec<Problem> {
             post: None,
         })
     };
+    let deconv = |src, dst, stride| {
+        Problem::Deconv(DeconvProblem {
+            src,
+            dst,
+            window: Window::square(4, stride, 1),
+            post: None,
+        })
+    };
     let eltwise = |elems, operands, kind| {
         Problem::Eltwise(EltwiseProblem {
             elems,
@@ -286,6 +294,10 @@ fn others() -> Vec<Problem> {
         resample(good, good, 2, Coordinates::TfCropAndResize),
         resample(good, Planes::compact(4, 8, 9), 2, Coordinates::HalfPixel),
         resample(long, long, 2, Coordinates::HalfPixel),
+        deconv(good, Planes::compact(4, 17, 16), 2),
+        deconv(Planes::compact(2, 8, 8), Planes::compact(4, 16, 16), 2),
+        deconv(good, good, 0),
+        deconv(good, Planes::compact(4, 562, 562), 80),
         fc(0, 4),
         fc(4, 0),
         fc(u32::MAX, 4),
@@ -309,6 +321,8 @@ fn others() -> Vec<Problem> {
         function(good, good, Activation::Celu { alpha: -1.0 }),
     ];
     for planes in wrong_planes() {
+        wrong.push(deconv(planes, good, 1));
+        wrong.push(deconv(good, planes, 1));
         wrong.push(channelwise(planes, good));
         wrong.push(channelwise(good, planes));
         wrong.push(function(good, planes, Activation::Sigmoid));

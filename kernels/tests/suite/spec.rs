@@ -2,9 +2,9 @@
 
 use crate::function;
 use skimjit_kernels::{
-    BinaryProblem, ChannelwiseProblem, ConvProblem, Divisor, EltwiseKind, EltwiseProblem,
-    FcProblem, FunctionProblem, Fused, LrnProblem, Over, Planes, PoolProblem, Problem,
-    ResampleProblem, SoftmaxProblem, StandardizeProblem,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, DeconvProblem, Divisor, EltwiseKind,
+    EltwiseProblem, FcProblem, FunctionProblem, Fused, LrnProblem, Over, Planes, PoolProblem,
+    Problem, ResampleProblem, SoftmaxProblem, StandardizeProblem,
 };
 use skimjit_models::ElementType;
 use skimjit_models::ops::{
@@ -140,6 +140,10 @@ impl fmt::Display for Spec {
                 let (src, dst, window) = (planes(&p.src), planes(&p.dst), window(&p.window));
                 write!(f, "conv src={src} dst={dst} {window} g={}", p.groups)?;
                 write!(f, "{}{}", post(&p.post), flag("res", p.residual))
+            }
+            Problem::Deconv(p) => {
+                let (src, dst, window) = (planes(&p.src), planes(&p.dst), window(&p.window));
+                write!(f, "deconv src={src} dst={dst} {window}{}", post(&p.post))
             }
             Problem::Fc(p) => write!(f, "fc in={} out={}{}", p.inputs, p.outputs, post(&p.post)),
             Problem::Pool(p) => {
@@ -407,6 +411,12 @@ impl Words<'_> {
                 groups: self.get("g")?,
                 post: self.post()?,
                 residual: self.has("res"),
+            }),
+            "deconv" => Problem::Deconv(DeconvProblem {
+                src: src()?,
+                dst: dst()?,
+                window: self.window()?,
+                post: self.post()?,
             }),
             "fc" => {
                 let (inputs, outputs) = (self.get("in")?, self.get("out")?);

@@ -5,9 +5,9 @@ use crate::oracle::pooling;
 use crate::spec::{BINARY_OPS, COORDINATES, DIVISORS, METHODS, OVER, Spec};
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{
-    BinaryProblem, ChannelwiseProblem, ConvProblem, Divisor, EltwiseKind, EltwiseProblem,
-    FcProblem, FunctionProblem, Fused, LrnProblem, Over, Planes, PoolProblem, Problem,
-    ResampleProblem, SoftmaxProblem, StandardizeProblem, Variant, gap, registry,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, DeconvProblem, Divisor, EltwiseKind,
+    EltwiseProblem, FcProblem, FunctionProblem, Fused, LrnProblem, Over, Planes, PoolProblem,
+    Problem, ResampleProblem, SoftmaxProblem, StandardizeProblem, Variant, gap, registry,
 };
 use skimjit_models::ops::{
     Activation, Coordinates, PoolMethod, Resize, ResizeAxis, ResizeMethod, ResizeSize, Rounding,
@@ -391,6 +391,59 @@ pub fn pools() -> Vec<Spec> {
     specs
 }
 
+/// A deconvolution of each channel by itself, with the output size that the op infers; none where that is empty.
+pub fn deconv(
+    [c, h, w]: [u32; 3],
+    window: Window,
+    [src, dst]: [Layout; 2],
+    post: Option<Fused>,
+) -> Option<DeconvProblem> {
+    let size = |axis, input| window.transposed_output_size(axis, input).ok();
+    let (to_h, to_w) = (size(0, h)?, size(1, w)?);
+    Some(DeconvProblem {
+        src: src.planes(c, h, w, w + 1),
+        dst: dst.planes(c, to_h, to_w, to_w + 1),
+        window,
+        post,
+    })
+}
+
+/// Strides that divide vectors and kernels and do not, larger than both, and padding of more than a stride.
+pub fn deconvs() -> Vec<Spec> {
+    let windows = [
+        Window::square(4, 2, 1),
+        Window::square(16, 8, 4),
+        Window::square(3, 2, 1),
+        Window::square(3, 3, 0),
+        Window::square(9, 3, 4),
+        Window::square(5, 4, 2),
+        Window::square(3, 1, 1),
+        Window::square(2, 5, 0),
+        Window::square(20, 16, 9),
+        Window::square(40, 20, 3),
+        Window::square(64, 32, 16),
+        Window::square(7, 2, 5),
+        window([2, 5], [1, 3], [0, 2], ONE),
+        window([6, 1], [4, 1], [3, 0], ONE),
+    ];
+    let mut specs = Vec::new();
+    for (window, size) in windows
+        .iter()
+        .flat_map(|window| [[2, 1, 1], [3, 4, 5], [1, 7, 13], [17, 3, 3]].map(|s| (*window, s)))
+    {
+        let i = specs.len();
+        let layouts = [i % 4, i / 3 % 4].map(|i| Layout::ALL[i]);
+        let Some(problem) = deconv(size, window, layouts, posts(0.1)[i % 5]) else {
+            continue;
+        };
+        let spec = Spec::new(Problem::Deconv(problem))
+            .density(80)
+            .seed(i as u64);
+        specs.push(if i % 4 == 3 { spec.special() } else { spec });
+    }
+    specs
+}
+
 /// LRN across channels and within them.
 pub fn lrns() -> Vec<Spec> {
     let mut specs = Vec::new();
@@ -757,6 +810,7 @@ pub fn all() -> Vec<Spec> {
     [
         conv_windows(),
         conv_layers(),
+        deconvs(),
         fc(),
         pools(),
         lrns(),

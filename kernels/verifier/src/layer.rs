@@ -5,9 +5,9 @@ use crate::memory::Cells;
 use crate::value::{Lane, opaque};
 use skimjit_kernels::stage::Staging;
 use skimjit_kernels::{
-    BinaryProblem, Built, ChannelwiseProblem, ConvProblem, Divisor, EltwiseKind, EltwiseProblem,
-    Extent, FcProblem, FunctionProblem, Fused, LrnProblem, Over, Planes, PoolProblem, Problem,
-    ResampleProblem, StandardizeProblem, Weights,
+    BinaryProblem, Built, ChannelwiseProblem, ConvProblem, DeconvProblem, Divisor, EltwiseKind,
+    EltwiseProblem, Extent, FcProblem, FunctionProblem, Fused, LrnProblem, Over, Planes,
+    PoolProblem, Problem, ResampleProblem, StandardizeProblem, Weights,
 };
 use skimjit_models::ops::{Activation, BinaryOp, PoolMethod, Pooling, Rounding};
 use std::ops::Range;
@@ -94,6 +94,7 @@ pub fn expected(problem: &Problem, weights: Weights<'_>) -> Expected {
     let extremes = &mut Extremes::default();
     Expected::Values(match problem {
         Problem::Conv(p) => convolution(p, weights, extremes),
+        Problem::Deconv(p) => deconvolution(p, weights, extremes),
         Problem::Fc(p) => inner_product(p, weights, extremes),
         Problem::Pool(p) => pooling(p, extremes),
         Problem::Channelwise(p) => channelwise(p, weights, extremes),
@@ -224,6 +225,35 @@ fn add_tap(p: &ConvProblem, tap: u32, weight: Lane, plane: &[Lane], sums: &mut [
             }
         }
     }
+}
+
+fn deconvolution(p: &DeconvProblem, weights: Weights<'_>, extremes: &mut Extremes) -> Vec<Lane> {
+    let (window, width) = (&p.window, p.dst.w);
+    // Where a source row or column goes by a tap, if that is inside.
+    let to = |axis: usize, from: u32, tap: u32, size: u32| {
+        let padded = from * window.stride[axis] + tap;
+        padded
+            .checked_sub(window.pad_begin[axis])
+            .filter(|&at| at < size)
+    };
+    let mut result = Vec::new();
+    for c in 0..p.dst.c {
+        let mut sums = vec![bias(weights, c); p.dst.hw() as usize];
+        for (tap, weight) in row(weights, c) {
+            let (i, j) = (tap / window.kernel[1], tap % window.kernel[1]);
+            for (y, x) in (0..p.src.h).flat_map(|y| (0..p.src.w).map(move |x| (y, x))) {
+                if let (Some(to_y), Some(to_x)) = (to(0, y, i, p.dst.h), to(1, x, j, width)) {
+                    let sum = &mut sums[(to_y * width + to_x) as usize];
+                    *sum = sum.plus(weight.times(input(0, c, y * p.src.w + x)));
+                }
+            }
+        }
+        for sum in sums {
+            extremes.forget();
+            result.push(activated(sum, p.post, extremes));
+        }
+    }
+    result
 }
 
 fn inner_product(p: &FcProblem, weights: Weights<'_>, extremes: &mut Extremes) -> Vec<Lane> {

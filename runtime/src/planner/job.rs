@@ -2,9 +2,9 @@
 
 use super::analysis::Analysis;
 use skimjit_kernels::{
-    BinaryProblem, ChannelwiseProblem, ConvProblem, Divisor, EltwiseKind, EltwiseProblem,
-    FcProblem, FunctionProblem, Fused, LrnProblem, Over, Planes, PoolProblem, Problem,
-    ResampleProblem, SoftmaxProblem, StandardizeProblem, Values,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, DeconvProblem, Divisor, EltwiseKind,
+    EltwiseProblem, FcProblem, FunctionProblem, Fused, LrnProblem, Over, Planes, PoolProblem,
+    Problem, ResampleProblem, SoftmaxProblem, StandardizeProblem, Values,
 };
 use skimjit_models::ops::{Activation, BinaryOp, EltwiseOp, PostOps, Window};
 use skimjit_models::{ElementType, Elements, Op, Pattern, ValueId, Weight, WeightId, ops};
@@ -21,7 +21,7 @@ fn fused(post: &PostOps) -> Option<Fused> {
 /// False for what kernels cannot do behind a layer.
 fn can_be_fused(op: &Op) -> bool {
     let post = match op {
-        Op::Convolution(op) => op.post,
+        Op::Convolution(op) | Op::Deconvolution(op) => op.post,
         Op::InnerProduct(op) => op.post,
         Op::Eltwise(op) => op.post,
         Op::Binary(op) => op.post,
@@ -103,6 +103,7 @@ impl<'g> Analysis<'g> {
         }
         match &nodes[node].op {
             Op::Convolution(op) => Some(self.convolution(node, op)),
+            Op::Deconvolution(op) => self.deconvolution(node, op),
             Op::InnerProduct(op) if op.axis == 1 => Some(self.inner_product(node, op)),
             Op::Pooling(op) if !op.mask => Some(self.pooling(node, op)),
             Op::Lrn(op) => {
@@ -200,6 +201,25 @@ impl<'g> Analysis<'g> {
             ..self.plain(node, problem)
         }
         .with_weights(graph.weight(op.weights), self.bias(op.bias))
+    }
+
+    /// Of each channel by itself; others have become convolutions.
+    fn deconvolution(&self, node: usize, op: &'g ops::Convolution) -> Option<Job<'g>> {
+        let (src, dst) = (self.source(node), self.target(node));
+        if [src.c, dst.c] != [op.groups; 2] {
+            return None;
+        }
+        let problem = Problem::Deconv(DeconvProblem {
+            src,
+            dst,
+            window: op.window,
+            post: fused(&op.post),
+        });
+        let weights = self.graph.weight(op.weights);
+        Some(
+            self.plain(node, problem)
+                .with_weights(weights, self.bias(op.bias)),
+        )
     }
 
     fn inner_product(&self, node: usize, op: &ops::InnerProduct) -> Job<'g> {
