@@ -380,6 +380,10 @@ fn vectors<A: VectorAsm>(o: Draw) {
         |s| s.shl_i32(d, a, o.bits),
         [ins(Vpslld, [v(d), v(a), shift])],
     );
+    check::<A, 1>(
+        |s| s.shr_i32(d, a, o.bits),
+        [ins(Vpsrld, [v(d), v(a), shift])],
+    );
     check::<A, 1>(|s| s.load(d, mem), [ins(Vmovups, [v(d), at(mem)])]);
     check::<A, 1>(|s| s.store(mem, d), [ins(Vmovups, [at(mem), v(d)])]);
     check::<A, 1>(|s| s.load_lane0(d, mem), [ins(Vmovss, [x(d), at(mem)])]);

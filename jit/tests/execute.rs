@@ -113,6 +113,11 @@ fn arithmetic<S: VectorAsm>() {
         |a, _, _| float(bits(a) << 3),
     );
     lanewise::<S>(
+        "shr_i32",
+        |s| s.shr_i32(v0, v1, 3),
+        |a, _, _| float((bits(a) as u32 >> 3) as i32),
+    );
+    lanewise::<S>(
         "constant",
         |s| s.broadcast_imm(v0, -1.25, Gp::Rax),
         |_, _, _| -1.25,

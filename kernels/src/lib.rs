@@ -7,6 +7,7 @@
 pub mod binary;
 pub mod channelwise;
 mod compiled;
+pub mod deconv;
 pub mod dense_conv;
 pub mod eltwise;
 mod emit;
@@ -15,9 +16,11 @@ mod exponential;
 pub mod fc;
 mod flat;
 pub mod function;
+mod groups;
 mod layout;
 pub mod limits;
 mod lockstep;
+mod logarithm;
 pub mod lrn;
 pub mod padded_copy;
 pub mod peak;
@@ -35,9 +38,10 @@ mod variant;
 pub use compiled::{AlignedBuf, CompiledKernel, KernelArgs, KernelIo, MAX_OPERANDS};
 pub use layout::{Planes, gap};
 pub use problem::{
-    BinaryProblem, ChannelwiseProblem, ConvProblem, CopyProblem, EltwiseKind, EltwiseProblem,
-    Family, FamilyProblem, FcProblem, FunctionProblem, Fused, LrnProblem, Operands, PoolProblem,
-    Problem, ResampleProblem, SoftmaxProblem, StandardizeProblem,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, CopyProblem, DeconvProblem, Divisor,
+    EltwiseKind, EltwiseProblem, Family, FamilyProblem, FcProblem, FunctionProblem, Fused,
+    LrnProblem, Operands, Over, PoolProblem, Problem, ResampleProblem, SoftmaxProblem,
+    StandardizeProblem,
 };
 pub use skimjit_jit as jit;
 pub use variant::{

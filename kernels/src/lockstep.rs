@@ -64,6 +64,12 @@ impl<'a, A: VectorAsm> Lockstep<'a, A> {
         }
     }
 
+    pub fn shr_i32(&mut self, to: R, a: R, bits: u8) {
+        for member in self.members {
+            self.asm.shr_i32(member[to.0], member[a.0], bits);
+        }
+    }
+
     for_each_member! {
         vmov(to, a);
         vsqrt(to, a);
@@ -74,6 +80,8 @@ impl<'a, A: VectorAsm> Lockstep<'a, A> {
         vdiv(to, a, b);
         vmax(to, a, b);
         vmin(to, a, b);
+        add_i32(to, a, b);
+        sub_i32(to, a, b);
         fma(sum, a, b);
     }
 

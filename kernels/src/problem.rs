@@ -142,6 +142,22 @@ impl ConvProblem {
     }
 }
 
+/// Deconvolution of one image, each channel by itself.
+///
+/// `dst[c][y][x] = post(bias[c] + Σ wei[c][i][j] · src[c][(y + ph − i) / sh][(x + pw − j) / sw])`, the sum over the
+/// taps where both quotients are whole and inside the plane. Weights are `c × kh × kw`, row-major.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct DeconvProblem {
+    /// Input planes.
+    pub src: Planes,
+    /// Output planes, as many.
+    pub dst: Planes,
+    /// Kernel, stride, pad.
+    pub window: Window,
+    /// Fused activation.
+    pub post: Option<Fused>,
+}
+
 /// Inner product: `dst[n][o] = post(bias[o] + Σ wei[o][i] · src[n][i])`; rows of `src` and `dst` are
 /// contiguous (`inputs` and `outputs` elements).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -169,13 +185,15 @@ pub struct PoolProblem {
     pub relu: bool,
 }
 
-/// Across-channel LRN of one image: `dst = src · (k + alpha/size · Σ src²)^−beta`.
+/// LRN of one image: `dst = src · (k + alpha/elements · Σ src²)^−beta`, the sum over a window.
 #[derive(Clone, PartialEq, Debug)]
 pub struct LrnProblem {
     /// Both operands.
     pub planes: Planes,
-    /// Channels of the window, odd.
+    /// Channels of the window, or rows and columns, odd.
     pub size: u32,
+    /// The window lies in a plane, not across channels.
+    pub within_channel: bool,
     /// Alpha.
     pub alpha: f32,
     /// Beta.
@@ -250,21 +268,57 @@ pub struct BinaryProblem {
     pub post: Option<Fused>,
 }
 
-/// Softmax over the channels of each pixel.
+/// Which elements of planes make a group, of which one mean, sum or maximum is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Over {
+    /// The channels of each pixel.
+    Channels,
+    /// The rows of each column of a channel.
+    Rows,
+    /// The columns of each row of a channel.
+    Columns,
+    /// The pixels of each channel.
+    Plane,
+    /// All elements.
+    Image,
+}
+
+/// eˣ / Σ eˣ over groups, or its logarithm.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SoftmaxProblem {
     /// Both operands.
     pub planes: Planes,
+    /// Groups.
+    pub over: Over,
+    /// The logarithm of that.
+    pub log: bool,
 }
 
-/// (x − mean) / √(variance + eps) over the channels of each pixel.
+/// What a [`StandardizeProblem`] makes of x.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Divisor {
+    /// x − mean.
+    One,
+    /// (x − mean) / √(variance + eps).
+    Deviation,
+    /// (x − mean) / (√variance + eps).
+    DeviationAndEps,
+    /// x / √(Σx² + eps), times a factor for each channel.
+    Norm,
+}
+
+/// Elements by how far they are from the mean of their group, or by its norm.
 #[derive(Clone, PartialEq, Debug)]
 pub struct StandardizeProblem {
     /// Input planes.
     pub src: Planes,
     /// Output planes.
     pub dst: Planes,
-    /// Added to the variance.
+    /// Groups.
+    pub over: Over,
+    /// Formula.
+    pub divisor: Divisor,
+    /// Part of the divisor.
     pub eps: f32,
 }
 
@@ -273,6 +327,13 @@ pub struct StandardizeProblem {
 pub struct CopyProblem {
     /// Layout of the copy, and what is copied.
     pub staging: Staging,
+}
+
+impl StandardizeProblem {
+    /// There is a factor for each channel, as weights, and no mean is subtracted.
+    pub fn is_scaled(&self) -> bool {
+        self.divisor == Divisor::Norm
+    }
 }
 
 /// Resizing of planes of one image, along height and width.
@@ -329,6 +390,7 @@ macro_rules! families {
 
 families! {
     Conv(ConvProblem) = "convolutions";
+    Deconv(DeconvProblem) = "deconvolutions";
     Fc(FcProblem) = "inner products";
     Pool(PoolProblem) = "pooling";
     Lrn(LrnProblem) = "LRN";
@@ -359,6 +421,7 @@ impl Problem {
         let (src, dst) = match self {
             Self::Conv(p) if p.residual => (vec![p.src, p.dst], p.dst),
             Self::Conv(p) => (vec![p.src], p.dst),
+            Self::Deconv(p) => (vec![p.src], p.dst),
             Self::Fc(p) => (vec![row(p.inputs)], row(p.outputs)),
             Self::Pool(p) => (vec![p.src], p.dst),
             Self::Lrn(p) => (vec![p.planes], p.planes),
@@ -390,15 +453,20 @@ impl Problem {
                 let icg = u64::from(p.src.c) / u64::from(p.groups.max(1));
                 [p.dst.c.into(), icg.saturating_mul(kh * kw)]
             }
+            Self::Deconv(p) => {
+                let [kh, kw] = p.window.kernel.map(u64::from);
+                [p.dst.c.into(), kh * kw]
+            }
             Self::Fc(p) => [p.outputs.into(), p.inputs.into()],
             Self::Channelwise(p) => [p.dst.c.into(), 3],
+            Self::Standardize(p) if p.is_scaled() => [p.dst.c.into(), 1],
             _ => [0, 0],
         }
     }
 
     /// True for sums of products with a matrix of weights, whose zeros may be left out.
     pub fn is_weighted_sum(&self) -> bool {
-        matches!(self, Self::Conv(_) | Self::Fc(_))
+        matches!(self, Self::Conv(_) | Self::Deconv(_) | Self::Fc(_))
     }
 }
 

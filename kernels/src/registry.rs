@@ -3,8 +3,8 @@
 
 use crate::variant::{Cost, Unsupported, Variant};
 use crate::{
-    Problem, binary, channelwise, dense_conv, eltwise, fc, function, lrn, padded_copy, pool,
-    resample, softmax, sparse_conv, standardize,
+    Problem, binary, channelwise, deconv, dense_conv, eltwise, fc, function, lrn, padded_copy,
+    pool, resample, softmax, sparse_conv, standardize,
 };
 use skimjit_jit::Isa;
 use skimjit_models::Pattern;
@@ -22,12 +22,14 @@ pub static VARIANTS: &[&dyn Variant] = &[
     &sparse_conv::streamed::Streamed,
     &sparse_conv::spmm::Spmm,
     &sparse_conv::phase::Phase,
+    &deconv::Depthwise,
     &fc::gemv::Gemv,
     &fc::ell::Ell,
     &fc::sell::Sell,
     &pool::registers::Registers,
     &pool::lines::Lines,
-    &lrn::AcrossChannels,
+    &lrn::across::AcrossChannels,
+    &lrn::within::WithinChannel,
     &channelwise::Channelwise,
     &function::Function,
     &eltwise::Eltwise,

@@ -1,42 +1,46 @@
-//! Softmax over channels.
+//! Softmax.
 
-use crate::emit::{AUX, COUNT, DST, SRC, TMP, WEI, entry, load, load_args, store, vector_bytes};
+use crate::emit::{AUX, COUNT, DST, SRC, TMP, WEI, entry, load_args, store};
+use crate::groups::{Groups, RUNS, TO, vector_at};
 use crate::lockstep::{Lockstep, R};
 use crate::problem::check_planes;
-use crate::variant::{
-    Built, Cost, KernelError, Task, TypedVariant, Unsupported, Weighting, Weights, last_lanes,
-    vector_tasks,
-};
+use crate::variant::{Built, Cost, KernelError, TypedVariant, Unsupported, Weighting, Weights};
 use crate::{AlignedBuf, Extent, Footprint, SoftmaxProblem};
 use skimjit_jit::Isa;
-use skimjit_jit::asm::{Gp, Mem, V, VectorAsm};
+use skimjit_jit::asm::{Gp, M, Mem, V, VectorAsm};
 use skimjit_models::Pattern;
 
-/// Softmax over the channels of each pixel: subtract the maximum, exponentiate, divide by the sum.
+/// Softmax over groups: subtract the maximum, exponentiate, divide by the sum; or the logarithm of that, for which the
+/// logarithm of the sum is subtracted, and of which all are NaN where one of a group is ∞.
 ///
-/// * src, dst: planes of the same layout. Channels that lie side by side (pitch 1) are one row whose
-///   lanes are summed; otherwise a lane is a pixel.
-/// * task = some vectors of pixels, or the whole row.
+/// * src, dst: planes of the same layout. Where elements of a group lie side by side lanes are summed; otherwise a lane
+///   is a group.
+/// * task = some vectors of groups, or some groups.
 pub struct Softmax;
-
-const TASKS: u32 = 16;
 
 /// Address of the constants; there are no weights.
 const CONSTANTS: Gp = WEI;
+/// Vectors side by side, of one group.
+const VECTORS: u8 = 4;
+const MOST: V = V(3 * VECTORS);
+const SUM: V = V(3 * VECTORS + 1);
+/// Overwritten.
+const SPARE: V = V(3 * VECTORS + 2);
 
 impl TypedVariant for Softmax {
     type Problem = SoftmaxProblem;
     const NAME: &'static str = "softmax";
     const WEIGHTING: Weighting = Weighting::Unweighted;
-    const EXAMPLE: &'static str = "softmax src=5x3x3x16 density=100 bias=1 scale=1 seed=1";
+    const EXAMPLE: &'static str =
+        "softmax src=5x3x3x16 over=Channels density=100 bias=1 scale=1 seed=1";
 
     fn supports(problem: &SoftmaxProblem, _isa: Isa) -> Result<(), Unsupported> {
         check_planes(&problem.planes)
     }
     fn cost(problem: &SoftmaxProblem, _pattern: &Pattern, isa: Isa) -> Cost {
-        let elems = f64::from(problem.planes.hw()) * f64::from(problem.planes.c);
+        let groups = groups(problem);
         Cost {
-            cycles: elems / f64::from(isa.lanes()) * 25.0,
+            cycles: groups.vectors(isa.lanes()) * 25.0 + groups.reductions() * 30.0,
             code_bytes: 1024,
         }
     }
@@ -44,143 +48,149 @@ impl TypedVariant for Softmax {
         problem: &SoftmaxProblem,
         _weights: Weights<'_>,
     ) -> Result<Built, KernelError> {
-        let (planes, lanes) = (&problem.planes, A::LANES as u32);
-        let row = planes.hw() == 1 && planes.pitch == 1;
-        let along = if row { planes.c } else { planes.hw() };
+        let (groups, lanes) = (groups(problem), A::LANES as u32);
         let mut packed = AlignedBuf::new();
-        write_tables::<A>(&mut packed, last_lanes(along, lanes));
+        write_tables::<A>(&mut packed, groups.last_lanes(lanes));
         let mut asm = A::new();
-        let (entries, tasks) = if row {
-            let task = Task {
-                count: 1,
-                cost: 1.0,
-                ..Task::default()
-            };
-            let whole = along.div_ceil(lanes) - 1;
-            (vec![emit_row(&mut asm, whole)], vec![task])
+        let lasts: &[bool] = if groups.side_by_side {
+            &[false, true]
         } else {
-            let entries = [false, true].map(|last| emit_pixels(&mut asm, problem, last));
-            (entries.to_vec(), vector_tasks(along, lanes, TASKS))
+            &[true]
         };
-        let footprint = Footprint::new(Extent::of(planes), Extent::of(planes));
-        Ok(Built::new(asm, entries, packed, tasks, footprint))
+        let emit = |&last: &bool| emit(&mut asm, &groups, problem.log, last);
+        let entries: Vec<usize> = lasts.iter().map(emit).collect();
+        let extent = Extent::of(&problem.planes);
+        let footprint = Footprint::new(extent, extent);
+        Ok(Built::new(
+            asm,
+            entries,
+            packed,
+            groups.tasks(lanes),
+            footprint,
+        ))
     }
 }
 
-/// Offset of the tail's mask, then of its additive mask (0 inside, lowest outside).
-fn tail() -> [Mem; 2] {
-    [0, 64].map(|at| Mem::new(AUX, at))
+fn groups(problem: &SoftmaxProblem) -> Groups {
+    Groups::new([&problem.planes; 2], problem.over, false)
 }
 
-fn write_tables<A: VectorAsm>(packed: &mut AlignedBuf, tail_lanes: u32) {
-    packed.extend(&A::first_lanes(tail_lanes));
+/// The mask of the last vector, then its additive mask (0 inside, −∞ outside).
+fn write_tables<A: VectorAsm>(packed: &mut AlignedBuf, last_lanes: u32) {
+    packed.extend(&A::first_lanes(last_lanes));
     packed.align(64);
-    packed.extend_f32(
-        (0..A::LANES as u32).map(|lane| if lane < tail_lanes { 0.0 } else { -f32::MAX }),
-    );
+    packed.extend_f32((0..A::LANES as u32).map(|lane| {
+        if lane < last_lanes {
+            0.0
+        } else {
+            f32::NEG_INFINITY
+        }
+    }));
 }
 
-/// `x = e^(x − most)`; overwrites others.
-fn emit_exp<A: VectorAsm>(asm: &mut A, [x, most]: [V; 2]) {
-    let (n, t) = (V(4), V(5));
-    asm.vsub(x, x, most);
-    Lockstep::new(asm, CONSTANTS, &[vec![x, n, t]]).exp(R(0), [R(1), R(2)]);
-    asm.vmov(x, n);
-}
-
-/// Walks `whole` vectors and the tail of a row: loads each (outside lanes lowest), calls `body` with
-/// the vector in `x`, and stores it when `store` is set.
-fn emit_walk<A: VectorAsm>(
-    asm: &mut A,
-    whole: u32,
-    from: Gp,
-    x: V,
-    store: bool,
-    body: impl Fn(&mut A),
-) {
-    const AT: Gp = Gp::R9;
-    let [mask_mem, lowest] = tail();
-    let mask = A::mask(1, V(15));
-    asm.mov_imm(AT, 0);
-    if whole > 0 {
-        asm.mov_imm(TMP, i64::from(whole));
-        asm.counted_loop(TMP, |asm| {
-            asm.load(x, Mem::indexed(from, AT, 1, 0));
-            body(asm);
-            if store {
-                asm.store(Mem::indexed(DST, AT, 1, 0), x);
-            }
-            asm.add_imm(AT, vector_bytes::<A>());
-        });
-    }
-    asm.load_mask(mask, mask_mem);
-    asm.load_masked(x, Mem::indexed(from, AT, 1, 0), mask);
-    asm.vadd_mem(x, x, lowest);
-    body(asm);
-    if store {
-        asm.store_masked(Mem::indexed(DST, AT, 1, 0), x, mask);
-    }
-}
-
-fn emit_row<A: VectorAsm>(asm: &mut A, whole: u32) -> usize {
-    let (x, most, sum, tmp) = (V(0), V(1), V(2), V(3));
-    load_args(asm);
-    asm.lea_constants(CONSTANTS);
-    asm.broadcast_imm(most, f32::NEG_INFINITY, TMP);
-    emit_walk(asm, whole, SRC, x, false, |asm| asm.vmax(most, most, x));
-    asm.max_lanes(most, most, tmp);
-    asm.broadcast_lane0(most, most);
-    asm.zero(sum);
-    emit_walk(asm, whole, SRC, x, true, |asm| {
-        emit_exp(asm, [x, most]);
-        asm.vadd(sum, sum, x);
-    });
-    asm.sum_lanes(sum, sum, tmp);
-    asm.broadcast_lane0(sum, sum);
-    emit_walk(asm, whole, DST, x, true, |asm| asm.vdiv(x, x, sum));
-    asm.ret();
-    0
-}
-
-/// Channels one after the other, a lane per pixel; `last`: one vector whose accesses are masked.
-fn emit_pixels<A: VectorAsm>(asm: &mut A, problem: &SoftmaxProblem, last: bool) -> usize {
-    const FROM: Gp = Gp::R9;
-    const TO: Gp = Gp::R10;
-    let (x, most, sum) = (V(0), V(1), V(2));
-    let mask = A::mask(1, V(15));
-    let pitch = problem.planes.pitch as i32 * 4;
-    let masked = last.then_some(mask);
-    let channels = |asm: &mut A, from: Gp, stored: bool, body: &dyn Fn(&mut A)| {
-        asm.mov(FROM, from);
-        asm.mov(TO, DST);
-        asm.mov_imm(TMP, i64::from(problem.planes.c));
-        asm.counted_loop(TMP, |asm| {
-            load(asm, x, Mem::new(FROM, 0), masked);
-            body(asm);
-            if stored {
-                store(asm, Mem::new(TO, 0), x, masked);
-            }
-            asm.add_imm(FROM, pitch);
-            asm.add_imm(TO, pitch);
-        });
-    };
-    entry(asm, &[], |asm| {
+/// `last`: some of what is loaded is masked.
+fn emit<A: VectorAsm>(asm: &mut A, groups: &Groups, log: bool, last: bool) -> usize {
+    let mask = last.then(|| A::mask(1, V(15)));
+    entry(asm, &[RUNS], |asm| {
         load_args(asm);
         asm.lea_constants(CONSTANTS);
-        if last {
-            asm.load_mask(mask, tail()[0]);
+        if let Some(mask) = mask {
+            asm.load_mask(mask, Mem::new(AUX, 0));
         }
         asm.counted_loop(COUNT, |asm| {
-            asm.broadcast_imm(most, f32::NEG_INFINITY, TMP);
-            channels(asm, SRC, false, &|asm| asm.vmax(most, most, x));
-            asm.zero(sum);
-            channels(asm, SRC, true, &|asm| {
-                emit_exp(asm, [x, most]);
-                asm.vadd(sum, sum, x);
-            });
-            channels(asm, DST, true, &|asm| asm.vdiv(x, x, sum));
-            asm.add_imm(SRC, vector_bytes::<A>());
-            asm.add_imm(DST, vector_bytes::<A>());
+            Group { groups, log, mask }.emit(asm);
+            groups.advance(asm, 1);
         });
     })
+}
+
+/// One group, or a vector of groups.
+struct Group<'a> {
+    groups: &'a Groups,
+    log: bool,
+    mask: Option<M>,
+}
+
+impl Group<'_> {
+    fn emit<A: VectorAsm>(&self, asm: &mut A) {
+        let reduces = !self.groups.side_by_side;
+        asm.broadcast_imm(MOST, f32::NEG_INFINITY, TMP);
+        self.walk(asm, SRC, &|asm, xs, _| {
+            xs.iter().for_each(|&x| asm.vmax(MOST, MOST, x));
+        });
+        if reduces {
+            asm.max_lanes(MOST, MOST, SPARE);
+            asm.broadcast_lane0(MOST, MOST);
+        }
+        asm.zero(SUM);
+        self.walk(asm, SRC, &|asm, xs, mask| {
+            self.add_exponentials(asm, xs, mask)
+        });
+        if reduces {
+            asm.sum_lanes(SUM, SUM, SPARE);
+            asm.broadcast_lane0(SUM, SUM);
+        }
+        match self.log {
+            true => self.subtract_logarithm(asm),
+            false => self.divide(asm),
+        }
+    }
+
+    /// `body` with each vector of the group and the mask with which it is stored; lanes outside are −∞.
+    fn walk<A: VectorAsm>(&self, asm: &mut A, from: Gp, body: &dyn Fn(&mut A, &[V], Option<M>)) {
+        let side_by_side = self.groups.side_by_side;
+        let count = if side_by_side { 1 } else { VECTORS };
+        let xs: Vec<V> = (0..count).map(V).collect();
+        self.groups
+            .walk(asm, from, (&xs, self.mask), &|_| {}, &|asm, count, mask| {
+                if mask.is_some() && !side_by_side {
+                    asm.vadd_mem(xs[0], xs[0], Mem::new(AUX, 64));
+                }
+                body(asm, &xs[..count], mask);
+            });
+    }
+
+    /// Adds up `e^(x − most)`, which is stored unless only the sum is wanted.
+    fn add_exponentials<A: VectorAsm>(&self, asm: &mut A, xs: &[V], mask: Option<M>) {
+        let members: Vec<Vec<V>> = xs
+            .iter()
+            .map(|x| [0, 1, 2].map(|r| V(x.0 + r * VECTORS)).to_vec())
+            .collect();
+        xs.iter().for_each(|&x| asm.vsub(x, x, MOST));
+        Lockstep::new(asm, CONSTANTS, &members).exp(R(0), [R(1), R(2)]);
+        for (i, member) in members.iter().enumerate() {
+            if !self.log {
+                store(asm, vector_at::<A>(TO, i), member[1], mask);
+            }
+            asm.vadd(SUM, SUM, member[1]);
+        }
+    }
+
+    fn divide<A: VectorAsm>(&self, asm: &mut A) {
+        // Never small: the maximum's exponential is 1.
+        asm.broadcast_imm(SPARE, 1.0, TMP);
+        asm.vdiv(SUM, SPARE, SUM);
+        self.walk(asm, DST, &|asm, xs, mask| {
+            for (i, &x) in xs.iter().enumerate() {
+                asm.vmul(x, x, SUM);
+                store(asm, vector_at::<A>(TO, i), x, mask);
+            }
+        });
+    }
+
+    fn subtract_logarithm<A: VectorAsm>(&self, asm: &mut A) {
+        let members = [vec![V(0), V(1), V(2), V(3)]];
+        asm.vmov(V(0), SUM);
+        Lockstep::new(asm, CONSTANTS, &members).log_of_normal(R(0), [R(1), R(2), R(3)]);
+        // What is not finite stays so: the logarithm looks at bits.
+        asm.vsub(SPARE, SUM, SUM);
+        asm.vadd(SUM, V(0), SPARE);
+        self.walk(asm, SRC, &|asm, xs, mask| {
+            for (i, &x) in xs.iter().enumerate() {
+                asm.vsub(x, x, MOST);
+                asm.vsub(x, x, SUM);
+                store(asm, vector_at::<A>(TO, i), x, mask);
+            }
+        });
+    }
 }

@@ -119,6 +119,7 @@ pub fn hash_problem(problem: &Problem, hasher: &mut SpecHasher) {
     discriminant(problem).hash(hasher);
     match problem {
         Problem::Conv(problem) => problem.hash(hasher),
+        Problem::Deconv(problem) => problem.hash(hasher),
         Problem::Fc(problem) => problem.hash(hasher),
         Problem::Pool(problem) => problem.hash(hasher),
         Problem::Channelwise(problem) => problem.hash(hasher),
@@ -131,17 +132,25 @@ pub fn hash_problem(problem: &Problem, hasher: &mut SpecHasher) {
         }
         Problem::Softmax(problem) => problem.hash(hasher),
         Problem::Copy(problem) => problem.hash(hasher),
-        Problem::Standardize(StandardizeProblem { src, dst, eps }) => {
-            (src, dst, eps.to_bits()).hash(hasher);
-        }
+        Problem::Standardize(StandardizeProblem {
+            src,
+            dst,
+            over,
+            divisor,
+            eps,
+        }) => (src, dst, over, divisor, eps.to_bits()).hash(hasher),
         Problem::Binary(problem) => problem.hash(hasher),
         Problem::Lrn(LrnProblem {
             planes,
             size,
+            within_channel,
             alpha,
             beta,
             k,
-        }) => (planes, size, [alpha, beta, k].map(|x| x.to_bits())).hash(hasher),
+        }) => {
+            let numbers = [alpha, beta, k].map(|x| x.to_bits());
+            (planes, size, within_channel, numbers).hash(hasher);
+        }
         Problem::Eltwise(EltwiseProblem {
             elems,
             operands,

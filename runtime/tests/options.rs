@@ -68,6 +68,7 @@ fn problems_that_differ_in_a_number_have_other_hashes() {
         Problem::Lrn(LrnProblem {
             planes,
             size,
+            within_channel: false,
             alpha,
             beta,
             k,

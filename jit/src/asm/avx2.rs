@@ -213,6 +213,10 @@ impl VectorAsm for Avx2Asm {
         assert!(bits < 32, "shift by {bits} bits");
         x64!(self.scalar, vpslld Ry(y(dst)), Ry(y(a)), bits as i8);
     }
+    fn shr_i32(&mut self, dst: V, a: V, bits: u8) {
+        assert!(bits < 32, "shift by {bits} bits");
+        x64!(self.scalar, vpsrld Ry(y(dst)), Ry(y(a)), bits as i8);
+    }
 
     fn gather(&mut self, dst: V, base: Gp, idx: V, scale: u8, tmp: M) {
         let (dst, index, mask) = (y(dst), y(idx), m(tmp));

@@ -63,6 +63,14 @@ impl Avx512Asm {
             .put(evex::encode(op, Mode::PLAIN, z(dst), 0, &Rm::Reg(z(a))));
     }
 
+    /// Shift by an immediate: the destination is in vvvv, the reg field extends the opcode.
+    fn shift(&mut self, extension: u8, dst: V, a: V, bits: u8) {
+        assert!(bits < 32, "shift by {bits} bits");
+        let rm = Rm::Reg(z(a));
+        let inst = evex::encode(op::VPSHIFTD_IMM, Mode::PLAIN, extension, z(dst), &rm);
+        self.scalar.put(inst.imm8(bits));
+    }
+
     /// `op dst, a, imm`.
     #[inline]
     fn reg2_imm(&mut self, op: Opcode, dst: V, a: V, imm: u8) {
@@ -241,11 +249,10 @@ impl VectorAsm for Avx512Asm {
         self.reg2(op::VCVTPS2DQ, dst, a);
     }
     fn shl_i32(&mut self, dst: V, a: V, bits: u8) {
-        assert!(bits < 32, "shift by {bits} bits");
-        // The destination is in vvvv; the reg field extends the opcode.
-        let rm = Rm::Reg(z(a));
-        let inst = evex::encode(op::VPSLLD_IMM, Mode::PLAIN, op::VPSLLD_IMM_EXT, z(dst), &rm);
-        self.scalar.put(inst.imm8(bits));
+        self.shift(op::VPSLLD_IMM_EXT, dst, a, bits);
+    }
+    fn shr_i32(&mut self, dst: V, a: V, bits: u8) {
+        self.shift(op::VPSRLD_IMM_EXT, dst, a, bits);
     }
 
     fn gather(&mut self, dst: V, base: Gp, idx: V, scale: u8, tmp: M) {

@@ -341,6 +341,8 @@ pub trait VectorAsm: Sized {
     fn sub_i32(&mut self, dst: V, a: V, b: V);
     /// `i32` lanes: `dst = a << bits`.
     fn shl_i32(&mut self, dst: V, a: V, bits: u8);
+    /// `u32` lanes: `dst = a >> bits`.
+    fn shr_i32(&mut self, dst: V, a: V, bits: u8);
 
     /// `dst[i] = src[idx[i]]` (`i32` lanes of `idx`, modulo LANES).
     fn permute(&mut self, dst: V, idx: V, src: V);

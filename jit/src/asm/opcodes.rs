@@ -60,9 +60,10 @@ pub(super) const VPANDD: Opcode = op(M0F, P66, 0xDB, FULL);
 pub(super) const VPXORD: Opcode = op(M0F, P66, 0xEF, FULL);
 pub(super) const VPADDD: Opcode = op(M0F, P66, 0xFE, FULL);
 pub(super) const VPSUBD: Opcode = op(M0F, P66, 0xFA, FULL);
-/// Shift by an immediate; [`VPSLLD_IMM_EXT`] goes into the reg field.
-pub(super) const VPSLLD_IMM: Opcode = op(M0F, P66, 0x72, FULL);
+/// Shift by an immediate; one of the following goes into the reg field.
+pub(super) const VPSHIFTD_IMM: Opcode = op(M0F, P66, 0x72, FULL);
 pub(super) const VPSLLD_IMM_EXT: u8 = 6;
+pub(super) const VPSRLD_IMM_EXT: u8 = 2;
 
 pub(super) const VUNPCKLPS: Opcode = op(M0F, NP, 0x14, FULL);
 pub(super) const VUNPCKHPS: Opcode = op(M0F, NP, 0x15, FULL);

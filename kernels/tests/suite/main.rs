@@ -50,6 +50,11 @@ fn conv_layers() {
     run(table::conv_layers());
 }
 
+#[test]
+fn deconvolutions() {
+    run(table::deconvs());
+}
+
 /// Checklist 36.
 #[test]
 fn inner_products() {

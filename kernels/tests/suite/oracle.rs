@@ -7,13 +7,13 @@ use crate::data::Data;
 use crate::function;
 use crate::spec::Spec;
 use skimjit_kernels::{
-    BinaryProblem, ChannelwiseProblem, ConvProblem, CopyProblem, EltwiseKind, EltwiseProblem,
-    FcProblem, FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
-    SoftmaxProblem, StandardizeProblem,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, CopyProblem, DeconvProblem, Divisor,
+    EltwiseKind, EltwiseProblem, FcProblem, FunctionProblem, Fused, LrnProblem, Over, Planes,
+    PoolProblem, Problem, ResampleProblem, SoftmaxProblem, StandardizeProblem,
 };
 use skimjit_models::ops::{
-    Activation, Binary, BinaryOp, Convolution, Eltwise, EltwiseOp, InnerProduct, Lrn, PRelu,
-    PoolMethod, Pooling, PostOps, Rounding, Scale, Standardize,
+    Activation, Binary, BinaryOp, Convolution, Eltwise, EltwiseOp, InnerProduct, Lrn, Mvn,
+    Normalize, PRelu, PoolMethod, Pooling, PostOps, Rounding, Scale, Standardize,
 };
 use skimjit_models::{Op, Pattern, Shape, TensorRef, Weight, WeightId};
 use std::sync::Arc;
@@ -50,7 +50,7 @@ pub fn expected(spec: &Spec, data: &Data) -> Expected {
     expected
 }
 
-/// Elements of a weighted sum that has an operand that is not finite.
+/// Elements of a sum that has an operand that is not finite.
 fn sums_over_special(problem: &Problem, data: &Data) -> Vec<bool> {
     let special = |x: &f32| if x.is_finite() { 0.0 } else { 1.0 };
     let (layout, values) = &data.src[0];
@@ -70,6 +70,13 @@ fn sums_over_special(problem: &Problem, data: &Data) -> Vec<bool> {
             };
             conv(&plain, &found)
         }
+        Problem::Deconv(p) => {
+            let plain = DeconvProblem {
+                post: None,
+                ..p.clone()
+            };
+            deconv(&plain, &found)
+        }
         Problem::Fc(p) => fc(
             &FcProblem {
                 post: None,
@@ -77,6 +84,8 @@ fn sums_over_special(problem: &Problem, data: &Data) -> Vec<bool> {
             },
             &found,
         ),
+        // The logarithm of an infinite sum.
+        Problem::Softmax(p) if p.log => return groups_with_infinity(p, values),
         _ => return vec![],
     };
     counts.value.iter().map(|&count| count > 0.0).collect()
@@ -85,6 +94,7 @@ fn sums_over_special(problem: &Problem, data: &Data) -> Vec<bool> {
 fn values(spec: &Spec, data: &Data) -> Expected {
     match &spec.problem {
         Problem::Conv(p) => conv(p, data),
+        Problem::Deconv(p) => deconv(p, data),
         Problem::Fc(p) => fc(p, data),
         Problem::Pool(p) => pool(p, data),
         Problem::Lrn(p) => lrn(p, data),
@@ -210,6 +220,37 @@ fn conv(p: &ConvProblem, data: &Data) -> Expected {
     .finish()
 }
 
+fn deconv(p: &DeconvProblem, data: &Data) -> Expected {
+    let [kh, kw] = p.window.kernel;
+    let bias = (!data.bias.is_empty()).then_some(WeightId(1));
+    let op = Op::Deconvolution(Convolution {
+        window: p.window,
+        oc: p.dst.c,
+        groups: p.dst.c,
+        weights: WeightId(0),
+        bias,
+        post: PostOps::default(),
+    });
+    let run = |src: &[f32], values: Vec<f32>, bias: Vec<f32>| {
+        let mut weights = vec![tensor(&[p.dst.c, 1, kh, kw], values)];
+        if !bias.is_empty() {
+            weights.push(tensor(&[p.dst.c], bias));
+        }
+        let (src_shape, dst_shape) = (image(&p.src), image(&p.dst));
+        evaluate(&op, &[(&src_shape, src)], &weights, &dst_shape)
+    };
+    let src = &data.src[0].1;
+    Sums {
+        sums: run(src, data.values.clone(), data.bias.clone()),
+        magnitudes: run(&absolute(src), absolute(&data.values), absolute(&data.bias)),
+        pixels: p.dst.hw() as usize,
+        pattern: &data.pattern,
+        residual: None,
+        post: p.post,
+    }
+    .finish()
+}
+
 fn fc(p: &FcProblem, data: &Data) -> Expected {
     let bias = (!data.bias.is_empty()).then_some(WeightId(1));
     let weights = WeightId(0);
@@ -296,20 +337,22 @@ fn lrn(p: &LrnProblem, data: &Data) -> Expected {
         beta,
         k,
         planes,
+        within_channel,
     } = p;
     let op = Op::Lrn(Lrn {
         size,
         alpha,
         beta,
         k,
-        within_channel: false,
+        within_channel,
     });
     let shape = image(&planes);
     let value = evaluate(&op, &[(&shape, &data.src[0].1)], &[], &shape);
     let value: Vec<f64> = value.into_iter().map(f64::from).collect();
     // All terms of the denominator are positive: its relative error is that of the sum, and roots
     // and the division add one rounding each.
-    let relative = f64::from(size + 12) * U;
+    let terms = if within_channel { size * size } else { size };
+    let relative = f64::from(terms + 12) * U;
     let tolerance = value
         .iter()
         .map(|value| value.abs() * relative + TINY)
@@ -450,25 +493,74 @@ fn binary(p: &BinaryProblem, data: &Data) -> Expected {
     Expected::new(value, tolerance)
 }
 
+/// A shape in which groups are elements along one axis, and that axis.
+fn along(p: &Planes, over: Over) -> (Shape, u32) {
+    let (dims, axis) = match over {
+        Over::Channels => (vec![1, p.c, p.h, p.w], 1),
+        Over::Rows => (vec![1, p.c, p.h, p.w], 2),
+        Over::Columns => (vec![1, p.c, p.h, p.w], 3),
+        Over::Plane => (vec![1, p.c, p.hw()], 2),
+        Over::Image => (vec![1, p.c * p.hw()], 1),
+    };
+    (Shape::new(&dims[..]).expect("test shapes are valid"), axis)
+}
+
+/// Where the elements of each group are.
+fn groups(shape: &Shape, axis: u32) -> Vec<Vec<usize>> {
+    let axis = axis as usize;
+    let (outer, inner) = (
+        shape.count_of(0, axis),
+        shape.count_of(axis + 1, shape.rank()),
+    );
+    let count = shape.dim(axis) as usize;
+    let group = |o: usize, i: usize| (0..count).map(|k| (o * count + k) * inner + i).collect();
+    let groups = (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i)));
+    groups.map(|(o, i)| group(o, i)).collect()
+}
+
+fn groups_with_infinity(p: &SoftmaxProblem, values: &[f32]) -> Vec<bool> {
+    let (shape, axis) = along(&p.planes, p.over);
+    let mut found = vec![false; values.len()];
+    for group in groups(&shape, axis) {
+        let infinite = group.iter().any(|&at| values[at] == f32::INFINITY);
+        group.into_iter().for_each(|at| found[at] = infinite);
+    }
+    found
+}
+
 fn softmax(p: &SoftmaxProblem, data: &Data) -> Expected {
-    let shape = image(&p.planes);
+    let (shape, axis) = along(&p.planes, p.over);
     let src = &data.src[0].1;
-    let value = evaluate(&Op::Softmax { axis: 1 }, &[(&shape, src)], &[], &shape);
+    let op = match p.log {
+        true => Op::LogSoftmax { axis },
+        false => Op::Softmax { axis },
+    };
+    let value = evaluate(&op, &[(&shape, src)], &[], &shape);
     let value: Vec<f64> = value.into_iter().map(f64::from).collect();
-    let (channels, pixels) = (p.planes.c as usize, p.planes.hw() as usize);
     let mut tolerance = vec![0.0; value.len()];
-    for pixel in 0..pixels {
-        let at = |c: usize| c * pixels + pixel;
-        let most = (0..channels)
-            .map(|c| f64::from(src[at(c)]))
+    for group in groups(&shape, axis) {
+        let most = group
+            .iter()
+            .map(|&at| f64::from(src[at]))
             .fold(f64::MIN, f64::max);
         // An error of the argument is a relative error of the exponential.
-        let distance = |c: usize| most - f64::from(src[at(c)]);
-        let mean: f64 = (0..channels).map(|c| value[at(c)] * distance(c)).sum();
-        for c in 0..channels {
+        let distance = |at: usize| most - f64::from(src[at]);
+        let share = |at: usize| if p.log { value[at].exp() } else { value[at] };
+        let mean: f64 = group
+            .iter()
+            .map(|&at| share(at) * distance(at).min(1e30))
+            .sum();
+        let count = group.len() as f64;
+        for at in group {
             // Arguments below −87 give e⁻⁸⁷.
-            let relative = U * (distance(c).min(90.0) + mean + channels as f64 + 16.0);
-            tolerance[at(c)] = value[at(c)] * relative + (channels + 32) as f64 * 2.0 * TINY;
+            let sum = mean + count + 16.0;
+            tolerance[at] = match p.log {
+                true => U * (2.0 * distance(at) + 3.0 * most.abs() + sum) + TINY,
+                false => {
+                    let relative = U * (distance(at).min(90.0) + sum);
+                    value[at] * relative + (count + 32.0) * 2.0 * TINY
+                }
+            };
         }
     }
     Expected::new(value, tolerance)
@@ -486,31 +578,73 @@ fn copied(p: &CopyProblem, data: &Data) -> Expected {
     Expected::new(value, tolerance)
 }
 
+/// The op of a problem, in the shape in which it has one.
+fn standardizing(p: &StandardizeProblem, data: &Data) -> (Op, Vec<Arc<Weight>>, Shape) {
+    let (shape, axis) = along(&p.src, p.over);
+    let eps = p.eps;
+    match p.divisor {
+        Divisor::Deviation => {
+            let end = Some(axis + 1);
+            (
+                Op::Standardize(Standardize { axis, end, eps }),
+                vec![],
+                shape,
+            )
+        }
+        Divisor::DeviationAndEps | Divisor::One => {
+            let op = Mvn {
+                normalize_variance: p.divisor != Divisor::One,
+                across_channels: false,
+                eps,
+            };
+            let axis = axis as usize;
+            let dims = [1, shape.count_of(0, axis) as u32, 1, shape.dim(axis)];
+            (
+                Op::Mvn(op),
+                vec![],
+                Shape::new(dims).expect("test shapes are valid"),
+            )
+        }
+        Divisor::Norm => {
+            let op = Normalize {
+                across_spatial: p.over == Over::Image,
+                eps,
+                scale: WeightId(0),
+            };
+            let scale = tensor(&[p.src.c], data.values.clone());
+            (Op::Normalize(op), vec![scale], image(&p.src))
+        }
+    }
+}
+
 fn standardize(p: &StandardizeProblem, data: &Data) -> Expected {
-    let shape = image(&p.src);
     let src = &data.src[0].1;
-    let op = Standardize {
-        axis: 1,
-        end: Some(2),
-        eps: p.eps,
-    };
-    let value = evaluate(&Op::Standardize(op), &[(&shape, src)], &[], &shape);
+    let (op, weights, of_op) = standardizing(p, data);
+    let value = evaluate(&op, &[(&of_op, src)], &weights, &of_op);
     let value: Vec<f64> = value.into_iter().map(f64::from).collect();
-    let (channels, pixels) = (p.src.c as usize, p.src.hw() as usize);
+    let (shape, axis) = along(&p.src, p.over);
     let mut tolerance = vec![0.0; value.len()];
-    for pixel in 0..pixels {
-        let at = |c: usize| c * pixels + pixel;
-        let x = |c: usize| f64::from(src[at(c)]);
-        let share = 1.0 / channels as f64;
-        let magnitude = (0..channels).map(|c| x(c).abs()).sum::<f64>() * share;
-        let mean = (0..channels).map(x).sum::<f64>() * share;
-        let variance = (0..channels).map(|c| (x(c) - mean).powi(2)).sum::<f64>() * share;
-        let deviation = (variance + f64::from(p.eps)).sqrt();
-        let terms = channels as f64 + 8.0;
-        for c in 0..channels {
+    for group in groups(&shape, axis) {
+        let x = |at: usize| f64::from(src[at]);
+        let mean_of = |of: &dyn Fn(usize) -> f64| {
+            group.iter().map(|&at| of(at)).sum::<f64>() / group.len() as f64
+        };
+        let magnitude = mean_of(&|at| x(at).abs());
+        let mean = mean_of(&x);
+        let variance = mean_of(&|at| (x(at) - mean).powi(2));
+        let eps = f64::from(p.eps);
+        let divisor = match p.divisor {
+            Divisor::One => 1.0,
+            Divisor::Deviation => (variance + eps).sqrt(),
+            Divisor::DeviationAndEps => variance.sqrt() + eps,
+            // There is no mean that is off.
+            Divisor::Norm => f64::INFINITY,
+        };
+        let terms = group.len() as f64 + 8.0;
+        for &at in &group {
             // Errors of the mean and of the sum of squares.
-            let shift = U * (terms * magnitude + x(c).abs()) / deviation;
-            tolerance[at(c)] = 2.0 * shift + U * terms * value[at(c)].abs() + TINY;
+            let shift = U * (terms * magnitude + x(at).abs()) / divisor;
+            tolerance[at] = 2.0 * shift + U * terms * value[at].abs() + TINY;
         }
     }
     Expected::new(value, tolerance)

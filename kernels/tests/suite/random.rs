@@ -2,8 +2,8 @@
 
 use crate::function;
 use crate::harness::check;
-use crate::spec::{BINARY_OPS, COORDINATES, METHODS, Spec};
-use crate::table::{Dims, Layout, POOLINGS, conv, pool, resample};
+use crate::spec::{BINARY_OPS, COORDINATES, METHODS, OVER, Spec};
+use crate::table::{Dims, Layout, POOLINGS, conv, deconv, pool, resample, standardizing};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError};
 use skimjit_kernels::stage::Staging;
@@ -186,6 +186,22 @@ proptest! {
     }
 
     #[test]
+    fn any_deconvolution(
+        size in (1..=20u32, pair(1..=20)), kernel in pair(1..=20), stride in pair(1..=20), pads in [pair(0..=6), pair(0..=6)],
+        layouts in [layout(), layout()], post in post(), special in any::<bool>(), data in data(),
+    ) {
+        let (c, [h, w]) = size;
+        let [pad_begin, pad_end] = pads;
+        let window = Window { kernel, stride, pad_begin, pad_end, dilation: [1, 1] };
+        // What a function makes of infinities is not the sum's.
+        let post = if special { None } else { post };
+        if let Some(problem) = deconv([c, h, w], window, layouts, post) {
+            let spec = spec(Problem::Deconv(problem), data);
+            verdict(&if special { spec.special() } else { spec })?;
+        }
+    }
+
+    #[test]
     fn any_resizing(
         size in (1..=20u32, pair(1..=40)), sizes in [resizing(), resizing()],
         method in prop::sample::select(&METHODS[..]), coordinates in prop::sample::select(&COORDINATES[..]),
@@ -227,10 +243,12 @@ proptest! {
     fn any_lrn(
         size in prop::sample::select(&[1u32, 3, 5, 7, 9][..]),
         beta in prop::sample::select(&[0.5f32, 0.75, 1.0][..]), c in 1..=30u32, hw in pair(1..=12),
-        alpha in 0.0..4.0f32, k in 0.5..3.0f32, layout in layout(), seed in 0..1_000_000u64,
+        alpha in 0.0..4.0f32, k in 0.5..3.0f32, layout in layout(), within_channel in any::<bool>(),
+        seed in 0..1_000_000u64,
     ) {
-        let planes = layout.planes(c, hw[0], hw[1], hw[1] + 1);
-        let problem = Problem::Lrn(LrnProblem { planes, size, alpha, beta, k });
+        let planes = layout.planes(c, hw[0], hw[1] * if within_channel { 4 } else { 1 }, hw[1] + 1);
+        let k = if within_channel { 1.0 } else { k };
+        let problem = Problem::Lrn(LrnProblem { planes, size, within_channel, alpha, beta, k });
         verdict(&Spec::new(problem).scale(10.0).seed(seed))?;
     }
 
@@ -291,11 +309,12 @@ proptest! {
 
     #[test]
     fn any_standardization(
-        c in 1..=70u32, [h, w] in pair(1..=12), layouts in [layout(), layout()],
-        magnitude in -3..4i32, seed in 0..1_000_000u64,
+        c in 1..=70u32, [h, w] in pair(1..=12), wider in 1..=9u32, layouts in [layout(), layout()],
+        (over, divisor) in prop::sample::select(standardizing()), magnitude in -3..4i32, seed in 0..1_000_000u64,
     ) {
+        let w = w * wider;
         let [src, dst] = layouts.map(|layout| layout.planes(c, h, w, w + 1));
-        let problem = StandardizeProblem { src, dst, eps: 1e-5 };
+        let problem = StandardizeProblem { src, dst, over, divisor, eps: 1e-5 };
         let spec = Spec::new(Problem::Standardize(problem)).seed(seed);
         verdict(&spec.scale(10f32.powi(magnitude)))?;
     }
@@ -322,11 +341,12 @@ proptest! {
     #[test]
     fn any_softmax(
         c in 1..=70u32, hw in pair(1..=7), layout in layout(), row in any::<bool>(),
+        over in prop::sample::select(&OVER[..]), log in any::<bool>(), wider in 1..=30u32,
         magnitude in -3..30i32, seed in 0..1_000_000u64,
     ) {
-        let [h, w] = if row { [1, 1] } else { hw };
+        let [h, w] = if row { [1, 1] } else { [hw[0], hw[1] * wider] };
         let layout = if row { Layout::Compact } else { layout };
-        let problem = SoftmaxProblem { planes: layout.planes(c, h, w, w + 1) };
+        let problem = SoftmaxProblem { planes: layout.planes(c, h, w, w + 1), over, log };
         let spec = Spec::new(Problem::Softmax(problem)).seed(seed);
         verdict(&spec.scale(10f32.powi(magnitude)))?;
     }

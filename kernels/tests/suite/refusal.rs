@@ -3,9 +3,9 @@
 use crate::table::{Dims, Layout, conv};
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{
-    BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
-    FunctionProblem, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem, SoftmaxProblem,
-    StandardizeProblem, limits, registry,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, DeconvProblem, Divisor, EltwiseKind,
+    EltwiseProblem, FcProblem, FunctionProblem, LrnProblem, Over, Planes, PoolProblem, Problem,
+    ResampleProblem, SoftmaxProblem, StandardizeProblem, limits, registry,
 };
 use skimjit_models::ops::{
     Activation, BinaryOp, Coordinates, PoolMethod, Resize, ResizeAxis, ResizeMethod, ResizeSize,
@@ -173,6 +173,7 @@ fn lrns() -> Vec<Problem> {
     let good = LrnProblem {
         planes,
         size: 5,
+        within_channel: false,
         alpha: 1.0,
         beta: 0.75,
         k: 1.0,
@@ -202,6 +203,11 @@ fn lrns() -> Vec<Problem> {
             planes: Planes::compact(5000, 1, 1),
             ..good.clone()
         },
+        LrnProblem {
+            size: 999,
+            within_channel: true,
+            ..good.clone()
+        },
     ];
     wrong.extend(wrong_planes().into_iter().map(|planes| LrnProblem {
         planes,
@@ -211,7 +217,13 @@ fn lrns() -> Vec<Problem> {
 }
 
 fn standardize(src: Planes, dst: Planes, eps: f32) -> Problem {
-    Problem::Standardize(StandardizeProblem { src, dst, eps })
+    Problem::Standardize(StandardizeProblem {
+        src,
+        dst,
+        over: Over::Channels,
+        divisor: Divisor::Deviation,
+        eps,
+    })
 }
 
 fn others() -> Vec<Problem> {
@@ -219,6 +231,14 @@ fn others() -> Vec<Problem> {
         Problem::Fc(FcProblem {
             inputs,
             outputs,
+            post: None,
+        })
+    };
+    let deconv = |src, dst, stride| {
+        Problem::Deconv(DeconvProblem {
+            src,
+            dst,
+            window: Window::square(4, stride, 1),
             post: None,
         })
     };
@@ -274,6 +294,10 @@ fn others() -> Vec<Problem> {
         resample(good, good, 2, Coordinates::TfCropAndResize),
         resample(good, Planes::compact(4, 8, 9), 2, Coordinates::HalfPixel),
         resample(long, long, 2, Coordinates::HalfPixel),
+        deconv(good, Planes::compact(4, 17, 16), 2),
+        deconv(Planes::compact(2, 8, 8), Planes::compact(4, 16, 16), 2),
+        deconv(good, good, 0),
+        deconv(good, Planes::compact(4, 562, 562), 80),
         fc(0, 4),
         fc(4, 0),
         fc(u32::MAX, 4),
@@ -297,6 +321,8 @@ fn others() -> Vec<Problem> {
         function(good, good, Activation::Celu { alpha: -1.0 }),
     ];
     for planes in wrong_planes() {
+        wrong.push(deconv(planes, good, 1));
+        wrong.push(deconv(good, planes, 1));
         wrong.push(channelwise(planes, good));
         wrong.push(channelwise(good, planes));
         wrong.push(function(good, planes, Activation::Sigmoid));
@@ -305,7 +331,11 @@ fn others() -> Vec<Problem> {
         wrong.push(function(planes, good, Activation::Sigmoid));
         wrong.push(standardize(planes, good, 1e-5));
         wrong.push(standardize(good, planes, 1e-5));
-        wrong.push(Problem::Softmax(SoftmaxProblem { planes }));
+        wrong.push(Problem::Softmax(SoftmaxProblem {
+            planes,
+            over: Over::Columns,
+            log: false,
+        }));
         wrong.push(resample(planes, good, 2, Coordinates::HalfPixel));
         wrong.push(resample(good, planes, 2, Coordinates::HalfPixel));
     }

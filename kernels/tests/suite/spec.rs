@@ -3,9 +3,9 @@
 use crate::function;
 use skimjit_kernels::stage::{Arrangement, Staging};
 use skimjit_kernels::{
-    BinaryProblem, ChannelwiseProblem, ConvProblem, CopyProblem, EltwiseKind, EltwiseProblem,
-    FcProblem, FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
-    SoftmaxProblem, StandardizeProblem,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, CopyProblem, DeconvProblem, Divisor,
+    EltwiseKind, EltwiseProblem, FcProblem, FunctionProblem, Fused, LrnProblem, Over, Planes,
+    PoolProblem, Problem, ResampleProblem, SoftmaxProblem, StandardizeProblem,
 };
 use skimjit_models::ElementType;
 use skimjit_models::ops::{
@@ -142,6 +142,10 @@ impl fmt::Display for Spec {
                 write!(f, "conv src={src} dst={dst} {window} g={}", p.groups)?;
                 write!(f, "{}{}", post(&p.post), flag("res", p.residual))
             }
+            Problem::Deconv(p) => {
+                let (src, dst, window) = (planes(&p.src), planes(&p.dst), window(&p.window));
+                write!(f, "deconv src={src} dst={dst} {window}{}", post(&p.post))
+            }
             Problem::Fc(p) => write!(f, "fc in={} out={}{}", p.inputs, p.outputs, post(&p.post)),
             Problem::Pool(p) => {
                 let (src, dst, window) = (planes(&p.src), planes(&p.dst), window(&p.window));
@@ -152,7 +156,8 @@ impl fmt::Display for Spec {
                 write!(f, "{average}{inside}{}", flag("start0", p.relu))
             }
             Problem::Lrn(p) => {
-                write!(f, "lrn src={} size={} ", planes(&p.planes), p.size)?;
+                let within = flag("within", p.within_channel);
+                write!(f, "lrn src={} size={}{within} ", planes(&p.planes), p.size)?;
                 write!(f, "alpha={} beta={} k0={}", p.alpha, p.beta, p.k)
             }
             Problem::Channelwise(p) => {
@@ -193,9 +198,13 @@ impl fmt::Display for Spec {
             }
             Problem::Standardize(p) => {
                 let (src, dst) = (planes(&p.src), planes(&p.dst));
-                write!(f, "standardize src={src} dst={dst} eps={}", p.eps)
+                write!(f, "standardize src={src} dst={dst} over={:?}", p.over)?;
+                write!(f, " by={:?} eps={}", p.divisor, p.eps)
             }
-            Problem::Softmax(p) => write!(f, "softmax src={}", planes(&p.planes)),
+            Problem::Softmax(p) => {
+                write!(f, "softmax src={} over={:?}", planes(&p.planes), p.over)?;
+                f.write_str(&flag("log", p.log))
+            }
             Problem::Copy(p) => {
                 let (src, [oh, ow]) = (planes(&p.staging.src), p.staging.outputs);
                 write!(
@@ -272,6 +281,23 @@ pub const METHODS: [ResizeMethod; 7] = [
 /// Functions of two operands that there are kernels for.
 pub const BINARY_OPS: [BinaryOp; 4] = [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul, BinaryOp::Div];
 
+/// All kinds of groups.
+pub const OVER: [Over; 5] = [
+    Over::Channels,
+    Over::Rows,
+    Over::Columns,
+    Over::Plane,
+    Over::Image,
+];
+
+/// All divisors.
+pub const DIVISORS: [Divisor; 4] = [
+    Divisor::One,
+    Divisor::Deviation,
+    Divisor::DeviationAndEps,
+    Divisor::Norm,
+];
+
 fn list(text: &str) -> Result<Vec<f32>, String> {
     let numbers: Result<Vec<f32>, _> = text.split(',').map(str::parse).collect();
     numbers.map_err(|_| format!("{text} is no list"))
@@ -288,6 +314,14 @@ impl Words<'_> {
         let text = self.0.get(key).ok_or_else(|| format!("no {key}="))?;
         text.parse()
             .map_err(|_| format!("{key}={text} is no number"))
+    }
+    /// The one that is written like this.
+    fn named<T: Copy + fmt::Debug>(&self, key: &str, all: &[T]) -> Result<T, String> {
+        let name: String = self.get(key)?;
+        let found = all.iter().find(|one| format!("{one:?}") == name);
+        found
+            .copied()
+            .ok_or_else(|| format!("unknown {key}={name}"))
     }
     fn dims<const N: usize>(&self, key: &str) -> Result<[u32; N], String> {
         let text = self.0.get(key).ok_or_else(|| format!("no {key}="))?;
@@ -392,6 +426,12 @@ impl Words<'_> {
                 post: self.post()?,
                 residual: self.has("res"),
             }),
+            "deconv" => Problem::Deconv(DeconvProblem {
+                src: src()?,
+                dst: dst()?,
+                window: self.window()?,
+                post: self.post()?,
+            }),
             "fc" => {
                 let (inputs, outputs) = (self.get("in")?, self.get("out")?);
                 Problem::Fc(FcProblem {
@@ -418,6 +458,7 @@ impl Words<'_> {
             "lrn" => Problem::Lrn(LrnProblem {
                 planes: src()?,
                 size: self.get("size")?,
+                within_channel: self.has("within"),
                 alpha: self.get("alpha")?,
                 beta: self.get("beta")?,
                 k: self.get("k0")?,
@@ -452,20 +493,18 @@ impl Words<'_> {
                     post,
                 })
             }
-            "binary" => {
-                let name: String = self.get("op")?;
-                let op = BINARY_OPS.into_iter().find(|op| format!("{op:?}") == name);
-                Problem::Binary(BinaryProblem {
-                    part: src()?,
-                    dst: dst()?,
-                    op: op.ok_or_else(|| format!("unknown function {name}"))?,
-                    part_first: self.has("swap"),
-                    post: self.post()?,
-                })
-            }
+            "binary" => Problem::Binary(BinaryProblem {
+                part: src()?,
+                dst: dst()?,
+                op: self.named("op", &BINARY_OPS)?,
+                part_first: self.has("swap"),
+                post: self.post()?,
+            }),
             "standardize" => Problem::Standardize(StandardizeProblem {
                 src: src()?,
                 dst: dst()?,
+                over: self.named("over", &OVER)?,
+                divisor: self.named("by", &DIVISORS)?,
                 eps: self.get("eps")?,
             }),
             "copy" => {
@@ -485,7 +524,11 @@ impl Words<'_> {
                 };
                 Problem::Copy(CopyProblem { staging })
             }
-            "softmax" => Problem::Softmax(SoftmaxProblem { planes: src()? }),
+            "softmax" => Problem::Softmax(SoftmaxProblem {
+                planes: src()?,
+                over: self.named("over", &OVER)?,
+                log: self.has("log"),
+            }),
             "resample" => Problem::Resample(ResampleProblem {
                 src: src()?,
                 dst: dst()?,

@@ -2,13 +2,14 @@
 
 use crate::function;
 use crate::oracle::pooling;
-use crate::spec::{BINARY_OPS, COORDINATES, METHODS, Spec};
+use crate::spec::{BINARY_OPS, COORDINATES, DIVISORS, METHODS, OVER, Spec};
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::stage::Staging;
 use skimjit_kernels::{
-    BinaryProblem, ChannelwiseProblem, ConvProblem, CopyProblem, EltwiseKind, EltwiseProblem,
-    FcProblem, FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
-    SoftmaxProblem, StandardizeProblem, Variant, gap, registry,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, CopyProblem, DeconvProblem, Divisor,
+    EltwiseKind, EltwiseProblem, FcProblem, FunctionProblem, Fused, LrnProblem, Over, Planes,
+    PoolProblem, Problem, ResampleProblem, SoftmaxProblem, StandardizeProblem, Variant, gap,
+    registry,
 };
 use skimjit_models::ops::{
     Activation, Coordinates, PoolMethod, Resize, ResizeAxis, ResizeMethod, ResizeSize, Rounding,
@@ -392,10 +393,66 @@ pub fn pools() -> Vec<Spec> {
     specs
 }
 
-/// LRN across channels.
+/// A deconvolution of each channel by itself, with the output size that the op infers; none where that is empty.
+pub fn deconv(
+    [c, h, w]: [u32; 3],
+    window: Window,
+    [src, dst]: [Layout; 2],
+    post: Option<Fused>,
+) -> Option<DeconvProblem> {
+    let size = |axis, input| window.transposed_output_size(axis, input).ok();
+    let (to_h, to_w) = (size(0, h)?, size(1, w)?);
+    Some(DeconvProblem {
+        src: src.planes(c, h, w, w + 1),
+        dst: dst.planes(c, to_h, to_w, to_w + 1),
+        window,
+        post,
+    })
+}
+
+/// Strides that divide vectors and kernels and do not, larger than both, and padding of more than a stride.
+pub fn deconvs() -> Vec<Spec> {
+    let windows = [
+        Window::square(4, 2, 1),
+        Window::square(16, 8, 4),
+        Window::square(3, 2, 1),
+        Window::square(3, 3, 0),
+        Window::square(9, 3, 4),
+        Window::square(5, 4, 2),
+        Window::square(3, 1, 1),
+        Window::square(2, 5, 0),
+        Window::square(20, 16, 9),
+        Window::square(40, 20, 3),
+        Window::square(64, 32, 16),
+        Window::square(7, 2, 5),
+        window([2, 5], [1, 3], [0, 2], ONE),
+        window([6, 1], [4, 1], [3, 0], ONE),
+    ];
+    let mut specs = Vec::new();
+    for (window, size) in windows
+        .iter()
+        .flat_map(|window| [[2, 1, 1], [3, 4, 5], [1, 7, 13], [17, 3, 3]].map(|s| (*window, s)))
+    {
+        let i = specs.len();
+        let layouts = [i % 4, i / 3 % 4].map(|i| Layout::ALL[i]);
+        let Some(problem) = deconv(size, window, layouts, posts(0.1)[i % 5]) else {
+            continue;
+        };
+        let spec = Spec::new(Problem::Deconv(problem))
+            .density(80)
+            .seed(i as u64);
+        specs.push(if i % 4 == 3 { spec.special() } else { spec });
+    }
+    specs
+}
+
+/// LRN across channels and within them.
 pub fn lrns() -> Vec<Spec> {
     let mut specs = Vec::new();
-    for size in [1, 3, 5, 7, 9] {
+    for (size, within_channel) in [1, 3, 5, 7, 9]
+        .into_iter()
+        .flat_map(|size| [(size, false), (size, true)])
+    {
         for beta in [0.5, 0.75, 1.0] {
             for (c, h, w) in [
                 (1, 1, 1),
@@ -408,9 +465,11 @@ pub fn lrns() -> Vec<Spec> {
                 let i = specs.len();
                 let planes = Layout::ALL[i % 4].planes(c, h, w, w + 1);
                 let (alpha, k) = ([1e-4, 0.5, 3.0][i % 3], [1.0, 2.0][i % 2]);
+                let k = if within_channel { 1.0 } else { k };
                 let problem = Problem::Lrn(LrnProblem {
                     planes,
                     size,
+                    within_channel,
                     alpha,
                     beta,
                     k,
@@ -591,16 +650,50 @@ pub fn binaries() -> Vec<Spec> {
     specs
 }
 
+/// What is computed over which groups.
+pub fn standardizing() -> Vec<(Over, Divisor)> {
+    let all = OVER
+        .into_iter()
+        .flat_map(|over| DIVISORS.map(|divisor| (over, divisor)));
+    let supported = |&(over, divisor): &(Over, Divisor)| {
+        let planes = Planes::compact(1, 1, 1);
+        let problem = Problem::Standardize(StandardizeProblem {
+            src: planes,
+            dst: planes,
+            over,
+            divisor,
+            eps: 1.0,
+        });
+        kernel("standardize").supports(&problem, Isa::Avx2).is_ok()
+    };
+    all.filter(supported).collect()
+}
+
 /// Few and many channels and pixels, at different distances from 0.
 pub fn standardizations() -> Vec<Spec> {
-    let sizes = [(1, 1, 1), (96, 1, 1), (7, 3, 11), (40, 13, 13), (3, 28, 28)];
+    let sizes = [
+        (1, 1, 1),
+        (96, 1, 1),
+        (7, 3, 11),
+        (40, 13, 13),
+        (3, 28, 28),
+        (2, 5, 150),
+    ];
     let mut specs = Vec::new();
-    for (c, h, w) in sizes {
+    for ((over, divisor), (c, h, w)) in standardizing()
+        .into_iter()
+        .flat_map(|kind| sizes.map(|size| (kind, size)))
+    {
         for (src, scale) in [(0, 0.01), (1, 1.0), (2, 30.0), (3, 1e6)] {
             let i = specs.len();
             let [src, dst] = [src, i / 3 % 4].map(|i| Layout::ALL[i].planes(c, h, w, w + 1));
-            let eps = [1e-5, 0.5][i % 2];
-            let problem = Problem::Standardize(StandardizeProblem { src, dst, eps });
+            let problem = Problem::Standardize(StandardizeProblem {
+                src,
+                dst,
+                over,
+                divisor,
+                eps: [1e-5, 0.5][i % 2],
+            });
             specs.push(Spec::new(problem).scale(scale).seed(i as u64));
         }
     }
@@ -669,14 +762,17 @@ pub fn softmaxes() -> Vec<Spec> {
         },
     ];
     let mut specs = Vec::new();
-    for planes in planes {
+    for (planes, over) in planes.into_iter().flat_map(|p| OVER.map(|over| (p, over))) {
         for scale in [0.01, 5.0, 80.0, 1e4, 1e30] {
-            let seed = specs.len() as u64;
-            let problem = Problem::Softmax(SoftmaxProblem { planes });
-            specs.push(Spec::new(problem).scale(scale).seed(seed));
+            let i = specs.len();
+            let log = i % 3 == 2;
+            let problem = Problem::Softmax(SoftmaxProblem { planes, over, log });
+            specs.push(Spec::new(problem).scale(scale).seed(i as u64));
         }
-        let problem = Problem::Softmax(SoftmaxProblem { planes });
-        specs.push(Spec::new(problem).special());
+        for log in [false, true] {
+            let problem = Problem::Softmax(SoftmaxProblem { planes, over, log });
+            specs.push(Spec::new(problem).special());
+        }
     }
     specs
 }
@@ -750,6 +846,7 @@ pub fn all() -> Vec<Spec> {
     [
         conv_windows(),
         conv_layers(),
+        deconvs(),
         fc(),
         pools(),
         lrns(),

@@ -79,6 +79,7 @@ pub enum Lanewise {
     AddIntegers,
     SubtractIntegers,
     ShiftLeft,
+    ShiftRight,
     EqualIntegers,
 }
 

@@ -5,11 +5,12 @@ use crate::memory::Cells;
 use crate::value::{Lane, opaque};
 use skimjit_kernels::stage::Staging;
 use skimjit_kernels::{
-    BinaryProblem, Built, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, Extent,
-    FcProblem, FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
-    StandardizeProblem, Weights,
+    BinaryProblem, Built, ChannelwiseProblem, ConvProblem, DeconvProblem, Divisor, EltwiseKind,
+    EltwiseProblem, Extent, FcProblem, FunctionProblem, Fused, LrnProblem, Over, Planes,
+    PoolProblem, Problem, ResampleProblem, StandardizeProblem, Weights,
 };
 use skimjit_models::ops::{Activation, BinaryOp, PoolMethod, Pooling, Rounding};
+use std::ops::Range;
 
 /// What is known of a layer's results.
 pub enum Expected {
@@ -93,6 +94,7 @@ pub fn expected(problem: &Problem, weights: Weights<'_>) -> Expected {
     let extremes = &mut Extremes::default();
     Expected::Values(match problem {
         Problem::Conv(p) => convolution(p, weights, extremes),
+        Problem::Deconv(p) => deconvolution(p, weights, extremes),
         Problem::Fc(p) => inner_product(p, weights, extremes),
         Problem::Pool(p) => pooling(p, extremes),
         Problem::Channelwise(p) => channelwise(p, weights, extremes),
@@ -104,7 +106,6 @@ pub fn expected(problem: &Problem, weights: Weights<'_>) -> Expected {
             None => return Expected::Defined,
         },
         Problem::Resample(p) => resizing(p),
-        Problem::Standardize(p) => standardization(p),
         Problem::Copy(p) => {
             let all = Extent {
                 before: 0,
@@ -112,6 +113,7 @@ pub fn expected(problem: &Problem, weights: Weights<'_>) -> Expected {
             };
             staged(&p.staging, all).lanes
         }
+        Problem::Standardize(p) => standardization(p, weights, extremes),
         Problem::Softmax(_) => return Expected::Defined,
     })
 }
@@ -234,6 +236,35 @@ fn add_tap(p: &ConvProblem, tap: u32, weight: Lane, plane: &[Lane], sums: &mut [
             }
         }
     }
+}
+
+fn deconvolution(p: &DeconvProblem, weights: Weights<'_>, extremes: &mut Extremes) -> Vec<Lane> {
+    let (window, width) = (&p.window, p.dst.w);
+    // Where a source row or column goes by a tap, if that is inside.
+    let to = |axis: usize, from: u32, tap: u32, size: u32| {
+        let padded = from * window.stride[axis] + tap;
+        padded
+            .checked_sub(window.pad_begin[axis])
+            .filter(|&at| at < size)
+    };
+    let mut result = Vec::new();
+    for c in 0..p.dst.c {
+        let mut sums = vec![bias(weights, c); p.dst.hw() as usize];
+        for (tap, weight) in row(weights, c) {
+            let (i, j) = (tap / window.kernel[1], tap % window.kernel[1]);
+            for (y, x) in (0..p.src.h).flat_map(|y| (0..p.src.w).map(move |x| (y, x))) {
+                if let (Some(to_y), Some(to_x)) = (to(0, y, i, p.dst.h), to(1, x, j, width)) {
+                    let sum = &mut sums[(to_y * width + to_x) as usize];
+                    *sum = sum.plus(weight.times(input(0, c, y * p.src.w + x)));
+                }
+            }
+        }
+        for sum in sums {
+            extremes.forget();
+            result.push(activated(sum, p.post, extremes));
+        }
+    }
+    result
 }
 
 fn inner_product(p: &FcProblem, weights: Weights<'_>, extremes: &mut Extremes) -> Vec<Lane> {
@@ -453,38 +484,96 @@ fn resizing(p: &ResampleProblem) -> Vec<Lane> {
 
 /// `src · (k + alpha/size · Σ src²)^−beta`, the power by roots.
 fn normalisation(p: &LrnProblem) -> Vec<Lane> {
-    let half = p.size / 2;
-    let [scale, k] = [p.alpha / p.size as f32, p.k].map(Lane::float);
+    let (half, size, planes) = (p.size / 2, p.size as f32, &p.planes);
+    let around = |at: u32, count: u32| at.saturating_sub(half)..(at + half + 1).min(count);
+    let elements = if p.within_channel { size * size } else { size };
+    let [scale, k] = [p.alpha / elements, p.k].map(Lane::float);
     let mut result = Vec::new();
-    for c in 0..p.planes.c {
-        let window = c.saturating_sub(half)..(c + half + 1).min(p.planes.c);
-        for pixel in 0..p.planes.hw() {
-            let square = |c: u32| input(0, c, pixel).times(input(0, c, pixel));
-            let sum = window.clone().map(square).fold(Lane::ZERO, Lane::plus);
+    for c in 0..planes.c {
+        for (y, x) in (0..planes.h).flat_map(|y| (0..planes.w).map(move |x| (y, x))) {
+            let (channels, rows, columns) = match p.within_channel {
+                true => (c..c + 1, around(y, planes.h), around(x, planes.w)),
+                false => (around(c, planes.c), y..y + 1, x..x + 1),
+            };
+            let mut sum = Lane::ZERO;
+            for (c, y) in channels.flat_map(|c| rows.clone().map(move |y| (c, y))) {
+                for x in columns.clone() {
+                    let value = input(0, c, y * planes.w + x);
+                    sum = sum.plus(value.times(value));
+                }
+            }
             let base = k.plus(sum.times(scale));
-            result.push(input(0, c, pixel).over(raised(base, p.beta)));
+            result.push(input(0, c, y * planes.w + x).over(raised(base, p.beta)));
         }
     }
     result
 }
 
-/// (x − mean) / √(variance + eps), both over channels.
-fn standardization(p: &StandardizeProblem) -> Vec<Lane> {
+/// The channels and pixels of each group.
+fn groups(planes: &Planes, over: Over) -> Vec<Vec<(u32, u32)>> {
+    let Planes { c, h, w, .. } = *planes;
+    let group = |channels: Range<u32>, rows: Range<u32>, columns: Range<u32>| {
+        let mut elements = Vec::new();
+        for (c, y) in channels.flat_map(|c| rows.clone().map(move |y| (c, y))) {
+            elements.extend(columns.clone().map(|x| (c, y * w + x)));
+        }
+        elements
+    };
+    let one = |i: u32, count: u32| i % count..i % count + 1;
+    match over {
+        Over::Channels => (0..h * w)
+            .map(|i| group(0..c, one(i / w, h), one(i, w)))
+            .collect(),
+        Over::Rows => (0..c * w)
+            .map(|i| group(one(i / w, c), 0..h, one(i, w)))
+            .collect(),
+        Over::Columns => (0..c * h)
+            .map(|i| group(one(i / h, c), one(i, h), 0..w))
+            .collect(),
+        Over::Plane => (0..c).map(|c| group(c..c + 1, 0..h, 0..w)).collect(),
+        Over::Image => vec![group(0..c, 0..h, 0..w)],
+    }
+}
+
+/// (x − mean) / divisor, or x / norm · scale, over groups.
+fn standardization(
+    p: &StandardizeProblem,
+    weights: Weights<'_>,
+    extremes: &mut Extremes,
+) -> Vec<Lane> {
     let number = Lane::float;
-    let share = number(1.0 / p.src.c as f32);
-    let mut result = vec![Lane::ZERO; (p.src.c * p.src.hw()) as usize];
-    for pixel in 0..p.src.hw() {
-        let x = |c: u32| input(0, c, pixel);
-        let mean = (0..p.src.c)
-            .map(x)
-            .fold(Lane::ZERO, Lane::plus)
-            .times(share);
-        let square = |c: u32| x(c).minus(mean).times(x(c).minus(mean));
-        let squares = (0..p.src.c).map(square).fold(Lane::ZERO, Lane::plus);
-        let variance = squares.times(share).plus(number(p.eps));
-        let factor = number(1.0).over(opaque("sqrt", &[variance]));
-        for c in 0..p.src.c {
-            result[(c * p.src.hw() + pixel) as usize] = x(c).minus(mean).times(factor);
+    let (scales, hw) = (weights.all(), p.src.hw());
+    let mut result = vec![Lane::ZERO; (p.src.c * hw) as usize];
+    for group in groups(&p.src, p.over) {
+        extremes.forget();
+        let share = number(1.0 / group.len() as f32);
+        let x = |&(c, pixel): &(u32, u32)| input(0, c, pixel);
+        let sum =
+            |of: &dyn Fn(&(u32, u32)) -> Lane| group.iter().map(of).fold(Lane::ZERO, Lane::plus);
+        let mut mean = match p.is_scaled() {
+            true => Lane::ZERO,
+            false => sum(&x).times(share),
+        };
+        let squares = sum(&|at| x(at).minus(mean).times(x(at).minus(mean)));
+        let root = |x: Lane| opaque("sqrt", &[x]);
+        let divisor = match p.divisor {
+            Divisor::One => number(1.0),
+            Divisor::Deviation => root(squares.times(share).plus(number(p.eps))),
+            Divisor::Norm => root(squares.plus(number(p.eps))),
+            // What the mean is off is taken from both.
+            Divisor::DeviationAndEps => {
+                let off = sum(&|at| x(at).minus(mean)).times(share);
+                mean = mean.plus(off);
+                let variance = squares.times(share).minus(off.times(off));
+                root(extremes.max(Lane::ZERO, variance)).plus(number(p.eps))
+            }
+        };
+        for at in &group {
+            let value = x(at).minus(mean).times(number(1.0).over(divisor));
+            let scale = scales
+                .get(at.0 as usize)
+                .map_or(number(1.0), |&scale| number(scale));
+            result[(at.0 * hw + at.1) as usize] = value.times(scale);
         }
     }
     result

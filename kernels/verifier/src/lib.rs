@@ -191,6 +191,9 @@ fn budget(problem: &Problem, built: &Built) -> u64 {
     let elems: usize = src.iter().chain([&dst]).map(|planes| planes.elems()).sum();
     let macs = match problem {
         Problem::Conv(p) => p.macs(),
+        Problem::Deconv(p) => {
+            u64::from(p.window.kernel[0]) * u64::from(p.window.kernel[1]) * dst.elems() as u64
+        }
         Problem::Fc(p) => u64::from(p.inputs) * u64::from(p.outputs),
         Problem::Pool(p) => {
             u64::from(p.window.kernel[0]) * u64::from(p.window.kernel[1]) * dst.elems() as u64

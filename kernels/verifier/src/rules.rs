@@ -447,6 +447,7 @@ static RULES: &[Rule] = rules! {
     VEX_Vpaddd_ymm_ymm_ymmm256: Avx2, 8, Register, Never, None, M::Lanewise(L::AddIntegers);
     VEX_Vpsubd_ymm_ymm_ymmm256: Avx2, 8, Register, Never, None, M::Lanewise(L::SubtractIntegers);
     VEX_Vpslld_ymm_ymm_imm8: Avx2, 8, Register, Never, Any, M::Lanewise(L::ShiftLeft);
+    VEX_Vpsrld_ymm_ymm_imm8: Avx2, 8, Register, Never, Any, M::Lanewise(L::ShiftRight);
     VEX_Vpcmpeqd_ymm_ymm_ymmm256: Avx2, 8, Register, Never, None, M::Lanewise(L::EqualIntegers);
     VEX_Vunpcklps_ymm_ymm_ymmm256: Avx2, 8, Register, Never, None, M::Shuffle(S::UnpackLow);
     VEX_Vunpckhps_ymm_ymm_ymmm256: Avx2, 8, Register, Never, None, M::Shuffle(S::UnpackHigh);
@@ -488,6 +489,7 @@ static RULES: &[Rule] = rules! {
     EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32: Avx512, 16, Register, Never, None, M::Lanewise(L::AddIntegers);
     EVEX_Vpsubd_zmm_k1z_zmm_zmmm512b32: Avx512, 16, Register, Never, None, M::Lanewise(L::SubtractIntegers);
     EVEX_Vpslld_zmm_k1z_zmmm512b32_imm8: Avx512, 16, Register, Never, Any, M::Lanewise(L::ShiftLeft);
+    EVEX_Vpsrld_zmm_k1z_zmmm512b32_imm8: Avx512, 16, Register, Never, Any, M::Lanewise(L::ShiftRight);
     EVEX_Vunpcklps_zmm_k1z_zmm_zmmm512b32: Avx512, 16, Register, Never, None, M::Shuffle(S::UnpackLow);
     EVEX_Vunpckhps_zmm_k1z_zmm_zmmm512b32: Avx512, 16, Register, Never, None, M::Shuffle(S::UnpackHigh);
     EVEX_Vshufps_zmm_k1z_zmm_zmmm512b32_imm8: Avx512, 16, Register, Never, Any, M::Shuffle(S::Pairs);

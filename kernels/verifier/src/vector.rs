@@ -394,6 +394,10 @@ fn computed(what: Lanewise, a: Lane, b: Lane, immediate: u8) -> Lane {
             Lane::bits(a.checked_shl(immediate.into()).unwrap_or_default())
         }
         (L::ShiftLeft, ..) => opaque("shift", &[a, by]),
+        (L::ShiftRight, Some(a), _) => {
+            Lane::bits(a.checked_shr(immediate.into()).unwrap_or_default())
+        }
+        (L::ShiftRight, ..) => opaque("shift right", &[a, by]),
         (L::EqualIntegers, Some(a), Some(b)) => Lane::bits(if a == b { u32::MAX } else { 0 }),
         (L::EqualIntegers, ..) => opaque("equal integers", &[a, b]),
         // Taken before, where the sets are.

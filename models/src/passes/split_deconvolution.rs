@@ -4,7 +4,8 @@ use super::dead;
 use crate::ops::{Convolution, Reshape, Slice, Window};
 use crate::{Graph, Node, Op, Shape, Tensor, ValueId};
 
-/// Replaces deconvolutions without dilation by a convolution and copies.
+/// Replaces deconvolutions without dilation by a convolution and copies, but for those of each channel by itself, which
+/// have few sums for many results.
 ///
 /// With stride s, output y of an axis is the sum over taps u of w\[u\]·x\[(y + pad − u) / s\] where that
 /// divides. For y + pad = q·s + r these are the taps u = r + t·s at x\[q − t\]: each remainder r is a
@@ -15,7 +16,7 @@ pub fn run(mut graph: Graph) -> Graph {
     let nodes = std::mem::take(&mut graph.nodes);
     for node in nodes {
         match &node.op {
-            Op::Deconvolution(op) if fits(&op.window) => {
+            Op::Deconvolution(op) if fits(&op.window) && !is_depthwise(&graph, &node, op) => {
                 let parts = split(&mut graph, &node, op);
                 // Too large to be split: the reference still computes it.
                 graph.nodes.extend(parts.unwrap_or_else(|| vec![node]));
@@ -24,6 +25,10 @@ pub fn run(mut graph: Graph) -> Graph {
         }
     }
     dead(graph)
+}
+
+fn is_depthwise(graph: &Graph, node: &Node, op: &Convolution) -> bool {
+    [graph.shape(node.inputs[0]).dim(1), op.oc] == [op.groups; 2]
 }
 
 /// With a stride beyond the kernel most of the remainders' weights would be zeros.

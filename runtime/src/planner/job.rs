@@ -2,13 +2,14 @@
 
 use super::analysis::Analysis;
 use skimjit_kernels::{
-    BinaryProblem, ChannelwiseProblem, ConvProblem, EltwiseKind, EltwiseProblem, FcProblem,
-    FunctionProblem, Fused, LrnProblem, Planes, PoolProblem, Problem, ResampleProblem,
-    SoftmaxProblem, StandardizeProblem, Values,
+    BinaryProblem, ChannelwiseProblem, ConvProblem, DeconvProblem, Divisor, EltwiseKind,
+    EltwiseProblem, FcProblem, FunctionProblem, Fused, LrnProblem, Over, Planes, PoolProblem,
+    Problem, ResampleProblem, SoftmaxProblem, StandardizeProblem, Values,
 };
 use skimjit_models::ops::{Activation, BinaryOp, EltwiseOp, PostOps, Window};
 use skimjit_models::{ElementType, Elements, Op, Pattern, ValueId, Weight, WeightId, ops};
 use std::borrow::Cow;
+use std::ops::Range;
 
 /// Images from which on an inner product runs as a convolution over the batch.
 const COLUMN_BATCH: u32 = 3;
@@ -20,7 +21,7 @@ fn fused(post: &PostOps) -> Option<Fused> {
 /// False for what kernels cannot do behind a layer.
 fn can_be_fused(op: &Op) -> bool {
     let post = match op {
-        Op::Convolution(op) => op.post,
+        Op::Convolution(op) | Op::Deconvolution(op) => op.post,
         Op::InnerProduct(op) => op.post,
         Op::Eltwise(op) => op.post,
         Op::Binary(op) => op.post,
@@ -102,23 +103,25 @@ impl<'g> Analysis<'g> {
         }
         match &nodes[node].op {
             Op::Convolution(op) => Some(self.convolution(node, op)),
+            Op::Deconvolution(op) => self.deconvolution(node, op),
             Op::InnerProduct(op) if op.axis == 1 => Some(self.inner_product(node, op)),
             Op::Pooling(op) if !op.mask => Some(self.pooling(node, op)),
-            Op::Lrn(op) if !op.within_channel => {
+            Op::Lrn(op) => {
                 let problem = LrnProblem {
                     planes: self.source(node),
                     size: op.size,
+                    within_channel: op.within_channel,
                     alpha: op.alpha,
                     beta: op.beta,
-                    k: op.k,
+                    k: if op.within_channel { 1.0 } else { op.k },
                 };
                 Some(self.plain(node, Problem::Lrn(problem)))
             }
-            Op::Softmax { axis: 1 } => {
-                let planes = self.source(node);
-                Some(self.plain(node, Problem::Softmax(SoftmaxProblem { planes })))
-            }
+            &Op::Softmax { axis } => self.softmax(node, axis, false),
+            &Op::LogSoftmax { axis } => self.softmax(node, axis, true),
             Op::Standardize(op) => self.standardize(node, op),
+            Op::Mvn(op) => self.mean_variance(node, op),
+            Op::Normalize(op) => Some(self.normalize(node, op)),
             Op::Eltwise(op) => Some(self.eltwise(node, op)),
             Op::Activation(op) => self.activation(node, *op),
             Op::Binary(op) => self.binary(node, op),
@@ -198,6 +201,25 @@ impl<'g> Analysis<'g> {
             ..self.plain(node, problem)
         }
         .with_weights(graph.weight(op.weights), self.bias(op.bias))
+    }
+
+    /// Of each channel by itself; others have become convolutions.
+    fn deconvolution(&self, node: usize, op: &'g ops::Convolution) -> Option<Job<'g>> {
+        let (src, dst) = (self.source(node), self.target(node));
+        if [src.c, dst.c] != [op.groups; 2] {
+            return None;
+        }
+        let problem = Problem::Deconv(DeconvProblem {
+            src,
+            dst,
+            window: op.window,
+            post: fused(&op.post),
+        });
+        let weights = self.graph.weight(op.weights);
+        Some(
+            self.plain(node, problem)
+                .with_weights(weights, self.bias(op.bias)),
+        )
     }
 
     fn inner_product(&self, node: usize, op: &ops::InnerProduct) -> Job<'g> {
@@ -333,18 +355,95 @@ impl<'g> Analysis<'g> {
         self.plain(node, Problem::Function(problem))
     }
 
-    /// Over channels only; a kernel wants an eps.
+    /// Which elements of an image's planes groups along some axes are, and planes without gaps in which they are that.
+    /// None for the batch's axis, and for channels and rows of planes with gaps.
+    fn groups(&self, node: usize, axes: Range<usize>) -> Option<(Over, [Planes; 2])> {
+        let shape = self.graph.shape(self.operand(node, 0));
+        let planes = [self.source(node), self.target(node)];
+        let (begin, end, rank) = (axes.start, axes.end, shape.rank());
+        if begin == 0 || end > rank {
+            return None;
+        }
+        if planes.iter().all(|planes| planes.gap() == 0) {
+            let [outer, count, inner] =
+                [1..begin, begin..end, end..rank].map(|axes| shape.count_of(axes.start, axes.end));
+            let all = Planes::compact(outer as u32, count as u32, inner as u32);
+            return match inner {
+                1 => Some((Over::Plane, [all; 2])),
+                _ => Some((Over::Rows, [all; 2])),
+            };
+        }
+        let over = match (begin, end == rank) {
+            (1, true) => Over::Image,
+            (1, _) if end == 2 => Over::Channels,
+            (2, true) => Over::Plane,
+            (2, _) if end == 3 => Over::Rows,
+            (3, true) => Over::Columns,
+            _ => return None,
+        };
+        Some((over, planes))
+    }
+
+    fn softmax(&self, node: usize, axis: u32, log: bool) -> Option<Job<'g>> {
+        let axis = axis as usize;
+        let (over, [planes, dst]) = self.groups(node, axis..axis + 1)?;
+        let problem = SoftmaxProblem { planes, over, log };
+        (planes == dst).then(|| self.plain(node, Problem::Softmax(problem)))
+    }
+
     fn standardize(&self, node: usize, op: &ops::Standardize) -> Option<Job<'g>> {
-        let shape = self.graph.shape(self.graph.nodes[node].inputs[0]);
-        let one_pixel = shape.count_of(2.min(shape.rank()), shape.rank()) == 1;
-        let over_channels = op.axis == 1 && (one_pixel || op.axes(shape.rank()) == (1..2));
+        let rank = self.graph.shape(self.operand(node, 0)).rank();
+        let (over, [src, dst]) = self.groups(node, op.axes(rank))?;
+        let problem = StandardizeProblem {
+            src,
+            dst,
+            over,
+            divisor: Divisor::Deviation,
+            eps: op.eps,
+        };
+        Some(self.plain(node, Problem::Standardize(problem)))
+    }
+
+    /// Planes of three axes become others in the result, which is the reference's.
+    fn mean_variance(&self, node: usize, op: &ops::Mvn) -> Option<Job<'g>> {
+        if self.graph.shape(self.operand(node, 0)).rank() != 4 {
+            return None;
+        }
+        let first = if op.across_channels { 1 } else { 2 };
+        let (over, [src, dst]) = self.groups(node, first..4)?;
+        let divisor = match op.normalize_variance {
+            true => Divisor::DeviationAndEps,
+            false => Divisor::One,
+        };
+        let problem = StandardizeProblem {
+            src,
+            dst,
+            over,
+            divisor,
+            eps: op.eps,
+        };
+        Some(self.plain(node, Problem::Standardize(problem)))
+    }
+
+    /// A factor for all channels is one for each.
+    fn normalize(&self, node: usize, op: &ops::Normalize) -> Job<'g> {
         let (src, dst) = (self.source(node), self.target(node));
         let problem = StandardizeProblem {
             src,
             dst,
+            over: match op.across_spatial {
+                true => Over::Image,
+                false => Over::Channels,
+            },
+            divisor: Divisor::Norm,
             eps: op.eps,
         };
-        over_channels.then(|| self.plain(node, Problem::Standardize(problem)))
+        let scale = self.graph.weight(op.scale).data();
+        let scales = (0..src.c as usize).map(|c| scale[c.min(scale.len() - 1)]);
+        Job {
+            weights: Stored::All(Cow::Owned(scales.collect())),
+            ..self.plain(node, Problem::Standardize(problem))
+        }
     }
 
     /// A ReLU by itself; operand and result have one layout.

@@ -47,8 +47,8 @@ const LAYERS: [&str; 17] = [
     "eltwise n=37 of=3 sum=1,-2,0.5 relu=0 density=100 scale=1 seed=1",
     "eltwise n=37 of=2 product=1 density=100 scale=1 seed=1",
     "eltwise n=37 of=3 max=1 density=100 scale=1 special=1 seed=1",
-    "softmax src=11x3x3x9 density=100 scale=1 seed=1",
-    "softmax src=21x1x1x1 density=100 scale=1 seed=1",
+    "softmax src=11x3x3x9 over=Channels density=100 scale=1 seed=1",
+    "softmax src=21x1x1x1 over=Channels density=100 scale=1 seed=1",
 ];
 /// Changes of each kernel in the quick test.
 const SAMPLE: usize = 400;

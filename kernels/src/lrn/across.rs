@@ -1,7 +1,8 @@
 //! Local response normalisation across channels.
 
+use super::{check, emit_power};
 use crate::emit::{AUX, COUNT, DST, SRC, TMP, entry, load_args, store, vector_bytes};
-use crate::problem::{check_planes, refuse};
+use crate::problem::refuse;
 use crate::variant::{
     Built, Cost, KernelError, TypedVariant, Unsupported, Weighting, Weights, last_lanes,
     vector_tasks,
@@ -31,14 +32,11 @@ impl TypedVariant for AcrossChannels {
         "lrn src=3x5x5x48 size=3 alpha=0.5 beta=0.75 k0=1 density=100 bias=1 scale=1 seed=1";
 
     fn supports(problem: &LrnProblem, _isa: Isa) -> Result<(), Unsupported> {
-        check_planes(&problem.planes)?;
-        let (beta, size, channels) = (problem.beta, problem.size, problem.planes.c);
-        if ![0.5, 0.75, 1.0].contains(&beta) {
-            return refuse(format!("beta {beta}, expected 0.5, 0.75 or 1"));
+        check(problem)?;
+        if problem.within_channel {
+            return refuse("a window within a channel, expected one across channels".into());
         }
-        if size % 2 == 0 {
-            return refuse(format!("a window of {size}, expected an odd one"));
-        }
+        let (size, channels) = (problem.size, problem.planes.c);
         if size > limits::LRN_SIZE || channels > MOST_CHANNELS {
             return refuse(format!(
                 "a window of {size} in {channels} channels, expected at most {} and {MOST_CHANNELS}",
@@ -109,16 +107,4 @@ fn emit<A: VectorAsm>(asm: &mut A, problem: &LrnProblem, last: bool) -> usize {
             asm.add_imm(DST, vector_bytes::<A>());
         });
     })
-}
-
-/// `s = s^beta`; clobbers `tmp`.
-fn emit_power<A: VectorAsm>(asm: &mut A, beta: f32, s: V, tmp: V) {
-    if beta == 1.0 {
-        return;
-    }
-    asm.vsqrt(s, s);
-    if beta == 0.75 {
-        asm.vsqrt(tmp, s);
-        asm.vmul(s, s, tmp);
-    }
 }
