@@ -116,6 +116,15 @@ impl Rearranged {
                     .step_by(stride)
                     .take(len)
                     .for_each(|to| *to = src[0]),
+                // One element of each chunk: iterators that step are slower.
+                [1, to] if to > 0 => {
+                    let chunks = dst.chunks_mut(to).zip(&src[..len]);
+                    chunks.for_each(|(to, from)| to[0] = *from);
+                }
+                [from, 1] => {
+                    let chunks = dst[..len].iter_mut().zip(src.chunks(from));
+                    chunks.for_each(|(to, from)| *to = from[0]);
+                }
                 [from, to] => {
                     let pairs = dst.iter_mut().step_by(to).zip(src.iter().step_by(from));
                     pairs.take(len).for_each(|(to, from)| *to = *from);

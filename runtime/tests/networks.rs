@@ -3,7 +3,7 @@
 mod network;
 
 use network::{Net, Random, everything};
-use skimjit_models::{Graph, interpreter};
+use skimjit_models::{Graph, Op, Shape, interpreter};
 use skimjit_runtime::jit::Isa;
 use skimjit_runtime::{Options, Session, ThreadPool, plan};
 use skimjit_testing::isas;
@@ -155,6 +155,45 @@ fn an_input_is_read_by_the_whole_batch_and_then_image_by_image() {
                 let what = format!("{isa}, {threads} threads, output {o}");
                 assert_close(found, expected.data(), &what);
             }
+        }
+    }
+}
+
+/// A transposition behind a transposition, as one step: where another reads what is between them it is made too.
+#[test]
+fn layers_that_only_move_what_others_moved_are_one_step() {
+    let permute = |order: [u32; 4]| Op::Permute {
+        order: order.to_vec(),
+    };
+    for (other, steps) in [(false, 1), (true, 2)] {
+        let mut graph = Graph::default();
+        let data = graph.add_value("data", Shape::new([2, 6, 5, 7]).unwrap());
+        graph.inputs = vec![data];
+        let mut last = data;
+        for (name, order) in [
+            ("a", [0, 2, 3, 1]),
+            ("b", [0, 3, 2, 1]),
+            ("c", [0, 2, 1, 3]),
+        ] {
+            last = graph
+                .add_node(name, permute(order), vec![last], name)
+                .unwrap();
+        }
+        graph.outputs = vec![last];
+        if other {
+            graph.outputs.push(graph.find("b").unwrap());
+        }
+        let input = Random::new(5).tensor(&[2, 6, 5, 7], 1.0);
+        let expected = interpreter::run_outputs(&graph, std::slice::from_ref(&input)).unwrap();
+        for isa in isas() {
+            let found = run(&graph, isa, 2, input.data(), 2);
+            for (found, expected) in found.iter().zip(&expected) {
+                assert_eq!(found, expected.data());
+            }
+            let plan = plan(&graph, isa, &Options::default()).unwrap();
+            let labels = plan.segments.iter().flat_map(|segment| &segment.steps);
+            let moves = labels.filter(|step| step.label == "moves").count();
+            assert_eq!(moves, steps);
         }
     }
 }

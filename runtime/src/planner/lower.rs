@@ -2,7 +2,7 @@
 
 use super::analysis::Analysis;
 use super::drafts::{DraftWork, Drafts, Subject};
-use super::rearrange::rearrange;
+use super::rearrange::{rearrange, rearrange_behind};
 use super::select::Chosen;
 use crate::PlanError;
 use crate::buffers::{BufferId, Form, Home};
@@ -20,6 +20,19 @@ struct Lowering<'a> {
     forms: HashMap<(ValueId, Form), BufferId>,
     drafts: Drafts<'a>,
     choices: Vec<Choice>,
+    /// Nodes that a kernel computes.
+    has_kernel: Vec<bool>,
+    /// Values that only move what another holds, and that their one reader moves on: they need not be made.
+    moved: HashMap<ValueId, Moved>,
+}
+
+/// A value whose elements are those of another.
+struct Moved {
+    of: ValueId,
+    origins: Vec<u32>,
+    /// The node that moves them, and its step should it be wanted after all.
+    node: usize,
+    step: Reference,
 }
 
 /// Steps of all nodes, and what to say of each. `chosen`: the kernels of nodes that have a problem and a variant.
@@ -34,6 +47,8 @@ pub(super) fn lower<'a>(
         forms: HashMap::new(),
         drafts: Drafts::new(isa),
         choices: Vec::new(),
+        has_kernel: chosen.iter().map(Option::is_some).collect(),
+        moved: HashMap::new(),
     };
     for (node, chosen) in chosen.into_iter().enumerate() {
         lowering.drafts.segment = analysis.segment_of[node];
@@ -177,9 +192,7 @@ impl<'a> Lowering<'a> {
         match &self.analysis.graph.nodes[node].op {
             Op::Concat { axis: 1 } => self.concat(node),
             Op::Slice(op) if op.axis == 1 => self.slice(node, op.begin),
-            Op::Flatten { .. } | Op::Reshape(_) | Op::Identity | Op::Dropout { .. } => {
-                self.view(node)
-            }
+            op if is_view(op) => self.view(node),
             _ => return self.reference(node),
         }
         Ok(())
@@ -306,6 +319,25 @@ impl<'a> Lowering<'a> {
         array
     }
 
+    /// Whether the one reader of a node's result only moves it on, so that both can be one step.
+    fn is_moved_on(&self, node: usize) -> bool {
+        let (graph, output) = (self.analysis.graph, self.analysis.result(node));
+        let &[reader] = self.analysis.readers[output.0 as usize].as_slice() else {
+            return false;
+        };
+        let next = &graph.nodes[reader];
+        let segment = |node: usize| self.analysis.segment_of[node];
+        let alone = !graph.outputs.contains(&output) && !self.analysis.parent.contains_key(&output);
+        let moves = next.op.only_moves() && next.inputs.len() == 1;
+        let by_reference = !self.has_kernel[reader] && !is_view(&next.op);
+        alone
+            && moves
+            && by_reference
+            && !self.analysis.coupled[node]
+            && !self.analysis.coupled[reader]
+            && segment(node) == segment(reader)
+    }
+
     fn reference(&mut self, node: usize) -> Result<(), PlanError> {
         let graph = self.analysis.graph;
         let whole = self.analysis.coupled[node];
@@ -327,12 +359,65 @@ impl<'a> Lowering<'a> {
             output: shape(output),
             moves: None,
         };
-        reference.moves = rearrange(&reference);
+        match inputs.as_slice() {
+            &[x] => self.moving(node, x, reference),
+            _ => {
+                reference.moves = rearrange(&reference);
+                self.push_reference(node, inputs, reference);
+            }
+        }
+        Ok(())
+    }
+
+    /// A node of one operand: what it moves of a value that only moves another's elements, it moves of that one.
+    fn moving(&mut self, node: usize, x: ValueId, mut reference: Reference) {
+        let output = self.analysis.result(node);
+        let before = self.moved.remove(&x);
+        let origins = before.as_ref().map(|moved| &moved.origins[..]);
+        let Some((moves, origins)) = rearrange_behind(&reference, origins) else {
+            if let Some(Moved { of, node, step, .. }) = before {
+                self.push_without_kernel(node, &[of], step);
+            }
+            return self.push_reference(node, &[x], reference);
+        };
+        reference.moves = Some(moves);
+        let mut of = x;
+        if let Some(before) = before {
+            of = before.of;
+            reference.inputs = before.step.inputs;
+        }
+        if self.is_moved_on(node) {
+            let moved = Moved {
+                of,
+                origins,
+                node,
+                step: reference,
+            };
+            self.moved.insert(output, moved);
+            self.note(node, "fused");
+            return;
+        }
+        self.push_reference(node, &[of], reference);
+    }
+
+    fn push_reference(&mut self, node: usize, sources: &[ValueId], reference: Reference) {
+        let label = self.push_without_kernel(node, sources, reference);
+        self.note(node, label);
+    }
+
+    /// Appends the step of an op without kernel, and returns what it is called.
+    fn push_without_kernel(
+        &mut self,
+        node: usize,
+        sources: &[ValueId],
+        reference: Reference,
+    ) -> &'static str {
+        let whole = self.analysis.coupled[node];
         let label = match &reference.moves {
             Some(_) => "moves",
             None => "reference",
         };
-        let src = inputs
+        let src = sources
             .iter()
             .map(|&id| {
                 let rows = self.need(id, Form::Rows);
@@ -342,10 +427,21 @@ impl<'a> Lowering<'a> {
                 }
             })
             .collect();
-        let dst = self.output(output, Form::Rows);
+        let dst = self.output(self.analysis.result(node), Form::Rows);
         let work = DraftWork::Other(Work::Reference(Box::new(reference)), 1);
         self.drafts.push(self.subject(node), label, work, src, dst);
-        self.note(node, label);
-        Ok(())
+        label
+    }
+}
+
+/// True for what gives a value another shape, or another place, without a step of its own.
+fn is_view(op: &Op) -> bool {
+    match op {
+        Op::Concat { axis } => *axis == 1,
+        Op::Slice(op) => op.axis == 1,
+        op => matches!(
+            op,
+            Op::Flatten { .. } | Op::Reshape(_) | Op::Identity | Op::Dropout { .. }
+        ),
     }
 }

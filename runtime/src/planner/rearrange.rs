@@ -15,6 +15,25 @@ const MOST_PHASES: u32 = 4;
 /// Elements of a run that are enough: nothing better is looked for.
 const LONG_RUN: usize = 64;
 
+/// What an op of one operand moves, where each element of the operand is an element of something else; and of that,
+/// which element each of the result is. `None` for an op that computes, or one too large.
+pub(super) fn rearrange_behind(
+    reference: &Reference,
+    before: Option<&[u32]>,
+) -> Option<(Vec<Rearranged>, Vec<u32>)> {
+    let counts = [&reference.inputs[0], &reference.output].map(|shape| shape.count());
+    if !reference.op.only_moves() || counts.into_iter().any(|count| count > MOST_ELEMS) {
+        return None;
+    }
+    let whole: Option<Vec<u32>> = origins(reference, 0).into_iter().collect();
+    let through = |origin: u32| before.map_or(origin, |before| before[origin as usize]);
+    let whole: Vec<u32> = whole?.into_iter().map(through).collect();
+    let all: Vec<Option<u32>> = whole.iter().copied().map(Some).collect();
+    let runs = fewest_runs(&all);
+    let few = runs.len() <= MOST_RUNS.max(all.len() / ELEMS_PER_RUN);
+    few.then(|| (vec![Rearranged { operand: 0, runs }], whole))
+}
+
 /// What an op moves from each of its operands; `None` for an op that computes, or one too large.
 pub(super) fn rearrange(reference: &Reference) -> Option<Vec<Rearranged>> {
     let shapes = reference.inputs.iter().chain([&reference.output]);
