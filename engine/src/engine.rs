@@ -16,7 +16,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// The graph that was planned.
+    /// The graph that was planned. It has the elements of its weights only if
+    /// [`crate::CompileOptions::keep_weights`] asks for them.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }

@@ -370,7 +370,11 @@ impl Model {
     pub fn compile_with(&self, options: &CompileOptions, shared: &Shared) -> Result<Engine> {
         let isa = Isa::detect(options.isa)?;
         let pool = shared.pool.clone();
-        let (graph, plan) = self.plan_with(options, isa, shared, false)?;
+        let (mut graph, plan) = self.plan_with(options, isa, shared, false)?;
+        if !options.keep_weights {
+            graph.let_go_of_weights();
+        }
+        skimjit_runtime::give_back();
         let plan = Arc::new(plan);
         let needed = plan.session_bytes(pool.threads());
         memory::check(needed).map_err(|more| PlanError::too_large(more.bytes, more.budget))?;

@@ -125,6 +125,9 @@ pub struct CompileOptions {
     pub keep: Keep,
     /// Keep the machine code for disassembly.
     pub keep_code: bool,
+    /// Keep the weights in [`crate::Engine::graph`], for who computes with it: kernels have packed them, and
+    /// without it they are let go.
+    pub keep_weights: bool,
     /// Variant by layer name, tried first; the others are still used where it cannot be.
     pub variants: HashMap<String, String>,
     /// Is told about every generated kernel (profilers).

@@ -66,6 +66,10 @@ pub fn verify_with(
     tolerance: f64,
 ) -> Result<Verification> {
     let n = inputs.first().map_or(1, |input| input.shape().dim(0));
+    let options = &CompileOptions {
+        keep_weights: true,
+        ..options.clone()
+    };
     let keep = CompileOptions {
         keep: Keep::Optimized,
         ..options.clone()

@@ -96,6 +96,31 @@ pub fn check(bytes: u64) -> Result<(), TooMuch> {
     }
 }
 
+/// Memory of this process that the computer holds now, in bytes, what it maps of files included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resident {
+    /// Now.
+    pub now: u64,
+    /// At most since the process began.
+    pub peak: u64,
+}
+
+/// Asks the kernel; `None` where it does not say.
+pub fn resident() -> Option<Resident> {
+    let text = fs::read_to_string("/proc/self/status").ok()?;
+    let now = status_bytes(&text, "VmRSS:")?;
+    // Counted page by page, but noted now and then only.
+    let peak = status_bytes(&text, "VmHWM:")?.max(now);
+    Some(Resident { now, peak })
+}
+
+/// A line of `/proc/self/status` or `/proc/meminfo`.
+fn status_bytes(text: &str, name: &str) -> Option<u64> {
+    let kib = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: u64 = kib.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
+
 /// An empty vector with room for `count` elements, of which the budget knows.
 pub fn reserved<T>(count: usize) -> Result<Vec<T>, TooMuch> {
     let bytes = (count as u64).saturating_mul(size_of::<T>() as u64);
@@ -160,11 +185,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 /// groups and of the process itself.
 pub fn free() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let available = text.lines().find_map(|line| {
-        let kib = line.strip_prefix("MemAvailable:")?;
-        let kib: u64 = kib.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        Some(kib << 10)
-    });
+    let available = status_bytes(&text, "MemAvailable:");
     let left = available.into_iter().chain(left_in_control_groups());
     left.chain(left_of_addresses()).min()
 }
@@ -174,11 +195,7 @@ pub fn free() -> Option<u64> {
 pub fn left_of_addresses() -> Option<u64> {
     let most = getrlimit(Resource::As).current?;
     let text = fs::read_to_string("/proc/self/status").ok()?;
-    let used = text.lines().find_map(|line| {
-        let kib = line.strip_prefix("VmSize:")?;
-        let kib: u64 = kib.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        Some(kib << 10)
-    })?;
+    let used = status_bytes(&text, "VmSize:")?;
     Some(most.saturating_sub(used) / 8 * 7)
 }
 
@@ -263,6 +280,19 @@ mod tests {
         assert_eq!(budget(), 2 << 20);
         set_limit(None);
         assert_eq!(check(3 << 20), Ok(()));
+    }
+
+    #[test]
+    fn what_is_resident_grows_with_what_is_written() {
+        let Some(before) = resident() else { return };
+        let bytes = vec![1u8; 64 << 20];
+        assert!(resident().unwrap().now > before.now + (48 << 20));
+        drop(std::hint::black_box(bytes));
+        let after = resident().unwrap();
+        assert!(
+            after.peak >= before.now + (48 << 20),
+            "{before:?} {after:?}"
+        );
     }
 
     #[test]

@@ -271,15 +271,21 @@ fn flush_lines(start: *const u8, len: usize) {
     unsafe { std::arch::x86_64::_mm_mfence() };
 }
 
-/// A cache line.
+/// A quarter of a cache line: the alignment that allocators give without being asked. A buffer that asks for more is
+/// copied whenever it grows, and both copies are there at once.
 #[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
+#[repr(C, align(16))]
+struct Quarter([u8; 16]);
+
+const QUARTERS: usize = 4;
 
 /// Bytes that start on a cache line: packed weights and tables.
 #[derive(Default)]
 pub struct AlignedBuf {
-    lines: Vec<Line>,
+    /// Up to the end of a cache line; zeros where nothing was written.
+    quarters: Vec<Quarter>,
+    /// Those in front of byte 0.
+    skipped: usize,
     len: usize,
 }
 
@@ -291,8 +297,8 @@ impl AlignedBuf {
     /// Empty, with room for `bytes`.
     pub fn with_capacity(bytes: usize) -> Self {
         Self {
-            lines: Vec::with_capacity(bytes.div_ceil(64)),
-            len: 0,
+            quarters: Vec::with_capacity(quarters_for(bytes)),
+            ..Self::default()
         }
     }
     /// Bytes written.
@@ -305,25 +311,50 @@ impl AlignedBuf {
     }
     /// Address of byte 0, 64-byte aligned.
     pub fn as_ptr(&self) -> *const u8 {
-        self.lines.as_ptr().cast()
+        self.quarters[self.skipped..].as_ptr().cast()
     }
     /// What was written.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: `lines` holds `len.div_ceil(64)` lines, all initialised.
+        // SAFETY: `make_room` has initialised `len` bytes behind the skipped quarters.
         unsafe { std::slice::from_raw_parts(self.as_ptr(), self.len) }
     }
+    /// The same, to be written.
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        let start = self.quarters[self.skipped..].as_mut_ptr();
+        // SAFETY: as above, and nobody else has the buffer.
+        unsafe { std::slice::from_raw_parts_mut(start.cast(), self.len) }
+    }
     /// Appends bytes.
-    pub fn extend(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let at = self.len % 64;
-            if at == 0 {
-                self.lines.push(Line([0; 64]));
-            }
-            let part = bytes.len().min(64 - at);
-            let line = self.lines.len() - 1;
-            self.lines[line].0[at..at + part].copy_from_slice(&bytes[..part]);
-            self.len += part;
-            bytes = &bytes[part..];
+    pub fn extend(&mut self, bytes: &[u8]) {
+        let (start, end) = (self.len, self.len + bytes.len());
+        self.make_room(end);
+        self.len = end;
+        self.bytes_mut()[start..].copy_from_slice(bytes);
+    }
+    /// Zeros up to the end of the cache line in which byte `end` begins.
+    fn make_room(&mut self, end: usize) {
+        let needed = quarters_for(end);
+        if needed <= self.quarters.len() {
+            return;
+        }
+        self.quarters.resize(needed, Quarter([0; 16]));
+        self.realign();
+    }
+    /// Gives up room for more.
+    pub fn shrink_to_fit(&mut self) {
+        self.quarters.shrink_to_fit();
+        if !self.is_empty() {
+            self.realign();
+        }
+    }
+    /// Moves byte 0 to a cache line where the memory has moved.
+    fn realign(&mut self) {
+        let skipped = self.quarters.as_ptr().align_offset(QUARTERS * 16);
+        if skipped != self.skipped {
+            let used = self.skipped..self.skipped + self.len.div_ceil(16);
+            self.quarters.copy_within(used.clone(), skipped);
+            self.quarters[skipped + used.len()..].fill(Quarter([0; 16]));
+            self.skipped = skipped;
         }
     }
     /// Appends numbers, a cache line at a time.
@@ -349,6 +380,11 @@ impl AlignedBuf {
     }
 }
 
+/// Quarters that hold `bytes` wherever the first of them lies.
+fn quarters_for(bytes: usize) -> usize {
+    QUARTERS - 1 + bytes.div_ceil(QUARTERS * 16) * QUARTERS
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -369,8 +405,17 @@ mod tests {
         assert_eq!(buf.align(64), buf.len() as u64);
         buf.extend_f32([1.5, -0.0]);
         expected.extend([1.5f32, -0.0].iter().flat_map(|x| x.to_ne_bytes()));
+        buf.shrink_to_fit();
         assert_eq!(buf.bytes(), expected);
         assert_eq!(buf.as_ptr() as usize % 64, 0);
-        assert!(AlignedBuf::new().bytes().is_empty());
+        for size in 1..2000u32 {
+            buf.extend(&size.to_le_bytes());
+            expected.extend(size.to_le_bytes());
+            assert_eq!(buf.as_ptr() as usize % 64, 0, "{size}");
+        }
+        assert_eq!(buf.bytes(), expected);
+        let mut none = AlignedBuf::with_capacity(100);
+        none.shrink_to_fit();
+        assert!(none.bytes().is_empty());
     }
 }

@@ -298,6 +298,16 @@ impl Built {
     }
 }
 
+impl Built {
+    /// Gives up the memory that only growing needed.
+    pub fn shrink_to_fit(&mut self) {
+        self.code.bytes.shrink_to_fit();
+        if let Some(packed) = Arc::get_mut(&mut self.packed) {
+            packed.shrink_to_fit();
+        }
+    }
+}
+
 /// What a variant does with a matrix of weights.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Weighting {

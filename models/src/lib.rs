@@ -21,8 +21,8 @@ pub use closest::closest;
 pub use error::{Error, ErrorKind, Result};
 pub use imported::{BlockLasso, Connectivity, Imported, Parameter, Place, Training};
 pub use ir::{
-    Derived, ElementType, Elements, Graph, Node, Pattern, PatternStats, Shape, Tensor, TensorRef,
-    Value, ValueId, Weight, WeightId,
+    Derived, ElementType, Elements, Graph, Node, Pattern, PatternStats, Places, Shape, Tensor,
+    TensorRef, Value, ValueId, Weight, WeightId,
 };
 pub use ops::Op;
 pub use percent::Percent;

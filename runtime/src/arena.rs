@@ -1,4 +1,18 @@
-//! Activation memory: one zeroed block, sliced by the plan. One of the few files with `unsafe`.
+//! Activation memory: one zeroed block, sliced by the plan; and memory that goes back to the system. One of the few
+//! files with `unsafe`.
+
+/// Gives memory that was freed back to the system where the allocator keeps it: planning takes much of it in many
+/// pieces, between which are some that stay.
+pub fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: glibc's, of that signature; it may be called at any time, on any thread.
+        unsafe extern "C" {
+            safe fn malloc_trim(pad: usize) -> std::ffi::c_int;
+        }
+        malloc_trim(0);
+    }
+}
 
 /// A cache line of elements.
 #[derive(Clone, Copy)]

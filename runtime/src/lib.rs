@@ -15,6 +15,7 @@ pub mod recipe;
 mod session;
 mod tune;
 
+pub use arena::give_back;
 pub use caches::Caches;
 pub use error::{PlanError, PlanErrorKind, RunError};
 pub use kernel_store::{KernelStore, hash_problem};

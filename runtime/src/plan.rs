@@ -69,7 +69,7 @@ pub enum Work {
 pub struct Reference {
     /// The op.
     pub op: Op,
-    /// Weights of the graph (shared).
+    /// Weights of the graph (shared); those that kernels have packed are let go.
     pub weights: Arc<[Arc<Weight>]>,
     /// Operand shapes.
     pub inputs: Vec<Shape>,

@@ -16,6 +16,7 @@ mod select;
 mod trial;
 mod tune;
 
+use crate::arena::give_back;
 use crate::plan::Plan;
 use crate::{Options, PlanError};
 use analysis::Analysis;
@@ -27,21 +28,27 @@ use skimjit_models::{Graph, ValueId};
 pub fn plan(graph: &Graph, isa: Isa, options: &Options) -> Result<Plan, PlanError> {
     let mut analysis = Analysis::of(graph, options)?;
     let nodes: Vec<usize> = (0..graph.nodes.len()).collect();
-    let layers = options.map(&nodes, |&node| Layer::of(&analysis, node, isa));
-    // Trials come first and one at a time: code generation on other cores would disturb them.
-    let verdicts = match &options.tuner {
-        Some(tuner) => tune::tune(&analysis, &layers, options, tuner)?,
-        None => vec![None; nodes.len()],
-    };
+    let layer = |&node: &usize| Layer::of(&analysis, node, isa);
     // Code generation and packing take most of the time of a load, and layers are independent.
-    let decided = layers.into_iter().zip(verdicts).collect();
-    let chosen = options.map_owned(decided, |(layer, verdict)| {
-        layer?.choose(&analysis, verdict.as_ref(), options)
-    });
+    let chosen = match &options.tuner {
+        // What only the kernel of a layer needs, its pattern above all, is gone before the next one is made.
+        None => options.map(&nodes, |node| layer(node)?.choose(&analysis, None, options)),
+        // Trials come first and one at a time: code generation on other cores would disturb them.
+        Some(tuner) => {
+            let layers = options.map(&nodes, layer);
+            let verdicts = tune::tune(&analysis, &layers, options, tuner)?;
+            let decided = layers.into_iter().zip(verdicts).collect();
+            options.map_owned(decided, |(layer, verdict)| {
+                layer?.choose(&analysis, verdict.as_ref(), options)
+            })
+        }
+    };
     for node in nodes.into_iter().filter(|&node| chosen[node].is_none()) {
         analysis.split_sum(node);
     }
     let (drafts, choices) = lower::lower(&analysis, chosen, isa)?;
+    // What generating code took is not to be there beside the second copy of all code.
+    give_back();
     let (batch, per_image) = (analysis.batch as usize, &analysis.per_image[..]);
     let ports = |values: &[ValueId]| values.iter().map(|&value| analysis.port(value)).collect();
     Ok(Plan {

@@ -9,6 +9,7 @@ pub mod matrix_market;
 pub mod noise;
 pub mod output;
 pub mod problem;
+pub mod resident;
 pub mod rounding;
 pub mod table;
 pub mod times;

@@ -25,6 +25,7 @@ mod proof;
 mod published;
 mod report;
 mod reshape;
+mod resident;
 mod robustness;
 mod sequences;
 mod support;

@@ -7,7 +7,7 @@ use crate::proto::{SparseTensorProto, TensorProto};
 use half::{bf16, f16};
 use prost::bytes::Bytes;
 use skimjit_host::memory;
-use skimjit_models::{Elements, Error, Pattern, Result, Shape, Weight};
+use skimjit_models::{Elements, Error, Places, Result, Shape, Weight};
 
 const EXTERNAL: i32 = 1;
 
@@ -243,7 +243,7 @@ fn narrowed(value: f64) -> Result<f32> {
     }
 }
 
-/// Decodes a tensor that is stored by its non-zeros: the pattern is kept.
+/// Decodes a tensor that is stored by its non-zeros: their places are kept.
 pub(crate) fn decode_sparse(sparse: &SparseTensorProto, folder: &Folder) -> Result<Constant> {
     let missing = |field| Error::new("nothing").field(field).expected("a tensor");
     let values = sparse.values.as_ref().ok_or_else(|| missing("values"))?;
@@ -260,7 +260,7 @@ pub(crate) fn decode_sparse(sparse: &SparseTensorProto, folder: &Folder) -> Resu
     }
     let places = places(&found, stored.dims[0], &shape)?;
     let elements = Elements {
-        pattern: pattern(&places, &shape),
+        places: Places::collect(shape.matrix(), places),
         values: stored.to_floats(1),
     };
     Ok(Constant::weight(Weight::sparse(shape, elements)))
@@ -311,19 +311,4 @@ fn places(indices: &Constant, count: usize, shape: &Shape) -> Result<Vec<usize>>
         places.push(place);
     }
     Ok(places)
-}
-
-/// The places as a pattern, of which the rows are the first axis.
-fn pattern(places: &[usize], shape: &Shape) -> Pattern {
-    let (rows, cols) = shape.matrix();
-    let mut starts = vec![0u32; rows as usize + 1];
-    let mut columns = Vec::with_capacity(places.len());
-    for place in places {
-        starts[place / cols as usize + 1] += 1;
-        columns.push((place % cols as usize) as u32);
-    }
-    for row in 0..rows as usize {
-        starts[row + 1] += starts[row];
-    }
-    Pattern::from_rows(cols, starts, columns)
 }

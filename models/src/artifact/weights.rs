@@ -13,7 +13,8 @@
 
 use super::bits::{BitReader, BitWriter, best_parameter};
 use super::limits::MAX_TENSOR_ELEMENTS;
-use crate::{Elements, Error, Pattern, Result, Shape, Weight};
+use crate::ir::PlacesWriter;
+use crate::{Elements, Error, Places, Result, Shape, Weight};
 use skimjit_host::memory;
 use std::collections::HashMap;
 
@@ -68,7 +69,7 @@ pub fn encode_weight(weight: &Weight) -> Vec<u8> {
         None => encode(weight.data()),
         Some(elements) => {
             let values = elements.values.iter().copied();
-            Array::new(weight.shape().count(), elements.places().zip(values)).encode()
+            Array::new(weight.shape().count(), elements.places.iter().zip(values)).encode()
         }
     }
 }
@@ -253,28 +254,20 @@ pub fn decode_weight(bytes: &[u8], shape: &Shape) -> Result<Weight> {
     let (rows, cols) = shape.matrix();
     let parts = Parts::new(bytes, shape.count())?;
     let stored = parts.stored.len() / parts.values.bytes();
-    let sparse_words = 2 * stored + rows as usize + 1;
-    if parts.positions == Positions::All || sparse_words >= shape.count() {
-        return Ok(Weight::dense(shape.clone(), decode(bytes, shape.count())?));
+    let count = shape.count();
+    let sparse_bytes = Places::most_bytes(stored, count) + 4 * stored;
+    if parts.positions == Positions::All || sparse_bytes >= 4 * count {
+        return Ok(Weight::dense(shape.clone(), decode(bytes, count)?));
     }
-    memory::check(4 * sparse_words as u64)?;
-    let (mut row_start, mut col) = (
-        Vec::with_capacity(rows as usize + 1),
-        Vec::with_capacity(stored),
-    );
+    memory::check(sparse_bytes as u64)?;
+    let mut places = PlacesWriter::with_room(stored, count);
     let mut values = Vec::with_capacity(stored);
-    let mut row_end = 0;
-    parts.for_each(shape.count(), |at, value| {
-        while at >= row_end {
-            row_start.push(col.len() as u32);
-            row_end += cols as usize;
-        }
-        col.push((at + cols as usize - row_end) as u32);
+    parts.for_each(count, |at, value| {
+        places.push(at);
         values.push(value);
     })?;
-    row_start.resize(rows as usize + 1, col.len() as u32);
-    let pattern = Pattern::from_rows(cols, row_start, col);
-    Ok(Weight::sparse(shape.clone(), Elements { pattern, values }))
+    let places = places.finish(rows, cols);
+    Ok(Weight::sparse(shape.clone(), Elements { places, values }))
 }
 
 fn f32_of(bytes: &[u8]) -> f32 {

@@ -154,6 +154,12 @@ impl Graph {
     pub fn weight(&self, id: WeightId) -> &Arc<Weight> {
         &self.weights[id.0 as usize]
     }
+    /// Leaves only shapes and types of the weights: see [`Weight::let_go`].
+    pub fn let_go_of_weights(&mut self) {
+        for weight in &mut self.weights {
+            *weight = Arc::new(weight.let_go());
+        }
+    }
     /// The last value of that name: in-place layers make several.
     pub fn find(&self, name: &str) -> Option<ValueId> {
         self.values

@@ -35,10 +35,6 @@ impl Pattern {
     /// # Panics
     /// When `weights.len() != rows·cols`, or there are 2³² non-zeros or more.
     pub fn from_weights(rows: u32, cols: u32, weights: &[f32]) -> Self {
-        Self::of(rows, cols, weights, |weight| weight != 0.0)
-    }
-    /// Positions of the weights that are to be in it.
-    pub(super) fn of(rows: u32, cols: u32, weights: &[f32], is_in: impl Fn(f32) -> bool) -> Self {
         assert_eq!(
             weights.len(),
             rows as usize * cols as usize,
@@ -50,7 +46,7 @@ impl Pattern {
             col.extend(
                 (0..cols)
                     .zip(row)
-                    .filter(|&(_, &w)| is_in(w))
+                    .filter(|&(_, &w)| w != 0.0)
                     .map(|(c, _)| c),
             );
             row_start.push(u32::try_from(col.len()).expect("fewer than 2^32 non-zeros"));

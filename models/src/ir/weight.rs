@@ -1,6 +1,6 @@
 //! Weights of a graph: every element, or only those that are not zero.
 
-use super::{ElementType, Pattern, Shape, Tensor, TensorRef};
+use super::{ElementType, Places, PlacesWriter, Shape, Tensor, TensorRef};
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
@@ -22,14 +22,16 @@ enum Form {
         elements: Elements,
         dense: OnceLock<Vec<f32>>,
     },
+    /// Only the shape is known.
+    LetGo,
 }
 
 /// The elements of a sparse array that are stored; all others are +0.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Elements {
     /// Where they are: rows are the first axis, columns all others.
-    pub pattern: Pattern,
-    /// One for each place of the pattern. A zero is stored where its sign matters.
+    pub places: Places,
+    /// One for each place. A zero is stored where its sign matters.
     pub values: Vec<f32>,
 }
 
@@ -49,11 +51,11 @@ impl Weight {
     /// Of some elements.
     ///
     /// # Panics
-    /// When the pattern is not one of that shape, or there is not one value for each of its places.
+    /// When the places are not those of that shape, or there is not one value for each.
     pub fn sparse(shape: Shape, elements: Elements) -> Self {
-        let Elements { pattern, values } = &elements;
-        assert_eq!((pattern.rows(), pattern.cols()), shape.matrix(), "{shape}");
-        assert_eq!(pattern.nnz() as usize, values.len(), "values of {shape}");
+        let Elements { places, values } = &elements;
+        assert_eq!((places.rows(), places.cols()), shape.matrix(), "{shape}");
+        assert_eq!(places.count(), values.len(), "values of {shape}");
         let dense = OnceLock::new();
         Self {
             shape,
@@ -75,6 +77,15 @@ impl Weight {
     pub fn fits(&self, element: ElementType) -> bool {
         self.stored().iter().all(|&value| element.has(value))
     }
+    /// What is left for who needs only shape and type: whoever asks for elements of it panics.
+    #[must_use]
+    pub fn let_go(&self) -> Self {
+        Self {
+            shape: self.shape.clone(),
+            element: self.element,
+            form: Form::LetGo,
+        }
+    }
     /// Type of the elements.
     pub fn element(&self) -> ElementType {
         self.element
@@ -88,7 +99,12 @@ impl Weight {
         match &self.form {
             Form::Dense(data) => data,
             Form::Sparse { elements, dense } => dense.get_or_init(|| elements.dense()),
+            Form::LetGo => self.missing(),
         }
+    }
+    /// Zeros instead would be numbers that nobody notices.
+    fn missing(&self) -> ! {
+        panic!("elements of a weight {} that was let go", self.shape)
     }
     /// All elements with their shape.
     pub fn view(&self) -> TensorRef<'_> {
@@ -105,13 +121,13 @@ impl Weight {
         }
         match &mut self.form {
             Form::Dense(data) => data,
-            Form::Sparse { .. } => unreachable!("made dense above"),
+            Form::Sparse { .. } | Form::LetGo => panic!("no elements of {}", self.shape),
         }
     }
     /// The stored elements, of a sparse array.
     pub fn elements(&self) -> Option<&Elements> {
         match &self.form {
-            Form::Dense(_) => None,
+            Form::Dense(_) | Form::LetGo => None,
             Form::Sparse { elements, .. } => Some(elements),
         }
     }
@@ -120,6 +136,7 @@ impl Weight {
         match &self.form {
             Form::Dense(data) => data,
             Form::Sparse { elements, .. } => &elements.values,
+            Form::LetGo => self.missing(),
         }
     }
     /// True while a sparse array has not been made dense for anybody.
@@ -144,11 +161,14 @@ impl Weight {
                 )
             }
             Form::Sparse { elements, .. } => {
-                let places = elements.places().zip(&elements.values);
-                let values = places.map(|(index, &value)| of(index, value)).collect();
-                let pattern = elements.pattern.clone();
-                Self::sparse(shape, Elements { pattern, values })
+                // Exactly as many, which an iterator that leaves some out cannot say.
+                let mut values = Vec::with_capacity(elements.values.len());
+                let stored = elements.places.iter().zip(&elements.values);
+                values.extend(stored.map(|(index, &value)| of(index, value)));
+                let places = elements.places.clone();
+                Self::sparse(shape, Elements { places, values })
             }
+            Form::LetGo => self.missing(),
         }
     }
     /// All elements as an array of its own.
@@ -158,6 +178,7 @@ impl Weight {
     /// Gives all elements away.
     pub fn into_tensor(self) -> Tensor {
         let data = match self.form {
+            Form::LetGo => self.missing(),
             Form::Dense(data) => data,
             Form::Sparse {
                 elements,
@@ -174,14 +195,21 @@ impl Elements {
     /// # Panics
     /// When `data.len() != rows·cols`.
     pub fn of(rows: u32, cols: u32, data: &[f32]) -> Self {
-        let stored = |value: f32| value.to_bits() != 0;
+        assert_eq!(data.len(), rows as usize * cols as usize, "{rows} × {cols}");
+        let stored = data.iter().copied().enumerate();
+        Self::collect(rows, cols, stored.filter(|(_, value)| value.to_bits() != 0))
+    }
+    /// From places, ascending, and values.
+    fn collect(rows: u32, cols: u32, elements: impl Iterator<Item = (usize, f32)>) -> Self {
+        let mut places = PlacesWriter::default();
+        let value = |(place, value)| {
+            places.push(place);
+            value
+        };
+        let values = elements.map(value).collect();
         Self {
-            pattern: Pattern::of(rows, cols, data, stored),
-            values: data
-                .iter()
-                .copied()
-                .filter(|&value| stored(value))
-                .collect(),
+            places: places.finish(rows, cols),
+            values,
         }
     }
     /// Without the zeros that are stored for their sign.
@@ -189,34 +217,18 @@ impl Elements {
         if !self.values.contains(&0.0) {
             return Cow::Borrowed(self);
         }
-        let (mut row_start, mut col) = (vec![0], Vec::new());
-        let mut values = self.values.iter();
-        for row in 0..self.pattern.rows() {
-            let row = self.pattern.row(row).iter().zip(&mut values);
-            col.extend(row.filter(|(_, value)| **value != 0.0).map(|(col, _)| *col));
-            row_start.push(col.len() as u32);
-        }
-        let is_nonzero = |value: &f32| *value != 0.0;
-        Cow::Owned(Self {
-            pattern: Pattern::from_rows(self.pattern.cols(), row_start, col),
-            values: self.values.iter().copied().filter(is_nonzero).collect(),
-        })
-    }
-    /// Row-major index of each.
-    pub fn places(&self) -> impl Iterator<Item = usize> + '_ {
-        let columns = self.pattern.cols() as usize;
-        (0..self.pattern.rows()).flat_map(move |row| {
-            let first = row as usize * columns;
-            self.pattern
-                .row(row)
-                .iter()
-                .map(move |&column| first + column as usize)
-        })
+        let stored = self.places.iter().zip(self.values.iter().copied());
+        let nonzero = stored.filter(|&(_, value)| value != 0.0);
+        Cow::Owned(Self::collect(
+            self.places.rows(),
+            self.places.cols(),
+            nonzero,
+        ))
     }
     /// With the zeros.
     fn dense(&self) -> Vec<f32> {
-        let mut data = vec![0.0; self.pattern.rows() as usize * self.pattern.cols() as usize];
-        for (place, &value) in self.places().zip(&self.values) {
+        let mut data = vec![0.0; self.places.rows() as usize * self.places.cols() as usize];
+        for (place, &value) in self.places.iter().zip(&self.values) {
             data[place] = value;
         }
         data
@@ -272,10 +284,7 @@ mod tests {
         assert_eq!(bits(&scaled), bits(&other));
         assert!(!sparse.stayed_sparse());
         let nonzero = sparse.elements().unwrap().nonzero();
-        assert_eq!(
-            (nonzero.pattern.row(0), nonzero.pattern.row(1)),
-            (&[2][..], &[1][..])
-        );
+        assert!(nonzero.places.iter().eq([2, 4]));
         assert!(nonzero.values.len() == 2 && nonzero.values[0] == 2.0);
         let narrow = scaled.clone().of_type(ElementType::Bf16);
         assert_eq!(narrow.element(), ElementType::Bf16);
@@ -286,5 +295,14 @@ mod tests {
         assert!(scaled.elements().is_none());
         assert_eq!(scaled.data()[..3], [1.0, -0.0, 6.0]);
         assert_eq!(sparse.into_tensor().data()[2], 2.0);
+    }
+
+    #[test]
+    #[should_panic(expected = "elements of a weight 2x3 that was let go")]
+    fn what_was_let_go_is_not_zeros() {
+        let shape = Shape::new([2, 3]).unwrap();
+        let left = Weight::dense(shape.clone(), vec![1.0; 6]).let_go();
+        assert_eq!(left.shape(), &shape);
+        left.data();
     }
 }

@@ -53,12 +53,11 @@ pub(super) struct Job<'g> {
 
 impl<'g> Job<'g> {
     /// Where the weights are not zero.
-    pub fn pattern(&self) -> Cow<'g, Pattern> {
+    pub fn pattern(&self) -> Pattern {
         let [rows, cols] = self.problem.matrix().map(|n| n as u32);
         match &self.weights {
-            Stored::All(values) => Cow::Owned(Pattern::from_weights(rows, cols, values)),
-            Stored::NonZeros(Cow::Borrowed(elements)) => Cow::Borrowed(&elements.pattern),
-            Stored::NonZeros(Cow::Owned(elements)) => Cow::Owned(elements.pattern.clone()),
+            Stored::All(values) => Pattern::from_weights(rows, cols, values),
+            Stored::NonZeros(elements) => elements.places.pattern(),
         }
     }
 
@@ -70,11 +69,19 @@ impl<'g> Job<'g> {
         }
     }
 
+    /// What is left once there is a kernel.
+    pub fn without_weights(self) -> Self {
+        Self {
+            weights: Stored::All(Cow::Borrowed(&[])),
+            ..self
+        }
+    }
+
     fn with_weights(self, weights: &'g Weight, bias: &'g [f32]) -> Self {
         let [rows, cols] = self.problem.matrix().map(|n| n as u32);
         let fits = |elements: &&Elements| {
-            let pattern = &elements.pattern;
-            (pattern.rows(), pattern.cols()) == (rows, cols)
+            let places = &elements.places;
+            (places.rows(), places.cols()) == (rows, cols)
         };
         let element = weights.element();
         let weights = match weights.elements().filter(fits) {

@@ -9,8 +9,8 @@ use crate::buffers::{BufferId, Form, Home};
 use crate::plan::{Choice, MOST_OPERANDS, Reference, Work};
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{Planes, Problem};
-use skimjit_models::{Op, Shape, ValueId, Weight};
-use std::collections::HashMap;
+use skimjit_models::{Graph, Op, Shape, ValueId, Weight, WeightId};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Drafts under construction, and where values are by now.
@@ -43,7 +43,7 @@ pub(super) fn lower<'a>(
 ) -> Result<(Drafts<'a>, Vec<Choice>), PlanError> {
     let mut lowering = Lowering {
         analysis,
-        weights: analysis.graph.weights.clone().into(),
+        weights: weights_without_kernel(analysis.graph, &chosen),
         forms: HashMap::new(),
         drafts: Drafts::new(isa),
         choices: Vec::new(),
@@ -56,6 +56,19 @@ pub(super) fn lower<'a>(
     }
     lowering.store_outputs();
     Ok((lowering.drafts, lowering.choices))
+}
+
+/// The weights of the graph, of which only those have elements that no kernel has packed.
+fn weights_without_kernel(graph: &Graph, chosen: &[Option<Chosen<'_>>]) -> Arc<[Arc<Weight>]> {
+    let nodes = graph.nodes.iter().zip(chosen);
+    let without = nodes.filter(|(_, chosen)| chosen.is_none());
+    let needed: HashSet<WeightId> = without.flat_map(|(node, _)| node.op.weights()).collect();
+    let weights = (0..).map(WeightId).zip(&graph.weights);
+    let weights = weights.map(|(id, weight)| match needed.contains(&id) {
+        true => weight.clone(),
+        false => Arc::new(weight.let_go()),
+    });
+    weights.collect()
 }
 
 impl<'a> Lowering<'a> {

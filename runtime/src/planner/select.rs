@@ -10,7 +10,6 @@ use crate::tune::{self, Verdict};
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{KernelError, Variant, Weighting, Weights, registry};
 use skimjit_models::Pattern;
-use std::borrow::Cow;
 use std::time::Instant;
 
 /// A layer that kernels can compute, and which can.
@@ -20,7 +19,7 @@ pub(super) struct Layer<'g> {
     pub isa: Isa,
     pub job: Job<'g>,
     /// Where its weights are not zero.
-    pub pattern: Cow<'g, Pattern>,
+    pub pattern: Pattern,
     /// Best estimate first.
     pub candidates: Vec<registry::Candidate>,
     refusals: Vec<registry::Refusal>,
@@ -143,7 +142,7 @@ impl<'g> Layer<'g> {
             ..plain
         };
         Some(Chosen {
-            job: self.job,
+            job: self.job.without_weights(),
             label,
             kernel,
             choice,
@@ -161,10 +160,11 @@ impl<'g> Layer<'g> {
         let found = store.zip(key).and_then(|(store, key)| store.find(key));
         match found {
             Some(kernel) => Ok(Kernel::Shared(kernel)),
-            None => Ok(Kernel::New(
-                Box::new(variant.build(problem, weights, self.isa)?),
-                key,
-            )),
+            None => {
+                let mut built = variant.build(problem, weights, self.isa)?;
+                built.shrink_to_fit();
+                Ok(Kernel::New(Box::new(built), key))
+            }
         }
     }
 

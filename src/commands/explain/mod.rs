@@ -6,7 +6,9 @@ pub mod limit;
 mod print;
 
 use crate::support::args::{self, EngineArguments, ModelArguments, TuneArguments, iterations_parser};
+use crate::support::noise;
 use crate::support::output::Output;
+use crate::support::resident::Resident;
 use crate::support::timing::Spread;
 use skimjit_program::progress;
 use crate::commands::time;
@@ -27,6 +29,9 @@ use skimjit_runtime::{Basis, Caches, Choice};
 /// multiply-adds with weights other than zero at the measured peak, and the bytes of its weights (6
 /// per non-zero of a pruned layer, 4 per weight of a dense one) at the bandwidth of memory, or of the
 /// last-level cache if the network fits there, plus its activations at the bandwidth of that cache.
+///
+/// The memory that is told is that of the whole program: with the engine and a session, and at most while the
+/// network was read and compiled, trials of kernels included.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   skimjit explain net.caffemodel
@@ -139,6 +144,9 @@ pub struct Network {
     pub most_without_dense: Option<f64>,
     /// Generating the code and packing the weights, on one core.
     pub jit_ms: f64,
+    /// Where the system tells it.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Resident>,
 }
 
 /// Some of the layers.
@@ -164,6 +172,8 @@ pub struct Subject<'a> {
     pub engine: &'a EngineArguments,
     pub tune: &'a TuneArguments,
     pub iterations: Option<u32>,
+    /// See [`CompileOptions::keep_weights`].
+    pub keep_weights: bool,
 }
 
 impl Subject<'_> {
@@ -173,14 +183,19 @@ impl Subject<'_> {
         // Shares of the peak mean most for one core.
         options.threads = self.engine.machine.threads()?.unwrap_or(1);
         let isa = self.engine.machine.isa()?;
-        let model = self.model.load()?;
+        options.keep_weights = self.keep_weights;
         options.tuning = self.tune.tuning()?;
         if let Some(tuning) = &mut options.tuning {
             tuning.named_too = true;
         }
-        let peak = progress::spin("measuring the machine", || machine::measure(isa))?;
+        let model = self.model.load()?;
         let engine = args::compile(&model, &options)?;
-        let times = time::measure(&model, &engine, self.iterations)?;
+        let loading_bytes = Resident::peak();
+        let inputs = noise::inputs(&model, engine.plan().batch as u32, 1)?;
+        drop(model);
+        // Behind the compilation: what it measures with is not the network's memory.
+        let peak = progress::spin("measuring the machine", || machine::measure(isa))?;
+        let times = time::measure(&engine, &inputs, self.iterations, loading_bytes)?;
         let speeds = Speeds::new(&engine, peak);
         let report = Report::new(self.model.name(), &engine, &speeds, &times);
         Ok(Analysis {
@@ -198,6 +213,8 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         engine: &arguments.engine,
         tune: &arguments.tune,
         iterations: arguments.iterations,
+        // Single layers are timed with weights of their own, but compiled with the bias.
+        keep_weights: arguments.crossover,
     };
     let mut analysis = subject.analyse()?;
     if arguments.crossover {
@@ -351,6 +368,7 @@ impl Network {
             other,
             outside_ms: (total_ms - inside).max(0.0),
             jit_ms: layers.iter().map(|layer| layer.jit_ms).sum(),
+            memory: times.memory(),
         }
     }
 }

@@ -179,4 +179,7 @@ fn network(network: &Network, out: &mut Output) {
         milliseconds(network.outside_ms),
         percent(network.outside_ms / network.total_ms.max(f64::MIN_POSITIVE))
     ));
+    if let Some(memory) = &network.memory {
+        out.sentence(format!("  {}", memory.text()));
+    }
 }

@@ -40,6 +40,8 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         engine: &arguments.engine,
         tune: &arguments.tune,
         iterations: arguments.iterations,
+        // The drawing says how many are zero.
+        keep_weights: true,
     };
     let analysis = subject.analyse()?;
     let text = page::html(&analysis, &draw::svg(analysis.engine.graph()));

@@ -168,6 +168,8 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
     let model = arguments.load(&blobs)?;
     arguments.check_inputs(&model, &blobs)?;
     options.keep = losses_inside(&model);
+    // They are counted: what was computed, and what for zeros.
+    options.keep_weights = true;
     options.tuning = arguments.tune.tuning()?;
     let engine = args::compile(&model, &options)?;
     let report = Test::new(&model, &engine, arguments).run(data, out)?;

@@ -6,13 +6,14 @@ mod trace;
 
 use crate::support::args::{self, AskedTuneArguments, EngineArguments, ReadingArguments, iterations_parser};
 use crate::support::output::Output;
+use crate::support::resident::Resident;
 use crate::support::table::{Table, left, milliseconds, percent, right};
 use crate::support::times::Times;
 use crate::support::timing::{Repeat, Spread, middle};
 use crate::support::noise;
 use skimjit_program::progress;
 use serde::{Deserialize, Serialize};
-use skimjit::{Engine, Error, Model, Result, Session};
+use skimjit::{Engine, Error, Model, Result, Session, Tensor};
 use skimjit_runtime::Profile;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +24,9 @@ use std::time::Duration;
 /// add up; median, least and quartiles of all runs are printed below. A step's time is that of all threads,
 /// divided by their number; what is left of the total was spent outside of all kernels, waiting for other
 /// threads and starting.
+///
+/// The memory that is told is that of the whole program: with the engine and a session, and at most while the
+/// network was read and compiled.
 ///
 /// `--prototxt` alone takes a definition, as `caffe time` does. Without weights it is timed with those of its fillers,
 /// and with random ones where fillers are missing or give zeros: times of the dense network.
@@ -96,6 +100,9 @@ pub struct Report {
     #[serde(flatten)]
     spread: Spread,
     images_per_second: f64,
+    /// Where the system tells it.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    memory: Option<Resident>,
 }
 
 /// Time of one step.
@@ -120,9 +127,12 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
         return streams::run(arguments, &model, options, count, out);
     }
     let engine = args::compile(&model, &options)?;
-    let report = measure(&model, &engine, arguments.iterations)?;
+    let peak = Resident::peak();
+    let inputs = noise::inputs(&model, engine.plan().batch as u32, 1)?;
+    drop(model);
+    let report = measure(&engine, &inputs, arguments.iterations, peak)?;
     if let Some(file) = &arguments.trace {
-        trace::write(&model, &engine, file)?;
+        trace::write(&engine, &inputs, file)?;
     }
     match (&before, arguments.json) {
         (None, true) => return out.json(&report),
@@ -149,23 +159,28 @@ impl Arguments {
     }
 }
 
-/// Times over many runs on a random batch.
-pub fn measure(model: &Model, engine: &Engine, iterations: Option<u32>) -> Result<Report> {
-    let inputs = noise::inputs(model, engine.plan().batch as u32, 1)?;
+/// Times over many runs on a batch, and the memory of an engine that took so many bytes at most while it was loaded.
+pub fn measure(
+    engine: &Engine,
+    inputs: &[Tensor],
+    iterations: Option<u32>,
+    loading_bytes: Option<u64>,
+) -> Result<Report> {
     let mut session = engine.session();
-    engine.run(&mut session, &inputs)?;
+    engine.run(&mut session, inputs)?;
+    let memory = Resident::now(loading_bytes);
     let mut runs = Vec::new();
     progress::spin("measuring", || {
         Repeat::new(iterations, USUAL_TIME).run(|| {
             session.start_profile();
-            engine.run(&mut session, &inputs)?;
+            engine.run(&mut session, inputs)?;
             runs.extend(session.profile().map(Times::of));
             Ok::<(), skimjit::Error>(())
         })
     })?;
     let report = Report::of_runs(engine, &session, &runs);
     report.spread.note("time");
-    Ok(report)
+    Ok(Report { memory, ..report })
 }
 
 impl Report {
@@ -194,6 +209,7 @@ impl Report {
             total_ms,
             spread: Spread::of(runs),
             images_per_second: per_second(engine.plan().batch as f64, total_ms),
+            memory: None,
         }
     }
     /// Sums of a session's profile.
@@ -228,6 +244,13 @@ impl Report {
                 milliseconds(spread.least_ms)
             ));
         }
+        if let Some(memory) = &self.memory {
+            out.sentence(memory.text());
+        }
+    }
+    /// What the network took of the computer's memory.
+    pub fn memory(&self) -> Option<Resident> {
+        self.memory
     }
     /// What was measured, in words.
     fn machine(&self) -> String {

@@ -1,8 +1,7 @@
 //! Every step of a few runs, in the trace event format of Chrome, which Perfetto reads too.
 
-use crate::support::noise;
 use serde::Serialize;
-use skimjit::{Engine, Error, Model, Result};
+use skimjit::{Engine, Error, Result, Tensor};
 use skimjit_models::Error as InputError;
 use skimjit_runtime::{Event, Profile, StepTime};
 use std::path::Path;
@@ -40,12 +39,11 @@ struct Details<'a> {
 }
 
 /// Runs the network a few times and writes what each thread did.
-pub fn write(model: &Model, engine: &Engine, path: &Path) -> Result<()> {
-    let inputs = noise::inputs(model, engine.plan().batch as u32, 1)?;
+pub fn write(engine: &Engine, inputs: &[Tensor], path: &Path) -> Result<()> {
     let mut session = engine.session();
     session.start_trace();
     for _ in 0..RUNS {
-        engine.run(&mut session, &inputs)?;
+        engine.run(&mut session, inputs)?;
     }
     let steps = session.profile().map(Profile::steps).unwrap_or_default();
     let events = session.profile().map(Profile::events).unwrap_or_default();

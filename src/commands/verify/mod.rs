@@ -234,7 +234,10 @@ fn check_kernel(arguments: &Arguments, kernel: &str, problem: &Problem) -> Resul
         output::warn(warning);
     }
     let model = problem.model(arguments.density.share(), arguments.seed)?;
-    let options = arguments.engine.machine.options()?;
+    let options = CompileOptions {
+        keep_weights: true,
+        ..arguments.engine.machine.options()?
+    };
     let engine = layer::force(&model, &options, kernel)?;
     let images = model.batch();
     let input = noise::Noise::new(!arguments.seed).tensor(problem.input_shape(images)?, 1.0);
