@@ -374,6 +374,8 @@ fn plain(function: Activation, x: Lane, extremes: &mut Extremes) -> Option<Lane>
         Sqrt => opaque("sqrt", &[x]),
         Reciprocal => number(1.0).over(x),
         Round => opaque("round", &[x]),
+        Floor => floor(x, &mut clamp),
+        Ceil => Lane::ZERO.minus(floor(Lane::ZERO.minus(x), &mut clamp)),
         Sign => clamp(smallest_is_1(x), [-1.0, 1.0]),
         Threshold { threshold } => {
             let above = extremes.max(x.minus(Lane::float(threshold)), Lane::ZERO);
@@ -388,16 +390,23 @@ fn plain(function: Activation, x: Lane, extremes: &mut Extremes) -> Option<Lane>
         } => {
             let x = x.times(Lane::float(scale)).plus(Lane::float(shift));
             let root = opaque("sqrt", &[x]);
+            let product = |x: Lane| (0..power.abs() as u32).fold(number(1.0), |y, _| y.times(x));
             match power {
-                2.0 => x.times(x),
-                3.0 => x.times(x).times(x),
                 0.5 => root,
                 -0.5 => number(1.0).over(root),
-                _ => number(1.0).over(x),
+                _ if power.fract() != 0.0 => return None,
+                _ if power < 0.0 => product(number(1.0).over(x)),
+                _ => product(x),
             }
         }
         _ => return None,
     })
+}
+
+fn floor(x: Lane, clamp: &mut dyn FnMut(Lane, [f32; 2]) -> Lane) -> Lane {
+    let nearest = opaque("round", &[x]);
+    let above = nearest.minus(x).times(Lane::float(2f32.powi(127)));
+    nearest.minus(clamp(above.times(Lane::float(2f32.powi(22))), [0.0, 1.0]))
 }
 
 fn eltwise(p: &EltwiseProblem, extremes: &mut Extremes) -> Vec<Lane> {
