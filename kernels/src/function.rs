@@ -23,7 +23,7 @@ use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 ///
 /// Largest errors, measured on |x| ≤ 20 against double precision, as shares of the result in units of 2⁻²⁴: Exp
 /// and ELU 1.5, Softsign 2, Sigmoid 2.5, Selu 2.6, TanH and Swish 3, BNLL 4.5, Mish 5, Erf 6. Gelu: 2.3e-7 of the
-/// larger of 1 and |x|. Log of x: 2, of other bases 4. Powers that are integers: twice those; others 3
+/// larger of 1 and |x|. Log of x: 2, of other bases 4. Powers that are integers: twice their size; others 3
 /// and twice |power·log x|. Where an exponential leaves the range of floats its limit is taken: results that are not 0
 /// are at least of the size of the least float. Infinite operands may give NaN where the product of 0 and ∞ is one.
 /// What has no exponential is rounded as often as it has operations.
