@@ -515,13 +515,33 @@ fn several_inputs_and_outputs_are_arrays() {
 }
 
 /// A layer without a kernel.
-const NORMALIZED: &str = r#"name: "normalized"
+const WITHOUT_KERNEL: &str = r#"name: "searched"
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 5 dim: 9 dim: 7 } } }
 layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
   convolution_param { num_output: 6 kernel_size: 3 weight_filler { type: "xavier" } } }
-layer { name: "norm" type: "Normalize" bottom: "conv" top: "norm"
-  norm_param { scale_filler { type: "constant" value: 1 } } }
+layer { name: "best" type: "ArgMax" bottom: "conv" top: "best" argmax_param { axis: 1 } }
 "#;
+
+/// Layers that mean, sum or compare groups of elements, and FCN's enlargement.
+const GROUPS: &str = r#"name: "groups"
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 5 dim: 9 dim: 21 } } }
+layer { name: "lrn" type: "LRN" bottom: "data" top: "lrn"
+  lrn_param { norm_region: WITHIN_CHANNEL local_size: 3 alpha: 0.1 } }
+layer { name: "mvn" type: "MVN" bottom: "lrn" top: "mvn" }
+layer { name: "norm" type: "Normalize" bottom: "mvn" top: "norm"
+  norm_param { across_spatial: false scale_filler { type: "constant" value: 20 } } }
+layer { name: "up" type: "Deconvolution" bottom: "norm" top: "up" convolution_param {
+  num_output: 5 group: 5 kernel_size: 4 stride: 2 pad: 1 bias_term: false weight_filler { type: "bilinear" } } }
+layer { name: "log" type: "Log" bottom: "up" top: "log" log_param { shift: 99 } }
+layer { name: "power" type: "Power" bottom: "log" top: "power" power_param { power: 0.75 } }
+layer { name: "prob" type: "Softmax" bottom: "power" top: "prob" softmax_param { axis: 3 } }
+"#;
+
+#[test]
+fn layers_of_groups() {
+    let model = imported(GROUPS);
+    [1, 3].into_iter().for_each(|batch| check(&model, batch));
+}
 
 /// Layers that only move data, on one image and on several.
 const MOVED: &str = r#"name: "moved"
@@ -546,7 +566,7 @@ fn layers_that_move_data_become_tables() {
 
 #[test]
 fn layers_without_generated_code_are_refused_by_name() {
-    let model = imported(NORMALIZED);
+    let model = imported(WITHOUT_KERNEL);
     let plan = model.plan(&options(1), Isa::Avx2).unwrap();
     let refusal = |layers: Option<&[String]>| match AheadOfTime::new("net", &[&plan], layers) {
         Ok(_) => panic!("{layers:?} became a program"),
@@ -554,12 +574,12 @@ fn layers_without_generated_code_are_refused_by_name() {
     };
     let network = refusal(None);
     assert!(
-        network.contains("\"norm\" (Normalize)") && network.contains("--layers"),
+        network.contains("\"best\" (ArgMax)") && network.contains("--layers"),
         "{network}"
     );
-    let layer = refusal(Some(&["norm".to_owned()]));
+    let layer = refusal(Some(&["best".to_owned()]));
     assert!(
-        layer.contains("\"norm\"") && layer.contains("one of: conv"),
+        layer.contains("\"best\"") && layer.contains("one of: conv"),
         "{layer}"
     );
     let unknown = refusal(Some(&["conv9".to_owned()]));

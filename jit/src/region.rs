@@ -108,6 +108,7 @@ impl CodeRegion {
     }
 
     /// Pointer to the byte at `offset`, if it is code that can be run.
+    #[inline]
     pub(crate) fn pointer(&self, offset: usize) -> Option<*const u8> {
         let code = self.bytes().get(offset).filter(|_| self.executable);
         code.map(std::ptr::from_ref)

@@ -23,7 +23,8 @@ use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 ///
 /// Largest errors, measured on |x| ≤ 20 against double precision, as shares of the result in units of 2⁻²⁴: Exp
 /// and ELU 1.5, Softsign 2, Selu 2.6, Sigmoid, TanH and Swish 3, BNLL 4.5, Mish 5, Erf 6. Gelu: 2.3e-7 of the
-/// larger of 1 and |x|. Where an exponential leaves the range of floats its limit is taken: results that are not 0
+/// larger of 1 and |x|. Log of x: 2, of other bases 4. Powers that are integers: twice their size; others 3
+/// and twice |power·log x|. Where an exponential leaves the range of floats its limit is taken: results that are not 0
 /// are at least of the size of the least float. Infinite operands may give NaN where the product of 0 and ∞ is one.
 /// What has no exponential is rounded as often as it has operations.
 ///
@@ -105,13 +106,25 @@ fn form(function: Activation) -> Option<Form> {
         Clip { .. } | AbsVal | HardSwish | Softsign | Sqrt | Reciprocal | Sign | Round => {
             Some(Form::Plain)
         }
+        Floor | Ceil | Truncate | Not => Some(Form::Plain),
+        ThresholdedRelu { alpha } if alpha.is_finite() => Some(Form::Plain),
         HardSigmoid { alpha, beta } if finite(&[alpha, beta]) => Some(Form::Plain),
         Threshold { threshold } if threshold.is_finite() => Some(Form::Plain),
         Power {
             power,
             scale,
             shift,
-        } if POWERS.contains(&power) && finite(&[scale, shift]) => Some(Form::Plain),
+        } if finite(&[power, scale, shift]) => match whole(power) {
+            _ if POWERS.contains(&power) => Some(Form::Plain),
+            Some(_) => Some(Form::Plain),
+            // Of large integers odd and even ones are different below 0.
+            None if power.fract() == 0.0 => None,
+            None => Some(Form::Smooth),
+        },
+        Log { base, scale, shift } => {
+            let factor = log_factor(base);
+            (factor != 0.0 && finite(&[factor, scale, shift])).then_some(Form::Smooth)
+        }
         Sigmoid | TanH | Mish | Bnll | Erf | Gelu { .. } => Some(Form::Smooth),
         Elu { alpha } if finite(&[alpha]) => Some(Form::Smooth),
         Selu { alpha, gamma } if finite(&[alpha, gamma]) => Some(Form::Smooth),
@@ -122,8 +135,24 @@ fn form(function: Activation) -> Option<Form> {
     }
 }
 
-/// Powers that are made of products, roots and quotients.
+/// Powers that are made of roots and quotients, or of few products.
 const POWERS: [f32; 5] = [2.0, 3.0, 0.5, -0.5, -1.0];
+
+/// Largest exponent that is made of products.
+const MOST_PRODUCTS: f32 = 32.0;
+
+/// An exponent that is made of products.
+fn whole(power: f32) -> Option<i32> {
+    (power.fract() == 0.0 && power.abs() <= MOST_PRODUCTS).then_some(power as i32)
+}
+
+/// What a natural logarithm is multiplied by for one of another base.
+fn log_factor(base: f32) -> f32 {
+    match base == -1.0 {
+        true => 1.0,
+        false => f64::from(base).ln().recip() as f32,
+    }
+}
 
 /// Factor and offset of the exponent of base^(shift + scale·x).
 fn exponent(base: f32, scale: f32, shift: f32) -> [f32; 2] {
@@ -290,6 +319,11 @@ fn emit<A: VectorAsm>(group: &mut Lockstep<'_, A>, function: Activation) {
         Erf => erf(group),
         Gelu { tanh } => gelu(group, tanh),
         Exp { base, scale, shift } => exponential(group, exponent(base, scale, shift)),
+        Log { base, scale, shift } => {
+            scaled(group, [scale, shift]);
+            logarithm(group);
+            multiply(group, X, log_factor(base).into());
+        }
         Power {
             power,
             scale,
@@ -323,9 +357,10 @@ fn mish<A: VectorAsm>(group: &mut Lockstep<'_, A>) {
     group.set(P, 2.0);
     group.vadd(Q, N, P);
     group.vmul(N, N, Q);
+    group.vadd(P, N, P);
+    // Before the operand, which may be large.
+    group.vdiv(N, N, P);
     group.vmul(X, OPERAND, N);
-    group.vadd(N, N, P);
-    group.vdiv(X, X, N);
 }
 
 /// max(x, 0) + log(1 + e) with e = e^−|x|; the logarithm is 2·atanh(e / (2 + e)).
@@ -383,23 +418,87 @@ fn exponential<A: VectorAsm>(group: &mut Lockstep<'_, A>, [factor, offset]: [f32
     group.vadd(X, N, N);
 }
 
-fn raised<A: VectorAsm>(group: &mut Lockstep<'_, A>, power: f32, [scale, shift]: [f32; 2]) {
+/// x = scale·x + shift.
+fn scaled<A: VectorAsm>(group: &mut Lockstep<'_, A>, [scale, shift]: [f32; 2]) {
     multiply(group, X, scale.into());
     add(group, X, shift.into());
+}
+
+/// `OPERAND` = 0 where x is 0, 1 where it is positive; Q = 0 where it is finite and not negative, else NaN.
+fn examine<A: VectorAsm>(group: &mut Lockstep<'_, A>) {
+    group.vsqrt(OPERAND, X);
+    group.vsub(Q, OPERAND, OPERAND);
+    // The root of the smallest number is more than 2⁻⁷⁵.
+    multiply(group, OPERAND, 2f64.powi(75));
+    group.set(T, 1.0);
+    group.vmin(OPERAND, T, OPERAND);
+}
+
+/// x = log x: −∞ at 0, NaN below and at ∞.
+fn logarithm<A: VectorAsm>(group: &mut Lockstep<'_, A>) {
+    examine(group);
+    group.log_of_normal(X, [N, P, T]);
+    // What bits of 0 give is negative.
+    group.vdiv(X, X, OPERAND);
+    group.vadd(X, X, Q);
+}
+
+fn raised<A: VectorAsm>(group: &mut Lockstep<'_, A>, power: f32, numbers: [f32; 2]) {
+    scaled(group, numbers);
     if power.abs() == 0.5 {
         group.vsqrt(X, X);
     }
-    if power < 0.0 {
-        group.set(T, 1.0);
-        group.vdiv(X, T, X);
+    match whole(power) {
+        _ if power == 0.5 => {}
+        _ if power == -0.5 => inverse(group),
+        Some(power) => repeated(group, power),
+        None => smoothly_raised(group, power),
     }
-    if power >= 2.0 {
-        group.vmul(N, X, X);
-        match power == 3.0 {
-            true => group.vmul(X, X, N),
-            false => group.vmov(X, N),
+}
+
+fn inverse<A: VectorAsm>(group: &mut Lockstep<'_, A>) {
+    group.set(T, 1.0);
+    group.vdiv(X, T, X);
+}
+
+/// x to the power of an integer, by squares.
+fn repeated<A: VectorAsm>(group: &mut Lockstep<'_, A>, power: i32) {
+    if power < 0 {
+        inverse(group);
+    }
+    let mut left = power.unsigned_abs();
+    if left == 0 {
+        return group.set(X, 1.0);
+    }
+    // N: the product of those squares that are part of it.
+    let mut begun = false;
+    while left > 1 {
+        match (left & 1, begun) {
+            (0, _) => {}
+            (_, true) => group.vmul(N, N, X),
+            (_, false) => {
+                group.vmov(N, X);
+                begun = true;
+            }
         }
+        group.vmul(X, X, X);
+        left /= 2;
     }
+    if begun {
+        group.vmul(X, X, N);
+    }
+}
+
+/// x = e^(power·log x): NaN below 0 and at ∞.
+fn smoothly_raised<A: VectorAsm>(group: &mut Lockstep<'_, A>, power: f32) {
+    examine(group);
+    group.log_of_normal(X, [N, P, T]);
+    exponential(group, [power, 0.0]);
+    match power > 0.0 {
+        true => group.vmul(X, X, OPERAND),
+        false => group.vdiv(X, X, OPERAND),
+    }
+    group.vadd(X, X, Q);
 }
 
 /// What takes a few instructions.
@@ -435,6 +534,34 @@ fn plain<A: VectorAsm>(group: &mut Lockstep<'_, A>, function: Activation) {
             group.vdiv(X, T, X);
         }
         Round => group.vround(X, X),
+        Floor => floor(group, X),
+        Ceil => {
+            group.vsub(X, ZERO, X);
+            floor(group, X);
+            group.vsub(X, ZERO, X);
+        }
+        Truncate => {
+            group.vsub(OPERAND, ZERO, X);
+            group.vmax(OPERAND, ZERO, OPERAND);
+            group.vmax(X, ZERO, X);
+            floor(group, X);
+            floor(group, OPERAND);
+            group.vsub(X, X, OPERAND);
+        }
+        Not => {
+            group.vsub(N, ZERO, X);
+            group.vmax(X, N, X);
+            steepen(group, 0.0);
+            group.set(T, 1.0);
+            group.vsub(X, T, X);
+        }
+        ThresholdedRelu { alpha } => {
+            group.vmov(OPERAND, X);
+            add(group, X, -f64::from(alpha));
+            group.vmax(X, X, ZERO);
+            steepen(group, 0.0);
+            group.vmul(X, X, OPERAND);
+        }
         Sign => steepen(group, -1.0),
         Threshold { threshold } => {
             add(group, X, -f64::from(threshold));
@@ -444,6 +571,16 @@ fn plain<A: VectorAsm>(group: &mut Lockstep<'_, A>, function: Activation) {
         }
         function => unreachable!("{function:?} is not supported"),
     }
+}
+
+/// x = the largest integer that is not greater: the nearest one, less 1 where that is greater.
+fn floor<A: VectorAsm>(group: &mut Lockstep<'_, A>, x: R) {
+    group.vround(N, x);
+    group.vsub(x, N, x);
+    multiply(group, x, 2f64.powi(127));
+    multiply(group, x, 2f64.powi(22));
+    clamp(group, x, [0.0, 1.0]);
+    group.vsub(x, N, x);
 }
 
 /// x = 0 where it is 0, else 1 or `low` by its sign: the smallest number times 2¹⁴⁹ is 1.

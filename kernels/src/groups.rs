@@ -182,14 +182,11 @@ impl Groups {
         ];
         let run = |asm: &mut A| {
             begin(asm);
-            let moved = match self.side_by_side {
-                true => {
-                    vectors(asm, (xs, mask), body);
-                    0
-                }
-                false => self.walk_run(asm, (xs, mask), body),
-            };
-            moved
+            if self.side_by_side {
+                vectors(asm, (xs, mask), body);
+                return 0;
+            }
+            self.walk_run(asm, (xs, mask), body)
         };
         asm.mov(FROM, from);
         asm.mov(TO, DST);

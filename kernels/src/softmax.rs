@@ -115,7 +115,7 @@ impl Group<'_> {
     fn emit<A: VectorAsm>(&self, asm: &mut A) {
         let reduces = !self.groups.side_by_side;
         asm.broadcast_imm(MOST, f32::NEG_INFINITY, TMP);
-        self.walk(asm, SRC, &|asm, xs, _| {
+        self.walk(asm, SRC, |asm, xs, _| {
             xs.iter().for_each(|&x| asm.vmax(MOST, MOST, x));
         });
         if reduces {
@@ -123,7 +123,7 @@ impl Group<'_> {
             asm.broadcast_lane0(MOST, MOST);
         }
         asm.zero(SUM);
-        self.walk(asm, SRC, &|asm, xs, mask| {
+        self.walk(asm, SRC, |asm, xs, mask| {
             self.add_exponentials(asm, xs, mask)
         });
         if reduces {
@@ -137,7 +137,7 @@ impl Group<'_> {
     }
 
     /// `body` with each vector of the group and the mask with which it is stored; lanes outside are −∞.
-    fn walk<A: VectorAsm>(&self, asm: &mut A, from: Gp, body: &dyn Fn(&mut A, &[V], Option<M>)) {
+    fn walk<A: VectorAsm>(&self, asm: &mut A, from: Gp, body: impl Fn(&mut A, &[V], Option<M>)) {
         let side_by_side = self.groups.side_by_side;
         let count = if side_by_side { 1 } else { VECTORS };
         let xs: Vec<V> = (0..count).map(V).collect();
@@ -170,7 +170,7 @@ impl Group<'_> {
         // Never small: the maximum's exponential is 1.
         asm.broadcast_imm(SPARE, 1.0, TMP);
         asm.vdiv(SUM, SPARE, SUM);
-        self.walk(asm, DST, &|asm, xs, mask| {
+        self.walk(asm, DST, |asm, xs, mask| {
             for (i, &x) in xs.iter().enumerate() {
                 asm.vmul(x, x, SUM);
                 store(asm, vector_at::<A>(TO, i), x, mask);
@@ -185,7 +185,7 @@ impl Group<'_> {
         // What is not finite stays so: the logarithm looks at bits.
         asm.vsub(SPARE, SUM, SUM);
         asm.vadd(SUM, V(0), SPARE);
-        self.walk(asm, SRC, &|asm, xs, mask| {
+        self.walk(asm, SRC, |asm, xs, mask| {
             for (i, &x) in xs.iter().enumerate() {
                 asm.vsub(x, x, MOST);
                 asm.vsub(x, x, SUM);

@@ -435,7 +435,7 @@ mod tests {
             prop_assert_eq!(staging.channel / 16 % 2, 1);
             for (i, j) in (0..kernel[0]).flat_map(|i| (0..kernel[1]).map(move |j| (i, j))) {
                 let row = staging.shifted_tap(i * dilation[0], j);
-                prop_assert!(unit == 1 || row % lanes == 0, "a row of a tap starts a vector");
+                prop_assert!(unit == 1 || row.is_multiple_of(lanes), "a row of a tap starts a vector");
                 let rows = if unit == 1 { oh } else { oh.next_multiple_of((lanes / unit).max(1)) };
                 prop_assert!(row + rows * staging.row_pitch <= staging.channel);
                 for (y, x) in (0..oh).flat_map(|y| (0..ow).map(move |x| (y, x))) {

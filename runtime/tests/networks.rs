@@ -3,8 +3,10 @@
 mod network;
 
 use network::{Net, Random, everything};
-use skimjit_models::{Graph, Op, Shape, interpreter};
+use skimjit_models::ops::{Convolution, Lrn, Mvn, Normalize, PostOps, Standardize, Window};
+use skimjit_models::{Graph, Op, Shape, WeightId, interpreter};
 use skimjit_runtime::jit::Isa;
+use skimjit_runtime::plan::Work;
 use skimjit_runtime::{Options, Session, ThreadPool, plan};
 use skimjit_testing::isas;
 use std::sync::Arc;
@@ -131,6 +133,101 @@ fn layers_that_mix_images_read_parts_of_other_blobs() {
         session.run(&[input.data()], &mut slices).unwrap();
         for (o, (found, expected)) in outputs.iter().zip(&expected).enumerate() {
             assert_close(found, expected.data(), &format!("{isa}, output {o}"));
+        }
+    }
+}
+
+/// What is taken of channels, rows, columns, planes and images; each layer reads planes with gaps and without.
+fn layers_of_groups() -> Vec<Op> {
+    let standardize = |axis, end| {
+        Op::Standardize(Standardize {
+            axis,
+            end,
+            eps: 1e-3,
+        })
+    };
+    let mvn = |normalize_variance, across_channels| {
+        Op::Mvn(Mvn {
+            normalize_variance,
+            across_channels,
+            eps: 1e-9,
+        })
+    };
+    let normalize = |across_spatial| {
+        Op::Normalize(Normalize {
+            across_spatial,
+            eps: 1e-10,
+            scale: WeightId(0),
+        })
+    };
+    let lrn = Lrn {
+        size: 3,
+        alpha: 0.5,
+        beta: 0.75,
+        k: 2.0,
+        within_channel: true,
+    };
+    let mut ops = vec![
+        Op::Lrn(lrn),
+        standardize(1, Some(2)),
+        standardize(1, None),
+        standardize(2, None),
+        standardize(2, Some(3)),
+        standardize(3, None),
+        mvn(true, true),
+        mvn(true, false),
+        mvn(false, false),
+        normalize(true),
+        normalize(false),
+    ];
+    ops.extend((1..4).map(|axis| Op::Softmax { axis }));
+    ops.extend((1..4).map(|axis| Op::LogSoftmax { axis }));
+    ops
+}
+
+fn upscaling() -> Op {
+    Op::Deconvolution(Convolution {
+        window: Window::square(4, 2, 1),
+        oc: 6,
+        groups: 6,
+        weights: WeightId(1),
+        bias: None,
+        post: PostOps::relu(0.0),
+    })
+}
+
+#[test]
+fn layers_of_groups_have_kernels() {
+    for (op, batch) in layers_of_groups()
+        .into_iter()
+        .chain([upscaling()])
+        .flat_map(|op| [1, 3].map(|batch| (op.clone(), batch)))
+    {
+        let (mut net, data) = Net::new(batch, 6, 9, 20);
+        net.graph.add_weight(Random::new(8).tensor(&[6], 1.0));
+        net.graph
+            .add_weight(Random::new(9).tensor(&[6, 1, 4, 4], 1.0));
+        let direct = net.add(op.clone(), &[data]);
+        let conv = net.conv(data, 6, Window::square(3, 1, 1), 1, 1.0, false);
+        let behind = net.add(op.clone(), &[conv]);
+        net.graph.outputs = vec![direct, behind, conv];
+        let input = Random::new(5).tensor(&[batch, 6, 9, 20], 1.0);
+        let expected = interpreter::run_outputs(&net.graph, std::slice::from_ref(&input)).unwrap();
+        for isa in isas() {
+            let plan = plan(&net.graph, isa, &Options::default()).unwrap();
+            let mut steps = plan.segments.iter().flat_map(|segment| &segment.steps);
+            assert!(
+                !steps.any(|step| matches!(step.work, Work::Reference(_))),
+                "{op:?}"
+            );
+            let found = run(&net.graph, isa, 2, input.data(), batch as usize);
+            for (found, expected) in found.iter().zip(&expected) {
+                assert_close(
+                    found,
+                    expected.data(),
+                    &format!("{isa}, batch {batch}, {op:?}"),
+                );
+            }
         }
     }
 }

@@ -19,6 +19,16 @@ pub fn all([a, b, c]: [f32; 3]) -> Vec<Activation> {
         Reciprocal,
         Sign,
         Round,
+        Floor,
+        Ceil,
+        Truncate,
+        Not,
+        ThresholdedRelu { alpha: a },
+        Log {
+            base: a,
+            scale: b,
+            shift: c,
+        },
         Threshold { threshold: a },
         Power {
             power: a,
@@ -43,9 +53,20 @@ pub fn all([a, b, c]: [f32; 3]) -> Vec<Activation> {
     ]
 }
 
-/// Names of those that are proved for their values, not only for their bounds.
+/// Whether the values of a function are proved, not only its bounds.
 #[allow(dead_code, reason = "for the proofs")]
-pub const PROVED: [&str; 13] = [
+pub fn is_proved(function: &Activation) -> bool {
+    let smooth = match function {
+        Activation::Power { power, .. } => power.fract() != 0.0 && power.abs() != 0.5,
+        _ => false,
+    };
+    PROVED.contains(&name(function)) && !smooth
+}
+
+/// Names of those.
+const PROVED: [&str; 15] = [
+    "Floor",
+    "Ceil",
     "Clip",
     "AbsVal",
     "HardSigmoid",
@@ -71,6 +92,8 @@ fn numbers(function: Activation) -> Vec<f32> {
         Clip { min, max } => vec![min, max],
         HardSigmoid { alpha, beta } => vec![alpha, beta],
         Threshold { threshold } => vec![threshold],
+        ThresholdedRelu { alpha } => vec![alpha],
+        Log { base, scale, shift } => vec![base, scale, shift],
         Power {
             power,
             scale,
@@ -107,7 +130,8 @@ pub fn parse(wanted: &str, numbers: &[f32]) -> Result<Activation, String> {
 pub fn tolerance(function: Activation, x: f64, y: f64) -> f64 {
     use Activation::*;
     let relative = match function {
-        Clip { .. } | AbsVal | Sign | Round | Threshold { .. } => return 0.0,
+        Clip { .. } | AbsVal | Sign | Round | Floor | Ceil | Truncate | Not => return 0.0,
+        Threshold { .. } | ThresholdedRelu { .. } => return 0.0,
         HardSigmoid { alpha, beta } => {
             return 2.0 * U * ((f64::from(alpha) * x).abs() + f64::from(beta).abs());
         }
@@ -122,7 +146,32 @@ pub fn tolerance(function: Activation, x: f64, y: f64) -> f64 {
             let [scaled, shift] = [f64::from(scale) * x, f64::from(shift)];
             // Of the argument, which may cancel.
             let argument = (2.0 * scaled.abs() + shift.abs()) / (scaled + shift).abs();
-            f64::from(power).abs() * argument + 3.0
+            let power = f64::from(power);
+            let logarithm = match power.fract() == 0.0 || power.abs() == 0.5 {
+                true => power.abs(),
+                false => 5.0 + 4.0 * (power * (scaled + shift).ln()).abs().min(90.0),
+            };
+            power.abs() * argument + 3.0 + logarithm
+        }
+        Log { base, scale, shift } => {
+            let [scaled, shift] = [f64::from(scale) * x, f64::from(shift)];
+            let rounded = if shift == 0.0 {
+                scaled.abs()
+            } else {
+                2.0 * scaled.abs() + shift.abs()
+            };
+            let exact = f64::from(scale) == 1.0 && shift == 0.0;
+            let argument = if exact {
+                0.0
+            } else {
+                rounded / (scaled + shift).abs()
+            };
+            let factor = if base == -1.0 {
+                1.0
+            } else {
+                f64::from(base).ln().recip()
+            };
+            return U * (argument * factor.abs() + 8.0 * y.abs());
         }
         Sigmoid | TanH | Erf => 8.0,
         Bnll | Elu { .. } | Celu { .. } | Selu { .. } => 10.0,

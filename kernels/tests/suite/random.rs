@@ -187,7 +187,7 @@ proptest! {
 
     #[test]
     fn any_deconvolution(
-        size in (1..=20u32, pair(1..=20)), kernel in pair(1..=20), stride in pair(1..=20), pads in [pair(0..=6), pair(0..=6)],
+        size in (1..=9u32, pair(1..=12)), kernel in pair(1..=12), stride in pair(1..=12), pads in [pair(0..=6), pair(0..=6)],
         layouts in [layout(), layout()], post in post(), special in any::<bool>(), data in data(),
     ) {
         let (c, [h, w]) = size;
@@ -270,7 +270,12 @@ proptest! {
     ) {
         let [src, dst] = layouts.map(|layout| layout.planes(c, hw[0], hw[1], hw[1] + 1));
         let all = function::all(numbers);
-        let function = all[which.index(all.len())];
+        let function = match all[which.index(all.len())] {
+            // A rounded argument may be on the other side of 0.
+            Activation::Power { power, .. } => Activation::Power { power, scale: 1.0, shift: 0.0 },
+            Activation::Log { base, .. } => Activation::Log { base, scale: 1.0, shift: 0.0 },
+            function => function,
+        };
         let problem = Problem::Function(FunctionProblem { src, dst, function });
         verdict(&Spec::new(problem).scale(10f32.powi(magnitude)).seed(seed))?;
     }

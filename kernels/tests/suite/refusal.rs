@@ -259,6 +259,16 @@ fn others() -> Vec<Problem> {
         })
     };
     let function = |src, dst, function| Problem::Function(FunctionProblem { src, dst, function });
+    let power = |power| Activation::Power {
+        power,
+        scale: 1.0,
+        shift: 0.0,
+    };
+    let log = |base| Activation::Log {
+        base,
+        scale: 1.0,
+        shift: 0.0,
+    };
     let binary = |part, dst, op| {
         Problem::Binary(BinaryProblem {
             part,
@@ -317,6 +327,10 @@ fn others() -> Vec<Problem> {
         binary(Planes::compact(2, 8, 8), good, BinaryOp::Add),
         binary(Planes::compact(4, 8, 1), good, BinaryOp::Add),
         binary(good, Planes::compact(1, 1, 1), BinaryOp::Add),
+        function(good, good, power(55.0)),
+        function(good, good, power(f32::NAN)),
+        function(good, good, log(1.0)),
+        function(good, good, log(-2.0)),
         function(good, good, Activation::Elu { alpha: f32::NAN }),
         function(good, good, Activation::Celu { alpha: -1.0 }),
     ];

@@ -522,6 +522,12 @@ fn all_functions() -> Vec<Activation> {
         shift,
     };
     all.extend([3.0, 0.5, -0.5, -1.0].map(|exponent| power(exponent, 0.5, 1e3)));
+    all.extend(
+        [0.75, -1.5, 1.0 / 3.0, 0.0, 5.0, -4.0, 22.0].map(|exponent| power(exponent, 1.0, 0.0)),
+    );
+    all.push(power(0.75, 1.0, 9.0));
+    let log = |base, scale, shift| Activation::Log { base, scale, shift };
+    all.extend([log(-1.0, 1.0, 0.0), log(10.0, 0.5, 9.0), log(2.0, 1.0, 0.0)]);
     let exp = |base, scale, shift| Activation::Exp { base, scale, shift };
     all.extend([
         exp(-1.0, 1.0, 0.0),

@@ -145,7 +145,7 @@ fn one_plus_exp(x: Lane, factor: f64, extremes: &mut Extremes) -> Lane {
         1.340_042_8e-3,
         9.618_058e-3,
         5.550_327e-2,
-        2.402_265_1e-1,
+        2.402_265e-1,
         6.931_472e-1,
         1.0,
     ];
@@ -382,6 +382,8 @@ fn plain(function: Activation, x: Lane, extremes: &mut Extremes) -> Option<Lane>
         Sqrt => opaque("sqrt", &[x]),
         Reciprocal => number(1.0).over(x),
         Round => opaque("round", &[x]),
+        Floor => floor(x, &mut clamp),
+        Ceil => Lane::ZERO.minus(floor(Lane::ZERO.minus(x), &mut clamp)),
         Sign => clamp(smallest_is_1(x), [-1.0, 1.0]),
         Threshold { threshold } => {
             let above = extremes.max(x.minus(Lane::float(threshold)), Lane::ZERO);
@@ -396,16 +398,23 @@ fn plain(function: Activation, x: Lane, extremes: &mut Extremes) -> Option<Lane>
         } => {
             let x = x.times(Lane::float(scale)).plus(Lane::float(shift));
             let root = opaque("sqrt", &[x]);
+            let product = |x: Lane| (0..power.abs() as u32).fold(number(1.0), |y, _| y.times(x));
             match power {
-                2.0 => x.times(x),
-                3.0 => x.times(x).times(x),
                 0.5 => root,
                 -0.5 => number(1.0).over(root),
-                _ => number(1.0).over(x),
+                _ if power.fract() != 0.0 => return None,
+                _ if power < 0.0 => product(number(1.0).over(x)),
+                _ => product(x),
             }
         }
         _ => return None,
     })
+}
+
+fn floor(x: Lane, clamp: &mut dyn FnMut(Lane, [f32; 2]) -> Lane) -> Lane {
+    let nearest = opaque("round", &[x]);
+    let above = nearest.minus(x).times(Lane::float(2f32.powi(127)));
+    nearest.minus(clamp(above.times(Lane::float(2f32.powi(22))), [0.0, 1.0]))
 }
 
 fn eltwise(p: &EltwiseProblem, extremes: &mut Extremes) -> Vec<Lane> {

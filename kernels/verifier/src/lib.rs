@@ -32,7 +32,8 @@
 //!
 //! # What is not proved
 //!
-//! * **Softmax and functions with exponentials other than Sigmoid and Swish: bounds only** ([`Scope::BoundsOnly`]).
+//! * **Softmax, functions with exponentials or logarithms other than Sigmoid and Swish, Truncate, Not and ThresholdedRelu:
+//!   bounds only** ([`Scope::BoundsOnly`]).
 //!   All of the above but the values: that every result is written, from defined values. An exponential that is
 //!   computed wrongly is not noticed; the engine's own comparison with the reference is what looks at it. (Of Sigmoid
 //!   and Swish the formula is proved, steps on the bits of floats as functions that are known by their names.)

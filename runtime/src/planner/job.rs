@@ -496,14 +496,15 @@ impl<'g> Analysis<'g> {
         Some(self.channelwise(node, constants, true, false))
     }
 
-    /// A factor or summand for each channel of each image, or for all of its elements.
+    /// A factor or summand for each element, for each channel of each image, or for all of its elements.
     fn scale_by_operand(&self, node: usize, op: &ops::Scale) -> Option<Job<'g>> {
         let operands = [0, 1].map(|index| self.operand(node, index));
         let [whole, part] = operands.map(|id| self.graph.shape(id).dims());
         let dst = self.target(node);
         let [of_whole, of_part] = operands.map(|id| self.info(id));
-        let per_channel = op.axis == 0 && matches!(part.len(), 1 | 2) && whole.len() == 4;
-        if op.bias.is_some() || !per_channel || of_whole.planes != dst {
+        let per_channel = matches!(part.len(), 1 | 2) && whole.len() == 4;
+        let fits = op.axis == 0 && (per_channel || whole == part);
+        if op.bias.is_some() || !fits || of_whole.planes != dst {
             return None;
         }
         let problem = BinaryProblem {

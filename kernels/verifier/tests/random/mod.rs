@@ -1,9 +1,9 @@
-//! Convolutions and inner products made up at random: every variant that can compute one is proved.
+//! Convolutions, deconvolutions and inner products made up at random: every variant that can compute one is proved.
 
 use crate::Case;
 use crate::data::Random;
 use crate::spec::Spec;
-use crate::table::{Dims, Layout, conv};
+use crate::table::{Dims, Layout, conv, deconv};
 use skimjit_kernels::jit::Isa;
 use skimjit_kernels::{ConvProblem, FcProblem, Fused, Problem, Weighting, registry};
 use skimjit_models::ops::{Activation, Window};
@@ -12,6 +12,7 @@ use std::collections::HashMap;
 
 const CONVOLUTIONS: u64 = 360;
 const INNER_PRODUCTS: u64 = 90;
+const DECONVOLUTIONS: u64 = 90;
 /// Fewer proofs of a variant show little.
 const LEAST_PROOFS: u32 = 20;
 
@@ -110,6 +111,20 @@ fn convolution(random: &mut Random) -> Problem {
     })
 }
 
+/// None where its result is empty.
+fn deconvolution(random: &mut Random) -> Option<Problem> {
+    let window = Window {
+        kernel: pair(random, 1, 9),
+        stride: pair(random, 1, 9),
+        pad_begin: pair(random, 0, 4),
+        pad_end: pair(random, 0, 4),
+        dilation: [1, 1],
+    };
+    let size = [3, 9, 9].map(|most| between(random, 1, most));
+    let layouts = [0; 2].map(|_| pick(random, &Layout::ALL));
+    deconv(size, window, layouts, post(random)).map(Problem::Deconv)
+}
+
 fn inner_product(random: &mut Random) -> Problem {
     let most = pick(random, &[70, 700, 3000]);
     Problem::Fc(FcProblem {
@@ -160,13 +175,17 @@ fn prove(case: &Case, counts: &mut Counts, failures: &mut Vec<String>) {
 #[test]
 fn every_variant_is_proved_on_random_problems() {
     let (mut counts, mut failures) = (Counts::new(), Vec::new());
-    for seed in 0..CONVOLUTIONS + INNER_PRODUCTS {
+    const OTHERS: u64 = CONVOLUTIONS + INNER_PRODUCTS;
+    for seed in 0..OTHERS + DECONVOLUTIONS {
         let random = &mut Random::new(seed);
-        let problem = match seed < CONVOLUTIONS {
-            true => convolution(random),
-            false => inner_product(random),
+        let problem = match seed {
+            ..CONVOLUTIONS => Some(convolution(random)),
+            CONVOLUTIONS..OTHERS => Some(inner_product(random)),
+            OTHERS.. => deconvolution(random),
         };
-        prove(&case(problem, random, seed), &mut counts, &mut failures);
+        let case = problem.map(|problem| case(problem, random, seed));
+        case.iter()
+            .for_each(|case| prove(case, &mut counts, &mut failures));
     }
     assert!(
         failures.is_empty(),
