@@ -100,15 +100,23 @@ impl<A: VectorAsm> Lockstep<'_, A> {
         self.vadd(x, x, n);
     }
 
-    /// y = 1 + e^(factor·x); overwrites `n` and `r`.
+    /// y = 1 + e^(factor·x); overwrites `n` and `r`. Where y cannot grow any more x does neither: x / y is about 0 there,
+    /// whatever x was.
     ///
     /// e^(factor·x) = 2ⁿ·2ʳ: the factor and 1/ln 2 are one number, in two parts.
     fn one_plus_exp(&mut self, x: R, factor: f64, [y, n, r]: [R; 3]) {
         let [low, high] = logistic_arguments(factor);
-        self.set(n, low);
-        self.vmax(y, n, x);
-        self.set(n, high);
-        self.vmin(y, n, y);
+        if factor > 0.0 {
+            self.set(n, high);
+            self.vmin(x, n, x);
+            self.set(n, low);
+            self.vmax(y, n, x);
+        } else {
+            self.set(n, low);
+            self.vmax(x, n, x);
+            self.set(n, high);
+            self.vmin(y, n, x);
+        }
         let exponent = factor * std::f64::consts::LOG2_E;
         let first = f64::from(exponent as f32);
         let whole = f64::from(WHOLE + BIAS);

@@ -23,8 +23,9 @@ use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
 ///
 /// Largest errors, measured on |x| ≤ 20 against double precision, as shares of the result in units of 2⁻²⁴: Exp
 /// and ELU 1.5, Softsign 2, Selu 2.6, Sigmoid, TanH and Swish 3, BNLL 4.5, Mish 5, Erf 6. Gelu: 2.3e-7 of the
-/// larger of 1 and |x|. Log of x: 2, of other bases 4. Powers that are integers: twice their size; others 3
-/// and twice |power·log x|. Where an exponential leaves the range of floats its limit is taken: results that are not 0
+/// larger of 1 and |x|, and below −6 no more than 4e-7. Log of x: 2, of other bases 4. Powers that are integers:
+/// twice their size; others 3 and twice |power·log x|. Where an exponential leaves the range of floats its limit is
+/// taken: results that are not 0
 /// are at least of the size of the least float. Infinite operands may give NaN where the product of 0 and ∞ is one.
 /// What has no exponential is rounded as often as it has operations.
 ///
@@ -349,7 +350,9 @@ fn elu<A: VectorAsm>(group: &mut Lockstep<'_, A>, [unit, above, below]: [f64; 3]
 
 /// x·w/(w + 2) with w = eˣ·(eˣ + 2): the tangent's squares are those of 1 + eˣ.
 fn mish<A: VectorAsm>(group: &mut Lockstep<'_, A>) {
-    group.vmov(OPERAND, X);
+    // Below, the quotient is 0, or the least number.
+    group.set(T, -90.0);
+    group.vmax(OPERAND, T, X);
     // Beyond, the quotient is 1, and w must not overflow.
     group.set(T, 40.0);
     group.vmin(X, T, X);
@@ -389,7 +392,9 @@ fn erf<A: VectorAsm>(group: &mut Lockstep<'_, A>) {
 }
 
 fn gelu<A: VectorAsm>(group: &mut Lockstep<'_, A>, tanh: bool) {
-    group.vmov(OPERAND, X);
+    // Below, the other factor is 0, or what rounding leaves of it.
+    group.set(T, if tanh { -10.0 } else { -6.0 });
+    group.vmax(OPERAND, T, X);
     if tanh {
         // (1 + tanh u) / 2 is 1 / (1 + e^−2u).
         let factor = -2.0 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2;

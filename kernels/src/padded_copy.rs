@@ -18,12 +18,14 @@ use std::ops::Range;
 /// they are masked, since the next channel may be another thread's.
 /// * src: planes. dst: channels of the copy, all of it.
 /// * task = some channels.
-/// * refused: strides other than 1, 2 and 4.
+/// * refused: strides other than 1, 2 and 4, thousands of planes.
 pub struct PaddedCopy;
 
 const TASKS: u32 = 16;
 /// Strides whose elements shuffles bring together.
 const STRIDES: [u32; 3] = [1, 2, 4];
+/// Most planes of a channel: there is code for each.
+const MOST_PLANES: u64 = 4096;
 /// Vectors of zeros, or rows, that are written without a loop.
 const UNROLLED: u32 = 8;
 
@@ -38,12 +40,14 @@ impl TypedVariant for PaddedCopy {
         let staging = &problem.staging;
         check_planes(&staging.src)?;
         check_elems(staging.elems() as u64, "a padded copy")?;
-        match STRIDES.contains(&staging.line_stride()) {
+        let stride = staging.line_stride();
+        if !STRIDES.contains(&stride) {
+            return refuse(format!("a stride of {stride}, expected 1, 2 or 4"));
+        }
+        let planes = u64::from(staging.phases[0]) * u64::from(staging.phases[1]);
+        match planes <= MOST_PLANES {
             true => Ok(()),
-            false => refuse(format!(
-                "a stride of {}, expected 1, 2 or 4",
-                staging.line_stride()
-            )),
+            false => refuse(format!("{planes} planes, expected at most {MOST_PLANES}")),
         }
     }
     fn cost(problem: &CopyProblem, _pattern: &Pattern, isa: Isa) -> Cost {

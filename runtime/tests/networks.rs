@@ -294,3 +294,63 @@ fn layers_that_only_move_what_others_moved_are_one_step() {
         }
     }
 }
+
+/// A window of one pixel on a plane of one pixel is an inner product, unless it lies in the padding.
+#[test]
+fn a_window_of_one_pixel_in_the_padding_reads_zero() {
+    for (pad, stride, outputs) in [(0, 1, 1), (1, 3, 1), (1, 1, 9)] {
+        let mut graph = Graph::default();
+        let data = graph.add_value("data", Shape::new([1, 4, 1, 1]).unwrap());
+        graph.inputs = vec![data];
+        let weights = graph.add_weight(Random::new(3).tensor(&[2, 4, 1, 1], 1.0));
+        let bias = graph.add_weight(Random::new(4).tensor(&[2], 1.0));
+        let op = Convolution {
+            window: Window::square(1, stride, pad),
+            oc: 2,
+            groups: 1,
+            weights,
+            bias: Some(bias),
+            post: PostOps::default(),
+        };
+        let conv = graph.add_node("conv", Op::Convolution(op), vec![data], "conv");
+        graph.outputs = vec![conv.unwrap()];
+        let input = Random::new(5).tensor(&[1, 4, 1, 1], 1.0);
+        let expected = interpreter::run_outputs(&graph, std::slice::from_ref(&input)).unwrap();
+        assert_eq!(expected[0].data().len(), 2 * outputs);
+        for isa in isas() {
+            let found = run(&graph, isa, 1, input.data(), 1);
+            assert_close(&found[0], expected[0].data(), &format!("{isa}, pad {pad}"));
+        }
+    }
+}
+
+/// Functions that fade to 0 do so for the largest operands too, where a factor's rounding would be large.
+#[test]
+fn what_fades_is_0_far_away() {
+    use skimjit_models::ops::Activation::{Gelu, Mish, Swish};
+    let far = [-6.0, -20.0, -87.0, -89.0, -1e4, -1e30, -3e38];
+    let functions = [
+        Gelu { tanh: false },
+        Gelu { tanh: true },
+        Mish,
+        Swish { beta: 1.0 },
+        Swish { beta: 1.702 },
+    ];
+    for function in functions {
+        let mut graph = Graph::default();
+        let shape = Shape::new([1, far.len() as u32, 1, 3]).unwrap();
+        let data = graph.add_value("data", shape);
+        graph.inputs = vec![data];
+        let node = graph.add_node("f", Op::Activation(function), vec![data], "f");
+        graph.outputs = vec![node.unwrap()];
+        let input: Vec<f32> = far.iter().flat_map(|&x| [x; 3]).collect();
+        for isa in isas() {
+            let found = run(&graph, isa, 1, &input, 1);
+            let reference = |x: f32| function.apply(f64::from(x));
+            for (x, found) in input.iter().zip(&found[0]) {
+                let difference = (f64::from(*found) - reference(*x)).abs();
+                assert!(difference <= 4e-7, "{isa}, {function:?} of {x}: {found}");
+            }
+        }
+    }
+}

@@ -480,6 +480,15 @@ pub fn parse_tolerance(text: &str) -> std::result::Result<f64, String> {
     }
 }
 
+/// Whether an argument with "=" in it is a path as a whole: PyTorch's names begin like one, but in a folder that there is
+/// not.
+fn is_path(text: &str) -> bool {
+    let path = Path::new(text);
+    let in_folder = |folder: &Path| folder != Path::new("/") && folder.is_dir();
+    let is_there = || path.exists() || path.parent().is_some_and(in_folder);
+    text.starts_with('.') || text.starts_with('/') && is_there()
+}
+
 /// A blob and a file.
 #[derive(Clone, Debug)]
 pub struct NamedFile {
@@ -491,17 +500,18 @@ pub struct NamedFile {
 impl NamedFile {
     /// `NAME=FILE`; the name may not be missing.
     pub fn parse_named(text: &str) -> std::result::Result<Self, String> {
-        let named = Self::parse(text)?;
-        match named.name {
-            Some(_) => Ok(named),
-            None => Err("expected NAME=FILE".to_owned()),
+        match text.split_once('=') {
+            Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok(Self {
+                name: Some(name.to_owned()),
+                file: PathBuf::from(file),
+            }),
+            _ => Err("expected NAME=FILE".to_owned()),
         }
     }
     /// `NAME=FILE` or `FILE`.
     pub fn parse(text: &str) -> std::result::Result<Self, String> {
         let (name, file) = match text.split_once('=') {
-            // A path may contain "=", a blob's name has no reason to begin like a path.
-            Some((name, file)) if !name.starts_with(['.', '/']) => (Some(name.to_owned()), file),
+            Some((name, file)) if !is_path(text) => (Some(name.to_owned()), file),
             _ => (None, text),
         };
         if file.is_empty() || name.as_ref().is_some_and(String::is_empty) {
@@ -566,5 +576,24 @@ mod tests {
         let file = NamedFile::parse("a.npy").unwrap();
         assert_eq!(file.port("--output", &["prob"]).unwrap(), 0);
         assert!(file.port("--output", &["a", "b"]).is_err());
+    }
+
+    #[test]
+    fn names_may_begin_like_paths() {
+        let folder = std::env::temp_dir();
+        let path = format!("{}/a=b.npy", folder.display());
+        let parsed = |text: &str| NamedFile::parse(text).map(|named| (named.name, named.file));
+        let named = |name: &str, file: &str| Ok((Some(name.to_owned()), PathBuf::from(file)));
+        assert_eq!(
+            parsed("/relu/Relu_output_0=a.npy"),
+            named("/relu/Relu_output_0", "a.npy")
+        );
+        assert_eq!(parsed("/in=x.npy"), named("/in", "x.npy"));
+        assert_eq!(parsed("data=/tmp/x.npy"), named("data", "/tmp/x.npy"));
+        assert_eq!(parsed(&path), Ok((None, PathBuf::from(&path))));
+        assert_eq!(parsed("./a=b.npy"), Ok((None, PathBuf::from("./a=b.npy"))));
+        let file = NamedFile::parse_named(&path).unwrap().file;
+        assert_eq!(file, PathBuf::from("b.npy"));
+        assert!(NamedFile::parse_named("a.npy").is_err());
     }
 }

@@ -120,7 +120,9 @@ pub fn expected(problem: &Problem, weights: Weights<'_>) -> Expected {
 
 /// 1 + e^(factor·x) by the formula that kernels follow: 1 + 2ⁿ·2ʳ, in which the shift that makes a power of two is a
 /// function that is known by its name.
-fn one_plus_exp(x: Lane, factor: f64, extremes: &mut Extremes) -> Lane {
+///
+/// Returns x as well, bounded where the sum is: by its quotient with it, all larger ones are alike.
+fn one_plus_exp(x: Lane, factor: f64, extremes: &mut Extremes) -> [Lane; 2] {
     let number = |value: f64| Lane::float(value as f32);
     let most = f64::from(f32::MAX);
     let mut ends = [-87.3f32, 87.0].map(|end| f64::from(end) / factor);
@@ -129,8 +131,13 @@ fn one_plus_exp(x: Lane, factor: f64, extremes: &mut Extremes) -> Lane {
         true => [-most, most],
         false => ends.map(|end| end.clamp(-most, most)),
     };
-    let x = extremes.max(number(low), x);
-    let x = extremes.min(number(high), x);
+    let (bounded, x) = if factor > 0.0 {
+        let bounded = extremes.min(number(high), x);
+        (bounded, extremes.max(number(low), bounded))
+    } else {
+        let bounded = extremes.max(number(low), x);
+        (bounded, extremes.min(number(high), bounded))
+    };
     let exponent = factor * std::f64::consts::LOG2_E;
     let first = exponent as f32;
     let whole = number(12_582_912.0 + 127.0);
@@ -152,7 +159,7 @@ fn one_plus_exp(x: Lane, factor: f64, extremes: &mut Extremes) -> Lane {
     let next = |sum: Lane, coefficient: f64| sum.times(r).plus(number(coefficient));
     let p = polynomial.into_iter().fold(Lane::ZERO, next);
     let power = opaque("shift", &[n, Lane::bits(23)]);
-    p.times(power).plus(number(1.0))
+    [bounded, p.times(power).plus(number(1.0))]
 }
 
 /// NaN stays NaN, as everywhere below where the input is the second operand.
@@ -355,8 +362,11 @@ fn plain(function: Activation, x: Lane, extremes: &mut Extremes) -> Option<Lane>
     use Activation::*;
     let number = |value: f64| Lane::float(value as f32);
     match function {
-        Sigmoid => return Some(number(1.0).over(one_plus_exp(x, -1.0, extremes))),
-        Swish { beta } => return Some(x.over(one_plus_exp(x, -f64::from(beta), extremes))),
+        Sigmoid => return Some(number(1.0).over(one_plus_exp(x, -1.0, extremes)[1])),
+        Swish { beta } => {
+            let [bounded, sum] = one_plus_exp(x, -f64::from(beta), extremes);
+            return Some(bounded.over(sum));
+        }
         _ => {}
     }
     let mut clamp = |x: Lane, [low, high]: [f32; 2]| {

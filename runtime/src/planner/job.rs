@@ -177,7 +177,11 @@ impl<'g> Analysis<'g> {
             _ => op.post,
         };
         let post = fused(&post);
-        let pointwise = src.planes.hw() == 1 && op.window.kernel == [1, 1] && op.groups == 1;
+        // Of a padded window the one pixel may not be the source's.
+        let pointwise = src.planes.hw() == 1
+            && op.window.kernel == [1, 1]
+            && !op.window.is_padded()
+            && op.groups == 1;
         let problem = if pointwise && sum.is_none() && dst.planes.hw() == 1 {
             Problem::Fc(FcProblem {
                 inputs: src.planes.c,
