@@ -89,7 +89,8 @@ pub fn run(arguments: &Arguments, out: &mut Output) -> Result<()> {
 
 fn find<'p>(plan: &'p Plan, layer: &str) -> Result<&'p Listing> {
     let listings = &plan.listings;
-    let found = listings.iter().find(|listing| listing.layer == layer);
+    // The kernel is behind the copy that it reads.
+    let found = listings.iter().rfind(|listing| listing.layer == layer);
     found.ok_or_else(|| {
         let mut names: Vec<&str> = listings.iter().map(|l| l.layer.as_str()).collect();
         names.dedup();

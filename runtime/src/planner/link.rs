@@ -86,12 +86,8 @@ fn spans(steps: &[Draft<'_>], per_image: &[bool]) -> Vec<Span> {
     spans
 }
 
-/// What is shown of a layer: its kernel, not the copy in front of it.
 fn listing(draft: &Draft<'_>, options: &Options) -> Option<Listing> {
-    let DraftWork::Kernel(kernel) = &draft.work else {
-        return None;
-    };
-    let code = kernel.code();
+    let code = draft.kernel()?.code();
     let kept = if options.keep_code { code } else { &[] };
     Some(Listing {
         layer: draft.subject.layer.to_owned(),
