@@ -4,10 +4,12 @@
 
 mod complaints;
 mod files;
+mod named;
 mod pages;
 mod program;
 pub mod progress;
 
 pub use complaints::{WARNINGS, complain, error, note, warn};
 pub use files::{FileArguments, FileOf};
+pub use named::name_and_file;
 pub use program::{Asked, Failed, Program, assert_consistent, main};

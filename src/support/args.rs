@@ -8,7 +8,7 @@ use skimjit::{CompileOptions, Engine, Error, Isa, LoadOptions, Model, Result, Tu
 use skimjit_host::printable;
 use skimjit_models::Care;
 use skimjit_models::Shape;
-use skimjit_program::progress;
+use skimjit_program::{name_and_file, progress};
 use skimjit_runtime::recipe::Recipe;
 use skimjit_runtime::{Basis, MOST_THREADS, usable_cores};
 use std::path::{Path, PathBuf};
@@ -480,15 +480,6 @@ pub fn parse_tolerance(text: &str) -> std::result::Result<f64, String> {
     }
 }
 
-/// Whether an argument with "=" in it is a path as a whole: PyTorch's names begin like one, but in a folder that there is
-/// not.
-fn is_path(text: &str) -> bool {
-    let path = Path::new(text);
-    let in_folder = |folder: &Path| folder != Path::new("/") && folder.is_dir();
-    let is_there = || path.exists() || path.parent().is_some_and(in_folder);
-    text.starts_with('.') || text.starts_with('/') && is_there()
-}
-
 /// A blob and a file.
 #[derive(Clone, Debug)]
 pub struct NamedFile {
@@ -510,10 +501,8 @@ impl NamedFile {
     }
     /// `NAME=FILE` or `FILE`.
     pub fn parse(text: &str) -> std::result::Result<Self, String> {
-        let (name, file) = match text.split_once('=') {
-            Some((name, file)) if !is_path(text) => (Some(name.to_owned()), file),
-            _ => (None, text),
-        };
+        let (name, file) = name_and_file(text);
+        let name = name.map(str::to_owned);
         if file.is_empty() || name.as_ref().is_some_and(String::is_empty) {
             return Err("expected FILE or NAME=FILE".to_owned());
         }
@@ -576,24 +565,5 @@ mod tests {
         let file = NamedFile::parse("a.npy").unwrap();
         assert_eq!(file.port("--output", &["prob"]).unwrap(), 0);
         assert!(file.port("--output", &["a", "b"]).is_err());
-    }
-
-    #[test]
-    fn names_may_begin_like_paths() {
-        let folder = std::env::temp_dir();
-        let path = format!("{}/a=b.npy", folder.display());
-        let parsed = |text: &str| NamedFile::parse(text).map(|named| (named.name, named.file));
-        let named = |name: &str, file: &str| Ok((Some(name.to_owned()), PathBuf::from(file)));
-        assert_eq!(
-            parsed("/relu/Relu_output_0=a.npy"),
-            named("/relu/Relu_output_0", "a.npy")
-        );
-        assert_eq!(parsed("/in=x.npy"), named("/in", "x.npy"));
-        assert_eq!(parsed("data=/tmp/x.npy"), named("data", "/tmp/x.npy"));
-        assert_eq!(parsed(&path), Ok((None, PathBuf::from(&path))));
-        assert_eq!(parsed("./a=b.npy"), Ok((None, PathBuf::from("./a=b.npy"))));
-        let file = NamedFile::parse_named(&path).unwrap().file;
-        assert_eq!(file, PathBuf::from("b.npy"));
-        assert!(NamedFile::parse_named("a.npy").is_err());
     }
 }

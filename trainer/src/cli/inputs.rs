@@ -60,17 +60,11 @@ pub struct NamedFile {
 impl NamedFile {
     /// `NAME=FILE` or `FILE`.
     pub fn parse(text: &str) -> std::result::Result<Self, String> {
-        let (name, file) = match text.split_once('=') {
-            // A path may contain "=", an input's name has no reason to begin like a path.
-            Some((name, file)) if !name.starts_with(['.', '/']) && !Path::new(text).exists() => {
-                (Some(name.to_owned()), file)
-            }
-            _ => (None, text),
-        };
-        match file.is_empty() || name.as_deref() == Some("") {
+        let (name, file) = skimjit_program::name_and_file(text);
+        match file.is_empty() || name == Some("") {
             true => Err("expected FILE or NAME=FILE".to_owned()),
             false => Ok(Self {
-                name,
+                name: name.map(str::to_owned),
                 file: PathBuf::from(file),
             }),
         }
