@@ -90,7 +90,10 @@ pub fn write_by_name<E: From<io::Error>>(
     }
     target.check_writable()?;
     let part = Part::file(&target.path)?;
+    let rights = fs::metadata(&part.0)?.permissions();
     write(&part.0)?;
+    // Whoever writes by name may put another file there, with rights of its own.
+    fs::set_permissions(&part.0, rights)?;
     Ok(target.take(part)?)
 }
 
@@ -425,6 +428,23 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_was_put_there_has_the_rights_of_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        let [plain, path] = ["plain", "file"].map(|name| folder.path().join(name));
+        fs::write(&plain, "").unwrap();
+        let other = |part: &Path| -> io::Result<()> {
+            let hidden = folder.path().join("hidden");
+            fs::write(&hidden, "new")?;
+            fs::set_permissions(&hidden, Permissions::from_mode(0o600))?;
+            fs::rename(&hidden, part)
+        };
+        write_by_name(&path, other).unwrap();
+        assert_eq!(mode(&path), mode(&plain));
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
 
     fn count(folder: &Path) -> usize {
         fs::read_dir(folder).unwrap().count()

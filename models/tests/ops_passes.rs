@@ -561,6 +561,12 @@ fn strides_are_raised_to_where_work_is_saved() {
     let names = ["first", "inner", "last", "sum/thin0", "a", "b"];
     assert_eq!(names.map(stride), [1, 2, 1, 2, 1, 1]);
     assert_eq!(after.nodes.len(), 7);
+    // The name of a node that is added is nobody else's.
+    let mut named = graph.clone();
+    named.nodes[1].name = "sum/thin0".to_owned();
+    let after = passes::optimize(named).unwrap();
+    let of = |name: &str| after.nodes.iter().filter(|node| node.name == name).count();
+    assert_eq!(["sum/thin0", "sum/thin0_"].map(of), [1, 1]);
     // Somebody looks at the sum: it is computed in full.
     graph.outputs.push(sum);
     let after = passes::optimize(graph.clone()).unwrap();

@@ -4,6 +4,7 @@ use super::uses::Uses;
 use super::{dead, drop_identity};
 use crate::ops::{PoolMethod, Pooling, Rounding, Window};
 use crate::{Graph, Node, Op, Shape, ValueId};
+use std::collections::HashSet;
 
 /// Where all that read a convolution are windows of one pixel with a stride, the convolution takes the stride: a ResNet
 /// of Caffe computes its last block of a stage in full and reads a quarter of it. A sum or product of values on the way
@@ -40,6 +41,8 @@ struct Raising {
     readers: Vec<Vec<usize>>,
     /// The nodes that were added, and the node behind which each belongs.
     added: Vec<Option<usize>>,
+    /// Names of nodes.
+    names: HashSet<String>,
     changed: bool,
 }
 
@@ -48,7 +51,9 @@ impl Raising {
         let uses = Uses::of(&graph);
         let ids = (0..graph.values.len() as u32).map(ValueId);
         let readers = ids.map(|id| uses.readers(id).to_vec()).collect();
+        let names = graph.nodes.iter().map(|node| node.name.clone()).collect();
         Self {
+            names,
             graph,
             uses,
             readers,
@@ -123,8 +128,12 @@ impl Raising {
             self.readers.push(vec![index]);
             self.added.push(self.uses.producer(id));
             self.graph.nodes[index].inputs[at] = output;
+            let mut thin = format!("{name}/thin{at}");
+            while !self.names.insert(thin.clone()) {
+                thin.push('_');
+            }
             self.graph.nodes.push(Node {
-                name: format!("{name}/thin{at}"),
+                name: thin,
                 part_of: Some(name.clone()),
                 op: Op::Pooling(thinning(stride)),
                 inputs: vec![id],
